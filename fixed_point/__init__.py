@@ -1,0 +1,1 @@
+"""The integer network, its arithmetic and its interpreters: everything that needs neither torch nor Lava."""

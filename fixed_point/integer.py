@@ -1,0 +1,71 @@
+"""The integer step of every neuron: pure functions on NumPy integer arrays, the definition of the deployed arithmetic.
+
+States are signed 24 bit and saturate; functions that can saturate return how often they did. Source: fixed_point.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int = NDArray[np.int64]
+
+STATE_BITS = 24
+STATE_MAX = 2 ** (STATE_BITS - 1) - 1
+"""Largest membrane or current, 8,388,607. The range is symmetric: -STATE_MAX..STATE_MAX."""
+DECAY_BITS = 12
+"""Width of the CUBA decay fields, 0..4095."""
+
+
+def sat24(value: Int) -> tuple[Int, int]:
+    """Saturate to -(2^23-1)..2^23-1; also return how many values lay outside."""
+    outside = np.count_nonzero((value > STATE_MAX) | (value < -STATE_MAX))
+    return np.clip(value, -STATE_MAX, STATE_MAX), int(outside)
+
+
+def current(total: Int, bias: Int, f: int) -> tuple[Int, int]:
+    """x = sat24((a << f) + b): synaptic sum and bias to a current in membrane units."""
+    return sat24((total << f) + bias)
+
+
+def leak(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, int]:
+    """m = sat24(x + ((A * (m - x)) >> k)), A in 0..2^k-1, floor shift: the convex step tau*m + (1-tau)*x."""
+    return sat24(x + ((decay * (membrane - x)) >> k))
+
+
+def leak_by_addition(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, int]:
+    """The same integers as `leak` from additions and shifts: acc = (acc + (d if bit i of A else 0)) >> 1, i = 0..k-1."""
+    difference = membrane - x
+    accumulator = difference - difference
+    for i in range(k):
+        accumulator = (accumulator + np.where((decay >> i) & 1, difference, 0)) >> 1
+    return sat24(x + accumulator)
+
+
+def fire(membrane: Int, threshold: Int) -> tuple[Int, Int]:
+    """s = 1 where m > theta (strict); the membrane is reset to 0 where it fired. Returns (s, m after reset)."""
+    spike = membrane > threshold
+    return spike.astype(np.int64), np.where(spike, 0, membrane)
+
+
+def wrap_once(value: Int) -> Int:
+    """Fold one excursion back into (-2^23, 2^23] by +-2^24, exactly as Lava's bit-accurate LIF does (2^23 stays)."""
+    half = 1 << (STATE_BITS - 1)
+    return np.where(value > half, value - 2 * half, np.where(value <= -half, value + 2 * half, value))
+
+
+def keep(state: Int, fraction: int) -> Int:
+    """sign(v) * ((|v| * fraction) >> 12), fraction 0..4096: a decay truncated toward zero."""
+    return np.sign(state) * ((np.abs(state) * fraction) >> DECAY_BITS)
+
+
+def cuba(u: Int, v: Int, total: Int, bias: Int, current_decay: int, voltage_decay: int, f: int) -> tuple[Int, Int, int]:
+    """One step of Loihi's CUBA LIF before its threshold; returns (u, v, saturations of v).
+
+    u = wrap(keep(u, 4096 - current_decay - 1) + (a << f)); v = sat24(keep(v, 4096 - voltage_decay) + u + b).
+    The offset of 1 sits on the current decay only. Source: lava.proc.lif.models.PyLifModelBitAcc, lava-nc 0.10.0.
+    """
+    unity = 1 << DECAY_BITS
+    u = wrap_once(keep(u, unity - current_decay - 1) + (total << f))
+    v, saturated = sat24(keep(v, unity - voltage_decay) + u + bias)
+    return u, v, saturated

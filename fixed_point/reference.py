@@ -1,0 +1,304 @@
+"""The reference interpreter: the definition of what a network computes. Readable first; other backends must equal it.
+
+Layer by layer over the whole batch, time step by time step, all integers.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection
+from functools import singledispatch
+from math import prod
+
+import numpy as np
+
+from fixed_point import integer
+from fixed_point.check import check, check_images
+from fixed_point.generator import LayerGenerator
+from fixed_point.integer import Int
+from fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Het,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    Neuron,
+    Operation,
+    RandomTau,
+    Shape,
+    SumPool,
+)
+from fixed_point.result import Result, Trace
+from fixed_point.shape import shapes, window_count
+
+Progress = Callable[[int], None]
+
+
+def run(
+    network: Network,
+    images: np.ndarray,
+    *,
+    seed: int | None = None,
+    first_image: int = 0,
+    probes: Collection[str] = (),
+    batch: int = 32,
+    progress: Progress | None = None,
+) -> Result:
+    """Run images (N, C, Y, X) uint8 through the network.
+
+    seed: master seed, else the network's, else the system's entropy. first_image: logical number of the first image,
+    which places the registers. probes: names of layers to trace. progress is told how many images were done.
+    """
+    check(network)
+    check_images(network, images)
+    master = master_seed(network, seed)
+    parts = []
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        parts.append(_run_batch(network, part, master, first_image + start, set(probes)))
+        if progress:
+            progress(len(part))
+    return join(parts, network)
+
+
+def master_seed(network: Network, seed: int | None) -> int:
+    """The seed given, else the file's, else 64 fresh bits from the operating system."""
+    chosen = seed if seed is not None else network.seed
+    return secrets.randbits(64) if chosen is None else chosen
+
+
+def join(parts: list[Result], network: Network) -> Result:
+    """One result of consecutive batches."""
+    if not parts:
+        out = prod(shapes(network)[-1])
+        return Result(np.zeros(0, np.int64), np.zeros((0, out), np.int64), {}, 0)
+    traces = {
+        name: Trace(
+            np.concatenate([part.traces[name].output for part in parts]),
+            None if trace.membrane is None else np.concatenate([part.traces[name].membrane for part in parts]),
+        )
+        for name, trace in parts[0].traces.items()
+    }
+    return Result(
+        predictions=np.concatenate([part.predictions for part in parts]),
+        sums=np.concatenate([part.sums for part in parts]),
+        spikes={name: sum(part.spikes[name] for part in parts) for name in parts[0].spikes},
+        saturations=sum(part.saturations for part in parts),
+        traces=traces,
+    )
+
+
+def _run_batch(network: Network, images: np.ndarray, master: int, first: int, probes: set[str]) -> Result:
+    layers, shape = network.layers, shapes(network)
+    cells = [
+        make_cell(layer.neuron, shape[i], len(images), Place(master, i, first, network.steps))
+        for i, layer in enumerate(layers)
+    ]
+    records: dict[str, list[tuple[Int, Int | None]]] = {layer.name: [] for layer in layers if layer.name in probes}
+    spikes = {layer.name: 0 for layer in layers if _spikes(layer)}
+    sums = np.zeros((len(images), prod(shape[-1])), np.int64)
+    for t in range(network.steps):
+        outputs: list[Int] = []
+        for layer, cell in zip(layers, cells):
+            read = [outputs[i] for i in layer.inputs] or [images.astype(np.int64)]
+            output, membrane = cell.step(operate(layer.operation, read), t)
+            outputs.append(output)
+            if layer.name in spikes:
+                spikes[layer.name] += int(output.sum())
+            if layer.name in records:
+                records[layer.name].append((output, membrane))
+        sums += outputs[-1].reshape(len(images), -1)
+    return Result(
+        predictions=sums.argmax(axis=1),
+        sums=sums,
+        spikes=spikes,
+        saturations=sum(cell.saturations for cell in cells),
+        traces={name: _trace(steps) for name, steps in records.items()},
+    )
+
+
+def _spikes(layer: Layer) -> bool:
+    return layer.neuron is not None and not isinstance(layer.neuron, Accumulate)
+
+
+def _trace(steps: list[tuple[Int, Int | None]]) -> Trace:
+    membranes = [membrane for _, membrane in steps if membrane is not None]
+    return Trace(np.stack([output for output, _ in steps], 1), np.stack(membranes, 1) if membranes else None)
+
+
+# --- operations: (images, *shape) int64 to (images, *shape) int64 ----------------------------------------------------
+
+
+@singledispatch
+def operate(operation: Operation, read: list[Int]) -> Int:
+    """Apply one operation to the arrays it reads, first axis images."""
+    raise TypeError(f"no reference for operation {type(operation).__name__}")
+
+
+@operate.register(Input)
+def _(operation: Input, read: list[Int]) -> Int:
+    return read[0]
+
+
+@operate.register(Conv)
+def _(operation: Conv, read: list[Int]) -> Int:
+    source, weight = read[0], operation.weight.astype(np.int64)
+    (out, per_group, *kernel), groups = weight.shape, operation.groups
+    (py, px), (sy, sx), (dy, dx) = operation.padding, operation.stride, operation.dilation
+    rows = window_count(source.shape[2], kernel[0], sy, py, dy)
+    columns = window_count(source.shape[3], kernel[1], sx, px, dx)
+    padded = np.pad(source, ((0, 0), (0, 0), (py, py), (px, px)))
+    split = padded.reshape(len(source), groups, per_group, *padded.shape[2:])
+    taps = weight.reshape(groups, out // groups, per_group, *kernel)
+    total = np.zeros((len(source), groups, out // groups, rows, columns), np.int64)
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            y, x = i * dy, j * dx
+            window = split[..., y : y + (rows - 1) * sy + 1 : sy, x : x + (columns - 1) * sx + 1 : sx]
+            total += np.einsum("goc,ngcyx->ngoyx", taps[..., i, j], window)
+    return total.reshape(len(source), out, rows, columns)
+
+
+@operate.register(Dense)
+def _(operation: Dense, read: list[Int]) -> Int:
+    return read[0].reshape(len(read[0]), -1) @ operation.weight.astype(np.int64).T
+
+
+@operate.register(Add)
+def _(operation: Add, read: list[Int]) -> Int:
+    return np.sum(read, axis=0)
+
+
+@operate.register(SumPool)
+def _(operation: SumPool, read: list[Int]) -> Int:
+    windows = np.lib.stride_tricks.sliding_window_view(read[0], operation.kernel, axis=(2, 3))
+    return windows[:, :, :: operation.stride[0], :: operation.stride[1]].sum(axis=(4, 5))
+
+
+@operate.register(Flatten)
+def _(operation: Flatten, read: list[Int]) -> Int:
+    return read[0].reshape(len(read[0]), -1)
+
+
+# --- neurons: state over the steps of one batch ------------------------------------------------------------------------
+
+
+class Place:
+    """Where a layer stands: master seed, layer number, first image, T. Enough to find its registers."""
+
+    def __init__(self, master: int, layer: int, first: int, steps: int) -> None:
+        self.master, self.layer, self.first, self.steps = master, layer, first, steps
+
+
+class Cell:
+    """A layer without a neuron: passes the values on."""
+
+    saturations = 0
+
+    def step(self, total: Int, t: int) -> tuple[Int, Int | None]:
+        """(output, membrane before the reset or None) of step t from the synaptic sums (images, *shape)."""
+        return total, None
+
+
+class LifCell(Cell):
+    """Membranes of the LIF family; the decays of step t come from `decays`."""
+
+    def __init__(self, neuron: RandomTau | Lif | Het, shape: Shape, images: int, decays: Callable[[int], Int]) -> None:
+        self.k, self.f, self.decays = neuron.k, neuron.f, decays
+        self.threshold = per_channel(neuron.threshold, shape)
+        self.bias = per_channel(neuron.bias, shape)
+        self.membrane = np.zeros((images, *shape), np.int64)
+
+    def step(self, total: Int, t: int) -> tuple[Int, Int | None]:
+        x, clipped = integer.current(total, self.bias, self.f)
+        before, saturated = integer.leak(self.membrane, x, self.decays(t), self.k)
+        self.saturations += clipped + saturated
+        spike, self.membrane = integer.fire(before, self.threshold)
+        return spike, before
+
+
+class CubaCell(Cell):
+    """Current and voltage of Loihi's CUBA neuron."""
+
+    def __init__(self, neuron: Cuba, shape: Shape, images: int) -> None:
+        self.neuron = neuron
+        self.threshold, self.bias = per_channel(neuron.threshold, shape), per_channel(neuron.bias, shape)
+        self.u = np.zeros((images, *shape), np.int64)
+        self.v = self.u
+
+    def step(self, total: Int, t: int) -> tuple[Int, Int | None]:
+        neuron = self.neuron
+        self.u, before, saturated = integer.cuba(
+            self.u, self.v, total, self.bias, neuron.current_decay, neuron.voltage_decay, neuron.f
+        )
+        self.saturations += saturated
+        spike, self.v = integer.fire(before, self.threshold)
+        return spike, before
+
+
+class AccumulateCell(Cell):
+    """The classifier's sums. Output of a step: its a + b; membrane: the sum so far."""
+
+    def __init__(self, neuron: Accumulate, shape: Shape, images: int) -> None:
+        self.bias = per_channel(neuron.bias, shape)
+        self.membrane = np.zeros((images, *shape), np.int64)
+
+    def step(self, total: Int, t: int) -> tuple[Int, Int | None]:
+        added = total + self.bias
+        self.membrane = self.membrane + added
+        return added, self.membrane
+
+
+def per_channel(value: np.ndarray, shape: Shape) -> Int:
+    """(C,) or (C, Y, X) as int64 that broadcasts against (images, *shape)."""
+    wide = value.astype(np.int64)
+    return wide if wide.shape == shape else wide.reshape(-1, *[1] * (len(shape) - 1))
+
+
+@singledispatch
+def make_cell(neuron: Neuron | None, shape: Shape, images: int, place: Place) -> Cell:
+    """The state of one layer's neurons for a batch of images."""
+    return Cell()
+
+
+@make_cell.register
+def _(neuron: RandomTau, shape: Shape, images: int, place: Place) -> Cell:
+    generator = LayerGenerator(place.master, place.layer, prod(shape), neuron.neurons_per_core)
+    table = neuron.table.astype(np.int64)
+    numbers = place.first + np.arange(images)
+
+    def decays(rounds: np.ndarray) -> Int:
+        return np.stack([table[generator.round(int(number))].reshape(shape) for number in rounds])
+
+    if neuron.sampling == "forward":
+        held = decays(numbers)
+        return LifCell(neuron, shape, images, lambda t: held)
+    return LifCell(neuron, shape, images, lambda t: decays(numbers * place.steps + t))
+
+
+@make_cell.register
+def _(neuron: Lif, shape: Shape, images: int, place: Place) -> Cell:
+    decay = np.array(neuron.decay, np.int64)
+    return LifCell(neuron, shape, images, lambda t: decay)
+
+
+@make_cell.register
+def _(neuron: Het, shape: Shape, images: int, place: Place) -> Cell:
+    decay = neuron.decay.astype(np.int64).reshape(shape)
+    return LifCell(neuron, shape, images, lambda t: decay)
+
+
+@make_cell.register
+def _(neuron: Cuba, shape: Shape, images: int, place: Place) -> Cell:
+    return CubaCell(neuron, shape, images)
+
+
+@make_cell.register
+def _(neuron: Accumulate, shape: Shape, images: int, place: Place) -> Cell:
+    return AccumulateCell(neuron, shape, images)
