@@ -125,10 +125,10 @@ def _range(name: str, value: int, low: int, high: int) -> Iterator[str]:
 
 
 def _array(name: str, value: np.ndarray, low: int, high: int, allowed: set[Shape]) -> Iterator[str]:
-    if value.dtype.kind not in "iu" or value.shape not in allowed:
+    if value.dtype.kind not in "iu" or value.shape not in allowed or not value.size:
         yield f"{name} is {value.dtype} of shape {value.shape}, it must be integers of {sorted(allowed)}"
         return
-    least, largest = int(value.min(initial=high)), int(value.max(initial=low))
+    least, largest = int(value.min()), int(value.max())
     if least < low or largest > high:
         yield f"{name} lies in {least}..{largest}, the limits are {low} to {high}"
 

@@ -6,7 +6,7 @@ Layer by layer over the whole batch, time step by time step, all integers.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 from math import prod
 
@@ -30,6 +30,7 @@ from fixed_point.network import (
     Network,
     Neuron,
     Operation,
+    Pair,
     RandomTau,
     Shape,
     SumPool,
@@ -146,23 +147,27 @@ def _(operation: Input, read: list[Int]) -> Int:
     return read[0]
 
 
+def taps(source: Int, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Iterator[tuple[int, int, Int]]:
+    """For each tap (i, j) of a window, the plane of values that tap sees, (images, channels, rows, columns)."""
+    size = [window_count(source.shape[2 + a], kernel[a], stride[a], 0, dilation[a]) for a in (0, 1)]
+    for tap in np.ndindex(*kernel):
+        start = [tap[a] * dilation[a] for a in (0, 1)]
+        y, x = (slice(start[a], start[a] + (size[a] - 1) * stride[a] + 1, stride[a]) for a in (0, 1))
+        yield *tap, source[:, :, y, x]
+
+
 @operate.register(Conv)
 def _(operation: Conv, read: list[Int]) -> Int:
-    source, weight = read[0], operation.weight.astype(np.int64)
-    (out, per_group, *kernel), groups = weight.shape, operation.groups
-    (py, px), (sy, sx), (dy, dx) = operation.padding, operation.stride, operation.dilation
-    rows = window_count(source.shape[2], kernel[0], sy, py, dy)
-    columns = window_count(source.shape[3], kernel[1], sx, px, dx)
-    padded = np.pad(source, ((0, 0), (0, 0), (py, py), (px, px)))
-    split = padded.reshape(len(source), groups, per_group, *padded.shape[2:])
-    taps = weight.reshape(groups, out // groups, per_group, *kernel)
-    total = np.zeros((len(source), groups, out // groups, rows, columns), np.int64)
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            y, x = i * dy, j * dx
-            window = split[..., y : y + (rows - 1) * sy + 1 : sy, x : x + (columns - 1) * sx + 1 : sx]
-            total += np.einsum("goc,ngcyx->ngoyx", taps[..., i, j], window)
-    return total.reshape(len(source), out, rows, columns)
+    groups, weight = operation.groups, operation.weight.astype(np.int64)
+    out, per_group, *kernel = weight.shape
+    weight = weight.reshape(groups, out // groups, per_group, *kernel)
+    (py, px), images = operation.padding, len(read[0])
+    padded = np.pad(read[0], ((0, 0), (0, 0), (py, py), (px, px)))
+    total: Int | int = 0
+    for i, j, seen in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation):
+        split = seen.reshape(images, groups, per_group, *seen.shape[2:])
+        total = total + np.einsum("goc,ngcyx->ngoyx", weight[..., i, j], split)
+    return np.asarray(total).reshape(images, out, *seen.shape[2:])
 
 
 @operate.register(Dense)
@@ -177,8 +182,7 @@ def _(operation: Add, read: list[Int]) -> Int:
 
 @operate.register(SumPool)
 def _(operation: SumPool, read: list[Int]) -> Int:
-    windows = np.lib.stride_tricks.sliding_window_view(read[0], operation.kernel, axis=(2, 3))
-    return windows[:, :, :: operation.stride[0], :: operation.stride[1]].sum(axis=(4, 5))
+    return np.sum([seen for _, _, seen in taps(read[0], operation.kernel, operation.stride)], axis=0)
 
 
 @operate.register(Flatten)
