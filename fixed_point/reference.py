@@ -150,10 +150,10 @@ def _(operation: Input, read: list[Int]) -> Int:
 def taps(source: Int, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Iterator[tuple[int, int, Int]]:
     """For each tap (i, j) of a window, the plane of values that tap sees, (images, channels, rows, columns)."""
     size = [window_count(source.shape[2 + a], kernel[a], stride[a], 0, dilation[a]) for a in (0, 1)]
-    for tap in np.ndindex(*kernel):
-        start = [tap[a] * dilation[a] for a in (0, 1)]
+    for i, j in np.ndindex(*kernel):
+        start = (i * dilation[0], j * dilation[1])
         y, x = (slice(start[a], start[a] + (size[a] - 1) * stride[a] + 1, stride[a]) for a in (0, 1))
-        yield *tap, source[:, :, y, x]
+        yield i, j, source[:, :, y, x]
 
 
 @operate.register(Conv)
