@@ -1,0 +1,1 @@
+"""Random-tau spiking networks in PyTorch: neurons, models, data, attacks, training, checkpoints."""

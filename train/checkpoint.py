@@ -1,0 +1,131 @@
+"""Checkpoints: weights, model settings, normalisation, versions. Read with weights_only, so no pickle ever runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fixed_point.errors import FileError, RandhetError
+from train.models import ModelSettings, SEWResNet
+
+FORMAT = "randhet-checkpoint-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Everything needed to build the model again; `resume` is what only the training loop needs."""
+
+    settings: ModelSettings
+    state: Mapping[str, Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    data: str = ""
+    classes: tuple[str, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    resume: Mapping[str, Any] | None = None
+
+
+def versions() -> dict[str, str]:
+    """What trained it."""
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
+
+
+def save(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write to a temporary name beside `path`, then rename: the old file or the new one, never half of one."""
+    content = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
+    content |= {"format": FORMAT, "settings": asdict(checkpoint.settings), "state": dict(checkpoint.state)}
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read and verify a checkpoint; FileError where it is missing, damaged, foreign, or holds NaN."""
+    if not Path(path).is_file():
+        raise FileError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file; every one means the same to the user
+        reason = str(error).strip().split("\n")[0][:100]
+        raise FileError(f"{path} is not a checkpoint that can be read safely ({reason})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FileError(f"{path} is not a randhet checkpoint (no format entry {FORMAT!r})")
+    try:
+        found = _checkpoint(content)
+        build(found)
+    except (KeyError, TypeError, ValueError, RuntimeError, RandhetError) as error:
+        raise FileError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from None
+    for name, tensor in found.state.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise FileError(f"checkpoint {path}: weights {name} contain NaN or infinity")
+    return found
+
+
+def _checkpoint(content: dict[str, Any]) -> Checkpoint:
+    settings = content["settings"] | {name: tuple(content["settings"][name]) for name in ("image_size", "widths", "blocks")}
+    fields = {name: content[name] for name in Checkpoint.__dataclass_fields__} | {"settings": ModelSettings(**settings)}
+    return Checkpoint(**fields | {name: tuple(content[name]) for name in ("mean", "std", "classes")})
+
+
+def build(checkpoint: Checkpoint) -> SEWResNet:
+    """The model with its weights, in evaluation mode."""
+    model = SEWResNet(checkpoint.settings, checkpoint.mean, checkpoint.std)
+    model.load_state_dict(dict(checkpoint.state))
+    return model.eval()
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and bytes of the weights, 64 hex digits: names the source of an exported network."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(state[name].detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def random_init(settings: ModelSettings, seed: int = 0, images: np.ndarray | None = None) -> Checkpoint:
+    """Random weights with batch-norm statistics from one pass over images (N, C, Y, X) uint8; noise where none given."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        channels = settings.in_channels
+        if images is None:
+            images = np.random.default_rng(seed).integers(0, 256, (4, channels, *settings.image_size), dtype=np.uint8)
+        model = SEWResNet(settings, [0.5] * channels, [0.25] * channels).train()
+        _spread(model)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        with torch.no_grad():
+            model(torch.from_numpy(images).float() / 255)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return Checkpoint(settings, state, (0.5,) * channels, (0.25,) * channels, record={"random_init": seed})
+
+
+def _spread(model: nn.Module) -> None:
+    """Batch norms with mean -0.25 and deviation 0.5: a spike rate of some 10 to 20 % at a threshold of 0.5."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 0.5)
+            nn.init.constant_(module.bias, -0.25)

@@ -1,0 +1,93 @@
+"""Layers over time. Spikes are (T, N, ...); before `Encode` there is no time axis, so the stem runs once per image.
+
+Each is a leaf for `torch.fx`, so that a model built of them can be traced and exported. Parameter names are torch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def over_steps(layer: Callable[[Tensor], Tensor], x: Tensor, axes: int) -> Tensor:
+    """Apply a layer for (N, ...) of `axes` axes to (T, N, ...) as well, T and N as one batch."""
+    if x.dim() == axes:
+        return layer(x)
+    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class Conv2d(nn.Conv2d):
+    """torch's Conv2d, at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_steps(super().forward, x, 4)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's BatchNorm2d with statistics over steps and images alike."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_steps(super().forward, x, 4)
+
+
+class Linear(nn.Linear):
+    """torch's Linear, at every step."""
+
+
+class AvgPool2d(nn.AvgPool2d):
+    """torch's AvgPool2d, at every step; no padding, so that it exports as a sum."""
+
+    def __init__(self, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> None:
+        super().__init__(kernel_size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_steps(super().forward, x, 4)
+
+
+class GlobalAveragePool(nn.Module):
+    """(..., C, Y, X) to (..., C, 1, 1), the mean over the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((-2, -1), keepdim=True)
+
+
+class Flatten(nn.Module):
+    """(..., C, Y, X) to (..., C*Y*X)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(-3)
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel for images in 0..1, (N, C, Y, X)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(value).reshape(-1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Encode(nn.Module):
+    """Direct encoding: the same current at each of T steps, (N, ...) to (T, N, ...)."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(0).expand(self.steps, *x.shape)
+
+
+class MeanOverTime(nn.Module):
+    """(T, N, classes) to (N, classes)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(0)

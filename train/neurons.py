@@ -1,0 +1,191 @@
+"""Leaky integrate-and-fire neurons over T steps as one autograd function.
+
+    m[t] = tau*m[t-1] + (1 - tau)*x[t];  s[t] = 1 if m[t] > theta;  m[t] <- m[t]*(1 - s[t]), reset detached
+
+Random taus are sigmoid(sigma*n), n ~ N(0, 1), per neuron and image, drawn at every step or held for a forward pass; the
+backward pass draws them again from the same seed instead of storing them. Source: Wang et al., iScience 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from math import pi
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Decay = Callable[[int], Tensor]
+"""Step t to the taus of that step, broadcastable to (N, ...)."""
+Sampler = Callable[[tuple[int, ...]], Tensor]
+"""Shape (T, N, ...), or (N, ...) for per-forward sampling, to taus: drives a network with given draws."""
+
+
+def surrogate(distance: Tensor, alpha: float) -> Tensor:
+    """d spike / d membrane = alpha/2 / (1 + (pi/2 * alpha * (m - theta))^2), the arctan family."""
+    return (alpha / 2) / (distance.mul(pi / 2 * alpha).square_().add_(1))
+
+
+class FusedLif(torch.autograd.Function):
+    """All T steps forward and backward. Keeps the membranes (T, N, ...) for backward, never the taus."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tau: Tensor | None, decay: Decay, theta: float, alpha: float) -> Any:
+        membranes = torch.empty_like(x, memory_format=torch.contiguous_format)
+        spikes = torch.empty_like(membranes)
+        m = torch.zeros_like(membranes[0])
+        for t in range(len(x)):
+            torch.lerp(x[t], m, decay(t).to(x.dtype).expand_as(m), out=membranes[t])
+            fired = membranes[t] > theta
+            spikes[t] = fired
+            m = membranes[t].masked_fill(fired, 0)
+        ctx.decay, ctx.theta, ctx.alpha = decay, theta, alpha
+        ctx.save_for_backward(membranes, x if tau is not None else None, tau)
+        ctx.mark_non_differentiable(membranes)
+        return spikes, membranes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        membranes, x, tau = ctx.saved_tensors
+        grad_x, grad_tau = torch.empty_like(membranes), None if tau is None else torch.zeros_like(tau)
+        carried = torch.zeros_like(membranes[0])
+        for t in reversed(range(len(membranes))):
+            m, decay = membranes[t], ctx.decay(t).to(membranes.dtype)
+            carried.masked_fill_(m > ctx.theta, 0)
+            carried.addcmul_(grads[0][t], surrogate(m - ctx.theta, ctx.alpha))
+            if grad_tau is not None:
+                grad_tau += _reduce(carried * (_after_reset(membranes, t - 1, ctx.theta) - x[t]), tau)
+            kept = carried * decay
+            torch.sub(carried, kept, out=grad_x[t])
+            carried = kept
+        return grad_x, grad_tau, None, None, None
+
+
+def _after_reset(membranes: Tensor, t: int, theta: float) -> Tensor:
+    return membranes[t].masked_fill(membranes[t] > theta, 0) if t >= 0 else torch.zeros_like(membranes[0])
+
+
+def _reduce(grad: Tensor, like: Tensor) -> Tensor:
+    """Sum a gradient (N, ...) over what a parameter was broadcast along."""
+    return grad.sum_to_size(like.shape)
+
+
+class Neuron(nn.Module):
+    """What the neurons share: threshold, surrogate, and an optional recording of spikes and membranes."""
+
+    def __init__(self, threshold: float = 0.5, alpha: float = 2.0) -> None:
+        super().__init__()
+        self.threshold, self.alpha = threshold, alpha
+        self.recorded: list[tuple[Tensor, Tensor]] | None = None
+
+    def integrate(self, x: Tensor, decay: Decay, tau: Tensor | None = None) -> Tensor:
+        """Currents (T, N, ...) to spikes of the same shape."""
+        spikes, membranes = FusedLif.apply(x, tau, decay, self.threshold, self.alpha)
+        if self.recorded is not None:
+            self.recorded.append((spikes.detach(), membranes))
+        return spikes
+
+
+class RandomTauLIF(Neuron):
+    """RandHet: tau = sigmoid(sigma*n) anew per neuron and image at every step, or per forward pass (RandHet*)."""
+
+    def __init__(
+        self,
+        sigma: float = 1.0,
+        threshold: float = 0.5,
+        sampling: Literal["step", "forward"] = "step",
+        alpha: float = 2.0,
+    ) -> None:
+        super().__init__(threshold, alpha)
+        self.sigma, self.sampling = sigma, sampling
+        self.sampler: Sampler | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.integrate(x, self._given(x) if self.sampler else self._drawn(x))
+
+    def _given(self, x: Tensor) -> Decay:
+        assert self.sampler is not None
+        per_step = self.sampling == "step"
+        taus = self.sampler(tuple(x.shape) if per_step else tuple(x.shape[1:])).to(x)
+        return lambda t: taus[t] if per_step else taus
+
+    def _drawn(self, x: Tensor) -> Decay:
+        shape, device, sigma = x.shape[1:], x.device, self.sigma
+        seed = int(torch.randint(2**62, ()))
+
+        def draw(t: int) -> Tensor:
+            generator = torch.Generator(device).manual_seed(seed + t)
+            noise = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+            return noise.mul_(sigma).sigmoid_()
+
+        if self.sampling == "step":
+            return draw
+        held = draw(0)
+        return lambda t: held
+
+    def extra_repr(self) -> str:
+        return f"sigma={self.sigma}, threshold={self.threshold}, sampling={self.sampling}"
+
+
+class LIF(Neuron):
+    """The vanilla neuron: one constant tau."""
+
+    def __init__(self, tau: float = 0.5, threshold: float = 0.5, alpha: float = 2.0) -> None:
+        super().__init__(threshold, alpha)
+        self.tau = tau
+
+    def forward(self, x: Tensor) -> Tensor:
+        tau = torch.full((), self.tau, dtype=x.dtype, device=x.device)
+        return self.integrate(x, lambda t: tau)
+
+    def extra_repr(self) -> str:
+        return f"tau={self.tau}, threshold={self.threshold}"
+
+
+class HetLIF(Neuron):
+    """Het-SNN: tau = sigmoid(w), w trainable, one per neuron; starts as sigma*N(0, 1)."""
+
+    def __init__(self, shape: tuple[int, ...], sigma: float = 1.0, threshold: float = 0.5, alpha: float = 2.0) -> None:
+        super().__init__(threshold, alpha)
+        self.w = nn.Parameter(sigma * torch.randn(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tau = self.w.sigmoid()
+        constant = tau.detach()
+        return self.integrate(x, lambda t: constant, tau)
+
+    def extra_repr(self) -> str:
+        return f"shape={tuple(self.w.shape)}, threshold={self.threshold}"
+
+
+def neurons(model: nn.Module) -> dict[str, Neuron]:
+    """Every neuron module by its name, in order."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Neuron)}
+
+
+@contextmanager
+def replaying(model: nn.Module, samplers: Mapping[str, Sampler]) -> Iterator[None]:
+    """Within the block, the named random neurons take their taus from the samplers instead of drawing."""
+    found = neurons(model)
+    with ExitStack() as stack:
+        for name, sampler in samplers.items():
+            module = found[name]
+            assert isinstance(module, RandomTauLIF)
+            stack.callback(setattr, module, "sampler", module.sampler)
+            module.sampler = sampler
+        yield
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
+    """Within the block, each neuron appends (spikes, membranes before reset), both (T, N, ...), per forward pass."""
+    found = neurons(model)
+    logs: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in found}
+    for name, module in found.items():
+        module.recorded = logs[name]
+    try:
+        yield logs
+    finally:
+        for module in found.values():
+            module.recorded = None
