@@ -9,8 +9,10 @@ import secrets
 from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fixed_point import integer
 from fixed_point.check import check, check_images
@@ -39,6 +41,8 @@ from fixed_point.result import Result, Trace
 from fixed_point.shape import shapes, window_count
 
 Progress = Callable[[int], None]
+Observer = Callable[[Layer, int, Int], None]
+"""Called with each layer, step and its synaptic sums (images, *shape) before the neuron: calibration listens here."""
 
 
 def run(
@@ -50,6 +54,7 @@ def run(
     probes: Collection[str] = (),
     batch: int = 32,
     progress: Progress | None = None,
+    observer: Observer | None = None,
 ) -> Result:
     """Run images (N, C, Y, X) uint8 through the network.
 
@@ -62,7 +67,7 @@ def run(
     parts = []
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
-        parts.append(_run_batch(network, part, master, first_image + start, set(probes)))
+        parts.append(_run_batch(network, part, master, first_image + start, set(probes), observer))
         if progress:
             progress(len(part))
     return join(parts, network)
@@ -95,7 +100,9 @@ def join(parts: list[Result], network: Network) -> Result:
     )
 
 
-def _run_batch(network: Network, images: np.ndarray, master: int, first: int, probes: set[str]) -> Result:
+def _run_batch(
+    network: Network, images: np.ndarray, master: int, first: int, probes: set[str], observer: Observer | None
+) -> Result:
     layers, shape = network.layers, shapes(network)
     cells = [
         make_cell(layer.neuron, shape[i], len(images), Place(master, i, first, network.steps))
@@ -108,7 +115,10 @@ def _run_batch(network: Network, images: np.ndarray, master: int, first: int, pr
         outputs: list[Int] = []
         for layer, cell in zip(layers, cells):
             read = [outputs[i] for i in layer.inputs] or [images.astype(np.int64)]
-            output, membrane = cell.step(operate(layer.operation, read), t)
+            total = operate(layer.operation, read)
+            if observer:
+                observer(layer, t, total)
+            output, membrane = cell.step(total, t)
             outputs.append(output)
             if layer.name in spikes:
                 spikes[layer.name] += int(output.sum())
@@ -147,7 +157,9 @@ def _(operation: Input, read: list[Int]) -> Int:
     return read[0]
 
 
-def taps(source: Int, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Iterator[tuple[int, int, Int]]:
+def taps(
+    source: NDArray[Any], kernel: Pair, stride: Pair, dilation: Pair = (1, 1)
+) -> Iterator[tuple[int, int, NDArray[Any]]]:
     """For each tap (i, j) of a window, the plane of values that tap sees, (images, channels, rows, columns)."""
     size = [window_count(source.shape[2 + a], kernel[a], stride[a], 0, dilation[a]) for a in (0, 1)]
     for i, j in np.ndindex(*kernel):

@@ -1,0 +1,156 @@
+"""The float graph between a torch model and the integer network: what the trace finds and the passes reshape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fixed_point.errors import RandhetError
+
+Array = NDArray[np.float64]
+Pair = tuple[int, int]
+
+
+class ExportError(RandhetError):
+    """A model that cannot be exported; says which part and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class FloatInput:
+    """The image, pixels in 0..1; after folding the normalisation, bytes 0..255."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """(x - mean) / std per channel."""
+
+    mean: Array
+    std: Array
+
+
+@dataclass(frozen=True, eq=False)
+class FloatConv:
+    """weight (out, in/groups, ky, kx); bias (out,) or a map (out, y, x)."""
+
+    weight: Array
+    bias: Array
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class FloatDense:
+    """weight (out, in), bias (out,)."""
+
+    weight: Array
+    bias: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """gain * x + shift per channel: batch norm in evaluation mode."""
+
+    gain: Array
+    shift: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """The same value at each of T steps."""
+
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class FloatNeuron:
+    """kind: randhet (with sampling, sigma), vanilla or het (with tau, a number or one per neuron)."""
+
+    kind: str
+    threshold: float
+    sampling: str = "step"
+    sigma: float = 1.0
+    tau: Array = field(default_factory=lambda: np.array(0.5))
+
+
+@dataclass(frozen=True, eq=False)
+class FloatAdd:
+    """Residual sum."""
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePool:
+    """Mean over windows; kernel None is the whole image."""
+
+    kernel: Pair | None = None
+    stride: Pair | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FloatFlatten:
+    """(C, Y, X) to (C*Y*X,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TimeMean:
+    """Mean over the T steps."""
+
+
+FloatOperation = (
+    FloatInput
+    | Normalisation
+    | FloatConv
+    | FloatDense
+    | Affine
+    | Encoding
+    | FloatNeuron
+    | FloatAdd
+    | AveragePool
+    | FloatFlatten
+    | TimeMean
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatNode:
+    """One node: its name (the module's), its operation, the names of the nodes it reads."""
+
+    name: str
+    operation: FloatOperation
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class FloatGraph:
+    """Nodes in topological order; the last one is the output."""
+
+    nodes: tuple[FloatNode, ...]
+
+    def node(self, name: str) -> FloatNode:
+        return next(node for node in self.nodes if node.name == name)
+
+    def readers(self, name: str) -> list[FloatNode]:
+        """The nodes that read this one."""
+        return [node for node in self.nodes if name in node.inputs]
+
+    def changed(self, name: str, operation: FloatOperation) -> FloatGraph:
+        """The graph with one operation replaced."""
+        return FloatGraph(
+            tuple(replace(node, operation=operation) if node.name == name else node for node in self.nodes)
+        )
+
+    def without(self, name: str) -> FloatGraph:
+        """The graph with a node of one input taken out; its readers read what it read."""
+        (source,) = self.node(name).inputs
+        return FloatGraph(
+            tuple(
+                replace(node, inputs=tuple(source if read == name else read for read in node.inputs))
+                for node in self.nodes
+                if node.name != name
+            )
+        )

@@ -1,0 +1,265 @@
+"""Quantisation: a folded float graph to the integer network.
+
+q = round(w / s_c), s_c = max|w_c| / (2^(bits-1) - 1) per output channel; theta_c = round(V_th / s_c * 2^f);
+b_c = round(b / s_c * 2^f); A = round(2^k * tau). One membrane unit of a channel is s_c * 2^-f. Source: fixed_point.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import singledispatch
+from typing import Literal
+
+import numpy as np
+
+from export.graph import (
+    Array,
+    AveragePool,
+    Encoding,
+    ExportError,
+    FloatAdd,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatNode,
+    FloatOperation,
+)
+from fixed_point.generator import tau_table
+from fixed_point.integer import STATE_MAX
+from fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    Het,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    Operation,
+    RandomTau,
+    Sampling,
+    SpikingNeuron,
+    SumPool,
+)
+
+Scales = Literal["channel", "layer", "power-of-two"]
+SCALES = ("channel", "layer", "power-of-two")
+
+
+@dataclass(frozen=True)
+class QuantSettings:
+    """weight_bits 2..8; f fractional membrane bits 0..12; k decay bits 1..12; tau_bits 1..8 random bits per draw.
+
+    floor: smallest scale of a channel relative to its layer's largest; keeps nearly dead channels inside 24 bits.
+    """
+
+    weight_bits: int = 8
+    f: int = 6
+    k: int = 8
+    tau_bits: int = 8
+    scales: Scales = "channel"
+    floor: float = 1 / 64
+    neurons_per_core: int = 1024
+
+    def __post_init__(self) -> None:
+        limits = {
+            "weight_bits": (2, 8),
+            "f": (0, 12),
+            "k": (1, 12),
+            "tau_bits": (1, 8),
+            "floor": (2**-12, 1),
+            "neurons_per_core": (1, 2**24),
+        }
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise ExportError(f"{name} is {getattr(self, name)}, the limits are {low} to {high}")
+        if self.scales not in SCALES:
+            raise ExportError(f"scales is {self.scales!r}, it must be one of {', '.join(SCALES)}")
+
+    @property
+    def mantissa(self) -> int:
+        """Largest weight, 127 for 8 bits."""
+        return int(2 ** (self.weight_bits - 1)) - 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings and, per layer name, the fractional bits where they differ from settings.f."""
+
+    settings: QuantSettings
+    lowered: Mapping[str, int] = field(default_factory=dict)
+
+    def f(self, name: str) -> int:
+        return self.lowered.get(name, self.settings.f)
+
+
+def channel_scales(weight: Array, settings: QuantSettings) -> Array:
+    """s_c = max|w_c| / mantissa with the floor; one for the layer, or rounded up to powers of two, where asked for."""
+    peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
+    top = peak.max()
+    if top == 0:
+        return np.full(len(weight), 1.0)
+    if settings.scales == "layer":
+        peak = np.full_like(peak, top)
+    scale: Array = np.maximum(peak, top * settings.floor) / settings.mantissa
+    return 2.0 ** np.ceil(np.log2(scale)) if settings.scales == "power-of-two" else scale
+
+
+def rounded(weight: Array, scale: Array, settings: QuantSettings) -> np.ndarray:
+    """round(w / s) within +-mantissa, int8."""
+    value = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    return np.clip(value, -settings.mantissa, settings.mantissa).astype(np.int8)
+
+
+def quantise(graph: FloatGraph, plan: Plan, steps: int) -> Network:
+    """The integer network of a folded graph: each layer with weights takes the neuron that reads it with it."""
+    layers: list[Layer] = []
+    index: dict[str, int] = {}
+    for node in graph.nodes:
+        inputs = tuple(index[name] for name in node.inputs)
+        if isinstance(node.operation, (Encoding, FloatNeuron)):
+            index[node.name] = inputs[0]
+            continue
+        index[node.name] = len(layers)
+        layers.append(_layer(graph, node, inputs, plan))
+    return Network(tuple(layers), steps)
+
+
+def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Plan) -> Layer:
+    operation = node.operation
+    if not isinstance(operation, (FloatConv, FloatDense)):
+        return Layer(node.name, structure(operation, node.name), inputs)
+    neuron = _neuron_of(graph, node)
+    if neuron is None:
+        return _classifier(node, operation, inputs, plan.settings)
+    scale = channel_scales(operation.weight, plan.settings)
+    cell = spiking(neuron, operation.bias, scale, plan)
+    return Layer(neuron.name, _synapse(operation, scale, plan.settings), inputs, cell, scale)
+
+
+def _neuron_of(graph: FloatGraph, node: FloatNode) -> FloatNode | None:
+    """The neuron behind a layer with weights, None for the output; anything else cannot be deployed."""
+    readers = graph.readers(node.name)
+    while len(readers) == 1 and isinstance(readers[0].operation, Encoding):
+        readers = graph.readers(readers[0].name)
+    if not readers and node is graph.nodes[-1]:
+        return None
+    if len(readers) != 1 or not isinstance(readers[0].operation, FloatNeuron):
+        raise ExportError(f"{node.name} must be read by exactly one neuron, or be the output of the model")
+    return readers[0]
+
+
+def _synapse(operation: FloatConv | FloatDense, scale: Array, settings: QuantSettings) -> Conv | Dense:
+    weight = rounded(operation.weight, scale, settings)
+    if isinstance(operation, FloatDense):
+        return Dense(weight)
+    return Conv(weight, operation.stride, operation.padding, operation.dilation, operation.groups)
+
+
+def _classifier(
+    node: FloatNode, operation: FloatConv | FloatDense, inputs: tuple[int, ...], settings: QuantSettings
+) -> Layer:
+    """One scale for all classes, because they are compared; its bias is in units of that scale, f = 0."""
+    top = np.abs(operation.weight).max()
+    scale = np.full(1, (top or 1.0) / settings.mantissa)
+    weight = rounded(operation.weight, np.broadcast_to(scale, len(operation.weight)), settings)
+    bias = np.rint(operation.bias / scale)
+    if np.abs(bias).max(initial=0) >= 2**31:
+        raise ExportError(f"{node.name}: bias {bias[np.abs(bias).argmax()]:.0f} does not fit 32 bits")
+    synapse = replace(_synapse(operation, scale, settings), weight=weight)
+    return Layer(node.name, synapse, inputs, Accumulate(bias.astype(np.int32)), scale)
+
+
+def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> SpikingNeuron:
+    """Threshold, bias and decays of a neuron in the units of its channels."""
+    neuron, f, k = node.operation, plan.f(node.name), plan.settings.k
+    assert isinstance(neuron, FloatNeuron)
+    units = scale * 2.0**-f
+    threshold = _fit(neuron.threshold / units, node.name, "threshold")
+    if threshold.min() < 1:
+        channel = int(threshold.argmin())
+        exact = neuron.threshold / units[channel]
+        raise ExportError(f"layer {node.name}, channel {channel}: threshold {exact:.3g} rounds to 0, the least is 1")
+    whole_bias = _fit(bias / units.reshape(-1, *[1] * (bias.ndim - 1)), node.name, "bias")
+    decay = np.clip(np.rint(neuron.tau * 2**k), 0, 2**k - 1).astype(np.uint16)
+    make = NEURONS[neuron.kind]
+    return make(threshold, whole_bias, decay, neuron, replace(plan, settings=replace(plan.settings, f=f)))
+
+
+def _fit(value: Array, name: str, what: str) -> np.ndarray:
+    """Rounded to int32; values outside 24 bits are an error that lowering f can mend (`OutOfRange`)."""
+    whole = np.rint(value)
+    if (top := np.abs(whole).max(initial=0)) > STATE_MAX:
+        raise OutOfRange(name, f"layer {name}: {what} {top:.0f} does not fit 24 bits, the limit is {STATE_MAX}")
+    return whole.astype(np.int32)
+
+
+class OutOfRange(ExportError):
+    """A constant of a layer leaves 24 bits at the present f."""
+
+    def __init__(self, layer: str, message: str) -> None:
+        super().__init__(message)
+        self.layer = layer
+
+
+def table_of(sigma: float, settings: QuantSettings) -> np.ndarray:
+    """The tau table of 256 entries; with fewer random bits, neighbouring entries share the middle one of their group."""
+    group = 2 ** (8 - settings.tau_bits)
+    if group == 1:
+        return tau_table(settings.k, sigma)
+    fine = tau_table(settings.k, sigma).astype(np.float64).reshape(-1, group)
+    return np.rint(fine.mean(axis=1)).astype(np.uint16).repeat(group)
+
+
+def _random(
+    threshold: np.ndarray, bias: np.ndarray, decay: np.ndarray, neuron: FloatNeuron, plan: Plan
+) -> SpikingNeuron:
+    settings = plan.settings
+    sampling: Sampling = "step" if neuron.sampling == "step" else "forward"
+    table = table_of(neuron.sigma, settings)
+    return RandomTau(threshold, bias, table, settings.k, settings.f, sampling, neuron.sigma, settings.neurons_per_core)
+
+
+NeuronMaker = Callable[[np.ndarray, np.ndarray, np.ndarray, FloatNeuron, Plan], SpikingNeuron]
+NEURONS: dict[str, NeuronMaker] = {
+    "randhet": _random,
+    "vanilla": lambda threshold, bias, decay, neuron, plan: Lif(
+        threshold, bias, int(decay), plan.settings.k, plan.settings.f
+    ),
+    "het": lambda threshold, bias, decay, neuron, plan: Het(
+        threshold, bias, decay, plan.settings.k, plan.settings.f
+    ),
+}
+
+
+@singledispatch
+def structure(operation: FloatOperation, name: str) -> Operation:
+    """The integer operation of a node without weights; what a pass should have folded away is an error."""
+    raise ExportError(f"{name} ({type(operation).__name__}) has no counterpart in the integer network where it stands")
+
+
+@structure.register
+def _(operation: FloatInput, name: str) -> Operation:
+    return Input(operation.shape)
+
+
+@structure.register
+def _(operation: FloatAdd, name: str) -> Operation:
+    return Add()
+
+
+@structure.register
+def _(operation: AveragePool, name: str) -> Operation:
+    assert operation.kernel is not None
+    return SumPool(operation.kernel, operation.stride or operation.kernel)
+
+
+@structure.register
+def _(operation: FloatFlatten, name: str) -> Operation:
+    return Flatten()

@@ -1,0 +1,92 @@
+"""From a checkpoint, or any model of supported layers, to a checked integer network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from export.graph import Encoding, ExportError, FloatGraph
+from export.passes import fold
+from export.passes.calibrate import Calibration, calibrate
+from export.passes.quantise import Plan, QuantSettings
+from export.trace import trace
+from fixed_point.check import check
+from fixed_point.network import Network
+from train.checkpoint import Checkpoint, build, weights_hash
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """The integer network, the folded float graph it came from, and what calibration saw."""
+
+    network: Network
+    graph: FloatGraph
+    calibration: Calibration
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint,
+    images: np.ndarray,
+    settings: QuantSettings | None = None,
+    *,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """Fold, calibrate on images (N, C, Y, X) uint8, quantise, check. seed: written into the file, None for none."""
+    return export_model(
+        build(checkpoint),
+        images,
+        settings,
+        seed=seed,
+        classes=checkpoint.classes,
+        metadata={"source": weights_hash(checkpoint.state), "data": checkpoint.data, **_versions(checkpoint)},
+        progress=progress,
+    )
+
+
+def export_model(
+    model: nn.Module,
+    images: np.ndarray,
+    settings: QuantSettings | None = None,
+    *,
+    seed: int | None = None,
+    classes: tuple[str, ...] = (),
+    metadata: dict[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """The same for a module of supported layers that takes images (N, C, Y, X) in 0..1."""
+    if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
+        raise ExportError(f"calibration images are {images.dtype} of shape {images.shape}, they must be (N, C, Y, X) uint8")
+    if seed is not None and not 0 <= seed < 2**64:
+        raise ExportError(f"seed is {seed}, the limits are 0 to 2^64 - 1")
+    settings = settings or QuantSettings()
+    traced = trace(model, images.shape[1:])
+    graph = fold(traced)
+    network, calibration = calibrate(graph, Plan(settings), steps_of(traced), images, progress)
+    notes = {
+        "quantisation": json.dumps(asdict(settings), sort_keys=True),
+        "calibration": json.dumps(asdict(calibration), sort_keys=True),
+        "lowered_f": json.dumps({seen.layer: seen.f for seen in calibration.layers if seen.f != settings.f}),
+        **(metadata or {}),
+    }
+    network = replace(network, seed=seed, classes=classes, metadata=notes)
+    check(network)
+    return Exported(network, graph, calibration)
+
+
+def steps_of(graph: FloatGraph) -> int:
+    """T of the one encoder in the model."""
+    found = [node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)]
+    if len(found) != 1:
+        raise ExportError(f"the model has {len(found)} Encode layers, it needs exactly one to say T")
+    return found[0]
+
+
+def _versions(checkpoint: Checkpoint) -> dict[str, str]:
+    return {f"trained_with_{name}": version for name, version in checkpoint.versions.items()}

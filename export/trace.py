@@ -1,0 +1,191 @@
+"""Trace a torch model, built of the project's or torch's own layers, into a float graph in float64."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from export.graph import (
+    Affine,
+    Array,
+    AveragePool,
+    Encoding,
+    ExportError,
+    FloatAdd,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatNode,
+    FloatOperation,
+    Normalisation,
+    Pair,
+    TimeMean,
+)
+from train.layers import Encode, Flatten, GlobalAveragePool, MeanOverTime, Normalise
+from train.neurons import LIF, HetLIF, RandomTauLIF
+
+SKIPPED = (nn.Identity, nn.Dropout)
+"""Modules that do nothing in evaluation mode."""
+
+
+@singledispatch
+def convert(module: nn.Module) -> FloatOperation | None:
+    """The operation of a leaf module, None for a module that has no counterpart."""
+    return None
+
+
+def supported() -> tuple[str, ...]:
+    """Names of the module types that can be exported, for messages and documentation."""
+    kinds = [kind.__name__ for kind in convert.registry if kind not in (object, nn.Module)]
+    return tuple(sorted({*kinds, *(kind.__name__ for kind in SKIPPED)}))
+
+
+class _Tracer(fx.Tracer):
+    """Stops at every module that `convert` knows and at every torch module; goes into containers and user classes."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return convert.dispatch(type(module)) is not convert.dispatch(object) or super().is_leaf_module(module, name)
+
+
+def trace(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
+    """The float graph of a model that takes images (N, *shape) in 0..1; ExportError lists all that is not supported."""
+    try:
+        traced = _Tracer().trace(model.eval())
+    except Exception as error:  # fx raises many kinds, all mean that forward() branches on its data
+        raise ExportError(f"the model's forward cannot be traced: {str(error).splitlines()[0]}") from None
+    modules, refused = dict(model.named_modules()), list[str]()
+    nodes: list[FloatNode] = []
+    names: dict[fx.Node, str] = {}
+    for node in traced.nodes:
+        if node.op == "output":
+            continue
+        inputs = tuple(names[read] for read in node.all_input_nodes)
+        if node.op == "call_module" and isinstance(modules[str(node.target)], SKIPPED):
+            names[node] = inputs[0]
+            continue
+        operation = _operation(node, modules, shape)
+        names[node] = _name(node, inputs, {found.name for found in nodes})
+        if operation is None:
+            refused.append(f"{names[node]} ({_kind(node, modules)})")
+            operation = FloatAdd()
+        nodes.append(FloatNode(names[node], operation, inputs))
+    if refused:
+        raise ExportError(f"not supported: {', '.join(refused)}; supported are +, {', '.join(supported())}")
+    return FloatGraph(tuple(nodes))
+
+
+def _operation(node: fx.Node, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> FloatOperation | None:
+    if node.op == "placeholder":
+        return FloatInput(shape)
+    if node.op == "call_module":
+        return convert(modules[str(node.target)])
+    is_sum = node.target in (operator.add, operator.iadd, torch.add, "add", "add_")
+    return FloatAdd() if is_sum and len(node.all_input_nodes) == 2 else None
+
+
+def _kind(node: fx.Node, modules: dict[str, nn.Module]) -> str:
+    if node.op == "call_module":
+        return type(modules[str(node.target)]).__name__
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def _name(node: fx.Node, inputs: tuple[str, ...], taken: set[str]) -> str:
+    """A module's own name; a sum is named after the module that holds the branch it adds."""
+    if node.op == "placeholder":
+        return "input"
+    base = str(node.target)
+    if node.op != "call_module":
+        holder = inputs[-1].rpartition(".")[0] if inputs else ""
+        base = f"{holder}.add" if holder else "add"
+    name, number = base, 1
+    while name in taken:
+        number += 1
+        name = f"{base}_{number}"
+    return name
+
+
+def _array(tensor: torch.Tensor | None, size: int = 0) -> Array:
+    """float64 values, zeros where there is no tensor."""
+    return np.zeros(size) if tensor is None else tensor.detach().cpu().double().numpy()
+
+
+def _pair(value: Any) -> Pair:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    return int(pair[0]), int(pair[1])
+
+
+@convert.register
+def _(module: nn.Conv2d) -> FloatOperation:
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        raise ExportError(f"convolution {module} pads with {module.padding_mode}, only numeric zero padding is supported")
+    geometry = [_pair(value) for value in (module.stride, module.padding, module.dilation)]
+    return FloatConv(_array(module.weight), _array(module.bias, module.out_channels), *geometry, module.groups)
+
+
+@convert.register
+def _(module: nn.Linear) -> FloatOperation:
+    return FloatDense(_array(module.weight), _array(module.bias, module.out_features))
+
+
+def _affine(module: nn.BatchNorm1d | nn.BatchNorm2d) -> FloatOperation:
+    if module.running_mean is None or module.running_var is None:
+        raise ExportError(f"batch norm {module} keeps no running statistics")
+    gain = 1 / np.sqrt(_array(module.running_var) + module.eps)
+    if module.affine:
+        gain = gain * _array(module.weight)
+    return Affine(gain, _array(module.bias, module.num_features) - gain * _array(module.running_mean))
+
+
+convert.register(nn.BatchNorm1d, _affine)
+convert.register(nn.BatchNorm2d, _affine)
+
+
+@convert.register
+def _(module: nn.AvgPool2d) -> FloatOperation:
+    if _pair(module.padding) != (0, 0) or module.ceil_mode or module.divisor_override:
+        raise ExportError(f"pool {module} uses padding, ceil_mode or a divisor, which are not supported")
+    return AveragePool(_pair(module.kernel_size), _pair(module.stride))
+
+
+@convert.register
+def _(module: nn.Flatten) -> FloatOperation:
+    return FloatFlatten()
+
+
+@convert.register
+def _(module: Normalise) -> FloatOperation:
+    return Normalisation(_array(module.mean).reshape(-1), _array(module.std).reshape(-1))
+
+
+@convert.register
+def _(module: RandomTauLIF) -> FloatOperation:
+    return FloatNeuron("randhet", module.threshold, module.sampling, module.sigma)
+
+
+@convert.register
+def _(module: LIF) -> FloatOperation:
+    return FloatNeuron("vanilla", module.threshold, tau=np.array(module.tau))
+
+
+@convert.register
+def _(module: HetLIF) -> FloatOperation:
+    return FloatNeuron("het", module.threshold, tau=_array(module.w.sigmoid()))
+
+
+CONSTANT: dict[type[nn.Module], Callable[[Any], FloatOperation]] = {
+    GlobalAveragePool: lambda module: AveragePool(),
+    Flatten: lambda module: FloatFlatten(),
+    Encode: lambda module: Encoding(module.steps),
+    MeanOverTime: lambda module: TimeMean(),
+}
+for _module_type, _converter in CONSTANT.items():
+    convert.register(_module_type, _converter)
