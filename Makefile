@@ -1,19 +1,18 @@
-# Every target sets itself up: finds Python 3.10, makes .venv, installs. `make` alone lists the targets.
+# Every target sets itself up: finds Python, makes the environment, installs. `make` alone lists the targets.
+# Python 3.10 carries Lava (.venv); everything else also runs on 3.11 with a newer torch (.venv311).
 VENV := .venv
 BIN := $(VENV)/bin
 NEW := .venv311
-# The newer Python for everything but Lava; override with make test311 PYTHON311=...
-PYTHON311 ?= python3.11
 
 .PHONY: help setup setup311 demo test test311 lint bench clean
 help:
 	@echo "make setup | demo | test | lint | bench | test311 | clean"
 
 setup:
-	@test -e scripts/setup && python=$$(scripts/python310) && scripts/setup "$$python" $(VENV) lava,dev
+	@scripts/setup 3.10 $(VENV) lava,onnx,attacks,dev
 
 setup311:
-	@scripts/setup $(PYTHON311) $(NEW) dev
+	@scripts/setup 3.11 $(NEW) onnx,dev
 
 demo: setup
 	$(BIN)/randhet demo --out demo
