@@ -1,0 +1,1 @@
+"""Processes and process models in a folder of their own, because Lava executes every file beside a process."""
