@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+# `strategies` is shared by tests of several rooms
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Two cores are the norm here: libraries that each start a thread per core only get in each other's way.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

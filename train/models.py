@@ -57,7 +57,7 @@ NEURONS: dict[str, NeuronMaker] = {
 
 NAMED: dict[str, ModelSettings] = {
     "sew-resnet19": ModelSettings(),
-    "sew-digits": ModelSettings(1, 10, (8, 8), (16, 32), (1, 1), steps=6),
+    "sew-digits": ModelSettings(1, 10, (8, 8), (32, 64), (1, 1), steps=4),
     "sew-small": ModelSettings(3, 10, (32, 32), (16, 32, 64), (1, 1, 1), steps=4),
 }
 
