@@ -1,38 +1,51 @@
-"""The float network driven by the integer generator's taus: randomness cancels, only arithmetic remains."""
+"""The float network driven by the integer generator's taus: the chance cancels, only the arithmetic remains."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fixed_point.errors import RandhetError
 from fixed_point.generator import LayerGenerator
 from fixed_point.network import Network, RandomTau
-from fixed_point.result import Trace
 from fixed_point.shape import shapes
-from train.neurons import Sampler, recording, replaying
+from train.neurons import Sampler, neurons, recording, replaying
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FloatTrace:
+    """One layer of the float model: spikes (images, T, *shape) and membranes before the reset, in the model's units."""
+
+    output: NDArray[np.int64]
+    membrane: Float
 
 
 def samplers(network: Network, seed: int, first_image: int) -> dict[str, Sampler]:
-    """For each random layer, by name, a sampler that gives the float neuron the integer network's tau = A / 2^k."""
-    return {
-        layer.name: _sampler(layer.neuron, network.steps, LayerGenerator(seed, i, prod(shape), layer.neuron.neurons_per_core), first_image)
-        for i, (layer, shape) in enumerate(zip(network.layers, shapes(network)))
-        if isinstance(layer.neuron, RandomTau)
-    }
+    """For each random layer, by name, what gives the float neuron the integer network's tau = A / 2^k."""
+    found = {}
+    for i, (layer, shape) in enumerate(zip(network.layers, shapes(network))):
+        if isinstance(layer.neuron, RandomTau):
+            generator = LayerGenerator(seed, i, prod(shape), layer.neuron.neurons_per_core)
+            found[layer.name] = _sampler(layer.neuron, network.steps, generator, first_image)
+    return found
 
 
 def _sampler(neuron: RandomTau, steps: int, generator: LayerGenerator, first: int) -> Sampler:
     tau = neuron.table.astype(np.float64) / 2**neuron.k
 
     def sample(shape: tuple[int, ...]) -> Tensor:
-        images = shape[1] if neuron.sampling == "step" else shape[0]
-        numbers = first + np.arange(images)
-        if neuron.sampling == "step":
-            numbers = numbers[None] * steps + np.arange(steps)[:, None]
-        draws = np.stack([generator.round(int(number)) for number in numbers.ravel()])
+        if neuron.sampling == "forward":
+            rounds = first + np.arange(shape[0])
+        else:
+            rounds = (first + np.arange(shape[1])) * steps + np.arange(steps)[:, None]
+        draws = np.stack([generator.round(int(number)) for number in rounds.ravel()])
         return torch.from_numpy(tau[draws].reshape(shape)).float()
 
     return sample
@@ -41,13 +54,19 @@ def _sampler(neuron: RandomTau, steps: int, generator: LayerGenerator, first: in
 @torch.no_grad()
 def replay(
     model: nn.Module, network: Network, pixels: np.ndarray, seed: int, first_image: int = 0
-) -> tuple[np.ndarray, dict[str, Trace]]:
-    """Predictions (N,) and float traces by layer: outputs and membranes (N, T, *shape) in units of the float model."""
-    images = torch.from_numpy(pixels).float() / 255
-    with replaying(model, samplers(network, seed, first_image)), recording(model) as log:
-        predictions = model(images).argmax(1).numpy()
-    traces = {
-        name: Trace(spikes.transpose(0, 1).numpy().astype(np.int64), membranes.transpose(0, 1).numpy())
-        for name, [(spikes, membranes)] in log.items()
-    }
-    return predictions, traces
+) -> tuple[NDArray[np.int64], dict[str, FloatTrace]]:
+    """Predictions (N,) and traces by layer of the float model with the taus of this master seed."""
+    taus = samplers(network, seed, first_image)
+    if strange := set(taus) - set(neurons(model)):
+        raise RandhetError(
+            f"the network's layer {sorted(strange)[0]} is not in the checkpoint: they do not belong together"
+        )
+    model.eval()
+    with replaying(model, taus), recording(model) as log:
+        predictions = model(torch.from_numpy(pixels).float() / 255).argmax(1).numpy()
+    return predictions, {name: _trace(*records[0]) for name, records in log.items()}
+
+
+def _trace(spikes: Tensor, membranes: Tensor) -> FloatTrace:
+    """From (T, N, ...) to (N, T, ...)."""
+    return FloatTrace(spikes.transpose(0, 1).numpy().astype(np.int64), membranes.transpose(0, 1).numpy())

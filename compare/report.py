@@ -1,0 +1,66 @@
+"""The report: one self-contained HTML file, the verdict first."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+
+from compare import words
+from compare.study import Comparison
+from fixed_point.errors import FileError
+
+PACKAGES = ("randhet", "numpy", "torch", "numba", "lava-nc")
+
+
+def versions() -> dict[str, str]:
+    """What the comparison ran on."""
+    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def render(found: Comparison) -> str:
+    """The page as text."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": words.percent, "points": words.points}
+    template = environment.from_string(files("compare").joinpath("report.html").read_text("utf-8"))
+    return template.render(
+        found=found,
+        headline=words.headline(found),
+        paragraphs=list(words.paragraphs(found)),
+        place=words.place,
+        versions=versions(),
+    )
+
+
+def write(path: str | Path, found: Comparison) -> None:
+    """Write the page under a temporary name, then rename."""
+    replace_text(Path(path), render(found))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """The whole text or the old file, never half of it; FileError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        Path(temporary).unlink(missing_ok=True)

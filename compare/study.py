@@ -1,0 +1,133 @@
+"""The comparison: float against fixed point over several draws, and every backend against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from compare import layers
+from compare.accuracy import Difference, Draws, difference, fixed_draws, is_random
+from compare.backends import BACKENDS, available, require, runner
+from compare.layers import LayerFinding
+from compare.tracing import Tracing, trace
+from fixed_point.check import check, check_images
+from fixed_point.errors import RandhetError
+from fixed_point.network import Network
+from train.checkpoint import Checkpoint, build, weights_hash
+from train.data import Images
+from train.loop import evaluate
+from train.neurons import neurons
+
+Stage = Callable[[str, int], Callable[[int], None]]
+"""Begin a piece of work of so many units; returns what to call with each number of units done."""
+AGREEMENT = 0.97
+"""Same-tau predictions must agree at least this often."""
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """draws of the taus for each mean; seed: the first of as many consecutive ones; margin on accuracy, 0..1.
+
+    backends: those to check against the reference, None for all that can run here.
+    """
+
+    draws: int = 10
+    seed: int = 0
+    margin: float = 0.01
+    backends: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise RandhetError(f"draws is {self.draws}, it must be at least 1")
+        if not 0 <= self.seed < 2**63:
+            raise RandhetError(f"seed is {self.seed}, the limits are 0 to 2^63 - 1")
+        if not 0 < self.margin < 1:
+            raise RandhetError(f"margin is {self.margin}, it must lie between 0 and 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Everything found. chance: whether taus are drawn; absent: backends that did not run, with the reason."""
+
+    data: str
+    images: int
+    steps: int
+    chance: bool
+    seed: int
+    floats: Draws
+    fixed: Draws
+    difference: Difference
+    tracing: Tracing
+    absent: dict[str, str]
+    layers: tuple[LayerFinding, ...]
+
+    @property
+    def agreement(self) -> float:
+        """Share of images that float and fixed predict alike under the same taus."""
+        return self.tracing.same_tau / self.images
+
+    @property
+    def failures(self) -> list[str]:
+        """The checks that failed, in words; none of them: exit status 0."""
+        checks = {f"{name} differs from the reference": not it.identical for name, it in self.tracing.backends.items()}
+        checks |= {
+            "float and fixed accuracy differ by more than the margin": self.difference.finding == "different",
+            f"under the same taus fewer than {AGREEMENT:.0%} of predictions agree": self.agreement < AGREEMENT,
+            "states left 24 bits": self.tracing.saturations > 0,
+        }
+        return [sentence for sentence, failed in checks.items() if failed]
+
+
+def compare(
+    checkpoint: Checkpoint, network: Network, images: Images, settings: StudySettings, stage: Stage
+) -> Comparison:
+    """Run everything. RandhetError where checkpoint, network and images do not belong together."""
+    names, absent = chosen(settings.backends)
+    check_pair(checkpoint, network, images)
+    model, chance = build(checkpoint), is_random(network)
+    seeds = range(settings.seed, settings.seed + (settings.draws if chance else 1))
+    done, accuracies = stage("float model", len(seeds)), []
+    for seed in seeds:
+        accuracies += evaluate(model, images, draws=1, seed=seed)
+        done(1)
+    floats = Draws(tuple(accuracies))
+    fixed = fixed_draws(network, images, seeds, runner("reference"), stage("fixed point, reference", len(seeds)))
+    stages = ", ".join(("reference", *names, "float with the same taus"))
+    done = stage(f"every spike and membrane: {stages}", len(images) * (2 + len(names)))
+    tracing = trace(network, model, images.pixels, settings.seed, names, done)
+    thresholds = {name: module.threshold for name, module in neurons(model).items()}
+    return Comparison(
+        data=images.name,
+        images=len(images),
+        steps=network.steps,
+        chance=chance,
+        seed=settings.seed,
+        floats=floats,
+        fixed=fixed,
+        difference=difference(floats, fixed, settings.margin, deterministic=not chance),
+        tracing=tracing,
+        absent=absent,
+        layers=layers.findings(network, tracing.counts, len(images), thresholds),
+    )
+
+
+def chosen(asked: tuple[str, ...] | None) -> tuple[list[str], dict[str, str]]:
+    """The backends to run, and those left out with the reason. One asked for by name must be able to run."""
+    if asked is not None:
+        for name in asked:
+            require(name)
+        return [name for name in dict.fromkeys(asked) if name != "reference"], {}
+    ready = available()
+    absent = {name: reason for name, backend in BACKENDS.items() if (reason := backend.missing())}
+    return [name for name in ready if name != "reference"], absent
+
+
+def check_pair(checkpoint: Checkpoint, network: Network, images: Images) -> None:
+    """The network must hold these weights, and the images must fit it."""
+    source = network.metadata.get("source")
+    if source is not None and source != weights_hash(checkpoint.state):
+        raise RandhetError("the network was exported from other weights than this checkpoint's: export it again")
+    check(network)
+    check_images(network, images.pixels)
+    if len(images.classes) != len(network.classes or images.classes):
+        raise RandhetError(f"data {images.name} has {len(images.classes)} classes, the network {len(network.classes)}")

@@ -1,0 +1,114 @@
+"""Value by value: every backend against the reference, and the float model under the same taus, chunk by chunk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from torch import nn
+
+from compare import layers
+from compare.backends import runner
+from compare.divergence import Divergence, compared, first
+from compare.layers import Counts
+from compare.replay import replay
+from fixed_point.network import Network
+from fixed_point.result import Result
+from fixed_point.shape import shapes
+
+TRACE_BYTES = 2**28
+"""Traces are taken of as many images at a time as fit in about this size, 256 MB."""
+
+
+@dataclass(frozen=True)
+class BackendFinding:
+    """One backend against the reference: how many values were compared, where they first differ, how long it ran."""
+
+    outputs: int = 0
+    membranes: int = 0
+    seconds: float = 0.0
+    divergence: Divergence | None = None
+
+    @property
+    def identical(self) -> bool:
+        return self.divergence is None
+
+
+@dataclass(frozen=True, eq=False)
+class Tracing:
+    """What the traces show. same_tau: images predicted alike by float and fixed; float_divergence: first other spike."""
+
+    backends: dict[str, BackendFinding]
+    same_tau: int
+    float_divergence: Divergence | None
+    saturations: int
+    counts: Counts
+
+
+def chunk_size(network: Network) -> int:
+    """Images whose traces (output and membrane, 8 bytes each, every layer and step) fit TRACE_BYTES, at least 1."""
+    return max(1, TRACE_BYTES // (16 * network.steps * sum(map(prod, shapes(network)))))
+
+
+def trace(
+    network: Network,
+    model: nn.Module,
+    pixels: np.ndarray,
+    seed: int,
+    backends: Collection[str],
+    done: Callable[[int], None] = lambda count: None,
+) -> Tracing:
+    """Compare on all images; `done` is told how many images each of 2 + len(backends) runs has finished."""
+    size = chunk_size(network)
+    found = Tracing({name: BackendFinding() for name in backends}, 0, None, 0, {})
+    for start in range(0, len(pixels), size):
+        found = _chunk(network, model, pixels[start : start + size], seed, start, found, done)
+    return found
+
+
+def _chunk(
+    network: Network,
+    model: nn.Module,
+    pixels: np.ndarray,
+    seed: int,
+    start: int,
+    before: Tracing,
+    done: Callable[[int], None],
+) -> Tracing:
+    names = [layer.name for layer in network.layers]
+    expected = runner("reference")(network, pixels, seed=seed, first_image=start, probes=names)
+    done(len(pixels))
+    backends = {}
+    for name, finding in before.backends.items():
+        backends[name] = _against(name, network, pixels, seed, start, expected, finding)
+        done(len(pixels))
+    predictions, floats = replay(model, network, pixels, seed, start)
+    done(len(pixels))
+    fixed = {name: expected.traces[name] for name in floats}
+    spikes = first(floats, fixed, [name for name in names if name in floats], start, ("output",))
+    return Tracing(
+        backends,
+        before.same_tau + int(np.count_nonzero(predictions == expected.predictions)),
+        before.float_divergence or spikes,
+        before.saturations + expected.saturations,
+        layers.add(before.counts, layers.count(network, floats, fixed)),
+    )
+
+
+def _against(
+    name: str, network: Network, pixels: np.ndarray, seed: int, start: int, expected: Result, before: BackendFinding
+) -> BackendFinding:
+    names = [layer.name for layer in network.layers]
+    begin = time.perf_counter()
+    found = runner(name)(network, pixels, seed=seed, first_image=start, probes=names)
+    seconds = time.perf_counter() - begin
+    size = compared(expected.traces)
+    return BackendFinding(
+        before.outputs + size["outputs"],
+        before.membranes + size["membranes"],
+        before.seconds + seconds,
+        before.divergence or first(expected.traces, found.traces, names, start),
+    )

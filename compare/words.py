@@ -1,0 +1,138 @@
+"""What a comparison found, in words that need no knowledge of the field, and as the JSON object others rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from compare.accuracy import Draws
+from compare.divergence import Divergence
+from compare.study import AGREEMENT, Comparison
+from compare.tracing import BackendFinding
+
+
+def percent(share: float) -> str:
+    """0.964 as 96.4 %."""
+    return f"{100 * share:.1f} %"
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points: 0.012 as 1.2."""
+    return f"{100 * share:.2f}"
+
+
+def headline(found: Comparison) -> str:
+    """One sentence: does the integer network stand for the float model?"""
+    if found.failures:
+        return f"Do not deploy yet: {'; '.join(found.failures)}."
+    undecided = found.difference.finding == "undecided"
+    if undecided:
+        return "No check failed, but more draws or images are needed to say that the accuracy is the same."
+    if not found.tracing.backends:
+        return "Float and fixed point agree; no second backend could be run here to check the integers."
+    return "The integer network stands for the float model, and every backend gave the same integers."
+
+
+def paragraphs(found: Comparison) -> Iterator[str]:
+    """The findings, one sentence or two each, the most important first."""
+    yield accuracy(found)
+    for name, finding in found.tracing.backends.items():
+        yield backend(name, finding)
+    for name, reason in found.absent.items():
+        yield f"Not run: {name} ({reason})."
+    yield same_tau(found)
+    if found.tracing.saturations:
+        yield f"{found.tracing.saturations} states left the 24 bit range and were cut off: calibrate on more data."
+
+
+def accuracy(found: Comparison) -> str:
+    """Both means and the difference."""
+    d = found.difference
+    if not found.chance:
+        return (
+            f"On {found.images} images the float model is right on {percent(found.floats.mean)}, the integer network "
+            f"on {percent(found.fixed.mean)}: float minus fixed is {points(d.value)} points. Nothing here is random."
+        )
+    verdict = {
+        "equal": f"which lies within the margin of {points(d.margin)}: the accuracy is the same",
+        "different": f"which lies outside the margin of {points(d.margin)}: the accuracy is not the same",
+        "undecided": f"which is too wide for a margin of {points(d.margin)}: take more draws",
+    }[d.finding]
+    return (
+        f"On {found.images} images, with the taus drawn anew {len(found.floats.accuracies)} times, the float model is "
+        f"right on {spread(found.floats)} and the integer network on {spread(found.fixed)}. Float minus fixed is "
+        f"{points(d.value)} points, with a 90 % interval of {points(d.low)} to {points(d.high)}, {verdict}."
+    )
+
+
+def spread(draws: Draws) -> str:
+    """Mean and deviation."""
+    return f"{percent(draws.mean)} (standard deviation {points(draws.deviation)})"
+
+
+def backend(name: str, finding: BackendFinding) -> str:
+    """Identical, or where not."""
+    looked = f"{finding.membranes:,} membranes and {finding.outputs:,} spikes and sums"
+    if finding.divergence is None:
+        return f"{name} gave exactly the reference's integers: {looked} compared, all equal."
+    return f"{name} does not equal the reference ({looked} compared). First difference: {place(finding.divergence)}."
+
+
+def place(at: Divergence, expected: str = "the reference has", found: str = "it has") -> str:
+    """Where, and both values."""
+    return (
+        f"image {at.image}, step {at.step}, layer {at.layer}, neuron {at.neuron}, {at.quantity}: "
+        f"{expected} {at.expected:g}, {found} {at.found:g}"
+    )
+
+
+def same_tau(found: Comparison) -> str:
+    """What is left when both use the same taus."""
+    both = "Given the same taus, f" if found.chance else "F"
+    start = f"{both}loat and integers predict the same class on {percent(found.agreement)} of the images"
+    start += f" (at least {percent(AGREEMENT)} is asked for)."
+    at = found.tracing.float_divergence
+    if at is None:
+        return f"{start} Not one spike differs."
+    return f"{start} The first spike to differ: {place(at, 'float has', 'the integers have')}."
+
+
+def as_dict(found: Comparison) -> dict[str, Any]:
+    """The JSON object of `randhet compare`."""
+    tracing, d = found.tracing, found.difference
+    return {
+        "float_accuracy": found.floats.mean,
+        "float_accuracy_std": found.floats.deviation,
+        "fixed_accuracy": found.fixed.mean,
+        "fixed_accuracy_std": found.fixed.deviation,
+        "difference": d.value,
+        "difference_interval": None if d.low == -float("inf") else [d.low, d.high],
+        "equivalent": d.finding == "equal",
+        "margin": d.margin,
+        "backends": {name: _backend(finding) for name, finding in tracing.backends.items()},
+        "not_run": found.absent,
+        "same_tau_agreement": found.agreement,
+        "same_tau_first_divergence": _divergence(tracing.float_divergence),
+        "layers": [layer.as_dict() for layer in found.layers],
+        "saturations": tracing.saturations,
+        "data": found.data,
+        "samples": found.images,
+        "draws": len(found.floats.accuracies),
+        "seed": found.seed,
+        "failures": found.failures,
+        "verdict": headline(found),
+    }
+
+
+def _backend(finding: BackendFinding) -> dict[str, Any]:
+    return {
+        "identical": finding.identical,
+        "first_divergence": _divergence(finding.divergence),
+        "membranes_compared": finding.membranes,
+        "outputs_compared": finding.outputs,
+        "seconds": finding.seconds,
+    }
+
+
+def _divergence(at: Divergence | None) -> dict[str, Any] | None:
+    return None if at is None else at.as_dict()

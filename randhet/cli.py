@@ -1,0 +1,68 @@
+"""The command line: one module per command, wrong use and bad input are one sentence and exit status 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from fixed_point.errors import RandhetError
+from randhet import __version__
+from randhet.console import complain
+
+COMMANDS = ("demo", "train", "export", "inspect", "run", "compare")
+WRONG_USE, STOPPED = 2, 130
+
+app = typer.Typer(
+    name="randhet",
+    help="From a trained spiking network with random membrane decay to fixed point on Lava, compared at every step.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, with every error that a user can cause turned into one sentence and its exit status."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except RandhetError as error:
+            complain(str(error))
+            raise typer.Exit(WRONG_USE) from None
+        except MemoryError:
+            complain("there is not enough memory for this: use fewer --samples or a smaller --batch")
+            raise typer.Exit(WRONG_USE) from None
+        except KeyboardInterrupt:
+            complain("stopped")
+            raise typer.Exit(STOPPED) from None
+
+    return run
+
+
+for name in COMMANDS:
+    app.command(name)(guarded(import_module(f"randhet.commands.{name}").command))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"randhet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `randhet` command."""
+    app()
