@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is the peer of this test")
 
-import onnx
 
-from export import onnx_integer, onnx_meta, onnx_run
-from export.onnx_registers import byte_tables, draw_rows
+from export import onnx_run
 from fixed_point import generator, reference
-from fixed_point.errors import FileError, NetworkError
 from fixed_point.network import (
     Accumulate,
     Add,
@@ -60,9 +55,9 @@ NEURONS: dict[str, Make] = {
     "vanilla": lambda shape: Lif(**lif(shape)),
     "het": lambda shape: Het(**lif(shape), decay=RNG.integers(0, 256, shape).astype(np.int32)),
     "cuba": lambda shape: Cuba(**lif(shape, 20000), current_decay=900, voltage_decay=300),
-    "saturating": lambda shape: Lif(**lif(shape, 2**22, 2**22), decay=200, f=15),
-    "saturating random": lambda shape: RandomTau(**lif(shape, 2**22, 2**22), f=16),
-    "wrapping cuba": lambda shape: Cuba(**lif(shape, 2**22, 2**22), current_decay=5, voltage_decay=0, f=13),
+    "saturating": lambda shape: Lif(**lif(shape, 2**19, 2**18), decay=200, f=14),
+    "saturating random": lambda shape: RandomTau(**lif(shape, 2**19, 2**18), f=16),
+    "wrapping cuba": lambda shape: Cuba(**lif(shape, 2**20, 2**18), current_decay=5, voltage_decay=9, f=13),
 }
 
 
