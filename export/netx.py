@@ -166,7 +166,12 @@ def _(part: Het) -> Fields:
 @describe.register
 def _(part: Cuba) -> Fields:
     """vThMant, iDecay, vDecay are what stock NetX reads; vThMant only where one 17 bit mantissa << 6 says it all."""
-    stock: Fields = {"iDecay": part.current_decay + 1, "vDecay": part.voltage_decay, "refDelay": 1, "gradedSpike": False}
+    stock: Fields = {
+        "iDecay": part.current_decay + 1,
+        "vDecay": part.voltage_decay,
+        "refDelay": 1,
+        "gradedSpike": False,
+    }
     top = int(part.threshold[0])
     if (part.threshold == top).all() and top % 64 == 0:
         stock["vThMant"] = top >> 6

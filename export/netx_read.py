@@ -197,8 +197,8 @@ def _input(node: Node) -> Input:
 
 
 def _conv(node: Node) -> Conv:
-    geometry = [node.pair(key) for key in ("stride", "padding", "dilation")]
-    return Conv(node.array("weight", "i", (4,)), *geometry, node.integer("groups"))
+    stride, padding, dilation = (node.pair(key) for key in ("stride", "padding", "dilation"))
+    return Conv(node.array("weight", "i", (4,)), stride, padding, dilation, node.integer("groups"))
 
 
 def _random(node: Node, bias: np.ndarray) -> RandomTau:

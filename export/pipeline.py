@@ -62,7 +62,9 @@ def export_model(
 ) -> Exported:
     """The same for a module of supported layers that takes images (N, C, Y, X) in 0..1."""
     if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
-        raise ExportError(f"calibration images are {images.dtype} of shape {images.shape}, they must be (N, C, Y, X) uint8")
+        raise ExportError(
+            f"calibration images are {images.dtype} of shape {images.shape}, they must be (N, C, Y, X) uint8"
+        )
     if seed is not None and not 0 <= seed < 2**64:
         raise ExportError(f"seed is {seed}, the limits are 0 to 2^64 - 1")
     settings = settings or QuantSettings()

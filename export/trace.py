@@ -126,9 +126,12 @@ def _pair(value: Any) -> Pair:
 @convert.register
 def _(module: nn.Conv2d) -> FloatOperation:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise ExportError(f"convolution {module} pads with {module.padding_mode}, only numeric zero padding is supported")
-    geometry = [_pair(value) for value in (module.stride, module.padding, module.dilation)]
-    return FloatConv(_array(module.weight), _array(module.bias, module.out_channels), *geometry, module.groups)
+        raise ExportError(
+            f"convolution {module} pads with {module.padding_mode}, only numeric zero padding is supported"
+        )
+    stride, padding, dilation = (_pair(value) for value in (module.stride, module.padding, module.dilation))
+    bias = _array(module.bias, module.out_channels)
+    return FloatConv(_array(module.weight), bias, stride, padding, dilation, module.groups)
 
 
 @convert.register

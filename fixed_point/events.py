@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import singledispatch
 
 import numpy as np
 from numba import njit
 
 from fixed_point.generator import byte_step
-from fixed_point.network import Conv, Dense
+from fixed_point.network import Conv, Dense, Shape
 from fixed_point.shape import window_count
 
 Sums = Callable[[np.ndarray], np.ndarray]
@@ -58,32 +59,38 @@ def _draw_decays(registers, sizes, byte, table, out):  # type: ignore[no-untyped
         registers[core] = state
 
 
-def conv_sums(operation: Conv, shape: tuple[int, ...]) -> Sums:
-    """A function from one image (C, Y, X) int32 to its sums (O, Y', X') int32."""
+@singledispatch
+def sums(operation: Conv | Dense, shape: Shape) -> Sums:
+    """A function from one input of `shape`, int32, to its synaptic sums, (O, Y', X') or (O,) int32."""
+    raise TypeError(f"no event-driven kernel for {type(operation).__name__}")
+
+
+@sums.register
+def _(operation: Conv, shape: Shape) -> Sums:
     out, per_group, *kernel = operation.weight.shape
     groups, (stride, padding, dilation) = operation.groups, (operation.stride, operation.padding, operation.dilation)
     split = operation.weight.reshape(groups, out // groups, per_group, *kernel)
     weight = np.ascontiguousarray(split.transpose(0, 2, 3, 4, 1).reshape(-1, *kernel, out // groups))
     rows, columns = (window_count(shape[1 + a], kernel[a], stride[a], padding[a], dilation[a]) for a in (0, 1))
 
-    def sums(source: np.ndarray) -> np.ndarray:
+    def apply(source: np.ndarray) -> np.ndarray:
         total = np.zeros((rows, columns, out), np.int32)
         _conv_events(source, weight, stride, padding, dilation, per_group, total)
         return np.ascontiguousarray(total.transpose(2, 0, 1))
 
-    return sums
+    return apply
 
 
-def dense_sums(operation: Dense) -> Sums:
-    """A function from one vector (of any shape) int32 to its sums (O,) int32."""
+@sums.register
+def _(operation: Dense, shape: Shape) -> Sums:
     weight = np.ascontiguousarray(operation.weight.T)
 
-    def sums(source: np.ndarray) -> np.ndarray:
+    def apply(source: np.ndarray) -> np.ndarray:
         total = np.zeros(weight.shape[1], np.int32)
         _dense_events(np.ascontiguousarray(source).reshape(-1), weight, total)
         return total
 
-    return sums
+    return apply
 
 
 def advance(registers: np.ndarray, sizes: np.ndarray, table: np.ndarray) -> np.ndarray:

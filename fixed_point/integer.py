@@ -34,7 +34,7 @@ def leak(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, int]:
 
 
 def leak_by_addition(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, int]:
-    """The same integers as `leak` from additions and shifts: acc = (acc + (d if bit i of A else 0)) >> 1, i = 0..k-1."""
+    """The same integers by additions and shifts: acc = (acc + (d if bit i of A else 0)) >> 1, i = 0..k-1."""
     difference = membrane - x
     accumulator = difference - difference
     for i in range(k):

@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """Graded spikes of the image, the same at every step: unsigned `bits` bit integers (or signed, for foreign files)."""
+    """Graded spikes of the image, the same at every step: unsigned integers of `bits` bits, or signed ones."""
 
     shape: Shape
     bits: int = 8

@@ -202,7 +202,7 @@ def _(operation: Flatten, read: list[Int]) -> Int:
     return read[0].reshape(len(read[0]), -1)
 
 
-# --- neurons: state over the steps of one batch ------------------------------------------------------------------------
+# --- neurons: state over the steps of one batch ----------------------------------------------------------------------
 
 
 class Place:

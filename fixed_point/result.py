@@ -24,7 +24,7 @@ class Result:
     """Integers of a run.
 
     predictions (images,); sums (images, classes) after T steps; spikes: total spikes per spiking layer, by name;
-    saturations: how often a state left 24 bits; operations: counts, where the backend counts them; traces by layer name.
+    saturations: how often a state left 24 bits; operations: counts, where the backend counts them; traces by name.
     """
 
     predictions: Int

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -167,10 +168,8 @@ def _last_line(path: Path) -> str:
 
 def _end(child: subprocess.Popen[bytes], token: str) -> None:
     """Kill everything in the driver's session and remove the shared memory that carries the run's token."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     child.wait()
     if SHARED_MEMORY.is_dir():
         for segment in SHARED_MEMORY.glob(f"{token}*"):

@@ -1,4 +1,4 @@
-"""Calibration: run the integer network on data, look at every current and membrane, lower f where 24 bits do not hold."""
+"""Calibration: run on data, look at every current and membrane, lower f where 24 bits do not hold."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def _scaled(source: FloatNode, norm: FloatNode, graph: FloatGraph) -> FloatConv 
 
 
 def fold_normalisation(graph: FloatGraph) -> FloatGraph:
-    """Bytes instead of normalised floats: w <- w / (255*std), b <- b - sum of w*mean/std over the taps inside the image.
+    """Bytes instead of normalised floats: w <- w / (255*std), b <- b - sum of w*mean/std over the taps inside.
 
     Training pads after normalising, so at the border fewer taps see the mean: the bias becomes a map (out, y, x).
     """
@@ -53,7 +54,9 @@ def fold_normalisation(graph: FloatGraph) -> FloatGraph:
     channels = image.operation.shape[0]
     mean, std, readers = np.zeros(channels), np.ones(channels), graph.readers(image.name)
     if len(readers) == 1 and isinstance(readers[0].operation, Normalisation):
-        mean, std = (_spread(value, channels, readers[0].name) for value in (readers[0].operation.mean, readers[0].operation.std))
+        mean, std = (
+            _spread(value, channels, readers[0].name) for value in (readers[0].operation.mean, readers[0].operation.std)
+        )
         graph = graph.without(readers[0].name)
     for node in graph.readers(image.name):
         graph = graph.changed(node.name, _normalised(node, mean, std, image.operation.shape))
@@ -107,7 +110,7 @@ def fold_pools(graph: FloatGraph) -> FloatGraph:
         if isinstance(operation, AveragePool):
             assert operation.kernel is not None
             for reader in _weighted_readers(graph, node.name):
-                graph = graph.changed(reader.name, _divided(graph.node(reader.name), np.prod(operation.kernel)))
+                graph = graph.changed(reader.name, _divided(graph.node(reader.name), prod(operation.kernel)))
     return graph
 
 

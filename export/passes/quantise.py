@@ -181,11 +181,13 @@ def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> SpikingNe
     neuron, f, k = node.operation, plan.f(node.name), plan.settings.k
     assert isinstance(neuron, FloatNeuron)
     units = scale * 2.0**-f
-    threshold = _fit(neuron.threshold / units, node.name, "threshold")
+    exact = neuron.threshold / units
+    threshold = _fit(exact, node.name, "threshold")
     if threshold.min() < 1:
-        channel = int(threshold.argmin())
-        exact = neuron.threshold / units[channel]
-        raise ExportError(f"layer {node.name}, channel {channel}: threshold {exact:.3g} rounds to 0, the least is 1")
+        channel = int(exact.argmin())
+        raise ExportError(
+            f"layer {node.name}, channel {channel}: threshold {exact[channel]:.3g} rounds to 0, the least is 1"
+        )
     whole_bias = _fit(bias / units.reshape(-1, *[1] * (bias.ndim - 1)), node.name, "bias")
     decay = np.clip(np.rint(neuron.tau * 2**k), 0, 2**k - 1).astype(np.uint16)
     make = NEURONS[neuron.kind]
@@ -209,7 +211,7 @@ class OutOfRange(ExportError):
 
 
 def table_of(sigma: float, settings: QuantSettings) -> np.ndarray:
-    """The tau table of 256 entries; with fewer random bits, neighbouring entries share the middle one of their group."""
+    """The tau table of 256 entries; with fewer random bits, neighbouring entries share their mean."""
     group = 2 ** (8 - settings.tau_bits)
     if group == 1:
         return tau_table(settings.k, sigma)
@@ -232,9 +234,7 @@ NEURONS: dict[str, NeuronMaker] = {
     "vanilla": lambda threshold, bias, decay, neuron, plan: Lif(
         threshold, bias, int(decay), plan.settings.k, plan.settings.f
     ),
-    "het": lambda threshold, bias, decay, neuron, plan: Het(
-        threshold, bias, decay, plan.settings.k, plan.settings.f
-    ),
+    "het": lambda threshold, bias, decay, neuron, plan: Het(threshold, bias, decay, plan.settings.k, plan.settings.f),
 }
 
 

@@ -98,8 +98,7 @@ class LayerModel(Guarded):
         self.plan: LayerPlan = self.params["plan"]
         operation = self.plan.operation
         assert isinstance(operation, (Conv, Dense))
-        conv = isinstance(operation, Conv)
-        self.sums = events.conv_sums(operation, self.plan.shape_in) if conv else events.dense_sums(operation)
+        self.sums = events.sums(operation, self.plan.shape_in)
         assert self.plan.neuron is not None
         self.bias = reference.per_channel(self.plan.neuron.bias, self.plan.shape)
         self.buffer = np.zeros(self.plan.shape, np.int32)

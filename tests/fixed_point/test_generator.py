@@ -19,7 +19,7 @@ def serial(seed: int, count: int) -> list[int]:
     out = []
     for _ in range(count):
         for _ in range(8):
-            low, bits = bits[0], bits[1:] + [0]
+            low, bits = bits[0], [*bits[1:], 0]
             if low:
                 for tap in (31, 21, 1, 0):
                     bits[tap] ^= 1

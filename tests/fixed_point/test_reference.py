@@ -136,7 +136,7 @@ def test_without_a_seed_two_runs_differ() -> None:
 
 
 def test_saturations_are_counted() -> None:
-    """A current of 255 * 127 * 512 << 6 leaves 24 bits at each of the 6 steps; the membrane itself then stays inside."""
+    """A current of 255 * 127 * 512 << 6 leaves 24 bits at each of the 6 steps; the membrane stays inside."""
     weight = np.full((1, 512, 1, 1), 127, np.int8)
     layers = (
         Layer("input", Input((512, 1, 1))),

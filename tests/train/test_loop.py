@@ -1,4 +1,4 @@
-"""Training: resuming gives the unbroken run's weights, adversarial examples stay in their ball, settings are checked."""
+"""Training: resuming gives an unbroken run's weights, adversarial examples stay in their ball, settings are checked."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def test_augment_shifts_over_zeros_and_mirrors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"objective": "xyz"}, "objective 'xyz'"), ({"epochs": 0}, "epochs is 0"), ({"eps": 3.0}, "eps 3.0")]
+    ("change", "words"),
+    [({"objective": "xyz"}, "objective 'xyz'"), ({"epochs": 0}, "epochs is 0"), ({"eps": 3.0}, "eps 3.0")],
 )
 def test_wrong_settings_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(RandhetError, match=words):

@@ -17,14 +17,16 @@ class Arctan(torch.autograd.Function):
     """Strict step forward; derivative of arctan(pi/2*alpha*v)/pi + 1/2 backward, alpha = 2."""
 
     @staticmethod
-    def forward(ctx, v):  # noqa: ANN
+    def forward(ctx, v):
         ctx.save_for_backward(v)
         return (v > 0).to(v.dtype)
 
     @staticmethod
-    def backward(ctx, grad):  # noqa: ANN
+    def backward(ctx, grad):
         (v,) = ctx.saved_tensors
-        return grad * torch.autograd.functional.jvp(lambda u: torch.atan(pi / 2 * 2.0 * u) / pi, v, torch.ones_like(v))[1]
+        return (
+            grad * torch.autograd.functional.jvp(lambda u: torch.atan(pi / 2 * 2.0 * u) / pi, v, torch.ones_like(v))[1]
+        )
 
 
 def plain(x: Tensor, tau: Callable[[int], Tensor], theta: float = 0.5) -> tuple[Tensor, Tensor]:
