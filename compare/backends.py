@@ -24,7 +24,14 @@ class Runner(Protocol):
     """Run images (N, C, Y, X) with a master seed; the first has logical number first_image; trace the probed layers."""
 
     def __call__(
-        self, network: Network, images: np.ndarray, *, seed: int | None, first_image: int, probes: Collection[str]
+        self,
+        network: Network,
+        images: np.ndarray,
+        *,
+        seed: int | None,
+        first_image: int,
+        probes: Collection[str],
+        progress: Callable[[int], None] | None = None,
     ) -> Result: ...
 
 

@@ -39,8 +39,8 @@ class StudySettings:
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise RandhetError(f"draws is {self.draws}, it must be at least 1")
-        if not 0 <= self.seed < 2**63:
-            raise RandhetError(f"seed is {self.seed}, the limits are 0 to 2^63 - 1")
+        if not 0 <= self.seed <= 2**64 - self.draws:
+            raise RandhetError(f"seed is {self.seed}, the limits are 0 to 2^64 - {self.draws} for {self.draws} draws")
         if not 0 < self.margin < 1:
             raise RandhetError(f"margin is {self.margin}, it must lie between 0 and 1")
 

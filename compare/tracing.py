@@ -39,7 +39,7 @@ class BackendFinding:
 
 @dataclass(frozen=True, eq=False)
 class Tracing:
-    """What the traces show. same_tau: images predicted alike by float and fixed; float_divergence: first other spike."""
+    """What the traces show. same_tau: images predicted alike by float and fixed; float_divergence: first odd spike."""
 
     backends: dict[str, BackendFinding]
     same_tau: int
@@ -79,12 +79,10 @@ def _chunk(
     done: Callable[[int], None],
 ) -> Tracing:
     names = [layer.name for layer in network.layers]
-    expected = runner("reference")(network, pixels, seed=seed, first_image=start, probes=names)
-    done(len(pixels))
+    expected = runner("reference")(network, pixels, seed=seed, first_image=start, probes=names, progress=done)
     backends = {}
     for name, finding in before.backends.items():
-        backends[name] = _against(name, network, pixels, seed, start, expected, finding)
-        done(len(pixels))
+        backends[name] = _against(name, network, pixels, seed, start, expected, finding, done)
     predictions, floats = replay(model, network, pixels, seed, start)
     done(len(pixels))
     fixed = {name: expected.traces[name] for name in floats}
@@ -99,11 +97,18 @@ def _chunk(
 
 
 def _against(
-    name: str, network: Network, pixels: np.ndarray, seed: int, start: int, expected: Result, before: BackendFinding
+    name: str,
+    network: Network,
+    pixels: np.ndarray,
+    seed: int,
+    start: int,
+    expected: Result,
+    before: BackendFinding,
+    done: Callable[[int], None],
 ) -> BackendFinding:
     names = [layer.name for layer in network.layers]
     begin = time.perf_counter()
-    found = runner(name)(network, pixels, seed=seed, first_image=start, probes=names)
+    found = runner(name)(network, pixels, seed=seed, first_image=start, probes=names, progress=done)
     seconds = time.perf_counter() - begin
     size = compared(expected.traces)
     return BackendFinding(

@@ -11,8 +11,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-out = Console()
-err = Console(stderr=True)
+WIDTH = 120
+"""Columns where no terminal says how many there are: a pipe or a log."""
+
+
+def _console(stderr: bool = False) -> Console:
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH)
+
+
+out = _console()
+err = _console(stderr=True)
 
 Stage = Callable[[str, int], Callable[[int], None]]
 

@@ -13,7 +13,7 @@ Samples = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="Makes the draws of the taus repeatable."),
+    typer.Option("--seed", metavar="N", min=0, max=2**64 - 1, help="Makes the draws of the taus repeatable."),
 ]
 Draws = Annotated[
     int, typer.Option("--draws", metavar="N", min=1, help="How often the taus are drawn anew for a mean.")
@@ -35,4 +35,4 @@ def use_threads(count: int | None) -> None:
     import torch
 
     torch.set_num_threads(count)
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(count, numba.get_num_threads()))

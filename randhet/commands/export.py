@@ -1,0 +1,93 @@
+"""randhet export: checkpoint to integer network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from randhet.console import emit, err, out
+from randhet.options import Json, Seed, Threads, use_threads
+
+
+def command(
+    checkpoint: Annotated[Path | None, typer.Argument(metavar="[CKPT]", help="Checkpoint of randhet train.")] = None,
+    file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Network to write.")] = Path("model.net"),
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|PATH", help="Images to calibrate on.", show_default="the training data"),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many calibration images.")] = 256,
+    bits: Annotated[int, typer.Option(help="Weight bits, 2 to 8.")] = 8,
+    fraction: Annotated[int, typer.Option(help="Fractional membrane bits f, 0 to 12; lowered where needed.")] = 6,
+    tau_bits: Annotated[int, typer.Option(help="Random bits per draw of tau, 1 to 8.")] = 8,
+    scales: Annotated[
+        str, typer.Option(metavar="KIND", help="Weight scales: channel, layer or power-of-two.")
+    ] = "channel",
+    cores: Annotated[int, typer.Option("--neurons-per-core", help="Neurons that share one random register.")] = 1024,
+    seed: Seed = None,
+    random_init: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="No checkpoint: a named model with random weights.")
+    ] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a checkpoint into an integer network: fold, calibrate on data, quantise, check, write.
+
+    --seed writes a master seed into the file, which makes its draws public; leave it out for use against attacks.
+
+    Example: `randhet export model.pt -o model.net`
+    """
+    from export.netx import write
+    from export.passes.quantise import QuantSettings
+    from export.pipeline import export_checkpoint
+
+    use_threads(threads)
+    settings = QuantSettings(bits, fraction, tau_bits=tau_bits, scales=scales, neurons_per_core=cores)  # type: ignore[arg-type]
+    found, images = source(checkpoint, random_init, data, samples)
+    with err.status("exporting") as status:
+        made = export_checkpoint(found, images, settings, seed=seed, progress=status.update)
+    write(file, made.network)
+    summary = {
+        "network": str(file),
+        "layers": len(made.network.layers),
+        "bytes": file.stat().st_size,
+        "calibration_images": made.calibration.images,
+        "saturations": made.calibration.saturations,
+        "largest": {
+            seen.layer: {"current": seen.current, "membrane": seen.membrane, "f": seen.f}
+            for seen in made.calibration.layers
+        },
+    }
+    if as_json:
+        emit(summary)
+    else:
+        out.print(
+            f"{file}: {summary['layers']} layers, {summary['bytes']:,} bytes, {summary['saturations']} saturations"
+        )
+
+
+def source(checkpoint: Path | None, random_init: str | None, data: str | None, samples: int) -> tuple[Any, Any]:
+    """The checkpoint, or a random one, and the images (N, C, Y, X) uint8 to calibrate on."""
+    import numpy as np
+
+    from fixed_point.errors import RandhetError
+    from randhet.commands.train import named_model
+    from train import checkpoint as checkpoints
+    from train.data import load
+
+    if (checkpoint is None) == (random_init is None):
+        raise RandhetError("export needs a checkpoint, or --random-init with the name of a model, and not both")
+    if checkpoint is not None:
+        found = checkpoints.load(checkpoint)
+        images = load(data or found.data, "train")
+        return found, images.take(min(samples, len(images))).pixels
+    settings = named_model(str(random_init))
+    shape = (min(samples, 4), settings.in_channels, *settings.image_size)
+    if data is not None:
+        images = load(data, "train")
+        pixels = images.take(min(samples, len(images))).pixels
+    else:
+        pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return checkpoints.random_init(settings, images=pixels), pixels

@@ -1,0 +1,78 @@
+"""randhet run: accuracy, spikes and operation counts of a network on one backend."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from randhet.console import emit, out, stages
+from randhet.options import Data, Json, NetworkFile, Samples, Seed, Threads, use_threads
+
+
+def command(
+    file: NetworkFile,
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="reference, engine, add-only, lava or onnx.")
+    ] = "reference",
+    data: Data = "digits",
+    samples: Samples = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Run a network on test images and report accuracy, spikes and what was counted.
+
+    Without --seed, in the file or here, the draws come from the operating system's entropy and two runs differ.
+
+    Example: `randhet run model.net --backend lava --samples 50`
+    """
+    from compare.backends import runner
+    from export.netx import read
+    from fixed_point.reference import master_seed
+    from train.data import load
+
+    run = runner(backend)
+    network = read(file)
+    images = load(data).take(samples)
+    use_threads(threads)
+    seed = master_seed(network, seed)
+    with stages() as stage:
+        done = stage(backend, len(images))
+        begin = time.perf_counter()
+        result = run(network, images.pixels, seed=seed, first_image=0, probes=(), progress=done)
+        seconds = time.perf_counter() - begin
+    summary = {
+        "backend": backend,
+        "accuracy": float((result.predictions == images.labels).mean()),
+        "samples": len(images),
+        "seed": seed,
+        "seconds": seconds,
+        "images_per_second": len(images) / seconds,
+        "predictions": result.predictions.tolist(),
+        "spikes": dict(result.spikes),
+        "operations": None if result.operations is None else dict(result.operations),
+        "saturations": result.saturations,
+    }
+    if as_json:
+        emit(summary)
+    else:
+        show(summary)
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The result as a table."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    table.add_row("accuracy", f"{100 * summary['accuracy']:.2f} % of {summary['samples']} images")
+    table.add_row("time", f"{summary['seconds']:.2f} s, {summary['images_per_second']:.1f} images per second")
+    table.add_row("seed", str(summary["seed"]))
+    table.add_row("saturations", str(summary["saturations"]))
+    for layer, count in summary["spikes"].items():
+        table.add_row(f"spikes of {layer}", f"{count:,}, {count / summary['samples']:,.1f} per image")
+    for operation, count in (summary["operations"] or {}).items():
+        table.add_row(f"operations: {operation}", f"{count:,}")
+    out.print(f"[bold]{summary['backend']}[/bold]")
+    out.print(table)
