@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 
 from compare import words
 from compare.study import Comparison
-from fixed_point.errors import FileError
+from fixed_point.files import replacing
 
 PACKAGES = ("randhet", "numpy", "torch", "numba", "lava-nc")
 
@@ -50,17 +48,5 @@ def write(path: str | Path, found: Comparison) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """The whole text or the old file, never half of it; FileError where it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

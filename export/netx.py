@@ -8,8 +8,6 @@ attributes format, steps, classes, metadata, seed (only where the user asked for
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import numpy as np
 
 from export.netx_read import FORMAT, read
 from fixed_point.check import check
-from fixed_point.errors import FileError
+from fixed_point.files import replacing
 from fixed_point.network import (
     FORMAT_VERSION,
     Accumulate,
@@ -49,22 +47,8 @@ Fields = dict[str, Any]
 def write(path: str | Path, network: Network) -> None:
     """Check the network, write it beside `path`, then rename. The same network gives the same bytes."""
     check(network)
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with h5py.File(temporary, "w") as file:
-            _fill(file, network)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        _fill(file, network)
 
 
 def _fill(file: h5py.File, network: Network) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fixed_point.errors import FileError, RandhetError
+from fixed_point.files import replacing
 from train.models import ModelSettings, SEWResNet
 
 FORMAT = "randhet-checkpoint-1"
@@ -45,20 +44,8 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write to a temporary name beside `path`, then rename: the old file or the new one, never half of one."""
     content = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     content |= {"format": FORMAT, "settings": asdict(checkpoint.settings), "state": dict(checkpoint.state)}
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -84,7 +71,9 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def _checkpoint(content: dict[str, Any]) -> Checkpoint:
-    settings = content["settings"] | {name: tuple(content["settings"][name]) for name in ("image_size", "widths", "blocks")}
+    settings = content["settings"] | {
+        name: tuple(content["settings"][name]) for name in ("image_size", "widths", "blocks")
+    }
     fields = {name: content[name] for name in Checkpoint.__dataclass_fields__} | {"settings": ModelSettings(**settings)}
     return Checkpoint(**fields | {name: tuple(content[name]) for name in ("mean", "std", "classes")})
 
