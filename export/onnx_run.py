@@ -59,7 +59,8 @@ class Graph:
     def __init__(self, model: onnx.ModelProto | str, entries: dict[str, str], threads: int | None = None) -> None:
         self.session = session(model, threads)
         self.entries = entries
-        layer = Layer("input", Input(**json.loads(entries["randhet.input"])))
+        image = json.loads(entries["randhet.input"])
+        layer = Layer("input", Input(tuple(image["shape"]), image["bits"], image["signed"]))
         self.network = Network((layer,), int(entries["randhet.steps"]))
         """Only the input layer: what images look like."""
         self.spiking: list[str] = json.loads(entries["randhet.spiking"])
