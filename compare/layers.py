@@ -33,7 +33,7 @@ class LayerFinding:
     """One spiking layer under the same taus.
 
     rates: spikes per neuron and step; same_spikes: share of neuron-steps with the same spike (0..1); mean_error: mean
-    |float - fixed| membrane; rounding_error: the largest one before the image's first different spike in any layer.
+    |float - fixed| membrane before the reset, in the float model's units, over all neuron-steps.
     """
 
     layer: str
@@ -44,7 +44,6 @@ class LayerFinding:
     fixed_rate: float
     same_spikes: float
     mean_error: float
-    rounding_error: float
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,7 +58,6 @@ class _Count:
     fixed_spikes: int
     same: int
     error: float
-    rounding: float
 
     def __add__(self, other: _Count) -> _Count:
         return _Count(
@@ -68,7 +66,6 @@ class _Count:
             self.fixed_spikes + other.fixed_spikes,
             self.same + other.same,
             self.error + other.error,
-            max(self.rounding, other.rounding),
         )
 
 
@@ -77,15 +74,10 @@ Counts = dict[str, _Count]
 
 def count(network: Network, floats: Mapping[str, FloatTrace], fixed: Mapping[str, Trace]) -> Counts:
     """The sums of one chunk of images, by layer."""
-    layers = spiking(network)
-    alike = [floats[layer.name].output == fixed[layer.name].output for layer in layers]
-    # clean[i, t]: no spike of image i differs anywhere in steps 0..t
-    every = np.logical_and.reduce([same.all(axis=tuple(range(2, same.ndim))) for same in alike])
-    clean = np.logical_and.accumulate(every, axis=1)
-    return {layer.name: _count(layer, floats[layer.name], fixed[layer.name], clean) for layer in layers}
+    return {layer.name: _count(layer, floats[layer.name], fixed[layer.name]) for layer in spiking(network)}
 
 
-def _count(layer: Layer, one: FloatTrace, other: Trace, clean: NDArray[np.bool_]) -> _Count:
+def _count(layer: Layer, one: FloatTrace, other: Trace) -> _Count:
     assert other.membrane is not None
     error = np.abs(one.membrane - float_units(layer, other.membrane))
     return _Count(
@@ -94,7 +86,6 @@ def _count(layer: Layer, one: FloatTrace, other: Trace, clean: NDArray[np.bool_]
         int(other.output.sum()),
         int(np.count_nonzero(one.output == other.output)),
         float(error.sum()),
-        float(error[clean].max(initial=0)),
     )
 
 
@@ -120,7 +111,6 @@ def findings(network: Network, counts: Counts, images: int, threshold: Mapping[s
                 fixed_rate=c.fixed_spikes / c.values,
                 same_spikes=c.same / c.values,
                 mean_error=c.error / c.values,
-                rounding_error=c.rounding,
             )
         )
     return tuple(found)

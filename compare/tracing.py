@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -14,9 +14,9 @@ from compare import layers
 from compare.backends import runner
 from compare.divergence import Divergence, compared, first
 from compare.layers import Counts
-from compare.replay import replay
+from compare.replay import FloatTrace, replay
 from fixed_point.network import Network
-from fixed_point.result import Result
+from fixed_point.result import Result, Trace
 from fixed_point.shape import shapes
 
 TRACE_BYTES = 2**28
@@ -37,13 +37,22 @@ class BackendFinding:
         return self.divergence is None
 
 
+@dataclass(frozen=True)
+class SpikeDifference:
+    """The first spike that float and integers do not share, and both membranes there in the float model's units."""
+
+    at: Divergence
+    float_membrane: float
+    fixed_membrane: float
+
+
 @dataclass(frozen=True, eq=False)
 class Tracing:
     """What the traces show. same_tau: images predicted alike by float and fixed; float_divergence: first odd spike."""
 
     backends: dict[str, BackendFinding]
     same_tau: int
-    float_divergence: Divergence | None
+    float_divergence: SpikeDifference | None
     saturations: int
     counts: Counts
 
@@ -85,14 +94,26 @@ def _chunk(
         backends[name] = _against(name, network, pixels, seed, start, expected, finding, done)
     predictions, floats = replay(model, network, pixels, seed, start)
     done(len(pixels))
-    fixed = {name: expected.traces[name] for name in floats}
-    spikes = first(floats, fixed, [name for name in names if name in floats], start, ("output",))
     return Tracing(
         backends,
         before.same_tau + int(np.count_nonzero(predictions == expected.predictions)),
-        before.float_divergence or spikes,
+        before.float_divergence or _first_spike(network, floats, expected.traces, start),
         before.saturations + expected.saturations,
-        layers.add(before.counts, layers.count(network, floats, fixed)),
+        layers.add(before.counts, layers.count(network, floats, expected.traces)),
+    )
+
+
+def _first_spike(
+    network: Network, floats: Mapping[str, FloatTrace], fixed: Mapping[str, Trace], start: int
+) -> SpikeDifference | None:
+    spiking = {layer.name: layer for layer in layers.spiking(network)}
+    at = first(floats, fixed, spiking, start, ("output",))
+    if at is None:
+        return None
+    index, integers = (at.image - start, at.step, *at.neuron), fixed[at.layer].membrane
+    assert integers is not None
+    return SpikeDifference(
+        at, float(floats[at.layer].membrane[index]), float(layers.float_units(spiking[at.layer], integers)[index])
     )
 
 

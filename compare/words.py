@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from compare.accuracy import Draws
@@ -91,10 +92,12 @@ def same_tau(found: Comparison) -> str:
     both = "Given the same taus, f" if found.chance else "F"
     start = f"{both}loat and integers predict the same class on {percent(found.agreement)} of the images"
     start += f" (at least {percent(AGREEMENT)} is asked for)."
-    at = found.tracing.float_divergence
-    if at is None:
+    odd = found.tracing.float_divergence
+    if odd is None:
         return f"{start} Not one spike differs."
-    return f"{start} The first spike to differ: {place(at, 'float has', 'the integers have')}."
+    threshold = next(layer.threshold for layer in found.layers if layer.layer == odd.at.layer)
+    membranes = f"membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f} around a threshold of {threshold:g}"
+    return f"{start} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}; {membranes}."
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "backends": {name: _backend(finding) for name, finding in tracing.backends.items()},
         "not_run": found.absent,
         "same_tau_agreement": found.agreement,
-        "same_tau_first_divergence": _divergence(tracing.float_divergence),
+        "same_tau_first_divergence": None if tracing.float_divergence is None else asdict(tracing.float_divergence),
         "layers": [layer.as_dict() for layer in found.layers],
         "saturations": tracing.saturations,
         "data": found.data,
