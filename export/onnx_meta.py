@@ -64,6 +64,18 @@ def _quantisation(layer: Layer) -> dict[str, Any]:
     return {"layer": layer.name, "neuron": type(layer.neuron).__name__, "weight_bits": 8, **settings, "scale": scale}
 
 
+def float_metadata(graph: Any, kind: str, steps: int, taus: str) -> dict[str, str]:
+    """The same for a traced float model: nothing is quantised, and the seed policy is where the taus come from."""
+    return {
+        "randhet.kind": kind,
+        "randhet.format": str(FORMAT_VERSION),
+        "randhet.network_sha256": digest(graph),
+        "randhet.steps": str(steps),
+        "randhet.seed": {"input": "taus are inputs", "drawn": "taus are drawn by the runtime"}[taus],
+        "randhet.quantisation": "none, float32",
+    }
+
+
 def save(path: str | Path, model: onnx.ModelProto, external_limit: int = EXTERNAL_LIMIT) -> None:
     """Infer shapes, check, write in a folder beside `path`, then rename. Over the limit, tensors go to PATH.data."""
     path = Path(path)
