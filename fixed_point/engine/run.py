@@ -1,0 +1,389 @@
+"""Running a network on the fast engine: layer by layer over all steps of a batch, threads over images and pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import singledispatch
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fixed_point import reference
+from fixed_point.check import check, check_images
+from fixed_point.engine import kernels
+from fixed_point.engine.plan import (
+    Registers,
+    Synapse,
+    Tile,
+    channels_last,
+    last_reader,
+    make_registers,
+    make_synapse,
+    weighted,
+)
+from fixed_point.errors import RandhetError
+from fixed_point.generator import byte_step
+from fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Het,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    Neuron,
+    RandomTau,
+    Shape,
+    SumPool,
+)
+from fixed_point.result import Result, Trace
+from fixed_point.shape import peaks, shapes
+
+Values = np.ndarray
+"""Activity (images, T or 1, pixels, channels); T is 1 where every step is the same."""
+NOTHING = np.zeros((0, 0), np.uint16)
+NO_DECAYS = np.zeros((0, 0, 0), np.uint16)
+NO_RECORD = np.zeros((0, 0, 0), np.int32)
+
+
+def run(
+    network: Network,
+    images: np.ndarray,
+    *,
+    seed: int | None = None,
+    first_image: int = 0,
+    probes: Collection[str] = (),
+    batch: int = 8,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Run images (N, C, Y, X) uint8; arguments and result as the reference's. threads None: one per processor."""
+    check(network)
+    check_images(network, images)
+    workers = threads or os.cpu_count() or 1
+    if workers < 1 or batch < 1:
+        raise RandhetError(f"threads {workers} and batch {batch} must be at least 1")
+    engine = Engine(network, reference.master_seed(network, seed), frozenset(probes))
+    parts = []
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
+            parts.append(engine.batch(part, first_image + start, pool, workers))
+            if progress:
+                progress(len(part))
+    return reference.join(parts, network)
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One layer in one batch: what its kernels read and write."""
+
+    layer: Layer
+    index: int
+    shape: Shape
+    steps: int
+    first_image: int
+    synapse: Synapse
+    registers: Registers | None
+    values: Values
+    out: Values
+    record: np.ndarray
+
+    def common(self, image: int, tile: Tile) -> tuple[Any, ...]:
+        """The arguments every kernel starts with."""
+        synapse = self.synapse
+        values = self.values[image]
+        return values, self.steps, tile.first, synapse.per_tap, synapse.planes, synapse.window, tile.weight
+
+    def recorded(self, image: int) -> np.ndarray:
+        return self.record[image] if len(self.record) else NO_RECORD
+
+
+@dataclass
+class Engine:
+    """A loaded network: shapes, plans and registers."""
+
+    network: Network
+    master: int
+    probes: frozenset[str]
+    shape: list[Shape] = field(init=False)
+    synapses: dict[int, Synapse] = field(init=False)
+    registers: dict[int, Registers] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shape = shapes(self.network)
+        top = peaks(self.network)
+        self.peak = top
+        self.last = last_reader(self.network)
+        self.synapses, self.registers = {}, {}
+        for i, layer in enumerate(self.network.layers):
+            if isinstance(layer.operation, (Conv, Dense)):
+                source = layer.inputs[0]
+                self.synapses[i] = make_synapse(layer.operation, self.shape[source], _planes(self.network, source, top))
+            if isinstance(layer.neuron, RandomTau):
+                self.registers[i] = make_registers(layer.neuron, self.shape[i], i, self.master)
+
+    def batch(self, images: np.ndarray, first: int, pool: ThreadPoolExecutor, workers: int) -> Result:
+        """All layers for a few images."""
+        network, kept = self.network, dict[int, Values]()
+        spikes: dict[str, int] = {}
+        traces: dict[str, Trace] = {}
+        saturations = 0
+        for i, layer in enumerate(network.layers):
+            read = [kept[source] for source in layer.inputs]
+            if weighted(layer):
+                kept[i], membranes, fired, clipped = self._layer(i, layer, read[0], first, pool, workers)
+                saturations += clipped
+                if not isinstance(layer.neuron, Accumulate):
+                    spikes[layer.name] = fired
+            else:
+                kept[i], membranes = self._pass(i, layer, read, images), None
+            if layer.name in self.probes:
+                traces[layer.name] = self._trace(i, kept[i], membranes, len(images))
+            for source in {source for source in kept if self.last[source] <= i < len(network.layers) - 1}:
+                del kept[source]
+        sums = self._logical(len(network.layers) - 1, kept[len(network.layers) - 1], len(images)).sum(axis=1)
+        sums = sums.reshape(len(images), -1)
+        return Result(sums.argmax(axis=1), sums, spikes, saturations, traces=traces)
+
+    def _layer(
+        self, i: int, layer: Layer, values: Values, first: int, pool: ThreadPoolExecutor, workers: int
+    ) -> tuple[Values, np.ndarray | None, int, int]:
+        synapse, images, steps = self.synapses[i], len(values), self.network.steps
+        if isinstance(layer.operation, Dense):
+            values = _flat(values, self.shape[layer.inputs[0]])
+        probed = layer.name in self.probes
+        size = (images, steps, synapse.pixels, synapse.channels)
+        integer = np.int32 if isinstance(layer.neuron, Accumulate) else np.uint8
+        record = np.empty(size, np.int32) if probed else np.empty((0, *size[1:]), np.int32)
+        work = Work(
+            layer, i, self.shape[i], steps, first, synapse, self.registers.get(i), values, np.empty(size, integer), record
+        )
+        assert layer.neuron is not None
+        jobs = list(job(layer.neuron, work, workers))
+        done = list(pool.map(lambda call: call(), jobs))
+        membranes: np.ndarray | None = work.record if probed else None
+        if isinstance(layer.neuron, Accumulate):
+            work.out[:] += channels_last(layer.neuron.bias, self.shape[i]).astype(np.int32)
+            membranes = work.out.cumsum(axis=1, dtype=np.int64)
+        return work.out, membranes, sum(fired for fired, _ in done), sum(clipped for _, clipped in done)
+
+    def _pass(self, i: int, layer: Layer, read: list[Values], images: np.ndarray) -> Values:
+        return move(layer.operation, read, images, self.shape[layer.inputs[0]] if layer.inputs else (), self.peak[i])
+
+    def _logical(self, i: int, values: Values, images: int) -> np.ndarray:
+        """(images, T, *shape) int64 in the order of the definition."""
+        steps, shape = self.network.steps, self.shape[i]
+        wide = np.broadcast_to(values, (images, steps, *values.shape[2:])).astype(np.int64)
+        return wide.swapaxes(2, 3).reshape(images, steps, *shape)
+
+    def _trace(self, i: int, values: Values, membranes: np.ndarray | None, images: int) -> Trace:
+        return Trace(
+            self._logical(i, values, images), None if membranes is None else self._logical(i, membranes, images)
+        )
+
+
+def _planes(network: Network, source: int, top: list[int]) -> int:
+    """Largest value of a source as its bit planes see it; signed inputs are multiplied, not split."""
+    operation = network.layers[source].operation
+    signed = any(isinstance(layer.operation, Input) and layer.operation.signed for layer in network.layers[: source + 1])
+    return 2**24 if signed and not isinstance(operation, (Conv, Dense)) else top[source]
+
+
+def _flat(values: Values, shape: Shape) -> Values:
+    """(images, T, pixels, channels) to (images, T, 1, channels*pixels) in channel-major order."""
+    if values.shape[2] == 1:
+        return values
+    return np.ascontiguousarray(values.swapaxes(2, 3).reshape(*values.shape[:2], 1, -1))
+
+
+def narrow(peak: int) -> type:
+    """uint8 where it holds every value of a layer."""
+    return np.uint8 if peak <= 255 else np.int32
+
+
+# --- layers without weights -------------------------------------------------------------------------------------------
+
+
+@singledispatch
+def move(operation: object, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
+    """The values of a layer without weights."""
+    raise TypeError(f"no engine for operation {type(operation).__name__}")
+
+
+@move.register(Input)
+def _(operation: Input, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
+    last = images.reshape(*images.shape[:2], -1).swapaxes(1, 2)[:, None]
+    return np.ascontiguousarray(last.astype(np.uint8 if images.dtype == np.uint8 else np.int32))
+
+
+@move.register(Add)
+def _(operation: Add, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
+    total = read[0].astype(narrow(peak))
+    for values in read[1:]:
+        total = total + values
+    return total.astype(narrow(peak), copy=False)
+
+
+@move.register(SumPool)
+def _(operation: SumPool, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
+    values = read[0]
+    grid = values.reshape(-1, *shape[1:], shape[0]).transpose(0, 3, 1, 2).astype(np.int64)
+    pooled = reference.operate(operation, [grid])
+    last = pooled.reshape(*values.shape[:2], shape[0], -1).swapaxes(2, 3)
+    return np.ascontiguousarray(last.astype(narrow(peak)))
+
+
+@move.register(Flatten)
+def _(operation: Flatten, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
+    flat = _flat(read[0], shape)
+    return np.ascontiguousarray(flat.swapaxes(2, 3)).swapaxes(2, 3)
+
+
+# --- neurons: a layer's work as calls that may run in any order ------------------------------------------------------
+
+Job = Callable[[], tuple[int, int]]
+
+
+@singledispatch
+def job(neuron: Neuron, work: Work, workers: int) -> Iterator[Job]:
+    """The calls that do a layer's work, each returning (spikes, saturations)."""
+    raise TypeError(f"no engine for neuron {type(neuron).__name__}")
+
+
+def bands(work: Work, workers: int) -> list[tuple[int, int]]:
+    """Pixels are split where there are fewer images and tiles than threads."""
+    parts = 1 if len(work.values) * len(work.synapse.tiles) >= workers else min(workers, work.synapse.pixels)
+    edges = np.linspace(0, work.synapse.pixels, parts + 1).astype(int).tolist()
+    return list(zip(edges, edges[1:]))
+
+
+@job.register(Accumulate)
+def _(neuron: Accumulate, work: Work, workers: int) -> Iterator[Job]:
+    def call(image: int, tile: Tile) -> tuple[int, int]:
+        part = np.empty((work.steps, work.synapse.pixels, tile.weight.shape[1]), np.int32)
+        values, steps, first, per_tap, planes, window, weight = work.common(image, tile)
+        kernels.sums_image(values, steps, first, per_tap, planes, window, weight, part)
+        work.out[image][:, :, tile.channels] = part
+        return 0, 0
+
+    for image in range(len(work.values)):
+        for tile in work.synapse.tiles:
+            yield lambda image=image, tile=tile: call(image, tile)  # type: ignore[misc]
+
+
+@job.register(Cuba)
+def _(neuron: Cuba, work: Work, workers: int) -> Iterator[Job]:
+    bias, threshold = channels_last(neuron.bias, work.shape).astype(np.int32), neuron.threshold.astype(np.int32)
+    kept = 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay
+
+    def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
+        part = np.ascontiguousarray(bias[:, tile.channels])
+        return kernels.cuba_image(  # type: ignore[no-any-return]
+            *work.common(image, tile), low, high, part, threshold[tile.channels], neuron.f, *kept,
+            work.out[image], tile.offset, work.recorded(image),
+        )  # fmt: skip
+
+    yield from _calls(work, workers, call)
+
+
+@job.register(Lif)
+@job.register(Het)
+def _(neuron: Lif | Het, work: Work, workers: int) -> Iterator[Job]:
+    decay = channels_last(np.asarray(neuron.decay, np.uint16), work.shape)
+
+    def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
+        constant = np.ascontiguousarray(decay[:, tile.channels])
+        return _lif(neuron, work, image, tile, low, high, constant=constant)
+
+    yield from _calls(work, workers, call)
+
+
+@job.register(RandomTau)
+def _(neuron: RandomTau, work: Work, workers: int) -> Iterator[Job]:
+    registers = work.registers
+    assert registers is not None
+    held = neuron.sampling == "forward"
+    rounds = 1 if held else work.steps
+    starts = [registers.starts(work.first_image * rounds)]
+    near, far = registers.distance(rounds)
+    for _ in range(1, len(work.values)):
+        starts.append(_advance(registers, starts[-1], near, far))
+
+    def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
+        if not registers.aligned:
+            drawn = _draw(registers, neuron, work, starts[image], rounds)[:, :, tile.channels]
+            return _lif(neuron, work, image, tile, low, high, decays=np.ascontiguousarray(drawn))
+        states = starts[image][tile.channels].copy()
+        if low:
+            from fixed_point.engine.plan import columns
+
+            kernels.jump(states, columns(low))
+        edge = min(max(registers.edge - tile.offset, 0), len(states))
+        steps = registers.distance(1, high - low)
+        return _lif(neuron, work, image, tile, low, high, starts=states, held=held, edge=edge, matrices=steps)
+
+    yield from _calls(work, workers, call)
+
+
+def _advance(registers: Registers, states: np.ndarray, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """States one image later."""
+    moved = states.copy()
+    edge = registers.edge if registers.aligned else len(states) - 1
+    kernels.jump(moved[:edge], near)
+    kernels.jump(moved[edge:], far)
+    return moved
+
+
+def _draw(
+    registers: Registers, neuron: RandomTau, work: Work, states: np.ndarray, rounds: int
+) -> np.ndarray:
+    """Decays of every round of an image, (rounds, pixels, channels), where cores do not hold whole channels."""
+    out = np.empty((rounds, registers.pixels, registers.channels), np.uint16)
+    byte, table = np.array(byte_step(), np.uint32), neuron.table.astype(np.uint16)
+    moved = states.copy()
+    for part in out:
+        kernels.serial_decays(moved, neuron.neurons_per_core, prod(work.shape), byte, table, part)
+    return out
+
+
+def _lif(
+    neuron: RandomTau | Lif | Het,
+    work: Work,
+    image: int,
+    tile: Tile,
+    low: int,
+    high: int,
+    constant: np.ndarray = NOTHING,
+    decays: np.ndarray = NO_DECAYS,
+    starts: np.ndarray | None = None,
+    held: bool = False,
+    edge: int = 0,
+    matrices: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[int, int]:
+    width = tile.weight.shape[1]
+    bias = np.ascontiguousarray(channels_last(neuron.bias, work.shape)[:, tile.channels].astype(np.int32))
+    threshold = np.ascontiguousarray(neuron.threshold[tile.channels].astype(np.int32))
+    table = neuron.table.astype(np.uint16) if isinstance(neuron, RandomTau) else np.zeros(256, np.uint16)
+    near, far = matrices or (np.zeros(32, np.uint32),) * 2
+    states = np.zeros(width, np.uint32) if starts is None else starts
+    return kernels.lif_image(  # type: ignore[no-any-return]
+        *work.common(image, tile), low, high, bias, threshold, neuron.f, neuron.k, constant, decays, table,
+        states, held, edge, near, far, work.out[image], tile.offset, work.recorded(image),
+    )  # fmt: skip
+
+
+def _calls(work: Work, workers: int, call: Callable[[int, Tile, int, int], tuple[int, int]]) -> Iterator[Job]:
+    """One call per image, tile and band of pixels; tiles outermost, so that their weights stay in the cache."""
+    for tile in work.synapse.tiles:
+        for image in range(len(work.values)):
+            for low, high in bands(work, workers):
+                yield lambda image=image, tile=tile, low=low, high=high: call(image, tile, low, high)  # type: ignore[misc]
