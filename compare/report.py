@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -41,12 +42,13 @@ def render(found: Comparison) -> str:
     )
 
 
-def write(path: str | Path, found: Comparison) -> None:
-    """Write the page under a temporary name, then rename."""
-    replace_text(Path(path), render(found))
-
-
-def replace_text(path: Path, text: str) -> None:
-    """The whole text or the old file, never half of it; FileError where it cannot be written."""
+def write(path: Path, found: Comparison) -> None:
+    """Write the page, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(render(found), "utf-8")
+
+
+def write_json(path: Path, found: Comparison) -> None:
+    """Write the JSON object of `randhet compare`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(words.as_dict(found), indent=1) + "\n", "utf-8")

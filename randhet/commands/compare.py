@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,9 +69,8 @@ def command(
 def leave(directory: Path, found: Comparison) -> None:
     """compare.json and report.html in a directory."""
     from compare import report
-    from compare.words import as_dict
 
-    report.replace_text(directory / "compare.json", json.dumps(as_dict(found), indent=1) + "\n")
+    report.write_json(directory / "compare.json", found)
     report.write(directory / "report.html", found)
     err.print(f"wrote {directory / 'compare.json'} and {directory / 'report.html'}", highlight=False)
 

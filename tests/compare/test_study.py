@@ -1,0 +1,212 @@
+"""The whole comparison on a small network: what it must find, what it must refuse, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import wrong_backend
+
+from compare import backends, report, structure, words
+from compare.backends import BACKENDS, Backend, BackendError
+from compare.study import Comparison, StudySettings, compare
+from export.pipeline import export_checkpoint
+from fixed_point import reference
+from fixed_point.errors import RandhetError
+from fixed_point.network import Network
+from lava_runtime.available import missing
+from train.checkpoint import Checkpoint, random_init
+from train.data import Images
+from train.models import ModelSettings
+
+MODEL = ModelSettings(1, 3, (6, 5), (3, 4), (1, 1), steps=3)
+RNG = np.random.default_rng(1)
+IMAGES = Images("noise", RNG.integers(0, 256, (6, 1, 6, 5), np.uint8), RNG.integers(0, 3, 6), ("a", "b", "c"))
+KEYS = {
+    "float_accuracy",
+    "float_accuracy_std",
+    "fixed_accuracy",
+    "fixed_accuracy_std",
+    "difference",
+    "equivalent",
+    "margin",
+    "backends",
+    "same_tau_agreement",
+    "layers",
+}
+
+
+def silent(name: str, total: int) -> Callable[[int], None]:
+    return lambda count: None
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Checkpoint, Network]:
+    checkpoint = random_init(MODEL, seed=2)
+    return checkpoint, export_checkpoint(checkpoint, IMAGES.pixels).network
+
+
+@pytest.fixture
+def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that is the reference with one weight changed by one."""
+    monkeypatch.setitem(BACKENDS, "wrong", Backend("wrong_backend", "run", "one weight off"))
+
+
+def study(pair: tuple[Checkpoint, Network], *names: str) -> Comparison:
+    return compare(*pair, IMAGES, StudySettings(draws=3, seed=4, backends=names), silent)
+
+
+def test_numbers_are_those_of_the_runs(pair: tuple[Checkpoint, Network]) -> None:
+    found = study(pair)
+    fixed = [np.mean(reference.run(pair[1], IMAGES.pixels, seed=s).predictions == IMAGES.labels) for s in (4, 5, 6)]
+    assert found.fixed.accuracies == tuple(fixed)
+    assert len(found.floats.accuracies) == 3
+    assert found.difference.value == pytest.approx(np.mean(found.floats.accuracies) - np.mean(fixed))
+    assert [layer.layer for layer in found.layers] == [
+        layer.name for layer in pair[1].layers if layer.neuron and layer.name != "fc1"
+    ]
+
+
+def test_chunks_give_what_one_run_gives(pair: tuple[Checkpoint, Network], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = study(pair)
+    monkeypatch.setattr("compare.tracing.TRACE_BYTES", 1)
+    one_by_one = study(pair)
+    assert one_by_one.tracing.same_tau == whole.tracing.same_tau
+    assert one_by_one.tracing.float_divergence == whole.tracing.float_divergence
+    assert [row.same_spikes for row in one_by_one.layers] == [row.same_spikes for row in whole.layers]
+
+
+@pytest.mark.usefixtures("wrong")
+def test_one_weight_off_by_one_is_found_and_said(pair: tuple[Checkpoint, Network]) -> None:
+    found = study(pair, "wrong")
+    at = found.tracing.backends["wrong"].divergence
+    assert at is not None
+    assert (at.image, at.step, at.layer, at.quantity) == (0, 0, "node1", "membrane")
+    changed = wrong_backend.changed(pair[1])
+    one, other = (
+        reference.run(network, IMAGES.pixels, seed=4, probes=["node1"]).traces["node1"].membrane
+        for network in (pair[1], changed)
+    )
+    assert one is not None
+    assert other is not None
+    place = (0, 0, *at.neuron)
+    assert (at.expected, at.found) == (one[place], other[place])
+    assert any("wrong" in sentence for sentence in found.failures)
+    assert words.headline(found).startswith("Do not deploy")
+    said = "\n".join(words.paragraphs(found))
+    assert f"layer node1, neuron {at.neuron}" in said
+    assert str(at.expected) in said
+    assert not words.as_dict(found)["backends"]["wrong"]["identical"]
+
+
+@pytest.mark.lava
+def test_lava_equals_the_reference_in_every_chunk(
+    pair: tuple[Checkpoint, Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compare.tracing.TRACE_BYTES", 3 * 16 * 3 * 1000)
+    finding = study(pair, "lava").tracing.backends["lava"]
+    assert finding.identical
+    neurons = (
+        3 * (6 * 5) * 3 + 3 * (4 * 3 * 3) + 3
+    )  # stem and a block of 3x6x5, a block and shortcut of 4x3x3, 3 classes
+    assert finding.membranes == len(IMAGES) * MODEL.steps * neurons
+
+
+def test_json_has_the_keys_that_others_rely_on(pair: tuple[Checkpoint, Network], tmp_path: Path) -> None:
+    found = study(pair)
+    report.write_json(tmp_path / "compare.json", found)
+    content = json.loads((tmp_path / "compare.json").read_text())
+    assert set(content) >= KEYS
+    assert content["equivalent"] == (found.difference.finding == "equal")
+    assert list(tmp_path.iterdir()) == [tmp_path / "compare.json"]
+
+
+def test_report_says_the_verdict_first_and_stands_alone(pair: tuple[Checkpoint, Network], tmp_path: Path) -> None:
+    found = replace(study(pair), data="<script>alert(1)</script>", absent={"engine": "a & b"})
+    report.write(tmp_path / "report.html", found)
+    page = (tmp_path / "report.html").read_text()
+    assert page.index(words.headline(found)) < page.index("<table")
+    assert "<script" not in page
+    assert "a &amp; b" in page
+    assert "http" not in page
+    assert "src=" not in page
+    assert all(layer.layer in page for layer in found.layers)
+
+
+def test_deterministic_networks_run_once_and_need_no_interval() -> None:
+    checkpoint = random_init(replace(MODEL, neuron="vanilla"), seed=2)
+    network = export_checkpoint(checkpoint, IMAGES.pixels).network
+    found = study((checkpoint, network))
+    assert len(found.floats.accuracies) == len(found.fixed.accuracies) == 1
+    assert found.difference.low == found.difference.high == found.difference.value
+    assert found.agreement == np.mean(
+        [a == b for a, b in zip(_float_predictions(checkpoint), reference.run(network, IMAGES.pixels).predictions)]
+    )
+
+
+def _float_predictions(checkpoint: Checkpoint) -> Any:
+    import torch
+
+    from train.checkpoint import build
+
+    with torch.no_grad():
+        return build(checkpoint)(torch.from_numpy(IMAGES.pixels).float() / 255).argmax(1).numpy()
+
+
+def test_pairs_that_do_not_belong_together_are_refused(pair: tuple[Checkpoint, Network]) -> None:
+    checkpoint, network = pair
+    with pytest.raises(RandhetError, match="other weights"):
+        compare(random_init(MODEL, seed=3), network, IMAGES, StudySettings(backends=()), silent)
+    wide = replace(IMAGES, pixels=np.zeros((6, 1, 7, 5), np.uint8))
+    with pytest.raises(RandhetError, match=r"images are uint8 of shape \(1, 7, 5\)"):
+        compare(checkpoint, network, wide, StudySettings(backends=()), silent)
+    named, two = replace(network, classes=("a", "b", "c")), replace(IMAGES, classes=("a", "b"))
+    with pytest.raises(RandhetError, match="has 2 classes, the network 3"):
+        compare(checkpoint, named, two, StudySettings(backends=()), silent)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"), [({"draws": 0}, "draws is 0"), ({"seed": 2**64}, "seed is"), ({"margin": 0}, "margin is 0")]
+)
+def test_settings_out_of_range(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(RandhetError, match=said):
+        StudySettings(**settings)
+
+
+def test_backends_asked_for_must_exist_and_run(pair: tuple[Checkpoint, Network]) -> None:
+    with pytest.raises(BackendError, match="'gpu' is not one of reference"):
+        study(pair, "gpu")
+    reason = missing()
+    if reason:
+        with pytest.raises(BackendError, match=reason):
+            study(pair, "lava")
+    assert "reference" in backends.available()
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_row_of_the_table_runs_or_says_why(name: str, pair: tuple[Checkpoint, Network]) -> None:
+    if reason := BACKENDS[name].missing():
+        pytest.skip(f"{name}: {reason}")
+    expected = reference.run(pair[1], IMAGES.pixels[:2], seed=8, first_image=5, probes=["node1"])
+    found = backends.runner(name)(pair[1], IMAGES.pixels[:2], seed=8, first_image=5, probes=["node1"])
+    np.testing.assert_array_equal(found.sums, expected.sums)
+    np.testing.assert_array_equal(found.traces["node1"].membrane, expected.traces["node1"].membrane)
+    assert dict(found.spikes) == dict(expected.spikes)
+
+
+def test_structure_counts_by_hand(pair: tuple[Checkpoint, Network]) -> None:
+    rows = {row.layer: row for row in structure.facts(pair[1])}
+    stem = rows["node1"]
+    weights = pair[1].layers[1].operation.weight.astype(int)  # type: ignore[union-attr]
+    assert (stem.shape, stem.bits, stem.weights, stem.cores) == ((3, 6, 5), 1, 27, 1)
+    assert stem.largest_sum == max(sum(abs(w) for w in row.flat) * 255 for row in weights)
+    assert rows["layer1.0.add"].bits == 2  # spike plus spike reaches 2
+    assert rows["input"].bits == 8
+    assert all(rule.ok for rule in structure.rules(pair[1]))
+    assert structure.chips(128) == 1
+    assert structure.chips(129) == 2
