@@ -6,6 +6,7 @@ Nothing of the network is known here. Source of the operators' semantics: the ON
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Scope:
     def constant(self, value: np.ndarray | np.generic, name: str | None = None) -> str:
         """Name of an initialiser with this value; equal values share one unless a name is asked for."""
         array = np.asarray(value)
-        key = (name, array.dtype.str, array.shape, array.tobytes())
+        key = (name, array.dtype.str, array.shape, sha256(array.tobytes()).digest())
         root = self.root
         if key not in root._constants:
             root._constants[key] = name or self.fresh("constant")
@@ -81,9 +82,8 @@ class Scope:
         return name
 
     def graph(self, name: str) -> onnx.GraphProto:
-        """The graph so far; initialisers are the outermost one's."""
-        initialisers = self.initialisers if self.root is self else []
-        return helper.make_graph(self.nodes, name, self.inputs, self.outputs, initialisers)
+        """The graph so far, without the initialisers."""
+        return helper.make_graph(self.nodes, name, self.inputs, self.outputs)
 
     def scan(self, body: Scope, name: str, states: Sequence[str], sequences: Sequence[str]) -> list[str]:
         """Run `body` along axis 0 of `sequences`, carrying `states`; returns final states, then stacked outputs."""
@@ -91,7 +91,7 @@ class Scope:
         return self.many("Scan", [*states, *sequences], outputs, body=body.graph(name), num_scan_inputs=len(sequences))
 
     def model(self, name: str, metadata: dict[str, str], description: str = "") -> onnx.ModelProto:
-        """The finished model with its metadata."""
+        """The finished model with its metadata. Initialisers come last: protobuf copies nothing above 2 GB."""
         model = helper.make_model(
             self.graph(name),
             opset_imports=[helper.make_opsetid("", OPSET)],
@@ -100,6 +100,8 @@ class Scope:
             doc_string=description,
         )
         helper.set_model_props(model, metadata)
+        for tensor in self.initialisers:
+            model.graph.initializer.add().CopyFrom(tensor)
         return model
 
 
