@@ -50,7 +50,7 @@ def gather(window, lists, counts, per_tap, rows):
 
 @njit(cache=True, nogil=True)
 def add_rows(weight, rows, start, stop, sums):
-    """sums (int16) += weight[rows[start:stop]], eight rows at a time so that sums are read and written once for them."""
+    """sums (int16) += weight[rows[start:stop]], eight rows for each pass over the sums."""
     width = np.uint64(len(sums))
     i = start
     while i + 8 <= stop:
@@ -242,8 +242,8 @@ def lif_image(
 ):  # fmt: skip
     """All steps of one image for the pixels low..high of one tile of channels, neurons of the LIF family.
 
-    Decays: `constant` (1 or pixels, tile) where it has entries; `decays` (steps or 1, pixels, tile) where the caller had
-    to draw them; else drawn here, one register per channel from `starts`, moved to the next step by the matrices `near`
+    Decays: `constant` (1 or pixels, tile) where it has entries; `decays` (steps or 1, pixels, tile) where the caller
+    had to draw them; else drawn here, one register per channel from `starts`, moved to the next step by the matrices `near`
     (channels before `edge`) and `far`, or put back where they are `held` for the image. Spikes go to
     out (steps, pixels, channels) from channel `offset`, membranes to record where it has entries.
     Returns (spikes, saturations).

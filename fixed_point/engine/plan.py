@@ -70,7 +70,12 @@ def tile_width(channels: int, rows: int) -> int:
 def windows(operation: Conv, shape_in: Shape) -> np.ndarray:
     """(output pixels, taps) int32: the flat input pixel each tap sees."""
     _, height, width = shape_in
-    kernel, stride, padding, dilation = operation.weight.shape[2:], operation.stride, operation.padding, operation.dilation
+    kernel, stride, padding, dilation = (
+        operation.weight.shape[2:],
+        operation.stride,
+        operation.padding,
+        operation.dilation,
+    )
     index = []
     for axis, size in enumerate((height, width)):
         count = window_count(size, kernel[axis], stride[axis], padding[axis], dilation[axis])

@@ -20,6 +20,7 @@ from fixed_point.engine.plan import (
     Synapse,
     Tile,
     channels_last,
+    columns,
     last_reader,
     make_registers,
     make_synapse,
@@ -165,7 +166,16 @@ class Engine:
         integer = np.int32 if isinstance(layer.neuron, Accumulate) else np.uint8
         record = np.empty(size, np.int32) if probed else np.empty((0, *size[1:]), np.int32)
         work = Work(
-            layer, i, self.shape[i], steps, first, synapse, self.registers.get(i), values, np.empty(size, integer), record
+            layer,
+            i,
+            self.shape[i],
+            steps,
+            first,
+            synapse,
+            self.registers.get(i),
+            values,
+            np.empty(size, integer),
+            record,
         )
         assert layer.neuron is not None
         jobs = list(job(layer.neuron, work, workers))
@@ -194,7 +204,9 @@ class Engine:
 def _planes(network: Network, source: int, top: list[int]) -> int:
     """Largest value of a source as its bit planes see it; signed inputs are multiplied, not split."""
     operation = network.layers[source].operation
-    signed = any(isinstance(layer.operation, Input) and layer.operation.signed for layer in network.layers[: source + 1])
+    signed = any(
+        isinstance(layer.operation, Input) and layer.operation.signed for layer in network.layers[: source + 1]
+    )
     return 2**24 if signed and not isinstance(operation, (Conv, Dense)) else top[source]
 
 
@@ -227,7 +239,7 @@ def _(operation: Input, read: list[Values], images: np.ndarray, shape: Shape, pe
 
 @move.register(Add)
 def _(operation: Add, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
-    total = read[0].astype(narrow(peak))
+    total: Values = read[0].astype(narrow(peak))
     for values in read[1:]:
         total = total + values
     return total.astype(narrow(peak), copy=False)
@@ -287,7 +299,7 @@ def _(neuron: Cuba, work: Work, workers: int) -> Iterator[Job]:
 
     def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
         part = np.ascontiguousarray(bias[:, tile.channels])
-        return kernels.cuba_image(  # type: ignore[no-any-return]
+        return kernels.cuba_image(  # type: ignore[no-any-return, call-arg]
             *work.common(image, tile), low, high, part, threshold[tile.channels], neuron.f, *kept,
             work.out[image], tile.offset, work.recorded(image),
         )  # fmt: skip
@@ -324,8 +336,6 @@ def _(neuron: RandomTau, work: Work, workers: int) -> Iterator[Job]:
             return _lif(neuron, work, image, tile, low, high, decays=np.ascontiguousarray(drawn))
         states = starts[image][tile.channels].copy()
         if low:
-            from fixed_point.engine.plan import columns
-
             kernels.jump(states, columns(low))
         edge = min(max(registers.edge - tile.offset, 0), len(states))
         steps = registers.distance(1, high - low)
@@ -343,9 +353,7 @@ def _advance(registers: Registers, states: np.ndarray, near: np.ndarray, far: np
     return moved
 
 
-def _draw(
-    registers: Registers, neuron: RandomTau, work: Work, states: np.ndarray, rounds: int
-) -> np.ndarray:
+def _draw(registers: Registers, neuron: RandomTau, work: Work, states: np.ndarray, rounds: int) -> np.ndarray:
     """Decays of every round of an image, (rounds, pixels, channels), where cores do not hold whole channels."""
     out = np.empty((rounds, registers.pixels, registers.channels), np.uint16)
     byte, table = np.array(byte_step(), np.uint32), neuron.table.astype(np.uint16)
@@ -375,7 +383,7 @@ def _lif(
     table = neuron.table.astype(np.uint16) if isinstance(neuron, RandomTau) else np.zeros(256, np.uint16)
     near, far = matrices or (np.zeros(32, np.uint32),) * 2
     states = np.zeros(width, np.uint32) if starts is None else starts
-    return kernels.lif_image(  # type: ignore[no-any-return]
+    return kernels.lif_image(  # type: ignore[no-any-return, call-arg]
         *work.common(image, tile), low, high, bias, threshold, neuron.f, neuron.k, constant, decays, table,
         states, held, edge, near, far, work.out[image], tile.offset, work.recorded(image),
     )  # fmt: skip

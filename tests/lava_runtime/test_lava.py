@@ -99,7 +99,7 @@ def test_every_layer_and_neuron_equals_the_reference() -> None:
     network = everything()
     images, probes = pixels(network, 4), [layer.name for layer in network.layers]
     expected = reference.run(network, images, seed=11, first_image=3, probes=probes)
-    assert 0 < expected.spikes["deep"] and len(np.unique(expected.sums)) > 4
+    assert expected.spikes["deep"] > 0 and len(np.unique(expected.sums)) > 4
     seen: list[int] = []
     found = run(network, images, seed=11, first_image=3, probes=probes, progress=seen.append)
     assert_equal(found, expected)

@@ -1,0 +1,123 @@
+"""The fast engine against the reference: any network, any batch, any number of threads; its kernels by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import cases
+
+from fixed_point import engine, reference
+from fixed_point.engine import kernels
+from fixed_point.engine.plan import columns
+from fixed_point.errors import RandhetError
+from fixed_point.generator import draw, jump
+from fixed_point.network import Accumulate, Add, Conv, Dense, Flatten, Input, Layer, Lif, Network, RandomTau, SumPool
+from fixed_point.result import Result
+
+
+def assert_equal(found: Result, expected: Result) -> None:
+    assert np.array_equal(found.sums, expected.sums)
+    assert np.array_equal(found.predictions, expected.predictions)
+    assert found.spikes == expected.spikes
+    assert found.saturations == expected.saturations
+    assert found.traces.keys() == expected.traces.keys()
+    for name, trace in expected.traces.items():
+        assert np.array_equal(found.traces[name].output, trace.output), name
+        assert (found.traces[name].membrane is None) == (trace.membrane is None), name
+        if trace.membrane is not None:
+            assert np.array_equal(found.traces[name].membrane, trace.membrane), name
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**64 - 1), st.integers(0, 1000))
+def test_any_network_equals_the_reference(
+    case: tuple[Network, np.ndarray], batch: int, threads: int, seed: int, first: int
+) -> None:
+    network, images = case
+    probes = [layer.name for layer in network.layers]
+    expected = reference.run(network, images, seed=seed, first_image=first, probes=probes)
+    found = engine.run(network, images, seed=seed, first_image=first, probes=probes, batch=batch, threads=threads)
+    assert_equal(found, expected)
+
+
+def ints(value: int, count: int) -> np.ndarray:
+    return np.full(count, value, np.int32)
+
+
+def wide(width: int = 96, pixels: int = 8, per_core: int = 128) -> Network:
+    """Wide enough for several tiles, cores of several channels, a fuller and a smaller last core, graded sums."""
+    rng = np.random.default_rng(2)
+
+    def conv(out: int, into: int) -> Conv:
+        return Conv(rng.integers(-127, 128, (out, into, 3, 3)).astype(np.int8), padding=(1, 1))
+
+    def neuron(level: int) -> RandomTau:
+        return RandomTau(ints(level << 6, width), ints(500, width), neurons_per_core=per_core)
+
+    spread = int(60 * width**0.5)
+
+    layers = (
+        Layer("input", Input((3, pixels, pixels))),
+        Layer("stem", conv(width, 3), (0,), neuron(30_000)),
+        Layer("a", conv(width, width), (1,), neuron(2 * spread)),
+        Layer("sum", Add(), (1, 2)),
+        Layer("b", conv(width, width), (3,), neuron(3 * spread)),
+        Layer("sum2", Add(), (3, 4)),
+        Layer("pool", SumPool((pixels, pixels), (pixels, pixels)), (5,)),
+        Layer("flat", Flatten(), (6,)),
+        Layer("read", Dense(rng.integers(-9, 9, (10, width)).astype(np.int8)), (7,), Accumulate(ints(0, 10))),
+    )
+    return Network(layers, steps=2)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(("width", "per_core"), [(96, 128), (97, 1024), (320, 192), (40, 64), (33, 48)])
+def test_wide_layers_equal_the_reference(width: int, per_core: int, threads: int) -> None:
+    network = wide(width, per_core=per_core)
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8), dtype=np.uint8)
+    probes = ["a", "b", "sum2"]
+    expected = reference.run(network, images, seed=1, probes=probes, first_image=7)
+    assert 0 < expected.spikes["b"] < 3 * 2 * width * 64
+    assert_equal(engine.run(network, images, seed=1, probes=probes, first_image=7, threads=threads), expected)
+
+
+def test_sums_beyond_sixteen_bits_and_saturation() -> None:
+    """5,000 inputs at weight 127: every int16 chunk is filled to its limit, and the current leaves 24 bits."""
+    weight = np.full((2, 5000), 127, np.int8)
+    weight[1] = -127
+    layers = (
+        Layer("input", Input((5000, 1, 1))),
+        Layer("one", Dense(np.eye(5000, dtype=np.int8)), (0,), Lif(ints(1, 5000), ints(9000, 5000), decay=0)),
+        Layer("all", Dense(weight), (1,), Lif(ints(5, 2), ints(0, 2), f=6)),
+    )
+    network = Network(layers, steps=2)
+    images = np.full((1, 5000, 1, 1), 255, np.uint8)
+    expected = reference.run(network, images, probes=["all"])
+    assert expected.saturations == 4
+    assert_equal(engine.run(network, images, probes=["all"]), expected)
+
+
+@given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=40))
+def test_the_branchless_draw_is_the_register_clocked_eight_times(states: list[int]) -> None:
+    registers = np.array(states, np.uint32)
+    kernels.draw(registers)
+    assert registers.tolist() == [draw(state)[0] for state in states]
+
+
+@given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=9), st.integers(0, 2**40))
+def test_the_jump_kernel_is_the_jump(states: list[int], distance: int) -> None:
+    registers = np.array(states, np.uint32)
+    kernels.jump(registers, columns(distance))
+    assert registers.tolist() == [jump(state, distance) for state in states]
+
+
+def test_wrong_arguments_are_refused() -> None:
+    network, images = wide(), np.zeros((1, 3, 8, 8), np.uint8)
+    with pytest.raises(RandhetError, match="threads -1"):
+        engine.run(network, images, threads=-1)
+    with pytest.raises(RandhetError, match="steps is 0"):
+        engine.run(replace(network, steps=0), images)
