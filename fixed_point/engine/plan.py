@@ -46,13 +46,13 @@ def make_synapse(operation: Conv | Dense, shape_in: Shape, peak: int) -> Synapse
     if isinstance(operation, Dense):
         weight = operation.weight.reshape(*operation.weight.shape, 1, 1)
         operation, shape_in = Conv(weight), (operation.weight.shape[1], 1, 1)
-    out, per_group, *kernel = operation.weight.shape
+    out, per_group = operation.weight.shape[:2]
     window = windows(operation, shape_in)
     per_out = out // operation.groups
     width = tile_width(per_out, window.shape[1] * per_group)
     tiles = []
     for offset in range(0, out, width):
-        group, inside = divmod(offset, per_out)
+        group = offset // per_out
         part = operation.weight[offset : min(offset + width, group * per_out + per_out)]
         rows = np.ascontiguousarray(part.transpose(2, 3, 1, 0).reshape(-1, len(part)))
         tiles.append(Tile(offset, group * per_group, rows))
@@ -70,12 +70,8 @@ def tile_width(channels: int, rows: int) -> int:
 def windows(operation: Conv, shape_in: Shape) -> np.ndarray:
     """(output pixels, taps) int32: the flat input pixel each tap sees."""
     _, height, width = shape_in
-    kernel, stride, padding, dilation = (
-        operation.weight.shape[2:],
-        operation.stride,
-        operation.padding,
-        operation.dilation,
-    )
+    kernel, stride = operation.weight.shape[2:], operation.stride
+    padding, dilation = operation.padding, operation.dilation
     index = []
     for axis, size in enumerate((height, width)):
         count = window_count(size, kernel[axis], stride[axis], padding[axis], dilation[axis])

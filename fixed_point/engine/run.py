@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import singledispatch
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -165,18 +166,8 @@ class Engine:
         size = (images, steps, synapse.pixels, synapse.channels)
         integer = np.int32 if isinstance(layer.neuron, Accumulate) else np.uint8
         record = np.empty(size, np.int32) if probed else np.empty((0, *size[1:]), np.int32)
-        work = Work(
-            layer,
-            i,
-            self.shape[i],
-            steps,
-            first,
-            synapse,
-            self.registers.get(i),
-            values,
-            np.empty(size, integer),
-            record,
-        )
+        out, registers = np.empty(size, integer), self.registers.get(i)
+        work = Work(layer, i, self.shape[i], steps, first, synapse, registers, values, out, record)
         assert layer.neuron is not None
         jobs = list(job(layer.neuron, work, workers))
         done = list(pool.map(lambda call: call(), jobs))
@@ -204,9 +195,8 @@ class Engine:
 def _planes(network: Network, source: int, top: list[int]) -> int:
     """Largest value of a source as its bit planes see it; signed inputs are multiplied, not split."""
     operation = network.layers[source].operation
-    signed = any(
-        isinstance(layer.operation, Input) and layer.operation.signed for layer in network.layers[: source + 1]
-    )
+    first = network.layers[0].operation
+    signed = isinstance(first, Input) and first.signed
     return 2**24 if signed and not isinstance(operation, (Conv, Dense)) else top[source]
 
 
@@ -275,7 +265,7 @@ def bands(work: Work, workers: int) -> list[tuple[int, int]]:
     """Pixels are split where there are fewer images and tiles than threads."""
     parts = 1 if len(work.values) * len(work.synapse.tiles) >= workers else min(workers, work.synapse.pixels)
     edges = np.linspace(0, work.synapse.pixels, parts + 1).astype(int).tolist()
-    return list(zip(edges, edges[1:]))
+    return list(pairwise(edges))
 
 
 @job.register(Accumulate)
@@ -299,7 +289,7 @@ def _(neuron: Cuba, work: Work, workers: int) -> Iterator[Job]:
 
     def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
         part = np.ascontiguousarray(bias[:, tile.channels])
-        return kernels.cuba_image(  # type: ignore[no-any-return, call-arg]
+        return kernels.cuba_image(  # type: ignore[call-arg]
             *work.common(image, tile), low, high, part, threshold[tile.channels], neuron.f, *kept,
             work.out[image], tile.offset, work.recorded(image),
         )  # fmt: skip
@@ -383,7 +373,7 @@ def _lif(
     table = neuron.table.astype(np.uint16) if isinstance(neuron, RandomTau) else np.zeros(256, np.uint16)
     near, far = matrices or (np.zeros(32, np.uint32),) * 2
     states = np.zeros(width, np.uint32) if starts is None else starts
-    return kernels.lif_image(  # type: ignore[no-any-return, call-arg]
+    return kernels.lif_image(  # type: ignore[call-arg]
         *work.common(image, tile), low, high, bias, threshold, neuron.f, neuron.k, constant, decays, table,
         states, held, edge, near, far, work.out[image], tile.offset, work.recorded(image),
     )  # fmt: skip
