@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -67,4 +68,7 @@ def _options(
 
 def main() -> None:
     """Entry point of the `randhet` command."""
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # while the command line itself was being read
+        sys.exit(STOPPED)

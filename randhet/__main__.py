@@ -1,0 +1,7 @@
+"""`python -m randhet`, the same as the `randhet` command."""
+
+from __future__ import annotations
+
+from randhet.cli import main
+
+main()
