@@ -243,7 +243,7 @@ def lif_image(
     """All steps of one image for the pixels low..high of one tile of channels, neurons of the LIF family.
 
     Decays: `constant` (1 or pixels, tile) where it has entries; `decays` (steps or 1, pixels, tile) where the caller
-    had to draw them; else drawn here, one register per channel from `starts`, moved to the next step by the matrices `near`
+    had to draw them; else drawn here, one register per channel from `starts`, moved on each step by the matrices `near`
     (channels before `edge`) and `far`, or put back where they are `held` for the image. Spikes go to
     out (steps, pixels, channels) from channel `offset`, membranes to record where it has entries.
     Returns (spikes, saturations).
