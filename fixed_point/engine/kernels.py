@@ -36,7 +36,10 @@ def list_active(values, first, count, planes, lists, counts):
 
 @njit(cache=True, nogil=True)
 def gather(window, lists, counts, per_tap, rows):
-    """Weight rows of a window: tap i sees input pixel window[i] (-1 outside). Returns how many."""
+    """Weight rows of a window: tap i sees input pixel window[i] (-1 outside). Returns how many, a multiple of eight.
+
+    The row behind the last one is all zeros and fills the eight up.
+    """
     n = 0
     for tap in range(len(window)):
         pixel = window[tap]
@@ -45,6 +48,9 @@ def gather(window, lists, counts, per_tap, rows):
             for j in range(counts[pixel]):
                 rows[n + j] = base + lists[pixel, j]
             n += counts[pixel]
+    while n & 7:
+        rows[n] = per_tap * len(window)
+        n += 1
     return n
 
 
@@ -52,19 +58,12 @@ def gather(window, lists, counts, per_tap, rows):
 def add_rows(weight, rows, start, stop, sums):
     """sums (int16) += weight[rows[start:stop]], eight rows for each pass over the sums."""
     width = np.uint64(len(sums))
-    i = start
-    while i + 8 <= stop:
+    for i in range(start, stop, 8):
         a, b, c, d = weight[rows[i]], weight[rows[i + 1]], weight[rows[i + 2]], weight[rows[i + 3]]
         e, f, g, h = weight[rows[i + 4]], weight[rows[i + 5]], weight[rows[i + 6]], weight[rows[i + 7]]
         for o in range(width):
             low = np.int16(a[o]) + np.int16(b[o]) + np.int16(c[o]) + np.int16(d[o])
             sums[o] += low + np.int16(e[o]) + np.int16(f[o]) + np.int16(g[o]) + np.int16(h[o])
-        i += 8
-    while i < stop:
-        a = weight[rows[i]]
-        for o in range(width):
-            sums[o] += np.int16(a[o])
-        i += 1
 
 
 @njit(cache=True, nogil=True)
@@ -224,7 +223,7 @@ def sums_image(values, steps, first, per_tap, planes, window, weight, out):
     pixels, width = window.shape[0], weight.shape[1]
     lists = np.empty((min(planes, 8), values.shape[1], per_tap), np.uint16)
     counts = np.zeros((min(planes, 8), values.shape[1]), np.int64)
-    rows = np.empty(window.shape[1] * per_tap, np.int64)
+    rows = np.empty(window.shape[1] * per_tap + 8, np.uint32)
     short, cached = np.empty(width, np.int16), np.empty((pixels if len(values) == 1 else 0, width), np.int32)
     for t in range(steps):
         products = prepare(values, t, first, per_tap, planes, lists, counts)
@@ -251,7 +250,7 @@ def lif_image(
     pixels, width = window.shape[0], weight.shape[1]
     lists = np.empty((min(planes, 8), values.shape[1], per_tap), np.uint16)
     counts = np.zeros((min(planes, 8), values.shape[1]), np.int64)
-    rows = np.empty(window.shape[1] * per_tap, np.int64)
+    rows = np.empty(window.shape[1] * per_tap + 8, np.uint32)
     short, cached = np.empty(width, np.int16), np.empty((pixels if len(values) == 1 else 0, width), np.int32)
     membrane = np.zeros((high - low, width), np.int32)
     total, before, decay = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.uint16)
@@ -296,7 +295,7 @@ def cuba_image(
     pixels, width = window.shape[0], weight.shape[1]
     lists = np.empty((min(planes, 8), values.shape[1], per_tap), np.uint16)
     counts = np.zeros((min(planes, 8), values.shape[1]), np.int64)
-    rows = np.empty(window.shape[1] * per_tap, np.int64)
+    rows = np.empty(window.shape[1] * per_tap + 8, np.uint32)
     short, cached = np.empty(width, np.int16), np.empty((pixels if len(values) == 1 else 0, width), np.int32)
     u, v = np.zeros((high - low, width), np.int32), np.zeros((high - low, width), np.int32)
     total, before = np.empty(width, np.int32), np.empty(width, np.int32)

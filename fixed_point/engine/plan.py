@@ -18,7 +18,7 @@ TILE_BYTES = 640 * 1024
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """Output channels offset..offset+width of one group: weight rows (taps * inputs of the group, width) int8."""
+    """Output channels offset..offset+width of one group: weight rows (taps * inputs + 1, width) int8, the last zero."""
 
     offset: int
     first: int
@@ -54,8 +54,8 @@ def make_synapse(operation: Conv | Dense, shape_in: Shape, peak: int) -> Synapse
     for offset in range(0, out, width):
         group = offset // per_out
         part = operation.weight[offset : min(offset + width, group * per_out + per_out)]
-        rows = np.ascontiguousarray(part.transpose(2, 3, 1, 0).reshape(-1, len(part)))
-        tiles.append(Tile(offset, group * per_group, rows))
+        rows = part.transpose(2, 3, 1, 0).reshape(-1, len(part))
+        tiles.append(Tile(offset, group * per_group, np.vstack([rows, np.zeros_like(rows[:1])])))
     return Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out)
 
 
