@@ -69,13 +69,17 @@ class Encoding:
 
 @dataclass(frozen=True, eq=False)
 class FloatNeuron:
-    """kind: randhet (with sampling, sigma), vanilla or het (with tau, a number or one per neuron)."""
+    """kind: randhet (with sampling, sigma), vanilla or het (with tau, a number or one per neuron).
+
+    Foreign networks bring two more: integrate, m = m + x; cuba, u = synapse*u + x, m = tau*m + u. Reset to 0 for all.
+    """
 
     kind: str
     threshold: float
     sampling: str = "step"
     sigma: float = 1.0
     tau: Array = field(default_factory=lambda: np.array(0.5))
+    synapse: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

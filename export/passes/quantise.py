@@ -29,11 +29,12 @@ from export.graph import (
     FloatOperation,
 )
 from fixed_point.generator import tau_table
-from fixed_point.integer import STATE_MAX
+from fixed_point.integer import DECAY_BITS, STATE_MAX
 from fixed_point.network import (
     Accumulate,
     Add,
     Conv,
+    Cuba,
     Dense,
     Flatten,
     Het,
@@ -49,6 +50,7 @@ from fixed_point.network import (
 )
 
 Scales = Literal["channel", "layer", "power-of-two"]
+UNITY = 1 << DECAY_BITS
 SCALES = ("channel", "layer", "power-of-two")
 
 
@@ -228,12 +230,21 @@ def _random(
     return RandomTau(threshold, bias, table, settings.k, settings.f, sampling, neuron.sigma, settings.neurons_per_core)
 
 
+def _cuba(threshold: np.ndarray, bias: np.ndarray, decay: np.ndarray, neuron: FloatNeuron, plan: Plan) -> SpikingNeuron:
+    """Decays of 12 bits: the current keeps (4095 - i)/4096 of itself, the voltage (4096 - v)/4096; 0 and all of it."""
+    synapse, tau = (0.0, 1.0) if neuron.kind == "integrate" else (neuron.synapse, float(neuron.tau))
+    kept = min(round(synapse * UNITY), UNITY - 1)
+    return Cuba(threshold, bias, UNITY - 1 - kept, min(UNITY - round(tau * UNITY), UNITY - 1), plan.settings.f)
+
+
 NeuronMaker = Callable[[np.ndarray, np.ndarray, np.ndarray, FloatNeuron, Plan], SpikingNeuron]
 NEURONS: dict[str, NeuronMaker] = {
     "randhet": _random,
     "vanilla": lambda threshold, bias, decay, neuron, plan: Lif(
         threshold, bias, int(decay), plan.settings.k, plan.settings.f
     ),
+    "integrate": _cuba,
+    "cuba": _cuba,
     "het": lambda threshold, bias, decay, neuron, plan: Het(threshold, bias, decay, plan.settings.k, plan.settings.f),
 }
 
