@@ -255,7 +255,7 @@ def test_images_of_another_size(files: Path, tmp_path: Path) -> None:
         (("run", "{net}", "--data", "nowhere"), "'nowhere' is neither a folder nor one of digits"),
         (("run", "{net}", "--samples", 10**6), "1000000 samples asked for"),
         (("run", "{net}", "--backend", "gpu"), "backend 'gpu' is not one of reference"),
-        (("compare", "{pt}", "{net}", "--backends", "lava,gpu"), "backend 'gpu' is not one of reference"),
+        (("compare", "{pt}", "{net}", "--backends", "reference,gpu"), "backend 'gpu' is not one of reference"),
         (("compare", "{pt}", "{net}", "--margin", 2), "margin is 2.0"),
         (("train", "--model", "resnet50"), "model 'resnet50' is not one of sew-resnet19"),
         (("train", "--neuron", "izhikevich"), "neuron 'izhikevich' is not one of randhet"),
