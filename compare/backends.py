@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import Protocol, cast
 
 import numpy as np
@@ -83,8 +84,11 @@ def require(name: str) -> None:
         raise BackendError(f"backend {name} cannot run here: {reason}")
 
 
-def runner(name: str) -> Runner:
-    """The run function of a backend, imported now."""
+def runner(name: str, **options: int | None) -> Runner:
+    """The run function of a backend, imported now. options (threads, batch) go to those that know them, None is dropped."""
     require(name)
     backend = BACKENDS[name]
-    return cast(Runner, getattr(import_module(backend.module), backend.function))
+    function = getattr(import_module(backend.module), backend.function)
+    known = signature(function).parameters
+    given = {key: value for key, value in options.items() if value is not None and key in known}
+    return cast(Runner, partial(function, **given))

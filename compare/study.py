@@ -30,13 +30,14 @@ AGREEMENT = 0.97
 class StudySettings:
     """draws of the taus for each mean; seed: the first of as many consecutive ones; margin on accuracy, 0..1.
 
-    backends: those to check against the reference, None for all that can run here.
+    backends: those to check against the reference, None for all that can run here. threads: None for one per core.
     """
 
     draws: int = 10
     seed: int = 0
     margin: float = 0.01
     backends: tuple[str, ...] | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.draws < 1:
@@ -87,6 +88,7 @@ def compare(
     names, absent = chosen(settings.backends)
     check_pair(checkpoint, network, images)
     model, chance = build(checkpoint), is_random(network)
+    runners = {name: runner(name, threads=settings.threads) for name in ("reference", *names)}
     seeds = range(settings.seed, settings.seed + (settings.draws if chance else 1))
     done, accuracies = stage("float model", len(seeds)), []
     for seed in seeds:
@@ -94,9 +96,10 @@ def compare(
         done(1)
     floats = Draws(tuple(accuracies))
     quick = next((name for name in QUICK if name in names), "reference")
-    fixed = fixed_draws(network, images, seeds, runner(quick), stage(f"fixed point, {quick}", len(seeds)))
+    fixed = fixed_draws(network, images, seeds, runners[quick], stage(f"fixed point, {quick}", len(seeds)))
     done = stage("every spike and membrane", len(images) * (2 + len(names)))
-    tracing = trace(network, model, images.pixels, settings.seed, names, done)
+    checked = {name: runners[name] for name in names}
+    tracing = trace(network, model, images.pixels, settings.seed, checked, done)
     thresholds = {name: module.threshold for name, module in neurons(model).items()}
     return Comparison(
         data=images.name,

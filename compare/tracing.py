@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from compare import layers
-from compare.backends import runner
+from compare.backends import Runner, runner
 from compare.divergence import Divergence, compared, first
 from compare.layers import Counts
 from compare.replay import FloatTrace, replay
@@ -67,14 +67,14 @@ def trace(
     model: nn.Module,
     pixels: np.ndarray,
     seed: int,
-    backends: Collection[str],
+    backends: Mapping[str, Runner],
     done: Callable[[int], None] = lambda count: None,
 ) -> Tracing:
     """Compare on all images; `done` is told how many images each of 2 + len(backends) runs has finished."""
     size = chunk_size(network)
     found = Tracing({name: BackendFinding() for name in backends}, 0, None, 0, {})
     for start in range(0, len(pixels), size):
-        found = _chunk(network, model, pixels[start : start + size], seed, start, found, done)
+        found = _chunk(network, model, pixels[start : start + size], seed, start, backends, found, done)
     return found
 
 
@@ -84,14 +84,16 @@ def _chunk(
     pixels: np.ndarray,
     seed: int,
     start: int,
+    runners: Mapping[str, Runner],
     before: Tracing,
     done: Callable[[int], None],
 ) -> Tracing:
     names = [layer.name for layer in network.layers]
     expected = runner("reference")(network, pixels, seed=seed, first_image=start, probes=names, progress=done)
-    backends = {}
-    for name, finding in before.backends.items():
-        backends[name] = _against(name, network, pixels, seed, start, expected, finding, done)
+    backends = {
+        name: _against(run, network, pixels, seed, start, expected, before.backends[name], done)
+        for name, run in runners.items()
+    }
     predictions, floats = replay(model, network, pixels, seed, start)
     done(len(pixels))
     return Tracing(
@@ -118,7 +120,7 @@ def _first_spike(
 
 
 def _against(
-    name: str,
+    run: Runner,
     network: Network,
     pixels: np.ndarray,
     seed: int,
@@ -129,7 +131,7 @@ def _against(
 ) -> BackendFinding:
     names = [layer.name for layer in network.layers]
     begin = time.perf_counter()
-    found = runner(name)(network, pixels, seed=seed, first_image=start, probes=names, progress=done)
+    found = run(network, pixels, seed=seed, first_image=start, probes=names, progress=done)
     seconds = time.perf_counter() - begin
     size = compared(expected.traces)
     return BackendFinding(

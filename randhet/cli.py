@@ -38,7 +38,12 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             complain(str(error))
             raise typer.Exit(WRONG_USE) from None
         except MemoryError:
-            complain("there is not enough memory for this: use fewer --samples or a smaller --batch")
+            complain("there is not enough memory for this: use fewer --samples")
+            raise typer.Exit(WRONG_USE) from None
+        except BrokenPipeError:  # whoever read our output went away; Typer ends quietly
+            raise
+        except OSError as error:
+            complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
             raise typer.Exit(WRONG_USE) from None
         except KeyboardInterrupt:
             complain("stopped")

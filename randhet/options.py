@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-Data = Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="digits, or a folder of images by class.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME|PATH",
+        help="digits, or a folder of images by class.",
+        show_default="what it was trained on",
+    ),
+]
 Samples = Annotated[
     int | None, typer.Option("--samples", metavar="N", min=1, help="How many test images.", show_default="all")
 ]
@@ -18,7 +26,6 @@ Seed = Annotated[
 Draws = Annotated[
     int, typer.Option("--draws", metavar="N", min=1, help="How often the taus are drawn anew for a mean.")
 ]
-Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images at a time.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", metavar="N", min=1, help="CPU threads.", show_default="all cores")
 ]
@@ -28,11 +35,9 @@ NetworkFile = Annotated[Path, typer.Argument(metavar="NET", help="Network (.net)
 
 
 def use_threads(count: int | None) -> None:
-    """Let torch and numba use this many threads; None leaves what they choose."""
+    """Let torch use this many threads; None leaves what it chooses. Backends are told by `compare.backends.runner`."""
     if count is None:
         return
-    import numba
     import torch
 
     torch.set_num_threads(count)
-    numba.set_num_threads(min(count, numba.get_num_threads()))

@@ -19,7 +19,7 @@ FAILED = 1
 def command(
     checkpoint: Checkpoint,
     network: NetworkFile,
-    data: Data = "digits",
+    data: Data = None,
     samples: Samples = None,
     draws: Draws = 10,
     seed: Seed = None,
@@ -52,8 +52,9 @@ def command(
 
     use_threads(threads)
     names = None if backends is None else tuple(name.strip() for name in backends.split(",") if name.strip())
-    settings = StudySettings(draws, seed or 0, margin, names)
-    pair, images = (load_checkpoint(checkpoint), read(network)), load(data).take(samples)
+    settings = StudySettings(draws, seed or 0, margin, names, threads)
+    pair = load_checkpoint(checkpoint), read(network)
+    images = load(data or pair[0].data or "digits").take(samples)
     with stages() as stage:
         found = study(*pair, images, settings, stage)
     if directory is not None:

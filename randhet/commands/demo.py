@@ -47,7 +47,7 @@ def command(
     write(network, export_checkpoint(trained, load("digits", "train").take(256).pixels).network)
     say("3 of 3: run it, in float, as the integer reference, and as Lava processes; compare every number")
     with stages() as stage:
-        found = compare(trained, read(network), images, StudySettings(draws=draws), stage)
+        found = compare(trained, read(network), images, StudySettings(draws=draws, threads=threads), stage)
     leave(directory, found)
     if as_json:
         emit(as_dict(found))

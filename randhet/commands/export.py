@@ -81,7 +81,7 @@ def source(checkpoint: Path | None, random_init: str | None, data: str | None, s
         raise RandhetError("export needs a checkpoint, or --random-init with the name of a model, and not both")
     if checkpoint is not None:
         found = checkpoints.load(checkpoint)
-        images = load(data or found.data, "train")
+        images = load(data or found.data or "digits", "train")
         return found, images.take(min(samples, len(images))).pixels
     settings = named_model(str(random_init))
     shape = (min(samples, 4), settings.in_channels, *settings.image_size)

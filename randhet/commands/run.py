@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from randhet.console import emit, out, stages
-from randhet.options import Data, Json, NetworkFile, Samples, Seed, Threads, use_threads
+from randhet.options import Data, Json, NetworkFile, Samples, Seed, Threads
 
 
 def command(
@@ -16,7 +16,7 @@ def command(
     backend: Annotated[
         str, typer.Option("--backend", metavar="NAME", help="reference, engine, add-only, lava or onnx.")
     ] = "reference",
-    data: Data = "digits",
+    data: Data = None,
     samples: Samples = None,
     seed: Seed = None,
     threads: Threads = None,
@@ -33,10 +33,9 @@ def command(
     from fixed_point.reference import master_seed
     from train.data import load
 
-    run = runner(backend)
+    run = runner(backend, threads=threads)
     network = read(file)
-    images = load(data).take(samples)
-    use_threads(threads)
+    images = load(data or network.metadata.get("data") or "digits").take(samples)
     seed = master_seed(network, seed)
     with stages() as stage:
         done = stage(backend, len(images))

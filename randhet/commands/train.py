@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from randhet.console import bars, emit, out
-from randhet.options import Data, Json, Threads, use_threads
+from randhet.options import Json, Threads, use_threads
 from randhet.tensorboard import logging
 
 
 def command(
     file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Checkpoint to write.")] = Path("model.pt"),
-    data: Data = "digits",
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="digits, or a folder of images.")] = "digits",
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Named model.", show_default="by the data")] = None,
     neuron: Annotated[
         str | None,
