@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import onnx
 
+from export.float_shape import shapes
 from export.graph import (
     Affine,
     AveragePool,
@@ -37,7 +38,6 @@ from export.graph import (
 from export.onnx_graph import Scope, element
 from export.onnx_meta import float_metadata, save
 from fixed_point.network import Shape
-from fixed_point.shape import window_count
 
 Taus = Literal["input", "drawn"]
 
@@ -76,6 +76,7 @@ def inference(graph: FloatGraph, *, taus: Taus = "drawn", probes: Collection[str
 def step(graph: FloatGraph, *, taus: Taus = "drawn") -> onnx.ModelProto:
     """One step: images and NAME/state (N, *shape) of each neuron, zeros at first, to output and each NAME/next.
 
+    A CUBA neuron has a NAME/current and a NAME/next_current as well.
     NAME/tau (N, *shape) is an input with taus "input", and in any case where a tau is held for a forward pass, because
     only the caller knows how long one lasts. The mean of the outputs over T is the caller's too.
     """
@@ -119,13 +120,10 @@ def _(operation: Affine, scope: Scope, read: list[Wire]) -> Wire:
 @operate.register
 def _(operation: FloatConv, scope: Scope, read: list[Wire]) -> Wire:
     """A bias map, (out, y, x), is added after the convolution."""
-    (wire,), kernel = read, operation.weight.shape[2:]
-    geometry = zip(wire.shape[1:], kernel, operation.stride, operation.padding, operation.dilation)
-    shape = (len(operation.weight), *(window_count(*numbers) for numbers in geometry))
     flat = operation.bias.ndim == 1
     name = scope.op(
         "Conv",
-        wire.name,
+        read[0].name,
         operation.weight.astype(np.float32),
         *([operation.bias.astype(np.float32)] if flat else []),
         strides=operation.stride,
@@ -134,35 +132,33 @@ def _(operation: FloatConv, scope: Scope, read: list[Wire]) -> Wire:
         group=operation.groups,
     )
     name = name if flat else scope.op("Add", name, operation.bias.astype(np.float32))
-    return replace(wire, name=name, shape=shape)
+    return replace(read[0], name=name)
 
 
 @operate.register
 def _(operation: FloatDense, scope: Scope, read: list[Wire]) -> Wire:
     weight, bias = operation.weight.astype(np.float32), operation.bias.astype(np.float32)
-    return replace(read[0], name=scope.op("Gemm", read[0].name, weight, bias, transB=1), shape=(len(weight),))
+    return replace(read[0], name=scope.op("Gemm", read[0].name, weight, bias, transB=1))
 
 
 @operate.register
 def _(operation: FloatAdd, scope: Scope, read: list[Wire]) -> Wire:
-    return replace(read[0], name=scope.op("Add", read[0].name, read[1].name))
+    total = read[0].name
+    for wire in read[1:]:
+        total = scope.op("Add", total, wire.name)
+    return replace(read[0], name=total)
 
 
 @operate.register
 def _(operation: AveragePool, scope: Scope, read: list[Wire]) -> Wire:
-    channels, *size = read[0].shape
-    kernel = operation.kernel or (size[0], size[1])
-    stride = operation.stride or kernel
-    shape = (channels, *(window_count(*numbers) for numbers in zip(size, kernel, stride)))
-    return replace(
-        read[0], name=scope.op("AveragePool", read[0].name, kernel_shape=kernel, strides=stride), shape=shape
-    )
+    kernel = operation.kernel or (read[0].shape[1], read[0].shape[2])
+    pooled = scope.op("AveragePool", read[0].name, kernel_shape=kernel, strides=operation.stride or kernel)
+    return replace(read[0], name=pooled)
 
 
 @operate.register
 def _(operation: FloatFlatten, scope: Scope, read: list[Wire]) -> Wire:
-    count = prod(read[0].shape)
-    return replace(read[0], name=scope.reshape(read[0].name, -1, count), shape=(count,))
+    return replace(read[0], name=scope.reshape(read[0].name, -1, prod(read[0].shape)))
 
 
 @operate.register(Encoding)
@@ -184,6 +180,7 @@ class _Graph(ABC):
         if not isinstance(graph.nodes[-1].operation, TimeMean):
             raise ExportError(f"the last layer {graph.nodes[-1].name} is not the mean over time that ends a model")
         self.graph, self.taus, self.probes, self.steps = graph, taus, probes, steps_of(graph)
+        self.shapes = shapes(graph)
         self.outer = Scope()
         self.body = self.outer
         self.wires: dict[str, Wire] = {}
@@ -205,20 +202,37 @@ class _Graph(ABC):
         if isinstance(operation, FloatNeuron):
             return self._neuron(node.name, operation, read[0])
         varies = any(wire.varies for wire in read)
-        return replace(operate(operation, self.body if varies else self.outer, read), varies=varies)
+        made = operate(operation, self.body if varies else self.outer, read)
+        return replace(made, varies=varies, shape=self.shapes[node.name])
 
     def _neuron(self, name: str, neuron: FloatNeuron, x: Wire) -> Wire:
-        """m = x + tau*(m - x); spike where m > theta; m = 0 there."""
-        body, state = self.body, self.state(name, x.shape)
-        leaked = body.op("Mul", self._tau(name, neuron, x), body.op("Sub", state, x.name))
-        membrane = body.op("Add", x.name, leaked)
+        """The membrane of its kind; spike where m > theta; m = 0 there."""
+        body, membrane = self.body, MEMBRANES[neuron.kind](self, name, neuron, x)
         fired = body.op("Greater", membrane, np.float32(neuron.threshold))
-        self.next(name, body.op("Where", fired, np.float32(0), membrane), x.shape)
+        self.next(f"{name}/next", body.op("Where", fired, np.float32(0), membrane), x.shape)
         spike = body.cast(fired, np.float32)
         if name in self.probes:
             self.traces[f"{name}/output"] = (body.op("Identity", spike), x.shape)
             self.traces[f"{name}/membrane"] = (body.op("Identity", membrane), x.shape)
         return Wire(spike, x.shape, True)
+
+    def leaky(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
+        """m = x + tau*(m - x)."""
+        state = self.state(f"{name}/state", x.shape)
+        leaked = self.body.op("Mul", self._tau(name, neuron, x), self.body.op("Sub", state, x.name))
+        return self.body.op("Add", x.name, leaked)
+
+    def integrator(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
+        """m = m + x."""
+        return self.body.op("Add", self.state(f"{name}/state", x.shape), x.name)
+
+    def cuba(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
+        """u = synapse*u + x, m = tau*m + u."""
+        kept = self.body.op("Mul", self.state(f"{name}/current", x.shape), np.float32(neuron.synapse))
+        current = self.body.op("Add", kept, x.name)
+        self.next(f"{name}/next_current", current, x.shape)
+        leaked = self.body.op("Mul", self.state(f"{name}/state", x.shape), np.float32(neuron.tau))
+        return self.body.op("Add", leaked, current)
 
     def _tau(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
         if neuron.kind != "randhet":
@@ -248,15 +262,25 @@ class _Graph(ABC):
 
     @abstractmethod
     def state(self, name: str, shape: Shape) -> str:
-        """A neuron's membrane before this step."""
+        """A state before this step, by the name of its input."""
 
     @abstractmethod
     def next(self, name: str, value: str, shape: Shape) -> None:
-        """A neuron's membrane after this step; called once after each `state`."""
+        """The same state after this step, by the name of its output; called once after each `state`, in order."""
 
     @abstractmethod
     def finish(self, out: Wire) -> None:
         """Declare the outputs."""
+
+
+MEMBRANES = {
+    "randhet": _Graph.leaky,
+    "vanilla": _Graph.leaky,
+    "het": _Graph.leaky,
+    "integrate": _Graph.integrator,
+    "cuba": _Graph.cuba,
+}
+"""What a membrane does before the threshold, by the neuron's kind."""
 
 
 class _Step(_Graph):
@@ -271,10 +295,10 @@ class _Step(_Graph):
         return self.given(name, shape)
 
     def state(self, name: str, shape: Shape) -> str:
-        return self.outer.input(f"{name}/state", np.float32, ["images", *shape])
+        return self.outer.input(name, np.float32, ["images", *shape])
 
     def next(self, name: str, value: str, shape: Shape) -> None:
-        named = self.outer.op("Identity", value, name=f"{name}/next")
+        named = self.outer.op("Identity", value, name=name)
         self.outer.output(named, np.float32, ["images", *shape])
 
     def finish(self, out: Wire) -> None:

@@ -1,0 +1,86 @@
+"""Shapes in a float graph: of one image after each operation."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from math import prod
+
+from export.graph import (
+    AveragePool,
+    ExportError,
+    FloatAdd,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatOperation,
+)
+from fixed_point.network import Shape
+from fixed_point.shape import window_count
+
+
+@singledispatch
+def output_shape(operation: FloatOperation, read: tuple[Shape, ...]) -> Shape:
+    """Shape after an operation, from the shapes it reads; most keep it. ExportError where they do not fit."""
+    return read[0]
+
+
+@output_shape.register
+def _(operation: FloatInput, read: tuple[Shape, ...]) -> Shape:
+    return operation.shape
+
+
+@output_shape.register
+def _(operation: FloatAdd, read: tuple[Shape, ...]) -> Shape:
+    if len(set(read)) != 1:
+        raise ExportError(f"sum of different shapes {', '.join(map(str, read))}")
+    return read[0]
+
+
+@output_shape.register
+def _(operation: FloatDense, read: tuple[Shape, ...]) -> Shape:
+    out, features = operation.weight.shape
+    if read[0] != (features,):
+        raise ExportError(f"takes {features} values, its input has shape {read[0]}")
+    return (out,)
+
+
+@output_shape.register
+def _(operation: FloatConv, read: tuple[Shape, ...]) -> Shape:
+    out, per_group, *kernel = operation.weight.shape
+    if len(read[0]) != 3 or read[0][0] != per_group * operation.groups:
+        raise ExportError(f"takes {per_group * operation.groups} channels of (y, x), its input has shape {read[0]}")
+    geometry = zip(read[0][1:], kernel, operation.stride, operation.padding, operation.dilation)
+    return _image(out, [window_count(*numbers) for numbers in geometry], read[0])
+
+
+@output_shape.register
+def _(operation: AveragePool, read: tuple[Shape, ...]) -> Shape:
+    if len(read[0]) != 3:
+        raise ExportError(f"takes (channel, y, x), its input has shape {read[0]}")
+    channels, *sizes = read[0]
+    kernel = operation.kernel or (sizes[0], sizes[1])
+    return _image(channels, [window_count(*n) for n in zip(sizes, kernel, operation.stride or kernel)], read[0])
+
+
+def _image(channels: int, sizes: list[int], source: Shape) -> Shape:
+    if min(sizes) < 1:
+        raise ExportError(f"its kernel does not fit its input {source}")
+    return (channels, *sizes)
+
+
+@output_shape.register
+def _(operation: FloatFlatten, read: tuple[Shape, ...]) -> Shape:
+    return (prod(read[0]),)
+
+
+def shapes(graph: FloatGraph) -> dict[str, Shape]:
+    """Shape after every node, by name."""
+    found: dict[str, Shape] = {}
+    for node in graph.nodes:
+        try:
+            found[node.name] = output_shape(node.operation, tuple(found[name] for name in node.inputs))
+        except ExportError as error:
+            raise ExportError(f"{node.name}: {error}") from None
+    return found

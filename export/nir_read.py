@@ -1,0 +1,276 @@
+"""Read a NIR graph into the float graph, from which the passes make the integer network.
+
+A neuron reads one layer with weights; R and a threshold that differs between channels go into its weights, v_leak into
+its bias. Everything that has no counterpart is refused by name, all at once. Files of `nir_write` are restored exactly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+
+from export import graph as float_graph
+from export.float_shape import output_shape
+from export.graph import (
+    Array,
+    AveragePool,
+    Encoding,
+    ExportError,
+    FloatAdd,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatNode,
+    Normalisation,
+    TimeMean,
+)
+from export.nir_nodes import Dynamics, convert, dynamics, pair, supported
+from export.nir_time import Discretisation
+from export.nir_write import to_nir
+from fixed_point.errors import FileError
+from fixed_point.network import FORMAT_VERSION, Shape
+
+PIXEL = 1 / 255
+"""Float value of one grey level where images are in 0..1."""
+
+
+def read(path: str | Path, time: Discretisation, steps: int, scale: float = PIXEL) -> FloatGraph:
+    """The float graph of a NIR file, run for `steps` steps on an image whose grey level is worth `scale`.
+
+    A file that `nir_write` wrote says these itself; then the arguments are not used.
+    """
+    try:
+        graph = nir.read(path, type_check=False)
+    except FileNotFoundError:
+        raise FileError(f"cannot read {path}: no such file") from None
+    except Exception as error:  # h5py and nir raise many kinds, all mean that the file is not a NIR graph
+        raise FileError(f"{path} is not a NIR graph: {str(error).splitlines()[0]}") from None
+    return from_nir(graph, time, steps, scale)
+
+
+def from_nir(graph: nir.NIRGraph, time: Discretisation, steps: int, scale: float = PIXEL) -> FloatGraph:
+    """The same for a graph in memory."""
+    return restored(graph) or _Reader(graph, time).read(steps, scale)
+
+
+# --- graphs of our own ------------------------------------------------------------------------------------------------
+
+
+def restored(graph: nir.NIRGraph) -> FloatGraph | None:
+    """The float graph in the metadata with the nodes' arrays; None where there is none, or where the nodes disagree."""
+    notes = graph.metadata.get("randhet")
+    description = json.loads(notes) if isinstance(notes, str) else {}
+    if description.get("format") != FORMAT_VERSION:
+        return None
+    try:
+        found = FloatGraph(tuple(_restored(entry, graph.nodes) for entry in description["nodes"]))
+        again = to_nir(found, description["dt"])
+    except (KeyError, TypeError, ValueError, AttributeError, ExportError):
+        return None
+    return found if _same(graph, again) else None
+
+
+def _restored(entry: dict[str, Any], nodes: dict[str, nir.NIRNode]) -> FloatNode:
+    """Weights from the NIR node itself; what NIR rounds or does not have, from its metadata."""
+    kind = getattr(float_graph, entry["type"])
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry["fields"].items()}
+    for key, shape in entry["arrays"].items():
+        node = nodes[entry["name"]]
+        array = getattr(node, key) if key in ("weight", "bias") else node.metadata[key]
+        values[key] = np.asarray(array, np.float64).reshape(shape)
+    return FloatNode(entry["name"], kind(**values), tuple(entry["inputs"]))
+
+
+def _same(one: nir.NIRGraph, other: nir.NIRGraph) -> bool:
+    """The same edges, and the same parameters in every node."""
+    if set(one.edges) != set(other.edges) or one.nodes.keys() != other.nodes.keys():
+        return False
+    return all(_parameters(one.nodes[name]) == _parameters(node) for name, node in other.nodes.items())
+
+
+def _parameters(node: nir.NIRNode) -> dict[str, Any]:
+    derived = ("input_type", "output_type", "metadata", "input_shape")
+    values = {key: np.asarray(value).tolist() for key, value in vars(node).items() if key not in derived}
+    return {"type": type(node).__name__, **values}
+
+
+# --- foreign graphs ---------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Converts node after node in topological order, collecting what it must refuse."""
+
+    def __init__(self, graph: nir.NIRGraph, time: Discretisation) -> None:
+        self.graph, self.time = graph, time
+        self.nodes: dict[str, FloatNode] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.last: dict[str, str] = {}
+        """By NIR node, the float node that holds its output."""
+        self.before: dict[str, list[str]] = {name: [] for name in graph.nodes}
+        self.refused: list[str] = []
+
+    def read(self, steps: int, scale: float) -> FloatGraph:
+        for name in self._order():
+            node = self.graph.nodes[name]
+            try:
+                self._node(name, node, scale, steps)
+            except ExportError as error:
+                self.refused.append(f"{name} ({type(node).__name__}): {error}")
+                self.last[name] = ""
+        if self.refused:
+            raise ExportError(f"not supported: {'; '.join(self.refused)}. Supported are {', '.join(supported())}")
+        return self._finished()
+
+    def _order(self) -> list[str]:
+        before = self.before
+        for source, target in self.graph.edges:
+            if source not in before or target not in before:
+                raise ExportError(f"edge {source} to {target} leads to a node that is not in the graph")
+            before[target].append(source)
+        for kind in (nir.Input, nir.Output):
+            if (count := sum(isinstance(node, kind) for node in self.graph.nodes.values())) != 1:
+                raise ExportError(f"the graph has {count} nodes of type {kind.__name__}, it needs exactly one")
+        try:
+            return list(TopologicalSorter(before).static_order())
+        except CycleError as error:
+            raise ExportError(f"recurrent connections are not supported: {' to '.join(error.args[1])}") from None
+
+    def _node(self, name: str, node: nir.NIRNode, scale: float, steps: int) -> None:
+        if isinstance(node, nir.Input):
+            self._image(name, node, scale, steps)
+            return
+        source = self._source(name)
+        if not source:
+            self.last[name] = ""
+        elif isinstance(node, nir.Output):
+            self.last[name] = self._add(FloatNode(f"{name}.mean", TimeMean(), (source,)))
+        elif dynamics.dispatch(type(node)) is not dynamics.dispatch(object):
+            self.last[name] = self._neuron(name, dynamics(node, self.time), source)
+        else:
+            self.last[name] = self._add(FloatNode(name, convert(node, self.shapes[source]), (source,)))
+
+    def _add(self, node: FloatNode) -> str:
+        self.shapes[node.name] = output_shape(node.operation, tuple(self.shapes[name] for name in node.inputs))
+        self.nodes[node.name] = node
+        return node.name
+
+    def _image(self, name: str, node: nir.Input, scale: float, steps: int) -> None:
+        shape = node.input_type.get("input") if node.input_type else None
+        if shape is None or len(np.atleast_1d(shape)) not in (1, 3):
+            raise ExportError(f"shape {shape} is neither (values,) nor (channel, y, x)")
+        last = self._add(FloatNode("input", FloatInput(tuple(int(size) for size in np.atleast_1d(shape)))))
+        if scale != PIXEL:
+            grey = Normalisation(np.zeros(1), np.full(1, PIXEL / scale))
+            last = self._add(FloatNode("scale", grey, (last,)))
+        self.last[name] = self._add(FloatNode("encode", Encoding(steps), (last,)))
+
+    def _source(self, name: str) -> str:
+        """The float node that a NIR node reads, a sum where it has several inputs; empty where one was refused."""
+        read = tuple(self.last[source] for source in self.before[name])
+        if not self.before[name]:
+            raise ExportError("it reads nothing")
+        if not all(read):
+            return ""
+        if len(read) == 1:
+            return read[0]
+        for source in read:
+            if isinstance(self.nodes[source].operation, (FloatConv, FloatDense)):
+                raise ExportError(f"it adds up {', '.join(read)}; only spikes can be added, not what {source} gives")
+        return self._add(FloatNode(f"{name}.add", FloatAdd(), read))
+
+    def _neuron(self, name: str, cell: Dynamics, source: str) -> str:
+        """Fold the drive, the leak and unequal thresholds into the layer with weights before the neuron."""
+        layer, shape = self.nodes[source], self.shapes[source]
+        weights = layer.operation
+        if not isinstance(weights, (FloatConv, FloatDense)) or len(self._readers(source)) != 1:
+            raise ExportError(f"a neuron must be the only reader of a layer with weights, this one reads {source}")
+        threshold = per_channel(cell.threshold, shape, "threshold")
+        unequal = bool(np.ptp(threshold))
+        unit = 1 / threshold if unequal else np.ones_like(threshold)
+        weights = driven(
+            weights, per_channel(cell.drive, shape, "drive") * unit, full(cell.leak, shape, "v_leak"), unit
+        )
+        if cell.synapse and np.any(weights.bias):
+            raise ExportError(f"the bias of {source} would pass through its synapse, which integer CUBA neurons lack")
+        self.nodes[source] = replace(layer, operation=weights)
+        level = 1.0 if unequal else float(threshold[0])
+        return self._add(FloatNode(name, _float_neuron(cell, level, shape, self.time.inclusive), (source,)))
+
+    def _readers(self, source: str) -> list[str]:
+        (origin,) = (name for name, last in self.last.items() if last == source)
+        return [target for start, target in self.graph.edges if start == origin]
+
+    def _finished(self) -> FloatGraph:
+        graph = FloatGraph(tuple(self.nodes.values()))
+        for name, node in self.graph.nodes.items():
+            if isinstance(node, nir.SumPool2d):
+                for reader in _weighted(graph, name):
+                    operation = reader.operation
+                    assert isinstance(operation, (FloatConv, FloatDense))
+                    window = prod(pair(node.kernel_size))
+                    graph = graph.changed(reader.name, replace(operation, weight=operation.weight * window))
+        return graph
+
+
+def _weighted(graph: FloatGraph, name: str) -> Iterator[FloatNode]:
+    """The layers with weights that read a pool, directly or through pools and flattening."""
+    for reader in graph.readers(name):
+        if isinstance(reader.operation, (FloatConv, FloatDense)):
+            yield reader
+        elif isinstance(reader.operation, (AveragePool, FloatFlatten)):
+            yield from _weighted(graph, reader.name)
+        else:
+            raise ExportError(f"{reader.name} reads the sum pool {name}, only a layer with weights may")
+
+
+def _float_neuron(cell: Dynamics, level: float, shape: Shape, inclusive: bool) -> FloatNeuron:
+    """An inclusive threshold becomes the next smaller float32; the integer one is lowered by one unit later."""
+    if inclusive:
+        level = float(np.nextafter(np.float32(level), np.float32(0)))
+    decay = full(cell.decay, shape, "tau")
+    if not np.ptp(decay):
+        return FloatNeuron(cell.kind, level, tau=np.array(decay.flat[0]), synapse=cell.synapse)
+    if cell.kind != "vanilla":
+        raise ExportError("time constants that differ from neuron to neuron are supported in LIF only")
+    return FloatNeuron("het", level, tau=decay)
+
+
+def driven(weights: FloatConv | FloatDense, gain: Array, leak: Array, unit: Array) -> FloatConv | FloatDense:
+    """w <- gain*w, b <- gain*b + unit*leak, per channel; the bias becomes a map where the leak is one."""
+    if (gain == 1).all() and not leak.any():
+        return weights
+    column = (-1, *[1] * (weights.weight.ndim - 1))
+    leak = leak * unit.reshape(-1, *[1] * (leak.ndim - 1))
+    flat = leak.reshape(len(leak), -1)
+    added = flat[:, 0] if not np.ptp(flat, axis=1).any() else leak
+    bias = (weights.bias * gain).reshape(-1, *[1] * (added.ndim - 1)) + added
+    return replace(weights, weight=weights.weight * gain.reshape(column), bias=bias)
+
+
+def full(value: Array, shape: Shape, what: str) -> Array:
+    """A neuron's parameter for every neuron of its layer: one number for all, or an array of the layer's shape."""
+    array = np.asarray(value, np.float64)
+    if array.size and not np.ptp(array):
+        return np.full(shape, array.flat[0])
+    if array.shape != shape:
+        raise ExportError(f"{what} has shape {array.shape}, the layer has {shape}")
+    return array
+
+
+def per_channel(value: Array, shape: Shape, what: str) -> Array:
+    """The same for what may differ between channels only, (channels,)."""
+    rows = full(value, shape, what).reshape(shape[0], -1)
+    if np.ptp(rows, axis=1).any():
+        raise ExportError(f"{what} differs within a channel")
+    return rows[:, 0]
