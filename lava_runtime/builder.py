@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import TypeVar
 
 from lava.magma.core.process.ports.ports import OutPort
 from lava.magma.core.process.process import AbstractProcess
@@ -23,6 +24,16 @@ NEURONS: dict[type, Callable[[LayerPlan], process.Layer]] = {
     ir.Cuba: process.CubaLayer,
     ir.Accumulate: process.ReadOut,
 }
+
+Made = TypeVar("Made")
+
+
+class BuildError(Exception):
+    """A layer whose processes could not be made or connected."""
+
+    def __init__(self, layer: str, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.layer, self.error = layer, error
 
 
 @dataclass
@@ -45,13 +56,20 @@ def build(network: Network, run: Run, probes: Collection[str]) -> Built:
     for i, layer in enumerate(network.layers):
         shape_in = shape[layer.inputs[0]] if layer.inputs else shape[i]
         plan = LayerPlan(run, layer.name, i, layer.operation, layer.neuron, shape_in, shape[i], late[i])
-        make = OPERATIONS.get(type(layer.operation))
-        if make is None:
-            raise NetworkError(f"layer {layer.name}: Lava has no process for {type(layer.operation).__name__}")
-        built.ports.append(make(built, plan, layer, late))
-        if layer.name in probes or i == len(network.layers) - 1:
-            _record(built, plan, counts=i == len(network.layers) - 1)
+        try:
+            built.ports.append(_entry(OPERATIONS, layer, layer.operation)(built, plan, layer, late))
+            if layer.name in probes or i == len(network.layers) - 1:
+                _record(built, plan, counts=i == len(network.layers) - 1)
+        except Exception as error:
+            # Lava's own errors about shapes and ports name no process
+            raise BuildError(layer.name, error) from error
     return built
+
+
+def _entry(table: Mapping[type, Made], layer: ir.Layer, kind: object) -> Made:
+    if type(kind) not in table:
+        raise NetworkError(f"layer {layer.name}: Lava has no process for {type(kind).__name__}")
+    return table[type(kind)]
 
 
 def _record(built: Built, plan: LayerPlan, counts: bool) -> None:
@@ -72,10 +90,7 @@ def _input(built: Built, plan: LayerPlan, layer: ir.Layer, late: list[int]) -> O
 
 
 def _weights(built: Built, plan: LayerPlan, layer: ir.Layer, late: list[int]) -> OutPort:
-    make = NEURONS.get(type(layer.neuron))
-    if make is None:
-        raise NetworkError(f"layer {layer.name}: Lava has no process for neuron {type(layer.neuron).__name__}")
-    made = make(plan)
+    made = _entry(NEURONS, layer, layer.neuron)(plan)
     built.keep(made)
     built.neurons[layer.name] = made
     built.ports[layer.inputs[0]].connect(made.s_in)

@@ -1,34 +1,43 @@
-"""The child program of a run: `python -m lava_runtime.driver DIRECTORY`. Alone in its session, it can be killed whole.
+"""The run itself: `python -m lava_runtime.driver DIRECTORY`, a child of `guard` in a process group of its own.
 
-Lava's own run() never returns when a process dies; here the run is started without blocking and every process watched.
-Writes `done.json`, or `fault` with the process and the error, into the directory. Source of the rules: measured.md.
+Lava's own calls never return when a process dies, so a thread looks after every process from the first to the last.
+Writes `done.json`, or `fault` with the place and the error, into the directory. Source of the rules: measured.md.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from lava.magma.compiler.builders.py_builder import PyProcessBuilder
+from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 
 from export.netx import read
-from fixed_point.shape import delays
-from lava_runtime.builder import Built, build
+from fixed_point import events
+from fixed_point.generator import DRAW_VALUES
+from fixed_point.network import Conv, Dense, Network
+from fixed_point.shape import delays, shapes
+from lava_runtime.builder import BuildError, build
+from lava_runtime.guard import cause, release, report
 from lava_runtime.plan import Run
 from lava_runtime.processes.process import count
 
 POLL_SECONDS = 0.02
-
-
-class Died(Exception):
-    """A Lava process ended before the run did; the message names it."""
 
 
 def main(directory: Path) -> None:
@@ -37,13 +46,36 @@ def main(directory: Path) -> None:
         job = json.loads((directory / "job.json").read_text())
         # Segments get a name of this run, so that whoever cleans up can find them all
         shared_memory._SHM_NAME_PREFIX = f"/{job['token']}"  # type: ignore[attr-defined]
+        name_failed_builds(directory)
         done = execute(directory, job)
         (directory / "done.part").write_text(json.dumps(done))
         os.replace(directory / "done.part", directory / "done.json")
     except BaseException as error:
-        if not (directory / "fault").exists():
-            (directory / "fault").write_text(f"{error if isinstance(error, Died) else repr(error)}\n")
+        report(directory, *_place(error))
         os._exit(1)
+    # Results are on disk; Lava's own stop can hang, and the guard ends what is left
+    os._exit(0)
+
+
+def _place(error: BaseException) -> tuple[str, BaseException]:
+    if isinstance(error, BuildError):
+        return error.layer, error.error
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    return "shared memory" if full else "the runtime", error
+
+
+def name_failed_builds(directory: Path) -> None:
+    """Lava does not say in which process a model could not be made: a constructor, a Var of the wrong shape."""
+    build_model = PyProcessBuilder.build
+
+    def named(builder: PyProcessBuilder) -> Any:
+        try:
+            return build_model(builder)
+        except Exception as error:
+            report(directory, builder.proc_params["name"], error)
+            raise
+
+    PyProcessBuilder.build = named
 
 
 def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
@@ -51,13 +83,14 @@ def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
     network = read(directory / "network.net")
     run = Run(directory, network.steps, job["images"], job["first_image"], job["master"])
     built = build(network, run, job["probes"])
+    first, settings = built.processes[0], Loihi2SimCfg(select_tag=job["model"])
+    load_kernels(network)
+    Watch(first, directory, job["token"], os.getppid()).start()
+    first.create_runtime(run_cfg=settings)
     # The last recorder sees spikes one step after the last layer sent them
     steps = run.total + delays(network)[-1] + 1
-    first = built.processes[0]
-    first.create_runtime(run_cfg=Loihi2SimCfg(select_tag=job["model"]))
-    first.run(condition=RunSteps(steps, blocking=False), run_cfg=Loihi2SimCfg(select_tag=job["model"]))
-    watch(built)
-    (directory / "collecting").touch()
+    first.run(condition=RunSteps(steps, blocking=False), run_cfg=settings)
+    finish(first)
     tallies = {name: layer.tally.get() for name, layer in built.neurons.items()}
     return {
         "spikes": {name: count(tally[:2]) for name, tally in tallies.items()},
@@ -65,27 +98,64 @@ def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def watch(built: Built) -> None:
-    """Wait for the runtime's answer while looking after every process."""
-    runtime = built.processes[0].runtime
-    actors = runtime._messaging_infrastructure.actors
-    names = [process.name for process in runtime._executable.proc_builders] + ["runtime service"]
-    answers = list(runtime.service_to_runtime)
-    while answers:
-        for port in [port for port in answers if port.probe()]:
-            if not enum_equal(port.recv(), MGMT_RESPONSE.DONE):
-                raise Died("a process reported an error")
-            answers.remove(port)
-        for name, actor in zip(names, actors):
-            if answers and not actor.is_alive():
-                raise Died(f"{name}: its process ended unexpectedly")
-        if os.getppid() == 1:
-            raise Died("the program that started this run has ended")
-        time.sleep(POLL_SECONDS)
+def load_kernels(network: Network) -> None:
+    """Run every kernel once on nothing: the forked processes inherit its machine code instead of each loading it."""
+    shape = shapes(network)
+    for layer in network.layers:
+        if isinstance(layer.operation, (Conv, Dense)):
+            source = shape[layer.inputs[0]]
+            events.sums(layer.operation, source)(np.zeros(source, np.int32))
+    events.advance(np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(DRAW_VALUES, np.int64))
+
+
+def finish(first: AbstractProcess) -> None:
+    """Wait until every runtime service has reported the end of the steps."""
+    runtime = first.runtime
+    for port in runtime.service_to_runtime:
+        if not enum_equal(port.recv(), MGMT_RESPONSE.DONE):
+            raise RuntimeError("a process reported an error")
     runtime._is_running = False
+
+
+@dataclass
+class Watch:
+    """Looks after the processes of a run, and after the guard that started it (process number `guard`)."""
+
+    first: AbstractProcess
+    directory: Path
+    token: str
+    guard: int
+
+    def start(self) -> None:
+        threading.Thread(target=self.look, daemon=True).start()
+
+    def look(self) -> None:
+        while True:
+            for name, exitcode in self.ended():
+                report(self.directory, name, f"its process ended unexpectedly ({cause(exitcode)})")
+                os._exit(1)
+            if os.getppid() != self.guard:
+                self.leave()
+            time.sleep(POLL_SECONDS)
+
+    def ended(self) -> Iterator[tuple[str, int]]:
+        """Name and exit code of every process that is not alive, of those started so far; none ends before the run."""
+        runtime = self.first._runtime
+        messaging = getattr(runtime, "_messaging_infrastructure", None)
+        if messaging is None:
+            return
+        names = [process.name for process in runtime._executable.proc_builders] + ["the runtime service"]
+        yield from ((name, actor.exitcode) for name, actor in zip(names, messaging.actors) if not actor.is_alive())
+        manager = getattr(messaging.smm, "_process", None)
+        if manager is not None and not manager.is_alive():
+            yield "the shared-memory manager", manager.exitcode
+
+    def leave(self) -> None:
+        """The guard was killed: do its work."""
+        release(self.token)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    # Results are on disk; Lava's own stop can hang, so the session is ended by whoever started it
-    time.sleep(60)

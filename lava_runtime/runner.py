@@ -1,4 +1,4 @@
-"""Run a network on Lava, guarded: in a session of its own that is watched, limited in time, and always cleaned up."""
+"""Run a network on Lava, guarded: in processes of its own that are watched, limited in time, and always cleaned up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from fixed_point.errors import NetworkError, RandhetError
 from fixed_point.network import Accumulate, Cuba, Network
 from fixed_point.reference import master_seed
 from fixed_point.result import Result, Trace
+from lava_runtime import guard
 from lava_runtime.available import require_lava
 
 Progress = Callable[[int], None]
@@ -33,7 +33,9 @@ Model = Literal["fixed_pt", "floating_pt"]
 STALL_SECONDS = 120.0
 """How long a run may go without finishing a step of an image before it counts as hung."""
 POLL_SECONDS = 0.05
-SHARED_MEMORY = Path("/dev/shm")
+END_SECONDS = 5.0
+DRIVER = (sys.executable, "-m", "lava_runtime.driver")
+"""The program that is the run; it is told its directory."""
 
 
 class LavaRunError(RandhetError):
@@ -66,7 +68,7 @@ def run(
         raise NetworkError("a Lava run needs at least one image")
     master = master_seed(network, seed)
     token = f"rh{secrets.token_hex(3)}"  # Python allows segment names of 14 characters
-    directory = Path(tempfile.mkdtemp(prefix="randhet-lava-"))
+    directory = Path(tempfile.mkdtemp(prefix="randhet-"))
     try:
         write(directory / "network.net", replace(network, seed=None))
         np.save(directory / "pixels.npy", images)
@@ -96,41 +98,40 @@ def _check_model(network: Network, model: str) -> None:
 def _supervise(
     directory: Path, token: str, network: Network, images: int, progress: Progress | None, stall: float
 ) -> dict[str, Any]:
-    """Start the driver, follow it, and end its whole session whatever happens."""
+    """Start the guard, follow the run, and have all of it ended whatever happens."""
     home = str(Path(__file__).resolve().parent.parent)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))}
-    with open(directory / "log", "wb") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "lava_runtime.driver", str(directory)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
+    warden = subprocess.Popen(
+        [sys.executable, "-m", "lava_runtime.guard", str(directory), token, *DRIVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
     try:
-        _follow(directory, child, network, images, progress, stall)
+        _follow(directory, warden, network, images, progress, stall)
         return dict(json.loads((directory / "done.json").read_text()))
     finally:
-        _end(child, token)
+        _end(warden, directory, token)
 
 
 def _follow(
     directory: Path,
-    child: subprocess.Popen[bytes],
+    warden: subprocess.Popen[bytes],
     network: Network,
     images: int,
     progress: Progress | None,
     stall: float,
 ) -> None:
-    counter = _Counter(directory / f"{len(network.layers) - 1}.spikes.npy", images * network.steps)
     reported, moved, last = 0, time.monotonic(), -1
     while not (directory / "done.json").exists():
-        if (directory / "fault").exists():
-            raise LavaRunError(f"Lava run failed in {_first_line(directory / 'fault')}")
-        if child.poll() is not None:
-            raise LavaRunError(f"Lava run ended unexpectedly: {_last_line(directory / 'log')}")
-        steps = counter.steps()
+        gone = warden.poll() is not None
+        if fault := _first_line(directory / "fault"):
+            raise LavaRunError(f"Lava run failed in {fault}")
+        if gone and not (directory / "done.json").exists():
+            raise LavaRunError(f"Lava run ended unexpectedly: its guard ended ({guard.cause(warden.returncode)})")
+        steps = _steps(directory)
         if steps != last:
             last, moved = steps, time.monotonic()
         if time.monotonic() - moved > stall:
@@ -143,37 +144,33 @@ def _follow(
         progress(images - reported)
 
 
-class _Counter:
-    """How many steps the last layer's recorder has written: it keeps the number in `steps` beside its file."""
-
-    def __init__(self, path: Path, total: int) -> None:
-        self.path, self.total = path.with_name("steps"), total
-
-    def steps(self) -> int:
-        try:
-            return min(int.from_bytes(self.path.read_bytes(), "little"), self.total)
-        except FileNotFoundError:
-            return -1
+def _steps(directory: Path) -> int:
+    """How many steps the last layer's recorder has written, -1 before the first."""
+    with suppress(FileNotFoundError):
+        return int.from_bytes((directory / "steps").read_bytes(), "little")
+    return -1
 
 
 def _first_line(path: Path) -> str:
-    time.sleep(POLL_SECONDS)
-    return path.read_text(errors="replace").strip().split("\n")[0]
+    """Empty where the file is not there."""
+    with suppress(FileNotFoundError):
+        return path.read_text(errors="replace").split("\n")[0]
+    return ""
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().split("\n")
-    return lines[-1] or "no message"
-
-
-def _end(child: subprocess.Popen[bytes], token: str) -> None:
-    """Kill everything in the driver's session and remove the shared memory that carries the run's token."""
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    if SHARED_MEMORY.is_dir():
-        for segment in SHARED_MEMORY.glob(f"{token}*"):
-            segment.unlink(missing_ok=True)
+def _end(warden: subprocess.Popen[bytes], directory: Path, token: str) -> None:
+    """Ask the guard to end the run; where the guard itself was killed, do it here."""
+    assert warden.stdin is not None
+    with suppress(BrokenPipeError):
+        warden.stdin.write(guard.KEEP)
+        warden.stdin.close()
+    try:
+        clean = warden.wait(END_SECONDS) == 0
+    except subprocess.TimeoutExpired:
+        warden.kill()
+        clean = warden.wait() == 0
+    if not clean:
+        guard.end(directory, token)
 
 
 def _collect(directory: Path, network: Network, probes: Collection[str], done: dict[str, Any]) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from math import prod
 from typing import Any
@@ -18,6 +17,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from fixed_point import events, integer, reference
 from fixed_point.generator import core_seed, core_starts, jump
 from fixed_point.network import Accumulate, Conv, Cuba, Dense, Het, Lif, RandomTau
+from lava_runtime.guard import report
 from lava_runtime.plan import LayerPlan
 from lava_runtime.processes.process import (
     ConstantTauLayer,
@@ -56,8 +56,7 @@ class Guarded(PyLoihiProcessModel):
             self.advance()
         except Exception as error:
             run = self.params["run"] if "run" in self.params._parameters else self.params["plan"].run
-            fault = f"{self.params['name']}: {type(error).__name__}: {error}\n{traceback.format_exc()}"
-            (run.directory / "fault").write_text(fault)
+            report(run.directory, self.params["name"], error)
             raise
 
     def setup(self) -> None:
