@@ -149,11 +149,11 @@ class Engine:
             else:
                 kept[i], membranes = self._pass(i, layer, read, images), None
             if layer.name in self.probes:
-                traces[layer.name] = self._trace(i, kept[i], membranes, len(images))
+                traces[layer.name] = self._trace(i, kept[i], membranes)
             for source in {source for source in kept if self.last[source] <= i < len(network.layers) - 1}:
                 del kept[source]
-        sums = self._logical(len(network.layers) - 1, kept[len(network.layers) - 1], len(images)).sum(axis=1)
-        sums = sums.reshape(len(images), -1)
+        last = len(network.layers) - 1
+        sums = logical(kept[last], network.steps, self.shape[last]).sum(axis=1).reshape(len(images), -1)
         return Result(sums.argmax(axis=1), sums, spikes, saturations, traces=traces)
 
     def _layer(
@@ -161,7 +161,7 @@ class Engine:
     ) -> tuple[Values, np.ndarray | None, int, int]:
         synapse, images, steps = self.synapses[i], len(values), self.network.steps
         if isinstance(layer.operation, Dense):
-            values = _flat(values, self.shape[layer.inputs[0]])
+            values = flat(values, self.shape[layer.inputs[0]])
         probed = layer.name in self.probes
         size = (images, steps, synapse.pixels, synapse.channels)
         integer = np.int32 if isinstance(layer.neuron, Accumulate) else np.uint8
@@ -180,16 +180,15 @@ class Engine:
     def _pass(self, i: int, layer: Layer, read: list[Values], images: np.ndarray) -> Values:
         return move(layer.operation, read, images, self.shape[layer.inputs[0]] if layer.inputs else (), self.peak[i])
 
-    def _logical(self, i: int, values: Values, images: int) -> np.ndarray:
-        """(images, T, *shape) int64 in the order of the definition."""
-        steps, shape = self.network.steps, self.shape[i]
-        wide = np.broadcast_to(values, (images, steps, *values.shape[2:])).astype(np.int64)
-        return wide.swapaxes(2, 3).reshape(images, steps, *shape)
+    def _trace(self, i: int, values: Values, membranes: np.ndarray | None) -> Trace:
+        shape, steps = self.shape[i], self.network.steps
+        return Trace(logical(values, steps, shape), None if membranes is None else logical(membranes, steps, shape))
 
-    def _trace(self, i: int, values: Values, membranes: np.ndarray | None, images: int) -> Trace:
-        return Trace(
-            self._logical(i, values, images), None if membranes is None else self._logical(i, membranes, images)
-        )
+
+def logical(values: Values, steps: int, shape: Shape) -> np.ndarray:
+    """(images, T, *shape) int64 in the order of the definition."""
+    wide = np.broadcast_to(values, (len(values), steps, *values.shape[2:])).astype(np.int64)
+    return wide.swapaxes(2, 3).reshape(len(values), steps, *shape)
 
 
 def _planes(network: Network, source: int, top: list[int]) -> int:
@@ -200,7 +199,7 @@ def _planes(network: Network, source: int, top: list[int]) -> int:
     return 2**24 if signed and not isinstance(operation, (Conv, Dense)) else top[source]
 
 
-def _flat(values: Values, shape: Shape) -> Values:
+def flat(values: Values, shape: Shape) -> Values:
     """(images, T, pixels, channels) to (images, T, 1, channels*pixels) in channel-major order."""
     if values.shape[2] == 1:
         return values
@@ -246,8 +245,8 @@ def _(operation: SumPool, read: list[Values], images: np.ndarray, shape: Shape, 
 
 @move.register(Flatten)
 def _(operation: Flatten, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
-    flat = _flat(read[0], shape)
-    return np.ascontiguousarray(flat.swapaxes(2, 3)).swapaxes(2, 3)
+    one_pixel = flat(read[0], shape)
+    return one_pixel.reshape(*one_pixel.shape[:2], 1, -1)
 
 
 # --- neurons: a layer's work as calls that may run in any order ------------------------------------------------------
@@ -315,10 +314,7 @@ def _(neuron: RandomTau, work: Work, workers: int) -> Iterator[Job]:
     assert registers is not None
     held = neuron.sampling == "forward"
     rounds = 1 if held else work.steps
-    starts = [registers.starts(work.first_image * rounds)]
-    near, far = registers.distance(rounds)
-    for _ in range(1, len(work.values)):
-        starts.append(_advance(registers, starts[-1], near, far))
+    starts = image_starts(registers, neuron, work.steps, work.first_image, len(work.values))
 
     def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
         if not registers.aligned:
@@ -334,13 +330,18 @@ def _(neuron: RandomTau, work: Work, workers: int) -> Iterator[Job]:
     yield from _calls(work, workers, call)
 
 
-def _advance(registers: Registers, states: np.ndarray, near: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """States one image later."""
-    moved = states.copy()
-    edge = registers.edge if registers.aligned else len(states) - 1
-    kernels.jump(moved[:edge], near)
-    kernels.jump(moved[edge:], far)
-    return moved
+def image_starts(registers: Registers, neuron: RandomTau, steps: int, first: int, images: int) -> list[np.ndarray]:
+    """States of the registers at the start of each image."""
+    rounds = 1 if neuron.sampling == "forward" else steps
+    starts = [registers.starts(first * rounds)]
+    near, far = registers.distance(rounds)
+    for _ in range(1, images):
+        moved = starts[-1].copy()
+        edge = registers.edge if registers.aligned else len(moved) - 1
+        kernels.jump(moved[:edge], near)
+        kernels.jump(moved[edge:], far)
+        starts.append(moved)
+    return starts
 
 
 def _draw(registers: Registers, neuron: RandomTau, work: Work, states: np.ndarray, rounds: int) -> np.ndarray:

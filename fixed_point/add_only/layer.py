@@ -1,0 +1,96 @@
+"""One layer of the add-only engine for one image: the kernels in their order. No arithmetic on data happens here."""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from numba import njit
+
+from fixed_point.add_only import kernels
+from fixed_point.engine.kernels import jump
+
+LIF, CUBA, NONE = 0, 1, 2
+
+
+@njit(cache=True, nogil=True)
+def prepare(values, value_at, first, weight_at, planes, list_at, plane_at, count_at, lists, counts):
+    """Lists of every bit plane of one step."""
+    for plane in range(planes):
+        part, number = lists[plane_at[plane] :], counts[count_at[plane] :]
+        kernels.list_active(values, value_at, first, weight_at, plane, list_at, part, number)
+
+
+@njit(cache=True, nogil=True)
+def synapse(
+    window, start, stop, tap_at, list_at, plane_at, count_at, lists, counts, planes, signed, weight, silent,
+    rows, short, total,
+):  # fmt: skip
+    """Sums of one output pixel, bit plane by bit plane from the highest; returns how many weight rows were added.
+
+    The highest plane of a signed value counts negative.
+    """
+    total[:] = 0
+    used = 0
+    for down in range(planes):
+        plane = planes - 1 - down
+        if down:
+            kernels.double(total)
+        part, number = lists[plane_at[plane] :], counts[count_at[plane] :]
+        n = kernels.gather(window, start, stop, tap_at, list_at, part, number, silent, rows)
+        kernels.spend(weight, rows, n, short, total)
+        if signed and not down:
+            kernels.negate(total)
+        used += n
+    return used
+
+
+@njit(cache=True, nogil=True)
+def run_layer(
+    values, value_at, step_at, first, weight_at, planes, signed, list_at, plane_at, count_at,
+    window, window_at, tap_at, weight, silent,
+    kind, bias, bias_at, threshold, f, edge, k, decay, decay_at, table, drawn, held, starts, last, near, far,
+    kept_u, kept_v, state_at, out, out_at, record, rows_used, tally,
+    lists, counts, rows, short, total, membrane, u, acc, wide, chosen, registers,
+):  # fmt: skip
+    """All steps of one image for one tile of channels.
+
+    step_at (T,): where the input of each step starts in `values`; window_at (pixels + 1,): the entries of each window;
+    bias_at, state_at (pixels,): rows of bias map and states; decay_at, out_at (T * pixels,): rows of decays and output. rows_used (T,) receives weight rows added; tally: [spikes, saturations]. A row of sums is output where kind
+    is NONE. Registers: one per channel from `starts`, moved to the next step by the matrices `near` and `far` (channels
+    from `last` on), put back where `held`. The last line of arguments is scratch memory, zeros where it is state.
+    """
+    registers[:] = starts
+    at = 0
+    for t in range(len(step_at)):
+        now = values[step_at[t] :]
+        prepare(now, value_at, first, weight_at, planes, list_at, plane_at, count_at, lists, counts)
+        if t and drawn:
+            if held:
+                registers[:] = starts
+            else:
+                jump(registers[:last], near)
+                jump(registers[last:], far)
+        for p in range(len(window_at) - 1):
+            rows_used[t] += synapse(
+                window, window_at[p], window_at[p + 1], tap_at, list_at, plane_at, count_at, lists, counts,
+                planes, signed, weight, silent, rows, short, total,
+            )  # fmt: skip
+            if kind == NONE:
+                kernels.store(total, out, out_at[at])
+            else:
+                if kind == LIF:
+                    tally[1] += kernels.to_current(total, bias, bias_at[p], f, edge)
+                    if drawn:
+                        kernels.draw(registers)
+                        kernels.look_up(registers, table, chosen)
+                        kernels.leak(total, chosen, 0, k, membrane, state_at[p], acc)
+                    else:
+                        kernels.leak(total, decay, decay_at[at], k, membrane, state_at[p], acc)
+                else:
+                    tally[1] += kernels.cuba(
+                        total, bias, bias_at[p], f, kept_u, kept_v, u, membrane, state_at[p], wide, acc
+                    )
+                if len(record):
+                    kernels.store(acc, record, out_at[at])
+                tally[0] += kernels.fire(acc, threshold, membrane, state_at[p], out, out_at[at])
+            at += 1
