@@ -1,4 +1,4 @@
-"""The add-only engine: weight fetches, additions, shifts, comparisons, and xor and and for the registers. Nothing else."""
+"""The add-only engine: weight fetches, additions, shifts, comparisons; xor and and for the registers. Nothing else."""
 
 from fixed_point.add_only.run import Counts, run, run_counted
 

@@ -55,18 +55,18 @@ def run_layer(
     """All steps of one image for one tile of channels.
 
     step_at (T,): where the input of each step starts in `values`; window_at (pixels + 1,): the entries of each window;
-    bias_at, state_at (pixels,): rows of bias map and states; decay_at, out_at (T * pixels,): rows of decays and output. rows_used (T,) receives weight rows added; tally: [spikes, saturations]. A row of sums is output where kind
-    is NONE. Registers: one per channel from `starts`, moved to the next step by the matrices `near` and `far` (channels
+    bias_at, state_at (pixels,): rows of bias map and states; decay_at, out_at (T * pixels,): rows of decays and
+    output. rows_used (T,) receives weight rows added; tally: [spikes, saturations]. kind NONE puts out the sums. Registers: one per channel from `starts`, moved to the next step by the matrices `near` and `far` (channels
     from `last` on), put back where `held`. The last line of arguments is scratch memory, zeros where it is state.
     """
-    registers[:] = starts
+    kernels.store(starts, registers, 0)
     at = 0
     for t in range(len(step_at)):
         now = values[step_at[t] :]
         prepare(now, value_at, first, weight_at, planes, list_at, plane_at, count_at, lists, counts)
         if t and drawn:
             if held:
-                registers[:] = starts
+                kernels.store(starts, registers, 0)
             else:
                 jump(registers[:last], near)
                 jump(registers[last:], far)

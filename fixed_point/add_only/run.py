@@ -175,8 +175,8 @@ class AddOnly:
         calls = [(image, tile) for tile in self.synapses[i].tiles for image in range(len(values))]
         tallies = sum(pool.map(lambda call: job.run(*call), calls), np.zeros(2, np.int64))
         if isinstance(layer.neuron, Accumulate):
-            job.out[:] += channels_last(layer.neuron.bias, self.shape[i]).astype(np.int32)
-            return job.out, job.out.cumsum(axis=1, dtype=np.int64), tallies
+            out = job.out + channels_last(layer.neuron.bias, self.shape[i]).astype(np.int32)
+            return out, out.cumsum(axis=1, dtype=np.int64), tallies
         return job.out, job.record if len(job.record) else None, tallies
 
     def counts(self, images: int) -> dict[str, Counts]:
@@ -216,7 +216,7 @@ class LayerJob:
         weight_at = (np.arange(synapse.per_tap) * width).astype(np.uint32)
         tap_at = (np.arange(synapse.window.shape[1]) * synapse.per_tap * width).astype(np.uint32)
         silent = np.uint32((len(tile.weight) - 1) * width)
-        run_layer(
+        run_layer(  # type: ignore[call-arg]
             values.reshape(-1), flat_.value_at, starts, tile.first, weight_at, flat_.planes, flat_.signed,
             flat_.list_at, flat_.plane_at, flat_.count_at, flat_.window, flat_.window_at, tap_at,
             tile.weight.reshape(-1), silent,
