@@ -56,9 +56,9 @@ def run_layer(
 
     step_at (T,): where the input of each step starts in `values`; window_at (pixels + 1,): the entries of each window;
     bias_at, state_at (pixels,): rows of bias map and states; decay_at, out_at (T * pixels,): rows of decays and
-    bias_at, state_at (pixels,): rows of bias map and states; decay_at, out_at (T * pixels,): rows of decays and
     output. rows_used (T,) receives weight rows added; tally: [spikes, saturations]. kind NONE puts out the sums.
-    from `last` on), put back where `held`. The last line of arguments is scratch memory, zeros where it is state.
+    Registers: one per channel from `starts`, moved to the next step by the matrices `near` and `far` (channels from
+    `last` on), put back where `held`. The last line of arguments is scratch memory, zeros where it is state.
     """
     kernels.store(starts, registers, 0)
     at = 0
