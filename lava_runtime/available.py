@@ -14,10 +14,11 @@ class LavaMissingError(RandhetError):
 
 def missing() -> str | None:
     """Why Lava cannot be used, None where it can."""
+    install = "pip install 'randhet[lava]' in a Python 3.10 environment"
     if sys.version_info[:2] != (3, 10):
-        return f"Lava needs Python 3.10, this is {sys.version_info[0]}.{sys.version_info[1]}"
+        return f"Lava needs Python 3.10, this is {sys.version_info[0]}.{sys.version_info[1]}: {install}"
     if find_spec("lava") is None or find_spec("lava.magma") is None:
-        return "Lava is not installed: pip install 'randhet[lava]' in a Python 3.10 environment"
+        return f"Lava is not installed: {install}"
     return None
 
 
