@@ -166,7 +166,7 @@ def _count(shape: Shape, step: Shape) -> int:
 def boxes(shape: Shape, step: Shape) -> list[Core]:
     """The shape cut into boxes of at most `step` (channels, rows, columns)."""
     parts = [[range(a, min(a + side, size)) for a in range(0, size, side)] for size, side in zip(shape, step)]
-    return [Core(*box, neurons=prod(map(len, box))) for box in product(*parts)]
+    return [Core(c, y, x, len(c) * len(y) * len(x)) for c, y, x in product(*parts)]
 
 
 # --- loads ------------------------------------------------------------------------------------------------------------
