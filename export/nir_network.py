@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from math import ceil, log2
 
 import numpy as np
 
 from export.graph import Encoding, ExportError, FloatGraph
 from export.passes import fold
-from export.passes.calibrate import HEADROOM, Calibration, calibrate
+from export.passes.calibrate import HEADROOM, Calibration, LayerRange, calibrate
 from export.passes.quantise import Plan, QuantSettings
 from fixed_point.check import check
 from fixed_point.integer import DECAY_BITS, STATE_MAX
@@ -54,31 +53,24 @@ def network(
 def _calibrated(
     graph: FloatGraph, plan: Plan, steps: int, images: np.ndarray, progress: Callable[[str], None] | None
 ) -> tuple[Network, Calibration]:
-    """Lower f also where the current of a CUBA neuron, which wraps, could leave 24 bits: x * (1 + a + a^2 + ...)."""
+    """Lower f also where what a CUBA neuron gathers over the steps could leave 24 bits: it is no convex combination."""
     while True:
         made, calibration = calibrate(graph, plan, steps, images, progress)
-        tops = {seen.layer: seen.current for seen in calibration.layers}
-        wide = {layer.name: _current(layer, tops, steps) for layer in made.layers if isinstance(layer.neuron, Cuba)}
-        over = {name: top for name, top in wide.items() if top * HEADROOM > STATE_MAX}
-        if not over:
+        cells = {layer.name: layer.neuron for layer in made.layers if isinstance(layer.neuron, Cuba)}
+        seen = [one for one in calibration.layers if one.layer in cells]
+        tight = [one for one in seen if _gathered(one, cells[one.layer], steps) * HEADROOM > STATE_MAX]
+        if not tight:
             return made, calibration
-        fs = {seen.layer: seen.f for seen in calibration.layers}
-        lowered = {name: fs[name] - max(1, ceil(log2(top * HEADROOM / STATE_MAX))) for name, top in over.items()}
-        if negative := [name for name, f in lowered.items() if f < 0]:
-            raise ExportError(f"layer {negative[0]}: currents do not fit 24 bits even without fractional bits")
-        plan = replace(plan, lowered={**plan.lowered, **_lowered(fs, plan), **lowered})
+        if stuck := [one.layer for one in tight if one.f == 0]:
+            raise ExportError(f"layer {stuck[0]} does not fit 24 bits even without fractional bits")
+        known = {one.layer: one.f for one in calibration.layers if one.f != plan.settings.f}
+        plan = replace(plan, lowered={**plan.lowered, **known, **{one.layer: one.f - 1 for one in tight}})
 
 
-def _lowered(fs: dict[str, int], plan: Plan) -> dict[str, int]:
-    """The layers whose f calibration has lowered already."""
-    return {name: f for name, f in fs.items() if f != plan.settings.f}
-
-
-def _current(layer: Layer, tops: dict[str, int], steps: int) -> float:
-    """Largest current a CUBA neuron can gather over the steps from inputs as large as calibration saw."""
-    assert isinstance(layer.neuron, Cuba)
-    kept = ((1 << DECAY_BITS) - 1 - layer.neuron.current_decay) / (1 << DECAY_BITS)
-    return tops[layer.name] * float(sum(kept**t for t in range(steps)))
+def _gathered(seen: LayerRange, neuron: Cuba, steps: int) -> float:
+    """The larger of the membrane seen and the current, which wraps: at most x * (1 + a + a^2 + ...) over the steps."""
+    kept = 1 - (neuron.current_decay + 1) / (1 << DECAY_BITS)
+    return max(seen.membrane, seen.current * float(sum(kept**t for t in range(steps))))
 
 
 def _inclusive(layer: Layer) -> Layer:

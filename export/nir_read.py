@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from math import prod
@@ -122,7 +123,7 @@ class _Reader:
 
     def read(self, steps: int, scale: float) -> FloatGraph:
         for name in self._order():
-            node = self.graph.nodes[name]
+            node = in_numpy(self.graph.nodes[name])
             try:
                 self._node(name, node, scale, steps)
             except ExportError as error:
@@ -166,10 +167,12 @@ class _Reader:
         return node.name
 
     def _image(self, name: str, node: nir.Input, scale: float, steps: int) -> None:
-        shape = node.input_type.get("input") if node.input_type else None
-        if shape is None or len(np.atleast_1d(shape)) not in (1, 3):
-            raise ExportError(f"shape {shape} is neither (values,) nor (channel, y, x)")
-        last = self._add(FloatNode("input", FloatInput(tuple(int(size) for size in np.atleast_1d(shape)))))
+        """The image; some tools count the batch as a first axis, (1, values) or (1, channel, y, x)."""
+        given = node.input_type.get("input") if node.input_type else None
+        shape = tuple(int(size) for size in np.ravel(given)) if given is not None else ()
+        if not 1 <= len(shape) <= 4 or min(shape) < 1:
+            raise ExportError(f"shape {given} is neither (values,) nor (channel, y, x)")
+        last = self._add(FloatNode("input", FloatInput(shape[len(shape) % 2 == 0 :])))
         if scale != PIXEL:
             grey = Normalisation(np.zeros(1), np.full(1, PIXEL / scale))
             last = self._add(FloatNode("scale", grey, (last,)))
@@ -232,6 +235,17 @@ def _weighted(graph: FloatGraph, name: str) -> Iterator[FloatNode]:
             yield from _weighted(graph, reader.name)
         else:
             raise ExportError(f"{reader.name} reads the sum pool {name}, only a layer with weights may")
+
+
+def in_numpy(node: nir.NIRNode) -> nir.NIRNode:
+    """The node with NumPy arrays where a tool left its own tensors in a graph that never went through a file."""
+    if not isinstance(node, nir.NIRNode):  # some tools leave None for a layer they cannot write
+        return node
+    made = copy(node)
+    for key, value in vars(node).items():
+        if hasattr(value, "__array__"):
+            setattr(made, key, np.asarray(value))
+    return made
 
 
 def _float_neuron(cell: Dynamics, level: float, shape: Shape, inclusive: bool) -> FloatNeuron:

@@ -56,9 +56,11 @@ TOOLS: dict[str, Discretisation] = {
     "snntorch": Discretisation(1e-4),
     "spikingjelly": Discretisation(1e-4, inclusive=True),
     "norse": Discretisation(1e-3, unit_integrator=True),
+    "norse-export": Discretisation(1e-6, unit_integrator=True),
     "sinabs": Discretisation(1.0, exponential=True, unit_drive=True, unit_integrator=True, inclusive=True),
 }
-"""What each tool assumes when it reads or writes NIR, as of snnTorch 1.0, SpikingJelly 2.0, Norse 1.0, Sinabs 3.1."""
+"""What each tool assumes of NIR, as of snnTorch 1.0, SpikingJelly 2.0, Norse 1.1, Sinabs 3.1. Norse runs a graph with
+dt = 1 ms but writes tau multiplied by dt, hence its second entry, for graphs that come from it."""
 
 OURS = TOOLS["snntorch"]
 """What our own files are written with: Euler is the training neuron's own equation, tau = dt / (1 - decay)."""

@@ -1,0 +1,298 @@
+"""NIR graphs that other tools wrote, against those tools' own spikes; and our graphs, run by those tools.
+
+Weights lie on the 8 bit grid, so that quantisation changes nothing but what rounding does to a membrane.
+"""
+
+# ruff: noqa: E402  (what needs NIR is imported after it is known to be there)
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+nir = pytest.importorskip("nir")
+pytest.importorskip("nirtorch")
+pytest.importorskip("onnxruntime")
+
+from torch import nn
+
+from export import nir_network, nir_read, nir_write, onnx_float
+from export.graph import FloatNeuron
+from export.nir_time import TOOLS
+from export.onnx_run import session
+from export.passes.quantise import QuantSettings
+from export.trace import trace
+from fixed_point import reference
+from train import layers
+from train.models import ModelSettings, SEWResNet
+from train.neurons import LIF
+
+STEPS = 5
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 2, 8, 8), dtype=np.uint8)
+Spikes = dict[str, np.ndarray]
+Make = Callable[[float, tuple[int, ...]], nn.Module]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a tool wrote and did: its NIR graph, which entry of TOOLS reads it, its images, spikes (T, N, ...).
+
+    The graphs of Norse and Sinabs hold what nir.write refuses (scalars, no shapes), so these stay in memory.
+    """
+
+    graph: nir.NIRGraph
+    tool: str
+    images: np.ndarray
+    spikes: Spikes
+
+
+def on_grid(layer: nn.Module, unit: float = 2.0**-7) -> nn.Module:
+    """Weights -127..127 and biases -99..99 times a unit; every output reaches 127, so that its scale is the unit."""
+    with torch.no_grad():
+        layer.weight.copy_(torch.randint(-127, 128, layer.weight.shape) * unit)
+        layer.weight.view(len(layer.weight), -1)[:, 0] = 127 * unit
+        if layer.bias is not None:
+            layer.bias.copy_(torch.randint(-99, 100, layer.bias.shape) * unit)
+    return layer
+
+
+def watched(modules: Sequence[nn.Module], run: Callable[[], None]) -> list[np.ndarray]:
+    """Outputs of modules at every step of a run, (T, N, ...) each."""
+    seen: list[list[np.ndarray]] = [[] for _ in modules]
+
+    def keep(log: list[np.ndarray], module: nn.Module, given: object, out: torch.Tensor | tuple) -> None:
+        log.append((out[0] if isinstance(out, tuple) else out).detach().numpy())
+
+    hooks = [module.register_forward_hook(functools.partial(keep, log)) for module, log in zip(modules, seen)]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+    return [np.stack(log) for log in seen]
+
+
+def neuron_names(graph: nir.NIRGraph) -> list[str]:
+    return [name for name, node in graph.nodes.items() if isinstance(node, (nir.LIF, nir.IF, nir.CubaLIF))]
+
+
+def pooled(make: Make, level: float, last: float, bias: bool, conv: type = nn.Conv2d, **kinds: type) -> nn.Sequential:
+    """conv, neuron, average pool, flatten, linear, neuron: spikes are the output."""
+    torch.manual_seed(0)
+    pool, flatten, linear = (kinds.get(name, getattr(nn, name)) for name in ("AvgPool2d", "Flatten", "Linear"))
+    first = on_grid(conv(2, 4, 3, padding=1, bias=bias))
+    dense = on_grid(linear(64, 10, bias=bias))
+    return nn.Sequential(first, make(level, (4, 8, 8)), pool(2, 2), flatten(), dense, make(last, (10,)))
+
+
+def spikingjelly(kind: str) -> Ran:
+    pytest.importorskip("spikingjelly")
+    from spikingjelly.activation_based import functional, layer, neuron
+    from spikingjelly.activation_based.nir_exchange import export_to_nir
+
+    makers: dict[str, Make] = {
+        "LIF": lambda level, _: neuron.LIFNode(tau=2.0, v_threshold=level, v_reset=0.0),
+        "LIF, undivided input": lambda level, _: neuron.LIFNode(4.0, decay_input=False, v_threshold=level),
+        "IF": lambda level, _: neuron.IFNode(v_threshold=level, v_reset=0.0),
+        "CUBA": lambda level, _: neuron.CUBALIFNode(0.5, 0.75, v_threshold=level, v_reset=0.0),
+    }
+    kinds = {name: getattr(layer, name) for name in ("AvgPool2d", "Flatten", "Linear")}
+    net = pooled(makers[kind], 20.0, 0.5, kind != "CUBA", layer.Conv2d, **kinds)
+    x = torch.from_numpy(IMAGES).float()
+    graph = export_to_nir(net, x[:1])
+    functional.reset_net(net)
+    spikes = watched([net[1], net[5]], lambda: [net(x) for _ in range(STEPS)])
+    return Ran(graph, "spikingjelly", IMAGES, dict(zip(neuron_names(graph), spikes)))
+
+
+def snntorch(kind: str) -> Ran:
+    snn = pytest.importorskip("snntorch")
+    from snntorch import utils
+    from snntorch.export_nir import export_to_nir
+
+    common = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+    full = torch.full
+    makers: dict[str, Make] = {
+        "Leaky": lambda level, shape: snn.Leaky(full(shape, 0.75), full(shape, level), **common),
+        "Synaptic": lambda level, shape: snn.Synaptic(
+            full(shape, 0.5), full(shape, 0.75), threshold=full(shape, level), **common
+        ),
+    }
+    net = pooled(makers[kind], 60.0, 1.0, kind != "Synaptic")
+    x = torch.from_numpy(IMAGES).float()
+    graph = export_to_nir(net, x[:1], ignore_dims=[0])
+    utils.reset(net)
+    spikes = watched([net[1], net[5]], lambda: [net(x) for _ in range(STEPS)])
+    names = sorted(neuron_names(graph))
+    return Ran(graph, "snntorch", IMAGES, dict(zip(names, spikes)))
+
+
+def norse(kind: str) -> Ran:
+    norse_torch = pytest.importorskip("norse.torch")
+    export_nir = pytest.importorskip("norse.torch.utils.export_nir")
+    from norse.torch.functional.iaf import IAFParameters
+    from norse.torch.functional.lif_box import LIFBoxParameters
+    from norse.torch.module.iaf import IAFCell
+    from norse.torch.module.lif_box import LIFBoxCell
+
+    tensor = torch.tensor
+    makers: dict[str, Callable[[float], nn.Module]] = {
+        "LIFBox": lambda level: LIFBoxCell(
+            LIFBoxParameters(tau_mem_inv=tensor(250.0), v_th=tensor(level), v_leak=tensor(0.0))
+        ),
+        "IAF": lambda level: IAFCell(IAFParameters(v_th=tensor(level))),
+    }
+    torch.manual_seed(0)
+    make = makers[kind]
+    net = norse_torch.SequentialState(on_grid(nn.Linear(128, 40)), make(20.0), on_grid(nn.Linear(40, 10)), make(1.0))
+    images = IMAGES.reshape(6, -1)
+    x = torch.from_numpy(images).float()
+    graph = export_nir.to_nir(net, x[:1])
+
+    def run() -> None:
+        state = None
+        for _ in range(STEPS):
+            _, state = net(x, state)
+
+    spikes = watched([net[1], net[3]], run)
+    return Ran(graph, "norse-export", images, dict(zip(sorted(neuron_names(graph)), spikes)))
+
+
+def sinabs(kind: str) -> Ran:
+    """Sinabs keeps time in its layers; its exporter is asked for one module at a time."""
+    sl = pytest.importorskip("sinabs.layers")
+    module = pytest.importorskip("sinabs.nir")
+    from sinabs.activation import MembraneReset, SingleSpike
+
+    common = {"reset_fn": MembraneReset(), "spike_fn": SingleSpike}
+    makers: dict[str, Callable[[float], nn.Module]] = {
+        "LIF": lambda level: sl.LIF(torch.tensor(3.0), spike_threshold=torch.tensor(level), norm_input=False, **common),
+        "IAF": lambda level: sl.IAF(spike_threshold=torch.tensor(level), **common),
+    }
+    torch.manual_seed(0)
+    conv, linear = on_grid(nn.Conv2d(2, 4, 3, padding=1)), on_grid(nn.Linear(256, 10))
+    first, second = makers[kind](60.0), makers[kind](1.0)
+    with torch.no_grad():
+        hidden = first(torch.stack([conv(torch.from_numpy(IMAGES).float())] * STEPS, 1))
+        out = second(linear(hidden.flatten(2)))
+    parts = [module._extract_sinabs_module(part) for part in (conv, first, nn.Flatten(), linear, second)]
+    names = ["conv", "first", "flatten", "linear", "second"]
+    nodes = {"input": nir.Input({"input": np.array([2, 8, 8])}), **dict(zip(names, parts))}
+    nodes["output"] = nir.Output({"output": np.array([10])})
+    order = list(nodes)
+    graph = nir.NIRGraph(nodes, list(pairwise(order)), type_check=False)
+    return Ran(graph, "sinabs", IMAGES, {"first": hidden.numpy().swapaxes(0, 1), "second": out.numpy().swapaxes(0, 1)})
+
+
+CASES: list[tuple[Callable[[str], Ran], str]] = [
+    *((spikingjelly, kind) for kind in ("LIF", "LIF, undivided input", "IF", "CUBA")),
+    *((snntorch, kind) for kind in ("Leaky", "Synaptic")),
+    *((norse, kind) for kind in ("LIFBox", "IAF")),
+    *((sinabs, kind) for kind in ("LIF", "IAF")),
+]
+
+
+@pytest.mark.parametrize(("tool", "kind"), CASES, ids=[f"{tool.__name__}-{kind}" for tool, kind in CASES])
+def test_a_tools_graph_spikes_as_in_the_tool(tool: Callable[[str], Ran], kind: str, tmp_path: Path) -> None:
+    """The float graph in onnxruntime and the integer network in the reference give every spike the tool gave."""
+    ran = tool(kind)
+    time = TOOLS[ran.tool]
+    if tool in (spikingjelly, snntorch):
+        nir.write(tmp_path / "graph.nir", ran.graph)
+        graph = nir_read.read(tmp_path / "graph.nir", time, STEPS, scale=1.0)
+    else:
+        graph = nir_read.from_nir(ran.graph, time, STEPS, scale=1.0)
+    names = [node.name for node in graph.nodes if isinstance(node.operation, FloatNeuron)]
+    assert names == list(ran.spikes)
+    assert all(0.05 < spikes.mean() < 0.95 for spikes in ran.spikes.values())
+    whole = session(onnx_float.inference(graph, probes=names))
+    floats = whole.run([f"{name}/output" for name in names], {"images": ran.images.astype(np.float32) / 255})
+    settings = QuantSettings(k=12, f=8)
+    network, calibration = nir_network.network(graph, ran.images, settings, inclusive=time.inclusive)
+    assert calibration.saturations == 0
+    result = reference.run(network, ran.images, probes=names)
+    for name, found in zip(names, floats):
+        assert np.array_equal(found, ran.spikes[name]), name
+        assert np.array_equal(result.traces[name].output.swapaxes(0, 1), ran.spikes[name]), name
+
+
+# --- our graphs in their runtimes -------------------------------------------------------------------------------------
+
+
+class Chain(nn.Module):
+    """Nothing but layers with weights, LIF and flatten: what Norse can read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.encode, self.node1 = layers.Conv2d(2, 4, 3, 2), layers.Encode(STEPS), LIF(0.6, 0.1)
+        self.flatten, self.hidden, self.node2 = layers.Flatten(), layers.Linear(36, 12), LIF(0.3, 0.1)
+        self.out, self.mean = layers.Linear(12, 4), layers.MeanOverTime()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.flatten(self.node1(self.encode(self.conv(x))))
+        return self.mean(self.out(self.node2(self.hidden(x))))
+
+
+def residual() -> SEWResNet:
+    """Two stages, a strided shortcut, sums of sums, a global pool."""
+    settings = ModelSettings(2, 5, (8, 8), (6, 8), (1, 2), STEPS, neuron="vanilla")
+    model = SEWResNet(settings, (0.4, 0.5), (0.3, 0.2))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            nn.init.normal_(module.bias, 0.3, 0.2)
+    with torch.no_grad():
+        model.train()(torch.rand(16, 2, 8, 8))
+    return model
+
+
+def in_spikingjelly(graph: nir.NIRGraph, dt: float) -> Callable[..., tuple]:
+    pytest.importorskip("spikingjelly")
+    from spikingjelly.activation_based.nir_exchange import import_from_nir
+
+    return import_from_nir(graph, dt=dt)
+
+
+def in_snntorch(graph: nir.NIRGraph, dt: float) -> Callable[..., tuple]:
+    pytest.importorskip("snntorch")
+    from snntorch.import_nir import import_from_nir
+
+    return import_from_nir(graph)
+
+
+def in_norse(graph: nir.NIRGraph, dt: float) -> Callable[..., tuple]:
+    module = pytest.importorskip("norse.torch.utils.import_nir")
+    return module.from_nir(graph, dt=dt)
+
+
+RUNS = [(in_spikingjelly, residual), (in_snntorch, residual), (in_spikingjelly, Chain), (in_snntorch, Chain)]
+RUNS += [(in_norse, Chain)]
+
+
+@pytest.mark.parametrize(("load", "make"), RUNS, ids=[f"{load.__name__}-{make.__name__}" for load, make in RUNS])
+def test_our_graph_gives_torchs_logits_in_their_runtime(
+    load: Callable[[nir.NIRGraph, float], Callable[..., tuple]], make: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    """Image by image: NIR knows no batch axis, and what the tools make of one when they flatten differs."""
+    torch.manual_seed(3)
+    model, dt = make().eval(), 1e-3 if load is in_norse else 1e-4
+    nir_write.write(tmp_path / "net.nir", trace(model, (2, 8, 8)), dt)
+    images = torch.from_numpy(IMAGES[:3]).float() / 255
+    with torch.no_grad():
+        wanted = model(images)
+        for image, logits in zip(images, wanted):
+            total, state, run = 0.0, None, load(nir.read(tmp_path / "net.nir"), dt)
+            for _ in range(STEPS):
+                out, state = _step(run, image[None] if load is in_spikingjelly else image, state)
+                total = total + out.reshape(-1)
+            torch.testing.assert_close(total / STEPS, logits, rtol=1e-5, atol=1e-5)
+
+
+def _step(run: Callable[..., tuple], image: torch.Tensor, state: object) -> tuple[torch.Tensor, object]:
+    out = run(image, state)
+    return out if isinstance(out, tuple) else (out, None)
