@@ -85,7 +85,7 @@ def require(name: str) -> None:
 
 
 def runner(name: str, **options: int | None) -> Runner:
-    """The run function of a backend, imported now. options (threads, batch) go to those that know them, None is dropped."""
+    """The run function of a backend, imported now. Options (threads, batch) go to those that know them, unless None."""
     require(name)
     backend = BACKENDS[name]
     function = getattr(import_module(backend.module), backend.function)

@@ -212,9 +212,7 @@ def random_decay(case: Case) -> Iterator[Finding]:
     """A decay drawn per neuron and step needs a neuron whose program can draw."""
     for layer in case.spiking:
         if isinstance(layer.neuron, RandomTau):
-            possible = (
-                "microcoded neuron" if case.chip.programmable else "none: noise reaches current or voltage only"
-            )
+            possible = "microcoded neuron" if case.chip.programmable else "none: noise reaches current or voltage only"
             drawn = "every step" if layer.neuron.sampling == "step" else "every image"
             yield Finding("decay drawn at random", layer.name, drawn, possible, case.chip.programmable)
 
