@@ -33,6 +33,7 @@ from export.graph import (
     FloatInput,
     FloatNeuron,
     FloatNode,
+    FloatOperation,
     Normalisation,
     TimeMean,
 )
@@ -119,6 +120,8 @@ class _Reader:
         self.last: dict[str, str] = {}
         """By NIR node, the float node that holds its output."""
         self.before: dict[str, list[str]] = {name: [] for name in graph.nodes}
+        self.first = ""
+        """The float node that holds the image."""
         self.refused: list[str] = []
 
     def read(self, steps: int, scale: float) -> FloatGraph:
@@ -159,7 +162,10 @@ class _Reader:
         elif dynamics.dispatch(type(node)) is not dynamics.dispatch(object):
             self.last[name] = self._neuron(name, dynamics(node, self.time), source)
         else:
-            self.last[name] = self._add(FloatNode(name, convert(node, self.shapes[source]), (source,)))
+            operation = convert(node, self.shapes[source])
+            if source == self.first:
+                operation = normalisation(operation) or operation
+            self.last[name] = self._add(FloatNode(name, operation, (source,)))
 
     def _add(self, node: FloatNode) -> str:
         self.shapes[node.name] = output_shape(node.operation, tuple(self.shapes[name] for name in node.inputs))
@@ -176,7 +182,7 @@ class _Reader:
         if scale != PIXEL:
             grey = Normalisation(np.zeros(1), np.full(1, PIXEL / scale))
             last = self._add(FloatNode("scale", grey, (last,)))
-        self.last[name] = self._add(FloatNode("encode", Encoding(steps), (last,)))
+        self.first = self.last[name] = self._add(FloatNode("encode", Encoding(steps), (last,)))
 
     def _source(self, name: str) -> str:
         """The float node that a NIR node reads, a sum where it has several inputs; empty where one was refused."""
@@ -224,6 +230,18 @@ class _Reader:
                     window = prod(pair(node.kernel_size))
                     graph = graph.changed(reader.name, replace(operation, weight=operation.weight * window))
         return graph
+
+
+def normalisation(operation: FloatOperation) -> Normalisation | None:
+    """What a 1x1 convolution with a diagonal matrix does to an image: (x - mean) / std; None for anything else."""
+    if not isinstance(operation, FloatConv) or operation.weight.shape[2:] != (1, 1) or operation.groups != 1:
+        return None
+    matrix = operation.weight[:, :, 0, 0]
+    plain = operation.stride == (1, 1) and operation.padding == (0, 0) and len(matrix) == matrix.shape[1]
+    if not plain or (matrix != np.diag(np.diag(matrix))).any() or not (np.diag(matrix) > 0).all():
+        return None
+    std = 1 / np.diag(matrix)
+    return Normalisation(-operation.bias * std, std)
 
 
 def _weighted(graph: FloatGraph, name: str) -> Iterator[FloatNode]:

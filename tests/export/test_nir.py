@@ -1,0 +1,350 @@
+"""NIR files: our own are restored exactly, foreign nodes one by one against closed forms, refusals all at once."""
+
+# ruff: noqa: E402  (what needs NIR is imported after it is known to be there)
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from math import exp
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+nir = pytest.importorskip("nir")
+
+from export import nir_network, nir_read, nir_write
+from export.graph import (
+    AveragePool,
+    Encoding,
+    ExportError,
+    FloatAdd,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatNode,
+    Normalisation,
+    TimeMean,
+)
+from export.nir_time import TOOLS, Discretisation
+from export.passes.quantise import QuantSettings
+from fixed_point import reference
+from fixed_point.difference import differences
+from fixed_point.errors import FileError
+from fixed_point.network import Cuba, Het, Lif, RandomTau
+
+EULER = Discretisation(1e-4)
+RNG = np.random.default_rng(2)
+NEURONS = {
+    "vanilla": FloatNeuron("vanilla", 0.3, tau=np.array(0.6)),
+    "het": FloatNeuron("het", 0.3, tau=RNG.random((4, 6, 6))),
+    "random": FloatNeuron("randhet", 0.3, "step", 1.5),
+    "random forward": FloatNeuron("randhet", 0.3, "forward", 0.7),
+    "integrator": FloatNeuron("integrate", 0.3),
+    "cuba": FloatNeuron("cuba", 0.3, tau=np.array(0.9), synapse=0.3),
+}
+
+
+def block(neuron: FloatNeuron) -> FloatGraph:
+    """Normalisation, stem, residual block, pool, classifier."""
+    conv = lambda inputs: FloatConv(RNG.normal(size=(4, inputs, 3, 3)) / 5, np.zeros(4), padding=(1, 1))
+    nodes = (
+        FloatNode("input", FloatInput((2, 6, 6))),
+        FloatNode("normalise", Normalisation(np.array([0.4, 0.5]), np.array([0.2, 0.3])), ("input",)),
+        FloatNode("stem", conv(2), ("normalise",)),
+        FloatNode("encode", Encoding(3), ("stem",)),
+        FloatNode("node1", neuron, ("encode",)),
+        FloatNode("conv", conv(4), ("node1",)),
+        FloatNode("node2", neuron, ("conv",)),
+        FloatNode("add", FloatAdd(), ("node1", "node2")),
+        FloatNode("pool", AveragePool(), ("add",)),
+        FloatNode("flatten", FloatFlatten(), ("pool",)),
+        FloatNode("fc", FloatDense(RNG.normal(size=(3, 4)), RNG.normal(size=3)), ("flatten",)),
+        FloatNode("mean", TimeMean(), ("fc",)),
+    )
+    return FloatGraph(nodes)
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_our_own_file_is_restored_exactly(kind: str, tmp_path: Path) -> None:
+    graph = block(NEURONS[kind])
+    nir_write.write(tmp_path / "net.nir", graph)
+    again = nir_read.read(tmp_path / "net.nir", TOOLS["norse"], steps=99)
+    assert list(differences(graph, again)) == []
+
+
+@pytest.mark.parametrize(("kind", "neuron"), [("vanilla", Lif), ("het", Het), ("random", RandomTau), ("cuba", Cuba)])
+def test_restored_networks_run(kind: str, neuron: type) -> None:
+    graph = nir_read.from_nir(nir_write.to_nir(block(NEURONS[kind])), EULER, 1)
+    images = RNG.integers(0, 256, (4, 2, 6, 6), dtype=np.uint8)
+    network, calibration = nir_network.network(graph, images, seed=3)
+    assert {type(layer.neuron) for layer in network.layers if layer.neuron} >= {neuron}
+    assert network.steps == 3
+    assert calibration.saturations == 0
+    assert reference.run(network, images).saturations == 0
+
+
+def test_random_taus_look_like_their_mean_to_others() -> None:
+    """Euler with the file's dt: 1 - dt/tau = 1/2 = E[sigmoid(sigma n)], measured here on draws."""
+    node = nir_write.to_nir(block(NEURONS["random"])).nodes["node1"]
+    decay = 1 - 1e-4 / node.tau
+    drawn = 1 / (1 + np.exp(-1.5 * np.random.default_rng(0).normal(size=200_000)))
+    assert np.allclose(decay, 0.5)
+    assert abs(drawn.mean() - 0.5) < 4 * drawn.std() / np.sqrt(drawn.size)
+    assert node.tau.shape == (4, 6, 6)
+    assert (node.v_threshold == 0.3).all()
+
+
+def test_an_edited_file_is_read_as_it_stands() -> None:
+    """The metadata speaks only while the nodes agree with it."""
+    made = nir_write.to_nir(block(NEURONS["random"]))
+    made.nodes["node1"].tau = made.nodes["node1"].tau * 2
+    assert nir_read.restored(made) is None
+    graph = nir_read.from_nir(made, EULER, 7)
+    found = {node.name: node.operation for node in graph.nodes if isinstance(node.operation, FloatNeuron)}
+    assert [(name, neuron.kind, float(neuron.tau)) for name, neuron in found.items()] == [
+        ("node1", "vanilla", 0.75),
+        ("node2", "vanilla", 0.5),
+    ]
+    (grey,) = node_of(graph, Normalisation)
+    assert np.allclose(grey.mean, [0.4, 0.5])
+    assert np.allclose(grey.std, [0.2, 0.3])
+    network, _ = nir_network.network(graph, RNG.integers(0, 256, (2, 2, 6, 6), dtype=np.uint8))
+    assert network.steps == 7
+    assert network.layers[1].neuron.bias.shape == (4, 6, 6)  # zeros are padded after the image is normalised
+
+
+# --- foreign nodes ----------------------------------------------------------------------------------------------------
+
+
+def chain(*nodes: nir.NIRNode, shape: tuple[int, ...] = (4,)) -> nir.NIRGraph:
+    named = {"input": nir.Input({"input": np.array(shape)})} | {f"n{i}": node for i, node in enumerate(nodes)}
+    named["output"] = nir.Output({"output": np.array([1])})
+    names = list(named)
+    return nir.NIRGraph(named, [(a, b) for a, b in zip(names, names[1:])], type_check=False)  # noqa: RUF007
+
+
+def lif(count: int = 3, **changed: float | np.ndarray) -> nir.LIF:
+    values = {"tau": 4e-4, "r": 1.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0} | changed
+    return nir.LIF(**{key: np.broadcast_to(np.asarray(value, float), (count,)).copy() for key, value in values.items()})
+
+
+def affine(out: int = 3, inputs: int = 4, bias: float = 0.0) -> nir.Affine:
+    return nir.Affine(np.arange(out * inputs).reshape(out, inputs) - 3.0, np.full(out, bias))
+
+
+def node_of(graph: FloatGraph, kind: type) -> list:
+    return [node.operation for node in graph.nodes if isinstance(node.operation, kind)]
+
+
+def test_resistance_leak_and_unequal_thresholds_go_into_the_weights() -> None:
+    """x = (R (W s + b) + v_leak) / theta with threshold 1."""
+    neuron = lif(r=np.array([2.0, 3.0, 4.0]), v_leak=0.5, v_threshold=np.array([1.0, 2.0, 5.0]))
+    graph = nir_read.from_nir(chain(affine(bias=0.25), neuron), EULER, 2)
+    (dense,), (found,) = node_of(graph, FloatDense), node_of(graph, FloatNeuron)
+    gain = np.array([2.0, 1.5, 0.8])
+    assert np.allclose(dense.weight, affine().weight * gain[:, None])
+    assert np.allclose(dense.bias, (0.25 * np.array([2.0, 3.0, 4.0]) + 0.5) / np.array([1.0, 2.0, 5.0]))
+    assert (found.kind, found.threshold, float(found.tau)) == ("vanilla", 1.0, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("time", "decay", "drive"),
+    [
+        (Discretisation(1e-4), 0.75, 7.0),
+        (Discretisation(2e-4), 0.5, 7.0),
+        (Discretisation(1e-4, exponential=True), exp(-0.25), 7.0),
+        (Discretisation(1e-4, exponential=True, unit_drive=True), exp(-0.25), 1 / (1 - exp(-0.25))),
+    ],
+)
+def test_decay_and_drive_follow_the_discretisation(time: Discretisation, decay: float, drive: float) -> None:
+    graph = nir_read.from_nir(chain(affine(), lif(r=7.0)), time, 2)
+    (dense,), (found,) = node_of(graph, FloatDense), node_of(graph, FloatNeuron)
+    assert float(found.tau) == pytest.approx(decay)
+    assert np.allclose(dense.weight, affine().weight * drive)
+
+
+def test_a_constant_input_settles_as_the_differential_equation_says() -> None:
+    """The exponential rule is exact for a constant current: v(t) = R I (1 - exp(-t/tau)), whatever dt is."""
+    for dt in (1e-4, 4e-5):
+        time = Discretisation(dt, exponential=True)
+        d = float(time.decay(np.array(4e-4)))
+        v = 0.0
+        for _ in range(round(8e-4 / dt)):
+            v = d * v + (1 - d) * 3.0
+        assert v == pytest.approx(3.0 * (1 - exp(-2)))
+
+
+def test_different_time_constants_become_one_per_neuron() -> None:
+    graph = nir_read.from_nir(chain(affine(), lif(tau=np.array([2e-4, 4e-4, 1e-3]))), EULER, 2)
+    (found,) = node_of(graph, FloatNeuron)
+    assert found.kind == "het"
+    assert np.allclose(found.tau, [0.5, 0.75, 0.9])
+
+
+def test_sum_pool_and_average_pool_differ_by_their_window() -> None:
+    """An integer sum either way; the average's divisor, and not the sum's, ends in the weights."""
+    conv = nir.Conv2d((6, 6), RNG.normal(size=(2, 1, 3, 3)), 1, "same", 1, 1, np.zeros(2))
+    pool = [np.array(pair) for pair in ((2, 3), (2, 3), (0, 0))]
+    dense = nir.Linear(RNG.normal(size=(3, 12)))
+    images = RNG.integers(0, 256, (3, 1, 6, 6), dtype=np.uint8)
+    shape = (2, 6, 6)
+    neuron = nir.IF(np.full(shape, 1e4), np.full(shape, 0.5), np.zeros(shape))
+    scales = []
+    for kind in (nir.SumPool2d, nir.AvgPool2d):
+        graph = nir_read.from_nir(
+            chain(conv, neuron, kind(*pool), nir.Flatten({"input": None}, 0), dense, shape=(1, 6, 6)), EULER, 4
+        )
+        network, _ = nir_network.network(graph, images)
+        scales.append(network.layers[-1].scale)
+        assert np.array_equal(
+            network.layers[-1].operation.weight, np.rint(dense.weight / np.abs(dense.weight).max() * 127)
+        )
+    assert np.allclose(scales[0], 6 * scales[1])
+
+
+def test_two_edges_into_a_node_are_a_residual_sum() -> None:
+    graph = chain(affine(4), lif(4), affine(4), lif(4), affine(2))
+    graph.edges.append(("n1", "n4"))
+    found = nir_read.from_nir(graph, EULER, 2)
+    (add,) = (node for node in found.nodes if isinstance(node.operation, FloatAdd))
+    assert sorted(add.inputs) == ["n1", "n3"]
+
+
+def test_an_inclusive_threshold_is_one_integer_lower() -> None:
+    graph = chain(affine(), lif(), affine(2, 3))
+    images = RNG.integers(0, 256, (3, 4), dtype=np.uint8)
+    found = nir_read.from_nir(graph, EULER, 2)
+    strict, _ = nir_network.network(found, images)
+    lower, _ = nir_network.network(found, images, inclusive=True)
+    assert np.array_equal(strict.layers[1].neuron.threshold - 1, lower.layers[1].neuron.threshold)
+
+
+def test_grey_levels_have_the_value_they_are_given() -> None:
+    """One step without a leak: the float current of the network is W * level * scale."""
+    graph = nir_read.from_nir(chain(affine(), lif(tau=1e-4)), EULER, 1, scale=0.5)
+    images = RNG.integers(0, 256, (3, 4), dtype=np.uint8)
+    network, _ = nir_network.network(graph, images)
+    layer = network.layers[1]
+    membrane = reference.run(network, images, probes=["n1"]).traces["n1"].membrane[:, 0]
+    units = layer.scale * 2.0**-layer.neuron.f
+    wanted = images * 0.5 @ affine().weight.T
+    assert np.abs(membrane * units - wanted).max() <= np.abs(wanted).max() / 127
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_unsupported_node_is_named_at_once() -> None:
+    neurons = np.ones(3)
+    graph = chain(
+        affine(),
+        nir.LI(neurons, neurons, neurons),
+        nir.Threshold(neurons),
+        nir.Scale(neurons),
+        affine(3, 3),
+        lif(v_reset=-1.0),
+    )
+    with pytest.raises(ExportError) as caught:
+        nir_read.from_nir(graph, EULER, 2)
+    text = str(caught.value)
+    assert "n1 (LI)" in text
+    assert (
+        "Supported are Affine, AvgPool2d, Conv2d, CubaLIF, Flatten, IF, Input, LIF, Linear, Output, SumPool2d" in text
+    )
+    graph = chain(affine(), lif(v_reset=-1.0))
+    graph.nodes |= {"other": lif(v_threshold=-2.0), "side": affine()}
+    graph.edges += [("input", "side"), ("side", "other")]
+    with pytest.raises(ExportError) as caught:
+        nir_read.from_nir(graph, EULER, 2)
+    assert "n1 (LIF): resets to -1" in str(caught.value)
+    assert "other (LIF): threshold is -2" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (lambda: chain(lif(4)), "must be the only reader of a layer with weights"),
+        (lambda: chain(affine(), lif(tau=5e-5)), "shorter than a step"),
+        (lambda: chain(affine(), lif(tau=-1.0)), "is not positive"),
+        (lambda: chain(affine(3, 5), lif()), "takes 5 values"),
+        (lambda: chain(nir.Affine(np.full((3, 4), np.nan), np.zeros(3)), lif()), "not finite"),
+        (lambda: chain(affine(), lif(5, tau=np.arange(1, 6) * 1e-3)), "tau has shape"),
+        (
+            lambda: chain(
+                affine(bias=1.0), nir.CubaLIF(*np.full((5, 3), [[4e-4], [4e-4], [1], [0], [1]]), np.zeros(3))
+            ),
+            "would pass through its synapse",
+        ),
+        (
+            lambda: chain(affine(), nir.CubaLIF(*np.full((5, 3), [[4e-4], [4e-4], [1], [2], [1]]), np.zeros(3))),
+            "v_leak is 2",
+        ),
+    ],
+)
+def test_what_integers_cannot_do_is_refused(graph: object, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        nir_read.from_nir(graph(), EULER, 2)  # type: ignore[operator]
+
+
+def test_graphs_that_do_not_hold_together_are_refused() -> None:
+    recurrent = chain(affine(4), lif(4))
+    recurrent.edges.append(("n1", "n0"))
+    with pytest.raises(ExportError, match="recurrent connections are not supported"):
+        nir_read.from_nir(recurrent, EULER, 2)
+    lost = chain(affine(), lif())
+    lost.edges.append(("n1", "nowhere"))
+    with pytest.raises(ExportError, match="nowhere"):
+        nir_read.from_nir(lost, EULER, 2)
+    summed = chain(affine(4), lif(4))
+    summed.nodes["other"] = affine(4)
+    summed.edges += [("input", "other"), ("other", "n1")]
+    with pytest.raises(ExportError, match="only spikes can be added"):
+        nir_read.from_nir(summed, EULER, 2)
+    del summed.nodes["input"]
+    summed.edges = [edge for edge in summed.edges if "input" not in edge]
+    with pytest.raises(ExportError, match="0 nodes of type Input"):
+        nir_read.from_nir(summed, EULER, 2)
+
+
+def test_files_that_are_not_nir_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no such file"):
+        nir_read.read(tmp_path / "missing.nir", EULER, 2)
+    (tmp_path / "text.nir").write_text("hello")
+    with pytest.raises(FileError, match="is not a NIR graph"):
+        nir_read.read(tmp_path / "text.nir", EULER, 2)
+    with pytest.raises(ExportError, match="dt is 0"):
+        Discretisation(0.0)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="cannot write"):
+        nir_write.write(tmp_path / "file" / "net.nir", block(NEURONS["vanilla"]))
+
+
+def test_what_nir_cannot_say_is_refused() -> None:
+    graph = block(NEURONS["vanilla"])
+    doubled = FloatGraph(
+        tuple(replace(node, inputs=("node1", "node1")) if node.name == "add" else node for node in graph.nodes)
+    )
+    with pytest.raises(ExportError, match="node1 is added to itself"):
+        nir_write.to_nir(doubled)
+    mapped = graph.changed("stem", replace(graph.node("stem").operation, bias=np.ones((4, 6, 6))))
+    with pytest.raises(ExportError, match="from pixel to pixel"):
+        nir_write.to_nir(mapped)
+
+
+def test_metadata_describes_the_draws() -> None:
+    made = nir_write.to_nir(block(NEURONS["random forward"]))
+    description = json.loads(made.metadata["randhet"])
+    (neuron,) = (node for node in description["nodes"] if node["name"] == "node2")
+    assert neuron["fields"] == {
+        "kind": "randhet",
+        "threshold": 0.3,
+        "sampling": "forward",
+        "sigma": 0.7,
+        "synapse": 0.0,
+    }
+    assert made.metadata["dt"] == 1e-4
+    assert QuantSettings(k=12) == nir_network.FINE
