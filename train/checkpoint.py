@@ -71,9 +71,8 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def _checkpoint(content: dict[str, Any]) -> Checkpoint:
-    settings = content["settings"] | {
-        name: tuple(content["settings"][name]) for name in ("image_size", "widths", "blocks")
-    }
+    given: dict[str, Any] = content["settings"]
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     fields = {name: content[name] for name in Checkpoint.__dataclass_fields__} | {"settings": ModelSettings(**settings)}
     return Checkpoint(**fields | {name: tuple(content[name]) for name in ("mean", "std", "classes")})
 

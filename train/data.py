@@ -45,6 +45,13 @@ class Images:
             raise DataError(f"{count} samples asked for, {self.name} has 1 to {len(self)}")
         return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
 
+    def split(self, count: int) -> tuple[Images, Images]:
+        """All but the last `count` images, and those."""
+        if not 0 <= count < len(self):
+            raise DataError(f"{count} images to be held out of {self.name}, which has {len(self)}")
+        order = np.arange(len(self))
+        return self.pick(order[: len(self) - count]), self.pick(order[len(self) - count :])
+
     def pick(self, order: NDArray[np.integer]) -> Images:
         """The images of these indices."""
         return replace(self, pixels=self.pixels[order], labels=self.labels[order])

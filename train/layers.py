@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from train.world import SumOverAll, world
+
 
 def over_steps(layer: Callable[[Tensor], Tensor], x: Tensor, axes: int) -> Tensor:
     """Apply a layer for (N, ...) of `axes` axes to (T, N, ...) as well, T and N as one batch."""
@@ -26,10 +28,32 @@ class Conv2d(nn.Conv2d):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """torch's BatchNorm2d with statistics over steps and images alike."""
+    """torch's BatchNorm2d with statistics over steps and images alike, and over all processes of a training run."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return over_steps(super().forward, x, 4)
+        shared = self.training and world().size > 1
+        return over_steps(self._over_processes if shared else super().forward, x, 4)
+
+    def _over_processes(self, x: Tensor) -> Tensor:
+        """The same on a batch that several processes share; torch's own SyncBatchNorm wants GPUs."""
+        wide = x.float()
+        ones = wide.new_full((1,), wide.numel() / wide.shape[1])
+        sums = SumOverAll.apply(torch.cat([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), ones]))
+        count, channels = sums[-1].detach(), wide.shape[1]
+        mean, square = sums[:channels] / count, sums[channels:-1] / count
+        variance = (square - mean.square()).clamp_min(0)
+        self._track(mean.detach(), variance.detach() * count / (count - 1))
+        gain = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * gain
+        return (wide * gain.view(-1, 1, 1) + shift.view(-1, 1, 1)).to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.num_batches_tracked is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        self.num_batches_tracked.add_(1)
 
 
 class Linear(nn.Linear):

@@ -1,9 +1,13 @@
-"""The training loop: SGD with cosine decay, one checkpoint per epoch, resumable to the same weights."""
+"""The training loop: SGD with cosine decay, one checkpoint per epoch, resumable to the same weights, one process or many.
+
+All randomness of an epoch follows from (seed, epoch), so that a run goes on from its last checkpoint as if never stopped.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from math import cos, pi
 from pathlib import Path
@@ -12,46 +16,39 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from fixed_point.errors import RandhetError
 from train import checkpoint as checkpoints
 from train.checkpoint import Checkpoint
 from train.data import Images, channel_statistics, load
+from train.evaluation import accuracy_under_rfgsm, evaluate, predict, tensors
 from train.models import ModelSettings, SEWResNet
 from train.objectives import OBJECTIVES
+from train.pictures import augment
+from train.settings import TrainSettings
+from train.world import World, inside, joined
+
+__all__ = ["TrainSettings", "augment", "evaluate", "fit", "predict", "tensors", "train"]
 
 Report = Callable[[dict[str, Any]], None]
+SEED_STRIDE = 100_003
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """eps and step in pixel units of 0..1; crop: padding of the random crop in pixels, 0 for none.
+@dataclass(eq=False)
+class Run:
+    """A training run under way; epoch is the next one, seconds those spent, best the highest robust accuracy so far."""
 
-    The defaults suit `digits`: 16/255 is one of its 17 grey levels, and digits must not be mirrored.
-    """
-
-    data: str = "digits"
-    objective: str = "at"
-    epochs: int = 30
-    batch: int = 32
-    rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    eps: float = 16 / 255
-    step: float = 16 / 255
-    crop: int = 1
-    flip: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise RandhetError(f"objective {self.objective!r} is not one of {', '.join(OBJECTIVES)}")
-        for name in ("epochs", "batch", "rate"):
-            if getattr(self, name) <= 0:
-                raise RandhetError(f"{name} is {getattr(self, name)}, it must be above 0")
-        if not (0 <= self.eps <= 1 and 0 <= self.step <= 1):
-            raise RandhetError(f"eps {self.eps} and step {self.step} must lie in 0..1")
+    settings: TrainSettings
+    model: SEWResNet
+    optimiser: torch.optim.Optimizer
+    data: Images
+    world: World
+    trained: nn.Module
+    report: Report
+    epoch: int = 0
+    seconds: float = 0.0
+    best: float = -1.0
 
 
 def train(
@@ -62,49 +59,36 @@ def train(
     resume: bool = False,
     report: Report | None = None,
     samples: int | None = None,
+    device: str | None = None,
 ) -> Checkpoint:
     """Train, writing `out` after every epoch; with `resume`, go on from `out` to what an unbroken run would give.
 
-    report gets {"epoch", "step", "steps", "loss"} after each batch and {"epoch", "accuracy", "loss"} after each epoch.
+    Under `torchrun` the batches are shared among the processes, and the first one writes. With settings.validate, the
+    checkpoint that was most accurate under attack is kept beside `out` as best_path(out). report gets {"epoch", "step",
+    "steps", "loss"} after each batch, {"epoch", "accuracy", "loss"} and "robust" where measured after each epoch.
     """
-    data, held_out = load(settings.data, "train").take(samples), load(settings.data, "test")
-    model_settings = fit(model_settings, data)
-    started = _resumed(out, model_settings, settings) if resume else None
-    mean, std = channel_statistics(data)
-    torch.manual_seed(settings.seed)
-    model = SEWResNet(model_settings, mean, std)
-    optimiser = torch.optim.SGD(
-        model.parameters(), settings.rate, settings.momentum, weight_decay=settings.weight_decay
-    )
-    first, seconds = 0, 0.0
-    if started is not None and started.resume is not None:
-        model.load_state_dict(dict(started.state))
-        optimiser.load_state_dict(dict(started.resume["optimiser"]))
-        first, seconds = started.resume["epoch"], started.record["seconds"]
-    done = started
-    for epoch in range(first, settings.epochs):
-        begin = time.perf_counter()
-        loss = _epoch(model, optimiser, data, settings, epoch, report)
-        accuracy = float(np.mean(evaluate(model, held_out, draws=1, seed=epoch)))
-        seconds += time.perf_counter() - begin
-        record = {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": seconds, **asdict(settings)}
-        done = Checkpoint(
-            model_settings,
-            {name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
-            mean,
-            std,
-            settings.data,
-            data.classes,
-            record,
-            resume={"epoch": epoch + 1, "optimiser": optimiser.state_dict()},
-        )
-        checkpoints.save(out, done)
-        if report:
-            report({"epoch": epoch + 1, "accuracy": accuracy, "loss": loss})
-    assert done is not None
-    finished = replace(done, resume=None)
-    checkpoints.save(out, finished)
+    with joined() as it:
+        data, held_out = load(settings.data, "train").take(samples), load(settings.data, "test")
+        model_settings = fit(model_settings, data)
+        started = _resumed(out, model_settings, settings) if resume else None
+        mean, std = channel_statistics(data)
+        data, chosen = data.split(settings.validate)
+        run = _begin(model_settings, settings, data, mean, std, it, device, report)
+        if started is not None:
+            _go_on(run, started)
+        done = started
+        while run.epoch < settings.epochs:
+            done = _one_epoch(run, chosen, held_out, Path(out), (mean, std))
+        assert done is not None
+        finished = replace(done, resume=None)
+        if it.rank == 0:
+            checkpoints.save(out, finished)
     return finished
+
+
+def best_path(out: str | Path) -> Path:
+    """Where the checkpoint with the best robust accuracy goes: model.pt, model-best.pt."""
+    return Path(out).with_stem(f"{Path(out).stem}-best")
 
 
 def fit(settings: ModelSettings, data: Images) -> ModelSettings:
@@ -113,9 +97,31 @@ def fit(settings: ModelSettings, data: Images) -> ModelSettings:
     return replace(settings, in_channels=channels, image_size=(size[0], size[1]), classes=len(data.classes))
 
 
+def _begin(
+    model_settings: ModelSettings,
+    settings: TrainSettings,
+    data: Images,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    it: World,
+    device: str | None,
+    report: Report | None,
+) -> Run:
+    if settings.batch < it.size:
+        raise RandhetError(f"batch {settings.batch} is smaller than the {it.size} processes that share it")
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.manual_seed(settings.seed)
+    model = SEWResNet(model_settings, mean, std).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.SGD(
+        model.parameters(), settings.rate, settings.momentum, weight_decay=settings.decay, nesterov=settings.nesterov
+    )
+    trained = DistributedDataParallel(model, broadcast_buffers=False) if it.size > 1 else model
+    return Run(settings, model, optimiser, data, it, trained, report or (lambda news: None))
+
+
 def _resumed(out: str | Path, model_settings: ModelSettings, settings: TrainSettings) -> Checkpoint:
     found = checkpoints.load(out)
-    before = {name: found.record.get(name) for name in asdict(settings)}
+    before = {name: found.record.get(name, value) for name, value in asdict(TrainSettings()).items()}
     differing = [name for name, value in asdict(settings).items() if before[name] != value]
     if found.settings != model_settings:
         differing.append("model")
@@ -124,67 +130,101 @@ def _resumed(out: str | Path, model_settings: ModelSettings, settings: TrainSett
     return found
 
 
-def _epoch(
-    model: SEWResNet,
-    optimiser: torch.optim.Optimizer,
-    data: Images,
-    settings: TrainSettings,
-    epoch: int,
-    report: Report | None,
-) -> float:
-    """One pass over the data. All randomness follows from (seed, epoch), which is what makes resuming exact."""
-    torch.manual_seed(settings.seed * 100_003 + epoch + 1)
+def _go_on(run: Run, started: Checkpoint) -> None:
+    """Take up a run where its checkpoint left it; a finished one stays finished."""
+    run.model.load_state_dict(dict(started.state))
+    run.seconds, run.epoch = started.record["seconds"], started.record["epoch"]
+    if started.resume is not None:
+        run.optimiser.load_state_dict(dict(started.resume["optimiser"]))
+        run.best = started.resume.get("best", -1.0)
+
+
+def _one_epoch(
+    run: Run, chosen: Images, held_out: Images, out: Path, statistics: tuple[tuple[float, ...], tuple[float, ...]]
+) -> Checkpoint:
+    """Train for an epoch, measure, write."""
+    begin = time.perf_counter()
+    loss = _pass(run)
+    seconds = time.perf_counter() - begin
+    run.seconds, run.epoch = run.seconds + seconds, run.epoch + 1
+    measured = {"accuracy": float(np.mean(evaluate(run.model, held_out, draws=1, seed=run.epoch - 1)))}
+    if len(chosen):
+        measured["robust"] = accuracy_under_rfgsm(run.model, chosen, run.settings.robust_eps, seed=run.epoch)
+    better = measured.get("robust", -1.0) > run.best
+    run.best = max(run.best, measured.get("robust", -1.0))
+    record = {"epoch": run.epoch, "loss": loss, **measured, "seconds": run.seconds, **asdict(run.settings)}
+    done = Checkpoint(
+        run.model.settings,
+        {name: it.detach().cpu().clone(memory_format=torch.contiguous_format) for name, it in _state(run).items()},
+        *statistics,
+        run.settings.data,
+        run.data.classes,
+        record,
+        resume={"epoch": run.epoch, "optimiser": run.optimiser.state_dict(), "best": run.best},
+    )
+    if run.world.rank == 0:
+        if better:
+            checkpoints.save(best_path(out), replace(done, resume=None))
+        checkpoints.save(out, done)
+    run.report({"epoch": run.epoch, "loss": loss, "seconds": seconds, **measured})
+    return done
+
+
+def _state(run: Run) -> dict[str, Tensor]:
+    return run.model.state_dict()
+
+
+def _pass(run: Run) -> float:
+    """One pass over the data; the mean loss of the batches."""
+    settings, data, epoch = run.settings, run.data, run.epoch
+    torch.manual_seed(settings.seed * SEED_STRIDE + epoch + 1)
     order = torch.randperm(len(data)).numpy()
     batches = [order[i : i + settings.batch] for i in range(0, len(order), settings.batch)]
-    objective, total = OBJECTIVES[settings.objective], 0.0
-    model.train()
+    run.model.encode.steps = steps_at(run.model.settings.steps, settings, epoch)
+    run.trained.train()
+    total = 0.0
     for i, batch in enumerate(batches):
-        progress = (epoch + i / len(batches)) / settings.epochs
-        for group in optimiser.param_groups:
-            group["lr"] = settings.rate * (1 + cos(pi * progress)) / 2
-        images, labels = tensors(data.pick(batch))
-        loss = objective(model, augment(images, settings.crop, settings.flip), labels, settings)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        total += float(loss.detach()) * len(batch)
-        if report:
-            report({"epoch": epoch + 1, "step": i + 1, "steps": len(batches), "loss": float(loss.detach())})
+        for group in run.optimiser.param_groups:
+            group["lr"] = rate_at(settings, (epoch + i / len(batches)) / settings.epochs)
+        loss = _step(run, data.pick(batch), settings.objective_at(epoch))
+        total += loss * len(batch)
+        run.report({"epoch": epoch + 1, "step": i + 1, "steps": len(batches), "loss": loss})
+    run.model.encode.steps = run.model.settings.steps
     return total / len(data)
 
 
-def tensors(images: Images) -> tuple[Tensor, Tensor]:
-    """(N, C, Y, X) float in 0..1 and labels."""
-    return torch.from_numpy(images.pixels).float().div_(255), torch.from_numpy(images.labels)
+def _step(run: Run, batch: Images, name: str) -> float:
+    """One step of the optimiser on this process's part of a batch; the loss over the whole batch."""
+    objective, whole = OBJECTIVES[name], replace(run.world, images=len(batch))
+    device = next(run.model.parameters()).device
+    images, labels = tensors(batch)
+    images = augment(images, run.settings.crop, run.settings.flip)
+    mine = whole.part(len(batch))
+    images = images[mine].to(device).contiguous(memory_format=torch.channels_last)
+    with inside(whole), precision(device.type, run.settings.precision):
+        # the processes' gradients are averaged, whatever the sizes of their parts: weigh the loss by the size
+        loss = objective.loss(run.trained, images, labels[mine].to(device), run.settings)
+        loss = loss * (len(images) * run.world.size / len(batch))
+    run.optimiser.zero_grad(set_to_none=True)
+    with inside(whole):
+        loss.backward()
+    run.optimiser.step()
+    OBJECTIVES[run.settings.objective].after_step(run.model, run.settings)
+    return run.world.mean(loss.detach())
 
 
-def augment(images: Tensor, crop: int, flip: bool) -> Tensor:
-    """Random shift by up to `crop` pixels over zeros, and random mirror, per image."""
-    n, _, height, width = images.shape
-    if crop:
-        rows = torch.randint(2 * crop + 1, (n, 1)) + torch.arange(height)
-        columns = torch.randint(2 * crop + 1, (n, 1)) + torch.arange(width)
-        padded = F.pad(images, (crop,) * 4)
-        which = torch.arange(n).view(n, 1, 1)
-        images = padded.movedim(1, -1)[which, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
-    if flip:
-        images = torch.where(torch.rand(n, 1, 1, 1) < 0.5, images, images.flip(-1))
-    return images.contiguous()
+def precision(device: str, name: str) -> AbstractContextManager[Any]:
+    """Mixed precision: convolutions and linear layers in bfloat16, weights and sums in float32."""
+    return torch.autocast(device, torch.bfloat16, enabled=name == "bfloat16")
 
 
-@torch.no_grad()
-def predict(model: nn.Module, images: Images, batch: int = 128) -> np.ndarray:
-    """Class of every image, (N,) int64, in evaluation mode, taus from torch's global generator."""
-    model.eval()
-    parts = []
-    for start in range(0, len(images), batch):
-        logits = model(torch.from_numpy(images.pixels[start : start + batch]).float() / 255)
-        parts.append(logits.argmax(1).numpy())
-    return np.concatenate(parts)
+def rate_at(settings: TrainSettings, progress: float) -> float:
+    """Linear from 0 during the warm-up, then half a cosine down to 0; progress 0..1."""
+    if progress < settings.warmup:
+        return settings.rate * progress / settings.warmup
+    return settings.rate * (1 + cos(pi * (progress - settings.warmup) / (1 - settings.warmup))) / 2
 
 
-def evaluate(model: nn.Module, images: Images, draws: int = 5, seed: int = 0, batch: int = 128) -> list[float]:
-    """Accuracy in 0..1 of each of `draws` independent passes; the caller's random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return [float(np.mean(predict(model, images, batch) == images.labels)) for _ in range(draws)]
+def steps_at(steps: int, settings: TrainSettings, epoch: int) -> int:
+    """Time steps of an epoch."""
+    return max(1, steps // 2) if epoch < settings.short_epochs else steps

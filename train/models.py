@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from fixed_point.errors import RandhetError
@@ -16,9 +17,24 @@ NeuronKind = Literal["randhet", "randhet-forward", "het", "vanilla"]
 Shape = tuple[int, int, int]
 
 
+CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda shortcut, branch: shortcut + branch,
+    "and": lambda shortcut, branch: shortcut * branch,
+    "iand": lambda shortcut, branch: shortcut * (1 - branch),
+}
+"""SEW connect functions of spikes (Fang et al., NeurIPS 2021): sum, both, shortcut without branch."""
+SEGMENTS = ("first", "second", "third")
+TRAINED = ("no", "layer", "global")
+
+
 @dataclass(frozen=True)
 class ModelSettings:
-    """A SEW-ResNet: one stage per entry of `widths`, each after the first halves the image. image_size is (y, x)."""
+    """A SEW-ResNet: one stage per entry of `widths`, each after the first halves the image. image_size is (y, x).
+
+    random: the segment between down-samplings whose neurons are of the kind asked for, the others being vanilla; all.
+    sigmas: one per neuron layer in order of computation, instead of sigma for all. train_sigma: no, a sigma per layer or
+    one global, kept inside sigma_bounds, starting at sigma or sigmas.
+    """
 
     in_channels: int = 3
     classes: int = 10
@@ -30,7 +46,11 @@ class ModelSettings:
     neuron: NeuronKind = "randhet"
     sigma: float = 1.0
     threshold: float = 0.5
-    connect: Literal["add"] = "add"
+    connect: Literal["add", "and", "iand"] = "add"
+    random: Literal["all", "first", "second", "third"] = "all"
+    sigmas: tuple[float, ...] = ()
+    train_sigma: Literal["no", "layer", "global"] = "no"
+    sigma_bounds: tuple[float, float] = (0.5, 1.5)
 
     def __post_init__(self) -> None:
         if not self.widths or len(self.widths) != len(self.blocks) or len(self.widths) > 3:
@@ -41,19 +61,69 @@ class ModelSettings:
         whole = (self.in_channels, self.classes, self.steps, self.stem_stride, *self.widths, *self.blocks)
         if min(*whole, *self.image_size) < 1:
             raise RandhetError("model settings must be positive whole numbers")
-        if self.neuron not in NEURONS:
-            raise RandhetError(f"neuron {self.neuron!r} is not one of {', '.join(NEURONS)}")
-        if self.connect != "add":
-            raise RandhetError(f"connect function {self.connect!r} is not available, only 'add' is")
+        one_of("neuron", self.neuron, NEURONS)
+        one_of("connect function", self.connect, CONNECT)
+        one_of("random segment", self.random, ("all", *SEGMENTS[: len(self.widths)]))
+        one_of("train_sigma", self.train_sigma, TRAINED)
+        self._check_sigmas()
+
+    def _check_sigmas(self) -> None:
+        if self.sigmas and len(self.sigmas) != self.layers:
+            raise RandhetError(f"model has {len(self.sigmas)} sigmas for {self.layers} neuron layers")
+        if min(self.sigma, *self.sigmas, 0) < 0:
+            raise RandhetError("sigma must not be negative")
+        low, high = self.sigma_bounds
+        if self.train_sigma != "no" and not all(0 < low < sigma < high for sigma in (self.sigma, *self.sigmas)):
+            raise RandhetError(f"a trained sigma must start inside its bounds, which are {low} to {high}, above 0")
+
+    @property
+    def layers(self) -> int:
+        """How many neuron layers there are: stem, two per block, one more where a stage begins with a smaller image."""
+        return 2 * sum(self.blocks) + len(self.widths)
 
 
-NeuronMaker = Callable[[ModelSettings, Shape], Neuron]
+def one_of(what: str, value: str, names: Iterable[str]) -> None:
+    """One sentence where a name is none of those there are."""
+    names = tuple(names)
+    if value not in names:
+        raise RandhetError(f"{what} {value!r} is not one of {', '.join(names)}")
+
+
+NeuronMaker = Callable[[ModelSettings, Shape, float, "nn.Parameter | None"], Neuron]
+
+
+def random_tau(sampling: Literal["step", "forward"]) -> NeuronMaker:
+    """A maker of random neurons, with trained sigma where the settings say so."""
+
+    def make(s: ModelSettings, shape: Shape, sigma: float, shared: nn.Parameter | None) -> Neuron:
+        bounds = None if s.train_sigma == "no" else s.sigma_bounds
+        return RandomTauLIF(sigma, s.threshold, sampling, bounds=bounds, shared=shared)
+
+    return make
+
+
 NEURONS: dict[str, NeuronMaker] = {
-    "randhet": lambda s, shape: RandomTauLIF(s.sigma, s.threshold, "step"),
-    "randhet-forward": lambda s, shape: RandomTauLIF(s.sigma, s.threshold, "forward"),
-    "het": lambda s, shape: HetLIF(shape, s.sigma, s.threshold),
-    "vanilla": lambda s, shape: LIF(0.5, s.threshold),
+    "randhet": random_tau("step"),
+    "randhet-forward": random_tau("forward"),
+    "het": lambda s, shape, sigma, shared: HetLIF(shape, sigma, s.threshold),
+    "vanilla": lambda s, shape, sigma, shared: LIF(0.5, s.threshold),
 }
+
+
+class NeuronFactory:
+    """Makes the neurons of a network in order of computation: each layer its sigma, outside the segment vanilla ones."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.settings, self.made, self.segment = settings, 0, 0
+        self.shared = nn.Parameter(torch.zeros(())) if settings.train_sigma == "global" else None
+
+    def __call__(self, shape: Shape) -> Neuron:
+        s, index = self.settings, self.made
+        self.made += 1
+        inside = s.random in ("all", SEGMENTS[self.segment])
+        sigma = s.sigmas[index] if s.sigmas else s.sigma
+        return NEURONS[s.neuron if inside else "vanilla"](s, shape, sigma, self.shared)
+
 
 NAMED: dict[str, ModelSettings] = {
     "sew-resnet19": ModelSettings(),
@@ -68,10 +138,13 @@ def halved(size: int, stride: int) -> int:
 
 
 class BasicBlock(nn.Module):
-    """conv3x3-BN-neuron-conv3x3-BN-neuron; output = shortcut + branch, small non-negative integers (SEW, ADD)."""
+    """conv3x3-BN-neuron-conv3x3-BN-neuron; output = connect(shortcut, branch), small non-negative integers."""
 
-    def __init__(self, width_in: int, shape: Shape, stride: int, neuron: Callable[[Shape], Neuron]) -> None:
+    def __init__(
+        self, width_in: int, shape: Shape, stride: int, neuron: Callable[[Shape], Neuron], connect: str = "add"
+    ) -> None:
         super().__init__()
+        self.connect = connect
         width = shape[0]
         self.conv1 = Conv2d(width_in, width, 3, stride, 1, bias=False)
         self.bn1 = BatchNorm2d(width)
@@ -88,7 +161,7 @@ class BasicBlock(nn.Module):
         branch = self.node1(self.bn1(self.conv1(x)))
         branch = self.node2(self.bn2(self.conv2(branch)))
         shortcut = x if self.downsample is None else self.downsample_sn(self.downsample(x))
-        return shortcut + branch
+        return CONNECT[self.connect](shortcut, branch)
 
 
 class SEWResNet(nn.Module):
@@ -103,13 +176,15 @@ class SEWResNet(nn.Module):
         self.conv1 = Conv2d(settings.in_channels, width, 3, settings.stem_stride, 1, bias=False)
         self.bn1 = BatchNorm2d(width)
         self.encode = Encode(settings.steps)
-        self.node1 = self._neuron((width, y, x))
+        neuron = NeuronFactory(settings)
+        self.node1 = neuron((width, y, x))
         stages = []
         for i, (wide, count) in enumerate(zip(settings.widths, settings.blocks)):
             stride = 1 if i == 0 else 2
             y, x = halved(y, stride), halved(x, stride)
-            first = BasicBlock(width, (wide, y, x), stride, self._neuron)
-            rest = [BasicBlock(wide, (wide, y, x), 1, self._neuron) for _ in range(count - 1)]
+            neuron.segment = i
+            first = BasicBlock(width, (wide, y, x), stride, neuron, settings.connect)
+            rest = [BasicBlock(wide, (wide, y, x), 1, neuron, settings.connect) for _ in range(count - 1)]
             stages.append(nn.Sequential(first, *rest))
             self.add_module(f"layer{i + 1}", stages[-1])
             width = wide
@@ -118,9 +193,6 @@ class SEWResNet(nn.Module):
         self.fc1 = Linear(width, settings.classes)
         self.mean_over_time = MeanOverTime()
         self._initialise()
-
-    def _neuron(self, shape: Shape) -> Neuron:
-        return NEURONS[self.settings.neuron](self.settings, shape)
 
     def _initialise(self) -> None:
         for module in self.modules():

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from math import pi
+from math import log, pi
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from fixed_point.errors import RandhetError
+from train.cpu import CpuLif, Taus, constant_taus, drawn, random_taus, supported
+
 Decay = Callable[[int], Tensor]
 """Step t to the taus of that step, broadcastable to (N, ...)."""
+Slope = Callable[[Tensor], Tensor]
+"""Taus to their derivative by the learned parameter; none where the taus are learned themselves."""
 Sampler = Callable[[tuple[int, ...]], Tensor]
 """Shape (T, N, ...), or (N, ...) for per-forward sampling, to taus: drives a network with given draws."""
 
@@ -27,11 +32,18 @@ def surrogate(distance: Tensor, alpha: float) -> Tensor:
     return (alpha / 2) / (distance.mul(pi / 2 * alpha).square_().add_(1))
 
 
+def logit(p: float) -> float:
+    """The inverse of the sigmoid, for p in (0, 1)."""
+    return log(p / (1 - p))
+
+
 class FusedLif(torch.autograd.Function):
     """All T steps forward and backward. Keeps the membranes (T, N, ...) for backward, never the taus."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, tau: Tensor | None, decay: Decay, theta: float, alpha: float) -> Any:
+    def forward(
+        ctx: Any, x: Tensor, learned: Tensor | None, decay: Decay, slope: Slope | None, theta: float, alpha: float
+    ) -> Any:
         membranes = torch.empty_like(x, memory_format=torch.contiguous_format)
         spikes = torch.empty_like(membranes)
         m = torch.zeros_like(membranes[0])
@@ -40,35 +52,31 @@ class FusedLif(torch.autograd.Function):
             fired = membranes[t] > theta
             spikes[t] = fired
             m = membranes[t].masked_fill(fired, 0)
-        ctx.decay, ctx.theta, ctx.alpha = decay, theta, alpha
-        ctx.save_for_backward(membranes, x if tau is not None else None, tau)
+        ctx.decay, ctx.slope, ctx.theta, ctx.alpha = decay, slope, theta, alpha
+        ctx.save_for_backward(membranes, x if learned is not None else None, learned)
         ctx.mark_non_differentiable(membranes)
         return spikes, membranes
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        membranes, x, tau = ctx.saved_tensors
-        grad_x, grad_tau = torch.empty_like(membranes), None if tau is None else torch.zeros_like(tau)
+        membranes, x, learned = ctx.saved_tensors
+        grad_x, gradient = torch.empty_like(membranes), None if learned is None else torch.zeros_like(learned)
         carried = torch.zeros_like(membranes[0])
         for t in reversed(range(len(membranes))):
             m, decay = membranes[t], ctx.decay(t).to(membranes.dtype)
             carried.masked_fill_(m > ctx.theta, 0)
             carried.addcmul_(grads[0][t], surrogate(m - ctx.theta, ctx.alpha))
-            if grad_tau is not None:
-                grad_tau += _reduce(carried * (_after_reset(membranes, t - 1, ctx.theta) - x[t]), tau)
+            if gradient is not None:
+                by_tau = carried * (_after_reset(membranes, t - 1, ctx.theta) - x[t])
+                gradient += (by_tau * ctx.slope(decay) if ctx.slope else by_tau).sum_to_size(learned.shape)
             kept = carried * decay
             torch.sub(carried, kept, out=grad_x[t])
             carried = kept
-        return grad_x, grad_tau, None, None, None
+        return grad_x, gradient, None, None, None, None
 
 
 def _after_reset(membranes: Tensor, t: int, theta: float) -> Tensor:
     return membranes[t].masked_fill(membranes[t] > theta, 0) if t >= 0 else torch.zeros_like(membranes[0])
-
-
-def _reduce(grad: Tensor, like: Tensor) -> Tensor:
-    """Sum a gradient (N, ...) over what a parameter was broadcast along."""
-    return grad.sum_to_size(like.shape)
 
 
 class Neuron(nn.Module):
@@ -79,16 +87,29 @@ class Neuron(nn.Module):
         self.threshold, self.alpha = threshold, alpha
         self.recorded: list[tuple[Tensor, Tensor]] | None = None
 
-    def integrate(self, x: Tensor, decay: Decay, tau: Tensor | None = None) -> Tensor:
-        """Currents (T, N, ...) to spikes of the same shape."""
-        spikes, membranes = FusedLif.apply(x, tau, decay, self.threshold, self.alpha)
+    def integrate(
+        self,
+        x: Tensor,
+        decay: Decay,
+        taus: Taus | None = None,
+        learned: Tensor | None = None,
+        slope: Slope | None = None,
+    ) -> Tensor:
+        """Currents (T, N, ...) to spikes of the same shape; compiled where that is possible and nobody records."""
+        if taus is not None and self.recorded is None and supported(x):
+            spikes: Tensor = CpuLif.apply(x, learned, taus, self.threshold, self.alpha)
+            return spikes
+        spikes, membranes = FusedLif.apply(x, learned, decay, slope, self.threshold, self.alpha)
         if self.recorded is not None:
             self.recorded.append((spikes.detach(), membranes))
         return spikes
 
 
 class RandomTauLIF(Neuron):
-    """RandHet: tau = sigmoid(sigma*n) anew per neuron and image at every step, or per forward pass (RandHet*)."""
+    """RandHet: tau = sigmoid(sigma*n) anew per neuron and image at every step, or per forward pass (RandHet*).
+
+    With `bounds` (low, high), sigma = low + (high - low)*sigmoid(w) with w trained, its own or one shared by all.
+    """
 
     def __init__(
         self,
@@ -96,13 +117,44 @@ class RandomTauLIF(Neuron):
         threshold: float = 0.5,
         sampling: Literal["step", "forward"] = "step",
         alpha: float = 2.0,
+        bounds: tuple[float, float] | None = None,
+        shared: nn.Parameter | None = None,
     ) -> None:
         super().__init__(threshold, alpha)
-        self.sigma, self.sampling = sigma, sampling
+        self.sampling, self.bounds = sampling, bounds
         self.sampler: Sampler | None = None
+        self.w = shared if shared is not None or bounds is None else nn.Parameter(torch.zeros(()))
+        self.fixed, self.sigma = sigma, sigma
+
+    @property
+    def sigma(self) -> float:
+        """The spread of logit(tau)."""
+        return self.fixed if self.w is None else float(self.bounded(self.w.detach()))
+
+    @sigma.setter
+    def sigma(self, value: float) -> None:
+        self.fixed = value
+        if self.w is not None and self.bounds is not None:
+            low, high = self.bounds
+            if not low < value < high:
+                raise RandhetError(f"sigma {value} must lie between its bounds {low} and {high}")
+            with torch.no_grad():
+                self.w.fill_(logit((value - low) / (high - low)))
+
+    def bounded(self, w: Tensor) -> Tensor:
+        """The trained sigma of a parameter."""
+        assert self.bounds is not None
+        return self.bounds[0] + (self.bounds[1] - self.bounds[0]) * w.sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.integrate(x, self._given(x) if self.sampler else self._drawn(x))
+        if self.sampler:
+            return self.integrate(x, self._given(x))
+        seed, sigma = int(torch.randint(2**62, ())), self.sigma
+        if self.w is not None and self.training:
+            slope = lambda tau: tau * (1 - tau) * torch.logit(tau, 1e-6) / sigma  # tau = sigmoid(sigma*n) by sigma
+            return self.integrate(x, self.draws(x, seed), learned=self.bounded(self.w), slope=slope)
+        taus = random_taus(seed, len(x), sigma, self.sampling) if x.device.type == "cpu" else None
+        return self.integrate(x, self.draws(x, seed), taus)
 
     def _given(self, x: Tensor) -> Decay:
         assert self.sampler is not None
@@ -110,19 +162,19 @@ class RandomTauLIF(Neuron):
         taus = self.sampler(tuple(x.shape) if per_step else tuple(x.shape[1:])).to(x)
         return lambda t: taus[t] if per_step else taus
 
-    def _drawn(self, x: Tensor) -> Decay:
-        shape, device, sigma = x.shape[1:], x.device, self.sigma
-        seed = int(torch.randint(2**62, ()))
+    def draws(self, x: Tensor, seed: int) -> Decay:
+        """The taus of each step for currents (T, N, ...), from the seed alone: on the CPU what the kernels draw."""
+        sigma, held = self.sigma, self.sampling == "forward"
+        if x.device.type == "cpu":
+            taus = random_taus(seed, len(x), sigma, self.sampling)
+            return lambda t: drawn(taus, t, x)
 
         def draw(t: int) -> Tensor:
-            generator = torch.Generator(device).manual_seed(seed + t)
-            noise = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+            generator = torch.Generator(x.device).manual_seed(seed + (0 if held else t))
+            noise = torch.randn(x.shape[1:], generator=generator, device=x.device, dtype=torch.float32)
             return noise.mul_(sigma).sigmoid_()
 
-        if self.sampling == "step":
-            return draw
-        held = draw(0)
-        return lambda t: held
+        return draw
 
     def extra_repr(self) -> str:
         return f"sigma={self.sigma}, threshold={self.threshold}, sampling={self.sampling}"
@@ -137,7 +189,7 @@ class LIF(Neuron):
 
     def forward(self, x: Tensor) -> Tensor:
         tau = torch.full((), self.tau, dtype=x.dtype, device=x.device)
-        return self.integrate(x, lambda t: tau)
+        return self.integrate(x, lambda t: tau, constant_taus(tau))
 
     def extra_repr(self) -> str:
         return f"tau={self.tau}, threshold={self.threshold}"
@@ -153,7 +205,7 @@ class HetLIF(Neuron):
     def forward(self, x: Tensor) -> Tensor:
         tau = self.w.sigmoid()
         constant = tau.detach()
-        return self.integrate(x, lambda t: constant, tau)
+        return self.integrate(x, lambda t: constant, constant_taus(constant), tau)
 
     def extra_repr(self) -> str:
         return f"shape={tuple(self.w.shape)}, threshold={self.threshold}"

@@ -113,7 +113,7 @@ def test_per_step_draws_differ_between_steps_and_held_ones_do_not() -> None:
     for sampling, same in (("step", False), ("forward", True)):
         seen: list[Tensor] = []
         neuron = RandomTauLIF(sampling=sampling)  # type: ignore[arg-type]
-        decay = neuron._drawn(torch.zeros(4, 2, 8))
+        decay = neuron.draws(torch.zeros(4, 2, 8), seed=1)
         seen = [decay(t) for t in range(4)]
         assert torch.equal(seen[0], seen[3]) is same and torch.equal(seen[2], decay(2))
 

@@ -8,13 +8,21 @@ from torch.nn import functional as F
 
 
 def rfgsm(
-    model: nn.Module, images: Tensor, labels: Tensor, eps: float = 4 / 255, step: float = 4 / 255, start: float = 0.1
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    eps: float = 4 / 255,
+    step: float = 4 / 255,
+    start: float = 0.1,
+    noise: Tensor | None = None,
 ) -> Tensor:
     """x' = clip(x0 + step*sign(grad CE(f(x0), y))), x0 = x + U(-start*eps, start*eps); |x' - x| <= eps, x' in 0..1.
 
-    images (N, C, Y, X) in 0..1, L-inf distance. start = 0.1 is the released code of Wang et al. 2025.
+    images (N, C, Y, X) in 0..1, L-inf distance. start = 0.1 is the released code of Wang et al. 2025; noise is the
+    random start where the caller has drawn it.
     """
-    noise = torch.empty_like(images).uniform_(-start * eps, start * eps)
+    if noise is None:
+        noise = torch.empty_like(images).uniform_(-start * eps, start * eps)
     point = (images + noise).clamp_(0, 1).requires_grad_(True)
     (gradient,) = torch.autograd.grad(F.cross_entropy(model(point), labels), point)
     moved = point.detach() + step * gradient.sign()

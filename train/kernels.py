@@ -1,0 +1,190 @@
+"""LIF neurons over T steps on the CPU, forward and backward each in one pass over memory (numba).
+
+A neuron keeps no state between the passes: backward computes the membranes again from the currents and the taus again
+from their counters, block by block in the cache. Currents are float32, or bfloat16 seen as uint16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+from fixed_point.errors import RandhetError
+
+CONSTANT, STEP, FORWARD = 0, 1, 2
+"""Where taus come from: an array; drawn at every step; drawn at step 0 and held."""
+BITS = 12
+BLOCK = 512
+_U32, _U15, _U16 = np.uint32, np.uint32(15), np.uint32(16)
+_A, _B = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
+_SHIFT = np.uint32(32 - BITS)
+_EVEN, _ONE = np.uint32(0x7FFF), np.uint32(1)
+
+
+def widen(value: Any) -> Any:
+    """A stored number as float32."""
+    raise RandhetError("widen is for compiled code")
+
+
+def narrow(value: Any, like: Any) -> Any:
+    """A float32 as it is stored: itself, or rounded to the nearest bfloat16, ties to even."""
+    raise RandhetError("narrow is for compiled code")
+
+
+@overload(widen, inline="always", strict=False)
+def _widen(value: Any) -> Any:
+    if value == types.uint16:
+        return lambda value: _U32(_U32(value) << _U16).view(np.float32)
+    return lambda value: value
+
+
+@overload(narrow, inline="always", strict=False)
+def _narrow(value: Any, like: Any) -> Any:
+    if like == types.uint16:
+
+        def rounded(value: Any, like: Any) -> Any:
+            bits = np.float32(value).view(np.uint32)
+            return np.uint16(_U32(_U32(bits + _EVEN) + _U32(_U32(bits >> _U16) & _ONE)) >> _U16)
+
+        return rounded
+    return lambda value, like: np.float32(value)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def mixed(counter: Any, first: Any, second: Any) -> Any:
+    """32 bits from a counter and two keys: the two-round multiply-xorshift hash of C. Wellons (lowbias32)."""
+    h = _U32(_U32(counter) ^ first)
+    h = _U32(_U32(h ^ _U32(h >> _U16)) * _A)
+    h = _U32(h ^ second)
+    h = _U32(_U32(h ^ _U32(h >> _U15)) * _B)
+    return _U32(h ^ _U32(h >> _U16))
+
+
+@njit(cache=True, nogil=True)
+def hashes(out: np.ndarray, start: int, first: int, second: int) -> None:
+    """The upper BITS bits of the hash of start + j under two keys, uint32."""
+    for j in range(len(out)):
+        out[j] = _U32(mixed(_U32(start + j), first, second) >> _SHIFT)
+
+
+@njit(cache=True, nogil=True)
+def look_up(tau: np.ndarray, table: np.ndarray, index: np.ndarray) -> None:
+    """tau[j] = table[index[j]]."""
+    for j in range(len(tau)):
+        tau[j] = table[index[j]]
+
+
+@njit(cache=True, nogil=True)
+def fill(
+    tau: np.ndarray, t: int, start: int, mode: int, keys: np.ndarray, table: np.ndarray, index: np.ndarray
+) -> None:
+    """The taus of step t for the neurons from `start` on; `table` holds them where mode is CONSTANT."""
+    if mode != CONSTANT:
+        hashes(index, start, keys[t, 0], keys[t, 1])
+        look_up(tau, table, index)
+    elif len(table) == 1:
+        tau[:] = table[0]
+    else:
+        tau[:] = table[start : start + len(tau)]
+
+
+@njit(cache=True, nogil=True)
+def integrate(x: np.ndarray, tau: np.ndarray, m: np.ndarray, theta: Any) -> None:
+    """m <- x + tau*(m reset - x), where m is the membrane before the reset of the last step."""
+    for j in range(len(m)):
+        value = widen(x[j])
+        before = m[j] if m[j] <= theta else np.float32(0)
+        m[j] = value + tau[j] * (before - value)
+
+
+@njit(cache=True, nogil=True)
+def spike(m: np.ndarray, spikes: np.ndarray, theta: Any) -> None:
+    """1 where the membrane exceeds the threshold."""
+    for j in range(len(m)):
+        spikes[j] = narrow(np.float32(1) if m[j] > theta else np.float32(0), spikes[j])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def slopes(m: np.ndarray, grad: np.ndarray, open_: np.ndarray, theta: Any, half: Any, scale: Any) -> None:
+    """m <- grad * surrogate(m - theta); open_ <- 1 where the membrane was carried on, 0 where it was reset."""
+    one = np.float32(1)
+    for j in range(len(m)):
+        slope = scale * (m[j] - theta)
+        open_[j] = np.float32(0) if m[j] > theta else one
+        m[j] = widen(grad[j]) * (half / (one + slope * slope))
+
+
+@njit(cache=True, nogil=True)
+def carry(own: np.ndarray, open_: np.ndarray, tau: np.ndarray, carried: np.ndarray, grad_x: np.ndarray) -> None:
+    """d = own + open_*carried is the loss by the membrane; grad_x = (1 - tau)*d and carried <- tau*d."""
+    for j in range(len(own)):
+        passed = carried[j] * open_[j] + own[j]
+        carried[j] = passed * tau[j]
+        grad_x[j] = narrow(passed - carried[j], grad_x[j])
+
+
+@njit(cache=True, nogil=True)
+def tau_gradient(
+    grad_tau: np.ndarray, own: np.ndarray, open_: np.ndarray, carried: np.ndarray,
+    before: np.ndarray, x: np.ndarray, theta: Any,
+) -> None:  # fmt: skip
+    """grad_tau += d * (m reset of the step before - x)."""
+    for j in range(len(own)):
+        previous = before[j] if before[j] <= theta else np.float32(0)
+        grad_tau[j] += (carried[j] * open_[j] + own[j]) * (previous - widen(x[j]))
+
+
+@njit(cache=True, nogil=True)
+def forward(
+    x: np.ndarray, stride: int, spikes: np.ndarray, steps: int, period: int, first: int, last: int,
+    mode: int, keys: np.ndarray, table: np.ndarray, offset: int, theta: float,
+) -> None:  # fmt: skip
+    """Spikes (T*M,) of currents (T*M,), or (M,) where stride is 0, for neurons first..last of M/period images."""
+    m, tau, index = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
+    total, limit = len(spikes) // steps, np.float32(theta)
+    for image in range(0, total, period):
+        for start in range(first, last, BLOCK):
+            size, at = min(BLOCK, last - start), image + start
+            m[:] = 0
+            for t in range(steps):
+                if t == 0 or mode == STEP:
+                    fill(tau[:size], t, start + offset, mode, keys, table, index[:size])
+                row, out = t * stride + at, t * total + at
+                integrate(x[row : row + size], tau[:size], m[:size], limit)
+                spike(m[:size], spikes[out : out + size], limit)
+
+
+@njit(cache=True, nogil=True)
+def backward(
+    x: np.ndarray, stride: int, grad: np.ndarray, grad_x: np.ndarray, grad_tau: np.ndarray,
+    steps: int, period: int, first: int, last: int,
+    mode: int, keys: np.ndarray, table: np.ndarray, offset: int, theta: float, alpha: float,
+) -> None:  # fmt: skip
+    """grad_x (T*M,) from grad (T*M,); adds to grad_tau (period,) where that is not empty."""
+    total, drawn = len(grad) // steps, steps if mode == STEP else 1
+    m, tau = np.empty((steps + 1, BLOCK), np.float32), np.empty((drawn, BLOCK), np.float32)
+    open_, carried, index = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
+    limit, half, scale = np.float32(theta), np.float32(alpha / 2), np.float32(np.pi / 2 * alpha)
+    for image in range(0, total, period):
+        for start in range(first, last, BLOCK):
+            size, at = min(BLOCK, last - start), image + start
+            m[0] = 0
+            for t in range(steps):
+                if t < drawn:
+                    fill(tau[t, :size], t, start + offset, mode, keys, table, index[:size])
+                m[t + 1] = m[t]
+                row = t * stride + at
+                integrate(x[row : row + size], tau[min(t, drawn - 1), :size], m[t + 1, :size], limit)
+            carried[:] = 0
+            for t in range(steps - 1, -1, -1):
+                own, row, out = m[t + 1, :size], t * stride + at, t * total + at
+                slopes(own, grad[out : out + size], open_[:size], limit, half, scale)
+                if len(grad_tau):
+                    tau_gradient(
+                        grad_tau[start : start + size], own, open_[:size], carried[:size],
+                        m[t, :size], x[row : row + size], limit,
+                    )  # fmt: skip
+                carry(own, open_[:size], tau[min(t, drawn - 1), :size], carried[:size], grad_x[out : out + size])
