@@ -1,77 +1,108 @@
-"""Accuracy over several draws of the taus, and whether two mean accuracies are the same within a margin.
+"""Accuracy over several draws of the taus, and how often two runs agree on an image.
 
-The test set is taken as given: the statement is about these images, the only chance in it is that of the draws.
+The chance of a random network is that of its draws: means, intervals and the equivalence test are over draws, on the
+test images as given. How far the choice of images matters is said beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, sqrt
-from typing import Literal
+from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
+from torch import nn
 
 from compare.backends import Runner
+from compare.equivalence import Difference, Sample, difference, exact, paired
+from compare.replay import float_predictions
 from fixed_point.network import Network, RandomTau
 from train.data import Images
 
-Finding = Literal["equal", "different", "undecided"]
+Told = Callable[[int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draws:
-    """Accuracy (0..1) of each independent draw on the same images."""
+    """predictions (draws, images) of independent draws on the same images; labels (images,)."""
 
-    accuracies: tuple[float, ...]
+    predictions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Which predictions are right, (draws, images)."""
+        return self.predictions == self.labels
+
+    @cached_property
+    def accuracies(self) -> tuple[float, ...]:
+        """Accuracy (0..1) of each draw."""
+        return tuple(self.right.mean(axis=1).tolist())
+
+    @property
+    def sample(self) -> Sample:
+        """The accuracies as independent values."""
+        return Sample.of(np.array(self.accuracies))
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.accuracies))
+        return self.sample.mean
 
     @property
     def deviation(self) -> float:
         """Standard deviation over the draws (n - 1); 0 for a single one."""
-        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else 0.0
+        return float(np.sqrt(self.sample.variance))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean over the draws."""
+        return self.sample.interval()
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Float minus fixed mean accuracy, its 90 % interval, and what that says about a margin."""
+class Agreement:
+    """Share of images (0..1) on which two runs with independent draws predict the same class.
 
-    value: float
-    low: float
-    high: float
-    margin: float
-
-    @property
-    def finding(self) -> Finding:
-        """equal: the whole interval lies within +-margin (two one-sided tests at 5 %); different: all of it outside."""
-        if -self.margin <= self.low and self.high <= self.margin:
-            return "equal"
-        return "different" if self.low > self.margin or self.high < -self.margin else "undecided"
-
-
-def difference(a: Draws, b: Draws, margin: float, deterministic: bool = False) -> Difference:
-    """a - b with Welch's interval: d +- t(0.95, df) * sqrt(va/na + vb/nb). Deterministic: no interval, no chance.
-
-    A single draw of a random network says nothing about the spread: the interval is then infinite. Source: Welch 1947.
+    floats: two float runs, the noise floor; fixed: two runs of the integers; between: one of each. gap: what deployment
+    adds, the mean of (floats + fixed)/2 - between, with its 90 % interval over the images. None: a single draw.
     """
-    value = a.mean - b.mean
-    width = 0.0 if deterministic else _half_width(a, b)
-    return Difference(value, value - width, value + width, margin)
+
+    floats: float | None
+    fixed: float | None
+    between: float
+    gap: float | None
+    gap_interval: tuple[float, float] | None
 
 
-def _half_width(a: Draws, b: Draws) -> float:
-    na, nb = len(a.accuracies), len(b.accuracies)
+def votes(draws: Draws, classes: int) -> NDArray[np.int64]:
+    """How many draws predict each class, (images, classes)."""
+    return (draws.predictions[:, :, None] == np.arange(classes)).sum(axis=0)
+
+
+def agreement(floats: Draws, fixed: Draws) -> Agreement:
+    """Over all pairs of draws: sum of c(c-1) / (n(n-1)) per image within a side, of c_a*c_b / (n_a*n_b) between."""
+    classes = 1 + max(int(draws.predictions.max(initial=0)) for draws in (floats, fixed))
+    a, b = votes(floats, classes), votes(fixed, classes)
+    na, nb = len(floats.predictions), len(fixed.predictions)
+    between = (a * b).sum(axis=1) / (na * nb)
     if min(na, nb) < 2:
-        return inf
-    va, vb = a.deviation**2 / na, b.deviation**2 / nb
-    if va + vb == 0:
-        return 0.0
-    freedom = (va + vb) ** 2 / (va**2 / (na - 1) + vb**2 / (nb - 1))
-    return float(stats.t.ppf(0.95, freedom)) * sqrt(va + vb)
+        return Agreement(None, None, float(between.mean()), None, None)
+    one, other = ((c * (c - 1)).sum(axis=1) / (n * (n - 1)) for c, n in ((a, na), (b, nb)))
+    gap = Sample.of((one + other) / 2 - between)
+    return Agreement(float(one.mean()), float(other.mean()), float(between.mean()), gap.mean, gap.interval(0.9))
+
+
+def accuracy_difference(floats: Draws, fixed: Draws, margin: float, chance: bool) -> Difference:
+    """Float minus fixed mean accuracy on these images, the draws being all the chance there is, if there is any."""
+    if not chance:
+        return exact(floats.mean - fixed.mean, margin)
+    return difference(floats.sample, fixed.sample, margin)
+
+
+def elsewhere(floats: Draws, fixed: Draws, margin: float) -> Difference:
+    """The same difference on images like these: paired by image, so counting the choice of images as chance."""
+    return paired(floats.right.mean(axis=0) - fixed.right.mean(axis=0), margin)
 
 
 def is_random(network: Network) -> bool:
@@ -79,13 +110,21 @@ def is_random(network: Network) -> bool:
     return any(isinstance(layer.neuron, RandomTau) for layer in network.layers)
 
 
-def fixed_draws(
-    network: Network, images: Images, seeds: range, run: Runner, done: Callable[[int], None] = lambda count: None
-) -> Draws:
-    """Accuracy of the integer network under each master seed; `done` is told after each draw."""
+def fixed_draws(network: Network, images: Images, seeds: range, run: Runner, done: Told = lambda count: None) -> Draws:
+    """The integer network under each master seed; `done` is told after each draw."""
+    return _draws(
+        lambda seed: run(network, images.pixels, seed=seed, first_image=0, probes=()).predictions, images, seeds, done
+    )
+
+
+def float_draws(model: nn.Module, images: Images, seeds: range, done: Told = lambda count: None) -> Draws:
+    """The float model with torch's generator at each seed."""
+    return _draws(lambda seed: float_predictions(model, images, seed), images, seeds, done)
+
+
+def _draws(predict: Callable[[int], NDArray[np.int64]], images: Images, seeds: range, done: Told) -> Draws:
     found = []
     for seed in seeds:
-        result = run(network, images.pixels, seed=seed, first_image=0, probes=())
-        found.append(float(np.mean(result.predictions == images.labels)))
+        found.append(predict(seed))
         done(1)
-    return Draws(tuple(found))
+    return Draws(np.stack(found), images.labels)

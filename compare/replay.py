@@ -14,6 +14,8 @@ from fixed_point.errors import RandhetError
 from fixed_point.generator import LayerGenerator
 from fixed_point.network import Network, RandomTau
 from fixed_point.shape import shapes
+from train.data import Images
+from train.loop import predict
 from train.neurons import Sampler, neurons, recording, replaying
 
 Float = NDArray[np.float32]
@@ -49,6 +51,13 @@ def _sampler(neuron: RandomTau, steps: int, generator: LayerGenerator, first: in
         return torch.from_numpy(tau[draws].reshape(shape)).float()
 
     return sample
+
+
+def float_predictions(model: nn.Module, images: Images, seed: int) -> NDArray[np.int64]:
+    """Predictions (N,) with taus from torch's generator at this seed; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return predict(model, images)
 
 
 @torch.no_grad()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from compare.accuracy import Draws
 from compare.divergence import Divergence
+from compare.equivalence import Difference
 from compare.study import AGREEMENT, Comparison
 from compare.tracing import BackendFinding
 
@@ -26,9 +28,8 @@ def headline(found: Comparison) -> str:
     """One sentence: does the integer network stand for the float model?"""
     if found.failures:
         return f"Do not deploy yet: {'; '.join(found.failures)}."
-    undecided = found.difference.finding == "undecided"
-    if undecided:
-        return "No check failed, but more draws or images are needed to say that the accuracy is the same."
+    if found.difference.finding == "not enough data":
+        return f"No check failed, but there is {not_enough(found.difference)} to call the accuracy equivalent."
     if not found.tracing.backends:
         return "Float and fixed point agree; no second backend could be run here to check the integers."
     return "The integer network stands for the float model, and every backend gave the same integers."
@@ -37,6 +38,9 @@ def headline(found: Comparison) -> str:
 def paragraphs(found: Comparison) -> Iterator[str]:
     """The findings, one sentence or two each, the most important first."""
     yield accuracy(found)
+    if found.chance:
+        yield noise(found)
+    yield elsewhere(found)
     for name, finding in found.tracing.backends.items():
         yield backend(name, finding)
     for name, reason in found.absent.items():
@@ -54,16 +58,51 @@ def accuracy(found: Comparison) -> str:
             f"On {found.images} images the float model is right on {percent(found.floats.mean)}, the integer network "
             f"on {percent(found.fixed.mean)}: float minus fixed is {points(d.value)} points. Nothing here is random."
         )
-    verdict = {
-        "equal": f"which lies within the margin of {points(d.margin)}: the accuracy is the same",
-        "different": f"which lies outside the margin of {points(d.margin)}: the accuracy is not the same",
-        "undecided": f"which is too wide for a margin of {points(d.margin)}: take more draws",
-    }[d.finding]
     return (
         f"On {found.images} images, with the taus drawn anew {len(found.floats.accuracies)} times, the float model is "
         f"right on {spread(found.floats)} and the integer network on {spread(found.fixed)}. Float minus fixed is "
-        f"{points(d.value)} points, with a 90 % interval of {points(d.low)} to {points(d.high)}, {verdict}."
+        f"{points(d.value)} points, with a 90 % interval of {points(d.low)} to {points(d.high)}: {equivalence(d)}."
     )
+
+
+def equivalence(d: Difference) -> str:
+    """The verdict of the test, in a clause."""
+    if d.finding == "not enough data":
+        return f"too wide for a margin of {points(d.margin)}, {not_enough(d)}"
+    side = "inside" if d.finding == "equivalent" else "outside"
+    return f"all of it {side} the margin of {points(d.margin)}, so the two are {d.finding}"
+
+
+def not_enough(d: Difference) -> str:
+    """How many draws a clear answer takes."""
+    if d.needed is None:
+        return "not enough data: the difference is so near the margin that no number of draws would decide"
+    return f"not enough data: it needs {d.needed} draws (--draws {d.needed})"
+
+
+def noise(found: Comparison) -> str:
+    """How often runs agree, against how often two float runs do."""
+    runs = found.runs
+    if runs.floats is None or runs.fixed is None or runs.gap is None or runs.gap_interval is None:
+        return f"Float and integers predict the same class on {percent(runs.between)} of the images."
+    low, high = runs.gap_interval
+    sign = "which is within the noise" if low <= 0 else "more than noise explains"
+    return (
+        f"Two float runs with different draws agree on {percent(runs.floats)} of the images: that is the noise floor. "
+        f"Two integer runs agree on {percent(runs.fixed)}, a float and an integer run on {percent(runs.between)}. "
+        f"Deployment costs {points(runs.gap)} points of agreement (90 % interval {points(low)} to {points(high)}), "
+        f"{sign}."
+    )
+
+
+def elsewhere(found: Comparison) -> str:
+    """The same question asked of images not seen."""
+    d = found.elsewhere
+    start = f"On other images like these the interval would be {points(d.low)} to {points(d.high)} points"
+    if d.finding == "not enough data":
+        images = "more than a million" if d.needed is None else f"{d.needed:,}"
+        return f"{start}: {found.images} images are not enough data for such a claim, it needs {images}."
+    return f"{start}: {d.finding} there too."
 
 
 def spread(draws: Draws) -> str:
@@ -109,9 +148,20 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "fixed_accuracy": found.fixed.mean,
         "fixed_accuracy_std": found.fixed.deviation,
         "difference": d.value,
-        "difference_interval": None if d.low == -float("inf") else [d.low, d.high],
-        "equivalent": d.finding == "equal",
+        "float_interval": interval(*found.floats.interval),
+        "fixed_interval": interval(*found.fixed.interval),
+        "difference_interval": interval(d.low, d.high),
+        "equivalent": d.finding == "equivalent",
+        "finding": d.finding,
+        "p_value": d.p,
+        "needed_draws": d.needed,
         "margin": d.margin,
+        "elsewhere": equivalence_dict(found.elsewhere),
+        "noise_floor": found.runs.floats,
+        "fixed_agreement": found.runs.fixed,
+        "float_fixed_agreement": found.runs.between,
+        "agreement_gap": found.runs.gap,
+        "agreement_gap_interval": found.runs.gap_interval,
         "backends": {name: _backend(finding) for name, finding in tracing.backends.items()},
         "not_run": found.absent,
         "same_tau_agreement": found.agreement,
@@ -124,6 +174,22 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "seed": found.seed,
         "failures": found.failures,
         "verdict": headline(found),
+    }
+
+
+def interval(low: float, high: float) -> list[float] | None:
+    """A pair for JSON; None where it is infinite."""
+    return [low, high] if isfinite(low) and isfinite(high) else None
+
+
+def equivalence_dict(d: Difference) -> dict[str, Any]:
+    """An equivalence test for JSON."""
+    return {
+        "finding": d.finding,
+        "difference": d.value,
+        "interval": interval(d.low, d.high),
+        "p": d.p,
+        "needed": d.needed,
     }
 
 

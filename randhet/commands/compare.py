@@ -23,7 +23,7 @@ def command(
     samples: Samples = None,
     draws: Draws = 10,
     seed: Seed = None,
-    margin: Annotated[float, typer.Option(help="Largest difference in accuracy that counts as none, 0..1.")] = 0.01,
+    margin: Annotated[float, typer.Option(help="Largest difference in accuracy that counts as none, 0..1.")] = 0.005,
     backends: Annotated[
         str | None,
         typer.Option(

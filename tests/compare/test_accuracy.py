@@ -1,61 +1,84 @@
-"""Means over draws and what they say about a margin, against SciPy's own test and by hand."""
+"""Draws, their means and how often runs agree, by hand and by brute force."""
 
 from __future__ import annotations
 
-from math import inf
+from itertools import combinations, product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from scipy import stats
+import torch
 
-from compare.accuracy import Difference, Draws, difference, fixed_draws, is_random
+from compare.accuracy import Draws, accuracy_difference, agreement, elsewhere, fixed_draws, float_draws, is_random
 from compare.backends import runner
 from fixed_point import reference
 from fixed_point.network import Dense, Flatten, Input, Layer, Lif, Network, RandomTau
+from train.checkpoint import build, random_init
 from train.data import Images
+from train.models import ModelSettings
 
-SHARES = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=12)
-
-
-def test_mean_and_deviation_by_hand() -> None:
-    draws = Draws((0.9, 0.8, 1.0))
-    assert draws.mean == pytest.approx(0.9)
-    assert draws.deviation == pytest.approx(0.1)  # sqrt((0 + 0.01 + 0.01) / 2)
-    assert Draws((0.7,)).deviation == 0
+LABELS = np.array([0, 1, 2, 0, 1])
 
 
-@given(SHARES, SHARES)
-def test_interval_is_welch_s(a: list[float], b: list[float]) -> None:
-    assume(min(np.std(a), np.std(b)) > 1e-2)
-    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.90)
-    found = difference(Draws(tuple(a)), Draws(tuple(b)), 0.01)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
-    assert found.value == pytest.approx(np.mean(a) - np.mean(b))
+def draws(seed: int, count: int, classes: int = 3) -> Draws:
+    return Draws(np.random.default_rng(seed).integers(0, classes, (count, len(LABELS))), LABELS)
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "finding"),
-    [
-        (-0.01, 0.01, "equal"),
-        (0.0, 0.0, "equal"),
-        (-0.011, 0.0, "undecided"),
-        (0.005, 0.02, "undecided"),
-        (0.011, 0.02, "different"),
-        (-0.5, -0.011, "different"),
-        (-inf, inf, "undecided"),
-    ],
-)
-def test_finding_is_where_the_interval_lies(low: float, high: float, finding: str) -> None:
-    assert Difference((low + high) / 2 if abs(low) < inf else 0, low, high, 0.01).finding == finding
+def test_accuracy_of_each_draw_by_hand() -> None:
+    found = Draws(np.array([[0, 1, 2, 0, 0], [0, 1, 0, 1, 0], [0, 1, 2, 0, 1]]), LABELS)
+    assert found.accuracies == pytest.approx((0.8, 0.4, 1.0))
+    assert found.mean == pytest.approx(2.2 / 3)
+    assert found.deviation == pytest.approx(np.std([0.8, 0.4, 1.0], ddof=1))
 
 
-def test_one_draw_of_a_random_network_proves_nothing_but_one_of_a_deterministic_network_does() -> None:
-    one = Draws((0.9,))
-    assert difference(one, one, 0.01).finding == "undecided"
-    assert difference(one, one, 0.01, deterministic=True).finding == "equal"
-    assert difference(one, Draws((0.8,)), 0.01, deterministic=True).finding == "different"
+def test_agreement_is_that_of_all_pairs_of_runs() -> None:
+    floats, fixed = draws(1, 4), draws(2, 3)
+    found = agreement(floats, fixed)
+    same = lambda pairs: np.mean([np.mean(a == b) for a, b in pairs])
+    assert found.floats == pytest.approx(same(combinations(floats.predictions, 2)))
+    assert found.fixed == pytest.approx(same(combinations(fixed.predictions, 2)))
+    assert found.between == pytest.approx(same(product(floats.predictions, fixed.predictions)))
+    assert found.floats is not None
+    assert found.fixed is not None
+    assert found.gap == pytest.approx((found.floats + found.fixed) / 2 - found.between)
+
+
+def test_two_halves_of_the_same_runs_show_no_gap_and_a_broken_side_does() -> None:
+    rng, labels = np.random.default_rng(3), np.arange(400) % 5
+    noisy = lambda share: np.where(rng.random((6, 400)) < share, rng.integers(0, 5, (6, 400)), labels)
+    same = agreement(Draws(noisy(0.2), labels), Draws(noisy(0.2), labels))
+    assert same.gap_interval is not None
+    assert same.gap_interval[0] <= 0 <= same.gap_interval[1]
+    wrong = agreement(Draws(noisy(0.2), labels), Draws((noisy(0.2) + (labels < 1)) % 5, labels))
+    assert wrong.gap_interval is not None
+    assert wrong.gap_interval[0] > 0.05
+
+
+def test_a_single_draw_shows_no_noise_floor() -> None:
+    found = agreement(draws(1, 1), draws(2, 1))
+    assert (found.floats, found.gap) == (None, None)
+    assert found.between == np.mean(draws(1, 1).predictions == draws(2, 1).predictions)
+
+
+def test_elsewhere_is_paired_by_image() -> None:
+    floats, fixed = draws(1, 4), draws(2, 3)
+    by_image = [floats.right[:, i].mean() - fixed.right[:, i].mean() for i in range(len(LABELS))]
+    assert elsewhere(floats, fixed, 0.005).value == pytest.approx(np.mean(by_image))
+    assert elsewhere(floats, fixed, 0.005).value == pytest.approx(accuracy_difference(floats, fixed, 0.005, True).value)
+
+
+def test_without_chance_one_draw_decides() -> None:
+    assert accuracy_difference(draws(1, 1), draws(1, 1), 0.005, chance=False).finding == "equivalent"
+    assert accuracy_difference(draws(1, 1), draws(1, 1), 0.005, chance=True).finding == "not enough data"
+
+
+def test_float_draws_repeat_by_seed_and_leave_the_random_state_alone() -> None:
+    model = build(random_init(ModelSettings(1, 3, (6, 5), (8, 16), (1, 1), steps=2), seed=3))
+    images = Images("x", np.random.default_rng(4).integers(0, 256, (30, 1, 6, 5), np.uint8), np.zeros(30, int), ("a",))
+    before = torch.get_rng_state()
+    one, two = float_draws(model, images, range(3)), float_draws(model, images, range(1, 3))
+    assert torch.equal(before, torch.get_rng_state())
+    np.testing.assert_array_equal(one.predictions[1:], two.predictions)
+    assert (one.predictions[0] != one.predictions[1]).any()
 
 
 def small(neuron: type[RandomTau | Lif]) -> Network:
@@ -75,9 +98,10 @@ def test_a_draw_is_the_share_of_right_predictions_under_its_own_seed() -> None:
     images = Images("x", rng.integers(0, 256, (40, 3, 2, 2), np.uint8), rng.integers(0, 7, 40), tuple("abcdefg"))
     told: list[int] = []
     found = fixed_draws(network, images, range(11, 14), runner("reference"), told.append)
-    for seed, accuracy in zip((11, 12, 13), found.accuracies):
+    for i, seed in enumerate((11, 12, 13)):
         predictions = reference.run(network, images.pixels, seed=seed).predictions
-        assert accuracy == sum(int(p == label) for p, label in zip(predictions, images.labels)) / 40
+        np.testing.assert_array_equal(found.predictions[i], predictions)
+        assert found.accuracies[i] == sum(int(p == label) for p, label in zip(predictions, images.labels)) / 40
     assert len(set(found.accuracies)) > 1, "the seeds must matter for this test to say anything"
     assert told == [1, 1, 1]
 

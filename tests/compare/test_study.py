@@ -122,7 +122,8 @@ def test_json_has_the_keys_that_others_rely_on(pair: tuple[Checkpoint, Network],
     report.write_json(tmp_path / "compare.json", found)
     content = json.loads((tmp_path / "compare.json").read_text())
     assert set(content) >= KEYS
-    assert content["equivalent"] == (found.difference.finding == "equal")
+    assert content["equivalent"] == (found.difference.finding == "equivalent")
+    assert content["finding"] == found.difference.finding
     assert list(tmp_path.iterdir()) == [tmp_path / "compare.json"]
 
 
