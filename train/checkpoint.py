@@ -62,7 +62,7 @@ def load(path: str | Path) -> Checkpoint:
     try:
         found = _checkpoint(content)
         build(found)
-    except (KeyError, TypeError, ValueError, RuntimeError, RandhetError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, RandhetError) as error:
         raise FileError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from None
     for name, tensor in found.state.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -71,8 +71,9 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def _checkpoint(content: dict[str, Any]) -> Checkpoint:
-    given: dict[str, Any] = content["settings"]
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    settings: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content["settings"].items()
+    }
     fields = {name: content[name] for name in Checkpoint.__dataclass_fields__} | {"settings": ModelSettings(**settings)}
     return Checkpoint(**fields | {name: tuple(content[name]) for name in ("mean", "std", "classes")})
 

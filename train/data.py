@@ -5,7 +5,9 @@ A folder is PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/* with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fixed_point.errors import RandhetError
+from fixed_point.files import replacing
 
 Split = Literal["train", "test"]
 HELD_OUT = 0.2
+WORTH_KEEPING = 5000
+"""From so many image files on, decoding them again would take seconds."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -98,16 +103,39 @@ def folder(path: Path, split: Split) -> Images:
     files = [(file, label) for label, name in enumerate(classes) for file in _images(root / name)]
     if not files:
         raise DataError(f"folder {root} holds no class folders with images ({', '.join(sorted(SUFFIXES))})")
-    with ThreadPoolExecutor(4) as pool:
-        arrays = list(pool.map(_read, [file for file, _ in files]))
-    for (file, _), array in zip(files, arrays):
-        if array.shape != arrays[0].shape:
-            raise DataError(f"image {file} has shape {array.shape}, {files[0][0].name} has {arrays[0].shape}")
     labels = np.array([label for _, label in files], np.int64)
-    whole = Images(path.name, np.stack(arrays), labels, tuple(classes))
+    whole = Images(path.name, pixels([file for file, _ in files]), labels, tuple(classes))
     if root is ready:
         return whole.pick(np.random.default_rng(0).permutation(len(whole)))
     return held_out(whole, split)
+
+
+def pixels(files: Sequence[Path]) -> NDArray[np.uint8]:
+    """(N, C, Y, X) of image files. Many files are decoded once and kept, until one of them changes."""
+    kept = _cached(files) if len(files) >= WORTH_KEEPING else None
+    if kept is not None and kept.exists():
+        array: NDArray[np.uint8] = np.load(kept)
+        return array
+    with ThreadPoolExecutor(4) as pool:
+        arrays = list(pool.map(_read, files))
+    for file, array in zip(files, arrays):
+        if array.shape != arrays[0].shape:
+            raise DataError(f"image {file} has shape {array.shape}, {files[0].name} has {arrays[0].shape}")
+    whole = np.stack(arrays)
+    if kept is not None:
+        with replacing(kept) as temporary, temporary.open("wb") as stream:
+            np.save(stream, whole)
+    return whole
+
+
+def _cached(files: Sequence[Path]) -> Path:
+    """A file in the user's cache directory, named by the paths, sizes and times of the images."""
+    digest = hashlib.sha256()
+    for file in files:
+        found = file.stat()
+        digest.update(f"{file.resolve()} {found.st_size} {found.st_mtime_ns}\n".encode())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "randhet" / f"{digest.hexdigest()[:32]}.npy"
 
 
 def _images(path: Path) -> list[Path]:

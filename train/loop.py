@@ -1,6 +1,6 @@
-"""The training loop: SGD with cosine decay, one checkpoint per epoch, resumable to the same weights, one process or many.
+"""The training loop: SGD with cosine decay, a checkpoint per epoch, resumable to the same weights, one process or many.
 
-All randomness of an epoch follows from (seed, epoch), so that a run goes on from its last checkpoint as if never stopped.
+All randomness of an epoch follows from (seed, epoch), so a run goes on from its last checkpoint as if never stopped.
 """
 
 from __future__ import annotations

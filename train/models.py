@@ -32,8 +32,8 @@ class ModelSettings:
     """A SEW-ResNet: one stage per entry of `widths`, each after the first halves the image. image_size is (y, x).
 
     random: the segment between down-samplings whose neurons are of the kind asked for, the others being vanilla; all.
-    sigmas: one per neuron layer in order of computation, instead of sigma for all. train_sigma: no, a sigma per layer or
-    one global, kept inside sigma_bounds, starting at sigma or sigmas.
+    sigmas: one per neuron layer in order of computation, instead of sigma for all. train_sigma: no, a sigma per layer
+    or one global, kept inside sigma_bounds, starting at sigma or sigmas.
     """
 
     in_channels: int = 3
@@ -111,7 +111,7 @@ NEURONS: dict[str, NeuronMaker] = {
 
 
 class NeuronFactory:
-    """Makes the neurons of a network in order of computation: each layer its sigma, outside the segment vanilla ones."""
+    """Makes the neurons of a network in order: each layer with its sigma, outside the segment vanilla ones."""
 
     def __init__(self, settings: ModelSettings) -> None:
         self.settings, self.made, self.segment = settings, 0, 0
@@ -128,6 +128,7 @@ class NeuronFactory:
 NAMED: dict[str, ModelSettings] = {
     "sew-resnet19": ModelSettings(),
     "sew-digits": ModelSettings(1, 10, (8, 8), (32, 64), (1, 1), steps=4),
+    "sew-cifar": ModelSettings(3, 10, (32, 32), (32, 64, 128), (1, 1, 1), steps=4, stem_stride=2),
     "sew-small": ModelSettings(3, 10, (32, 32), (16, 32, 64), (1, 1, 1), steps=4),
 }
 

@@ -62,7 +62,7 @@ class TrainSettings:
                 raise RandhetError(f"{name} is {getattr(self, name)}, it must not be negative")
         for name in UNIT:
             if not 0 <= getattr(self, name) <= 1:
-                raise RandhetError(f"{name} is {getattr(self, name)}, it must lie in 0..1")
+                raise RandhetError(f"{name} {getattr(self, name)} must lie in 0..1")
 
     @property
     def decay(self) -> float:

@@ -31,7 +31,7 @@ def command(
     from export.netx import read, write
     from export.pipeline import export_checkpoint
     from randhet.commands.compare import FAILED, leave, show
-    from randhet.commands.train import given, named_model, run_training
+    from randhet.commands.train import both, given, run_training
     from train import checkpoint as checkpoints
     from train.data import load
 
@@ -41,7 +41,7 @@ def command(
     say = (lambda text: None) if as_json else (lambda text: out.print(text, style="bold", highlight=False))
     weights, network = directory / "checkpoint.pt", directory / "network.net"
     say("1 of 3: train a spiking network whose neurons draw their decay at random, against adversarial examples")
-    run_training(weights, named_model("sew-digits"), "digits", {"objective": "at", **given({"epochs": epochs})})
+    run_training(weights, *both(None, "sew-digits", given({"data": "digits", "objective": "at", "epochs": epochs})))
     say("2 of 3: export it to 8 bit weights and 24 bit membranes")
     trained = checkpoints.load(weights)
     write(network, export_checkpoint(trained, load("digits", "train").take(256).pixels).network)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from randhet.commands.train_options import CHOICES
 from randhet.console import bars, emit, out
 from randhet.options import Json, Threads, use_threads
 from randhet.tensorboard import logging
@@ -15,50 +16,49 @@ from randhet.tensorboard import logging
 
 def command(
     file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Checkpoint to write.")] = Path("model.pt"),
-    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="digits, or a folder of images.")] = "digits",
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Experiment in TOML; options given here go before it.")
+    ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Named model.", show_default="by the data")] = None,
-    neuron: Annotated[
-        str | None,
-        typer.Option(metavar="KIND", help="randhet, randhet-forward, het or vanilla.", show_default="randhet"),
-    ] = None,
-    sigma: Annotated[float | None, typer.Option(min=0, help="Spread of the taus.", show_default="1.0")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Time steps T.", show_default="the model's")] = None,
-    objective: Annotated[str, typer.Option(metavar="NAME", help="plain, or at for adversarial training.")] = "at",
-    epochs: Annotated[int | None, typer.Option(min=1, show_default="30")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", metavar="N", min=1, show_default="32")] = None,
-    rate: Annotated[float | None, typer.Option(min=0, help="Learning rate at the start.", show_default="0.1")] = None,
-    eps: Annotated[
-        float | None, typer.Option(min=0, help="Radius, pixels in 0..1.", show_default="by the data")
-    ] = None,
     samples: Annotated[
         int | None, typer.Option("--samples", metavar="N", min=1, help="How many training images.")
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", metavar="N", min=0, max=2**40, help="Of everything random.", show_default="0"),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint at --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint at --out, if there is one.")
+    ] = False,
     log: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a TensorBoard log there.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cpu, cuda, ...", show_default="cuda if there")
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
+    **chosen: Any,
 ) -> None:
     """Train a spiking network and write a checkpoint after every epoch; stop and go on with --resume.
 
     Example: `randhet train --data digits --neuron randhet --epochs 10 --out model.pt`
+
+    A row of the paper's table: `randhet train --config configs/table1/cifar10-randhet-at.toml --out model.pt`, on four
+    GPUs `torchrun --nproc-per-node 4 -m randhet train --config ...`
     """
     use_threads(threads)
-    asked = {"neuron": neuron, "sigma": sigma, "steps": steps}
-    model_settings = replace(named_model(model or default_model(data)), **given(asked))
-    settings = {"epochs": epochs, "batch": batch, "rate": rate, "eps": eps, "step": eps, "seed": seed}
-    summary = run_training(
-        file, model_settings, data, {"objective": objective, **given(settings)}, resume, samples, log
-    )
+    model_settings, settings = both(config, model, given(chosen))
+    summary = run_training(file, model_settings, settings, resume=resume, samples=samples, log=log, device=device)
     if as_json:
         emit(summary)
-    else:
+    elif summary:
         out.print(
             f"{file}: accuracy on held-out images {100 * summary['accuracy']:.1f} % after {summary['epochs']} epochs"
         )
+
+
+def _signature() -> inspect.Signature:
+    """The parameters above with one option per setting in place of **chosen."""
+    fixed = [it for it in inspect.signature(command, eval_str=True).parameters.values() if it.name != "chosen"]
+    return inspect.Signature([*fixed, *(choice.parameter() for choice in CHOICES)])
+
+
+command.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
@@ -66,35 +66,47 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def default_model(data: str) -> str:
-    """The model that suits named data; the small one for folders."""
-    return {"digits": "sew-digits"}.get(data, "sew-small")
+def both(config: Path | None, model: str | None, chosen: dict[str, Any]) -> tuple[Any, Any]:
+    """Model and training settings: defaults, then the file, then the command line."""
+    from train import configuration
+    from train.configuration import TABLES, options, typed
+
+    tables: dict[str, dict[str, Any]] = configuration.read(config) if config else {"model": {}, "training": {}}
+    for table, kind in TABLES.items():
+        hints = options(kind)
+        tables[table] |= {name: typed(name, value, hints[name]) for name, value in chosen.items() if name in hints}
+    if model:
+        tables["model"]["name"] = model
+    default = {"digits": "sew-digits"}.get(tables["training"].get("data", "digits"), "sew-small")
+    if "eps" in chosen and "step" not in chosen:
+        tables["training"].pop("step", None)
+    return configuration.settings(default, tables["model"], tables["training"])
 
 
 def named_model(name: str) -> Any:
     """Settings of a named model; one sentence where there is none of that name."""
-    from fixed_point.errors import RandhetError
-    from train.models import NAMED
+    from train.configuration import named
 
-    if name not in NAMED:
-        raise RandhetError(f"model {name!r} is not one of {', '.join(NAMED)}")
-    return NAMED[name]
+    return named(name)
 
 
 def run_training(
     file: Path,
     model_settings: Any,
-    data: str,
-    options: dict[str, Any],
+    settings: Any,
+    *,
     resume: bool = False,
     samples: int | None = None,
     log: Path | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
-    """Train with a progress bar; the summary of the finished checkpoint."""
-    from train.loop import TrainSettings, train
+    """Train with a progress bar; the summary of the finished checkpoint, on the first process of several."""
+    from dataclasses import asdict
 
-    settings = TrainSettings(data=data, **options)
-    with bars() as progress, logging(log) as write:
+    from train.loop import train
+    from train.world import joined
+
+    with joined() as world, bars() as progress, logging(log if world.rank == 0 else None) as write:
         task = progress.add_task("training", total=None)
 
         def report(news: dict[str, Any]) -> None:
@@ -104,7 +116,27 @@ def run_training(
                 text = f"training, epoch {news['epoch']} of {settings.epochs}, loss {news['loss']:.3f}"
                 progress.update(task, total=settings.epochs * news["steps"], completed=done, description=text)
             else:
-                progress.console.print(f"epoch {news['epoch']}: held-out accuracy {100 * news['accuracy']:.1f} %")
+                progress.console.print(words(news))
 
-        done = train(model_settings, settings, file, resume=resume, report=report, samples=samples)
-    return {"checkpoint": str(file), "accuracy": done.record["accuracy"], "epochs": done.record["epoch"], **options}
+        quiet = (lambda news: None) if world.rank else report
+        done = train(
+            model_settings,
+            settings,
+            file,
+            resume=resume and file.exists(),
+            report=quiet,
+            samples=samples,
+            device=device,
+        )
+        rank = world.rank
+    summary = {"checkpoint": str(file), "accuracy": done.record["accuracy"], "epochs": done.record["epoch"]}
+    return {} if rank else asdict(settings) | summary
+
+
+def words(news: dict[str, Any]) -> str:
+    """What is said of an epoch."""
+    robust = f", under attack {100 * news['robust']:.1f} %" if "robust" in news else ""
+    return (
+        f"epoch {news['epoch']}: loss {news['loss']:.3f}, held-out accuracy {100 * news['accuracy']:.1f} %{robust}, "
+        f"{news['seconds']:.0f} s"
+    )

@@ -84,7 +84,7 @@ def test_augment_shifts_over_zeros_and_mirrors() -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"objective": "xyz"}, "objective 'xyz'"), ({"epochs": 0}, "epochs is 0"), ({"eps": 3.0}, "eps is 3.0")],
+    [({"objective": "xyz"}, "objective 'xyz'"), ({"epochs": 0}, "epochs is 0"), ({"eps": 3.0}, "eps 3.0")],
 )
 def test_wrong_settings_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(RandhetError, match=words):
