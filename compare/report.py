@@ -31,7 +31,7 @@ def render(found: Comparison) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": words.percent, "points": words.points}
+    environment.filters |= {"percent": words.percent, "points": words.points, "decibels": words.decibels}
     template = environment.from_string(files("compare").joinpath("report.html").read_text("utf-8"))
     return template.render(
         found=found,

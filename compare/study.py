@@ -19,13 +19,12 @@ from compare.accuracy import (
 from compare.backends import BACKENDS, available, require, runner
 from compare.equivalence import Difference
 from compare.layers import LayerFinding
-from compare.tracing import Tracing, trace
+from compare.tracing import Tracing, thresholds, trace
 from fixed_point.check import check, check_images
 from fixed_point.errors import RandhetError
 from fixed_point.network import Network
 from train.checkpoint import Checkpoint, build, weights_hash
 from train.data import Images
-from train.neurons import neurons
 
 Stage = Callable[[str, int], Callable[[int], None]]
 """Begin a piece of work of so many units; returns what to call with each number of units done."""
@@ -111,7 +110,6 @@ def compare(
     done = stage("every spike and membrane", len(images) * (2 + len(names)))
     checked = {name: runners[name] for name in names}
     tracing = trace(network, model, images.pixels, settings.seed, checked, done)
-    thresholds = {name: module.threshold for name, module in neurons(model).items()}
     return Comparison(
         data=images.name,
         images=len(images),
@@ -125,7 +123,7 @@ def compare(
         runs=agreement(floats, fixed),
         tracing=tracing,
         absent=absent,
-        layers=layers.findings(network, tracing.counts, len(images), thresholds),
+        layers=layers.findings(network, tracing.counts, len(images), thresholds(model)),
     )
 
 

@@ -18,6 +18,7 @@ from compare.replay import FloatTrace, replay
 from fixed_point.network import Network
 from fixed_point.result import Result, Trace
 from fixed_point.shape import shapes
+from train.neurons import neurons
 
 TRACE_BYTES = 2**28
 """Traces are taken of as many images at a time as fit in about this size, 256 MB."""
@@ -55,6 +56,11 @@ class Tracing:
     float_divergence: SpikeDifference | None
     saturations: int
     counts: Counts
+
+
+def thresholds(model: nn.Module) -> dict[str, float]:
+    """The float model's threshold of each neuron layer."""
+    return {name: module.threshold for name, module in neurons(model).items()}
 
 
 def chunk_size(network: Network) -> int:
@@ -101,7 +107,7 @@ def _chunk(
         before.same_tau + int(np.count_nonzero(predictions == expected.predictions)),
         before.float_divergence or _first_spike(network, floats, expected.traces, start),
         before.saturations + expected.saturations,
-        layers.add(before.counts, layers.count(network, floats, expected.traces)),
+        layers.add(before.counts, layers.count(network, floats, expected.traces, thresholds(model))),
     )
 
 

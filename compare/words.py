@@ -24,6 +24,11 @@ def points(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
+def decibels(snr: float | None) -> str:
+    """A signal-to-noise ratio; no error at all is no noise."""
+    return "no error" if snr is None else f"{snr:.1f}"
+
+
 def headline(found: Comparison) -> str:
     """One sentence: does the integer network stand for the float model?"""
     if found.failures:

@@ -86,10 +86,21 @@ def show(found: Comparison) -> None:
     for paragraph in words.paragraphs(found):
         out.print(f"\n{paragraph}", highlight=False, markup=False)
     table = Table(title="float against fixed, same taus", title_justify="left", box=None)
-    for heading in ("layer", "neurons", "f", "spike rate float", "fixed", "same spikes", "mean membrane error"):
+    for heading in (
+        "layer",
+        "neurons",
+        "f",
+        "spike rate float",
+        "fixed",
+        "other spikes",
+        "error, thresholds",
+        "SNR, dB",
+    ):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
     for layer in found.layers:
-        rates = (f"{layer.float_rate:.4f}", f"{layer.fixed_rate:.4f}", f"{100 * layer.same_spikes:.2f} %")
-        table.add_row(layer.layer, str(layer.neurons), str(layer.f), *rates, f"{layer.mean_error:.5f}")
+        whole = layer.whole
+        rates = (f"{whole.float_rate:.4f}", f"{whole.fixed_rate:.4f}", f"{100 * whole.mismatch:.2f} %")
+        noise = (f"{whole.error:.4f}", words.decibels(whole.snr))
+        table.add_row(layer.layer, str(layer.neurons), str(layer.f), *rates, *noise)
     out.print()
     out.print(table)

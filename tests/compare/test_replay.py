@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from compare.layers import add, count, findings, float_units
+from compare.layers import Counts, add, count, decibels, findings, float_units
 from compare.replay import replay, samplers
 from export.pipeline import export_checkpoint
 from fixed_point import generator, reference
@@ -104,29 +105,41 @@ def test_first_layer_differs_from_the_integers_by_rounding_only() -> None:
     assert clean.mean() > 0.5
 
 
-def test_statistics_of_chunks_add_up_to_those_of_the_whole() -> None:
+def test_statistics_by_brute_force_whole_and_in_chunks() -> None:
     network, model = exported()
     names = [layer.name for layer in network.layers]
+    thresholds = dict.fromkeys(names, 0.5)
     _, floats = replay(model, network, PIXELS, seed=5)
-    whole = count(network, floats, reference.run(network, PIXELS, seed=5, probes=names).traces)
-    parts: dict = {}
+    fixed = reference.run(network, PIXELS, seed=5, probes=names).traces
+    counts: Counts = {}
     for start, stop in ((0, 2), (2, 5)):
         _, some = replay(model, network, PIXELS[start:stop], 5, start)
-        fixed = reference.run(network, PIXELS[start:stop], seed=5, first_image=start, probes=names).traces
-        parts = add(parts, count(network, some, fixed))
-    for name, one in whole.items():
-        part = parts[name]
-        assert (one.values, one.float_spikes, one.fixed_spikes, one.same) == (
-            part.values,
-            part.float_spikes,
-            part.fixed_spikes,
-            part.same,
-        )
-        assert one.error == pytest.approx(part.error, rel=1e-5)
-    found = {row.layer: row for row in findings(network, whole, len(PIXELS), dict.fromkeys(whole, 0.5))}
-    spikes = floats["node1"].output
-    assert found["node1"].neurons == 3 * 6 * 5
-    assert found["node1"].float_rate == pytest.approx(spikes.sum() / spikes.size)
+        part = reference.run(network, PIXELS[start:stop], seed=5, first_image=start, probes=names).traces
+        counts = add(counts, count(network, some, part, thresholds))
+    for row in findings(network, counts, len(PIXELS), thresholds):
+        layer = next(layer for layer in network.layers if layer.name == row.layer)
+        one, other = floats[row.layer], fixed[row.layer]
+        assert other.membrane is not None
+        assert row.neurons == other.output[0, 0].size
+        for t, found in enumerate(row.steps):
+            integers = float_units(layer, other.membrane)[:, t].ravel()
+            spikes = list(zip(one.output[:, t].ravel(), other.output[:, t].ravel()))
+            pairs = list(zip(one.membrane[:, t].ravel().tolist(), integers.tolist()))
+            assert found.mismatch == pytest.approx(sum(a != b for a, b in spikes) / len(spikes))
+            assert found.float_rate == pytest.approx(sum(a for a, _ in spikes) / len(spikes))
+            assert found.fixed_rate == pytest.approx(sum(b for _, b in spikes) / len(spikes))
+            assert found.error == pytest.approx(sum(abs(a - b) for a, b in pairs) / 0.5 / len(pairs))
+            power, noise = sum(a * a for a, _ in pairs), sum((a - b) ** 2 for a, b in pairs)
+            assert found.snr == pytest.approx(10 * math.log10(power / noise))
+        assert row.whole.mismatch == pytest.approx(np.mean([step.mismatch for step in row.steps]))
+        assert row.same_spikes == 1 - row.whole.mismatch
+        assert len(row.as_dict()["steps"]) == MODEL.steps
+
+
+def test_signal_to_noise_of_known_ratios() -> None:
+    assert decibels(100.0, 1.0) == pytest.approx(20)
+    assert decibels(1.0, 0.0) is None
+    assert decibels(0.0, 1.0) == -999
 
 
 def test_float_units_are_scale_times_two_to_minus_f() -> None:
