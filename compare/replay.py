@@ -15,7 +15,7 @@ from fixed_point.generator import LayerGenerator
 from fixed_point.network import Network, RandomTau
 from fixed_point.shape import shapes
 from train.data import Images
-from train.loop import predict
+from train.evaluation import predict
 from train.neurons import Sampler, neurons, recording, replaying
 
 Float = NDArray[np.float32]

@@ -12,9 +12,9 @@ from torch import nn
 
 from compare import layers
 from compare.backends import Runner, runner
-from compare.divergence import Divergence, compared, first
 from compare.layers import Counts
 from compare.replay import FloatTrace, replay
+from fixed_point.divergence import Divergence, compared, first
 from fixed_point.network import Network
 from fixed_point.result import Result, Trace
 from fixed_point.shape import shapes

@@ -8,10 +8,10 @@ from math import isfinite
 from typing import Any
 
 from compare.accuracy import Draws
-from compare.divergence import Divergence
 from compare.equivalence import Difference
 from compare.study import AGREEMENT, Comparison
 from compare.tracing import BackendFinding
+from fixed_point.divergence import Divergence
 
 
 def percent(share: float) -> str:

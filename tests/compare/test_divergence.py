@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compare.divergence import compared, first
+from fixed_point.divergence import compared, first
 from fixed_point.result import Trace
 
 SHAPES = {"a": (2, 2, 1), "b": (3,), "c": (2, 2, 1)}

@@ -1,4 +1,4 @@
-"""Where two traces of one network first differ: the image, the step, the layer, the neuron, both values."""
+"""Where two traces of one network first differ: the image, the step, the layer, the neuron, both values, the cause."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class Traced(Protocol):
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first difference. neuron: (channel, y, x) or (channel,); quantity: membrane (before the reset) or output."""
+    """The first difference. neuron: (channel, y, x) or (channel,); quantity: membrane (before the reset) or output.
+
+    cause, detail: what `fixed_point.cause` makes of it, "" where nobody asked.
+    """
 
     image: int
     step: int
@@ -35,9 +38,22 @@ class Divergence:
     quantity: str
     expected: float
     found: float
+    cause: str = ""
+    detail: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"neuron": list(self.neuron)}
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+    def sentence(self, expected: str = "expected", found: str = "found") -> str:
+        """Where, both values, and why."""
+        place = (
+            f"image {self.image}, step {self.step}, layer {self.layer}, neuron {self.neuron}, {self.quantity}: "
+            f"{expected} {self.expected:g}, {found} {self.found:g}"
+        )
+        return f"{place}; cause: {self.cause} ({self.detail})" if self.cause else place
 
 
 def first(
