@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 from torch import nn
 
-from compare import layers
+from compare import float_cause, layers
 from compare.backends import Runner, runner
 from compare.layers import Counts
 from compare.replay import FloatTrace, replay
+from export.passes import fold
+from export.trace import trace as graph_of
+from fixed_point.difference import divergence
 from fixed_point.divergence import Divergence, compared, first
 from fixed_point.network import Network
 from fixed_point.result import Result, Trace
@@ -105,23 +108,32 @@ def _chunk(
     return Tracing(
         backends,
         before.same_tau + int(np.count_nonzero(predictions == expected.predictions)),
-        before.float_divergence or _first_spike(network, floats, expected.traces, start),
+        before.float_divergence or _first_spike(network, model, floats, expected.traces, seed, start),
         before.saturations + expected.saturations,
         layers.add(before.counts, layers.count(network, floats, expected.traces, thresholds(model))),
     )
 
 
 def _first_spike(
-    network: Network, floats: Mapping[str, FloatTrace], fixed: Mapping[str, Trace], start: int
+    network: Network,
+    model: nn.Module,
+    floats: Mapping[str, FloatTrace],
+    fixed: Mapping[str, Trace],
+    seed: int,
+    start: int,
 ) -> SpikeDifference | None:
     spiking = {layer.name: layer for layer in layers.spiking(network)}
     at = first(floats, fixed, spiking, start, ("output",))
     if at is None:
         return None
+    graph = fold(graph_of(model, shapes(network)[0]))
+    cause = float_cause.explain(network, graph, at, floats, fixed, seed, start)
     index, integers = (at.image - start, at.step, *at.neuron), fixed[at.layer].membrane
     assert integers is not None
     return SpikeDifference(
-        at, float(floats[at.layer].membrane[index]), float(layers.float_units(spiking[at.layer], integers)[index])
+        replace(at, cause=cause.kind, detail=cause.detail),
+        float(floats[at.layer].membrane[index]),
+        float(layers.float_units(spiking[at.layer], integers)[index]),
     )
 
 
@@ -144,5 +156,5 @@ def _against(
         before.outputs + size["outputs"],
         before.membranes + size["membranes"],
         before.seconds + seconds,
-        before.divergence or first(expected.traces, found.traces, names, start),
+        before.divergence or divergence(network, pixels, expected, found, seed, start),
     )

@@ -124,11 +124,8 @@ def backend(name: str, finding: BackendFinding) -> str:
 
 
 def place(at: Divergence, expected: str = "the reference has", found: str = "it has") -> str:
-    """Where, and both values."""
-    return (
-        f"image {at.image}, step {at.step}, layer {at.layer}, neuron {at.neuron}, {at.quantity}: "
-        f"{expected} {at.expected:g}, {found} {at.found:g}"
-    )
+    """Where, both values, and why."""
+    return at.sentence(expected, found)
 
 
 def same_tau(found: Comparison) -> str:
@@ -140,8 +137,8 @@ def same_tau(found: Comparison) -> str:
     if odd is None:
         return f"{start} Not one spike differs."
     threshold = next(layer.threshold for layer in found.layers if layer.layer == odd.at.layer)
-    membranes = f"membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f} around a threshold of {threshold:g}"
-    return f"{start} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}; {membranes}."
+    membranes = f"Membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}, threshold {threshold:g}"
+    return f"{start} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}. {membranes}."
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Pl
     operation = node.operation
     if not isinstance(operation, (FloatConv, FloatDense)):
         return Layer(node.name, structure(operation, node.name), inputs)
-    neuron = _neuron_of(graph, node)
+    neuron = neuron_of(graph, node)
     if neuron is None:
         return _classifier(node, operation, inputs, plan.settings)
     scale = channel_scales(operation.weight, plan.settings)
@@ -145,7 +145,7 @@ def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Pl
     return Layer(neuron.name, _synapse(operation, scale, plan.settings), inputs, cell, scale)
 
 
-def _neuron_of(graph: FloatGraph, node: FloatNode) -> FloatNode | None:
+def neuron_of(graph: FloatGraph, node: FloatNode) -> FloatNode | None:
     """The neuron behind a layer with weights, None for the output; anything else cannot be deployed."""
     readers = graph.readers(node.name)
     while len(readers) == 1 and isinstance(readers[0].operation, Encoding):
