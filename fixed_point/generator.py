@@ -56,8 +56,8 @@ def core_starts(neurons: int, neurons_per_core: int) -> range:
 
 
 @lru_cache(maxsize=1)
-def _squarings() -> tuple[tuple[int, ...], ...]:
-    """M^(2^j) for j = 0..31, each as the images of the 32 unit vectors."""
+def squarings() -> tuple[tuple[int, ...], ...]:
+    """M^(2^j), M one clock, for j = 0..31, each as the images of the 32 unit vectors."""
     columns = tuple(step(1 << bit) for bit in range(32))
     powers = [columns]
     for _ in range(31):
@@ -78,7 +78,7 @@ def apply_matrix(columns: tuple[int, ...], state: int) -> int:
 def jump(state: int, draws: int) -> int:
     """The state after `draws` draws (any non-negative integer), in 32 matrix products at the most."""
     steps = draws * STEPS_PER_DRAW % PERIOD
-    for j, columns in enumerate(_squarings()):
+    for j, columns in enumerate(squarings()):
         if steps >> j & 1:
             state = apply_matrix(columns, state)
     return state

@@ -1,7 +1,7 @@
 """The kernels: event-driven sums, output-stationary, and the neuron update fused with its random draws.
 
 Activity is stored channels last, (T, pixels, channels). For each output pixel the active inputs of its window become a
-list of weight rows; the rows are added in 16 bit, emptied into 32 bit before 256 rows could overflow (256*127 < 2^15).
+list of weight rows; `blocks` adds the rows and updates the neurons.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -11,75 +11,91 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-LIMIT = 2**23 - 1
-"""STATE_MAX, a plain constant for the compiler."""
-FLUSH = 256
-"""Rows of int8 weights whose sum cannot leave int16."""
-CLAMP = 2**25
-"""A sum this far out saturates whatever the bias is; clamping before the shift keeps it in 32 bits."""
+from fixed_point.engine.blocks import (
+    CHUNK,
+    FLUSH,
+    LIMIT,
+    add_rows,
+    add_rows_twice,
+    append,
+    fire_drawn,
+    fire_given,
+    first_bit,
+    marked,
+)
+
+DENSE = 8
+"""A multiplication costs about as much as adding this many rows."""
 
 
 @njit(cache=True, nogil=True)
-def list_active(values, first, count, planes, lists, counts):
-    """For each pixel and bit plane b, the channels (from `first`, `count` of them) whose value has bit b.
+def list_active(values, first, count, planes):
+    """For each step, bit plane and pixel, the channels (from `first`, `count` of them) whose value has that bit.
 
-    values (pixels, channels); lists (planes, pixels, count) uint16; counts (planes, pixels).
+    values (T, pixels, channels). Returns lists (flat, uint32) and begins (T, planes, pixels + 1): where the list of
+    each pixel begins and the one before ends.
     """
-    for plane in range(planes):
-        for pixel in range(values.shape[0]):
-            n = 0
-            for c in range(count):
-                lists[plane, pixel, n] = c
-                n += (values[pixel, first + c] >> plane) & 1
-            counts[plane, pixel] = n
+    steps, pixels, channels = values.shape
+    lists = np.empty(steps * planes * pixels * count + 16, np.uint32)
+    begins = np.empty((steps, planes, pixels + 1), np.int64)
+    flat, n = values.reshape(-1), 0
+    for t in range(steps):
+        for plane in range(planes):
+            at = t * pixels * channels + first
+            for pixel in range(pixels):
+                begins[t, plane, pixel] = n
+                c = 0
+                while c + CHUNK <= count:
+                    word = marked(flat, at + c, plane)
+                    while word:
+                        lists[n] = c + first_bit(word)
+                        n += 1
+                        word &= word - np.uint64(1)
+                    c += CHUNK
+                while c < count:
+                    lists[n] = c
+                    n += (flat[at + c] >> plane) & 1
+                    c += 1
+                at += channels
+            begins[t, plane, pixels] = n
+    return lists, begins
 
 
-@njit(cache=True, nogil=True)
-def gather(window, lists, counts, per_tap, rows):
-    """Weight rows of a window: tap i sees input pixel window[i] (-1 outside). Returns how many, a multiple of eight.
-
-    The row behind the last one is all zeros and fills the eight up.
-    """
-    n = 0
-    for tap in range(len(window)):
-        pixel = window[tap]
-        if pixel >= 0:
-            base = tap * per_tap
-            for j in range(counts[pixel]):
-                rows[n + j] = base + lists[pixel, j]
-            n += counts[pixel]
-    while n & 7:
-        rows[n] = per_tap * len(window)
-        n += 1
+@njit(cache=True, nogil=True, forceinline=True)
+def gather(window, pixel, lists, begins, t, plane, per_tap, rows):
+    """Weight rows of a window: tap i sees input pixel window[pixel, i] (-1 outside). Returns how many."""
+    n, tap_at = 0, 0
+    for tap in range(window.shape[1]):
+        source = window[pixel, tap]
+        if source >= 0:
+            start, stop = begins[t, plane, source], begins[t, plane, source + 1]
+            append(rows, n, lists, start, stop, tap_at)
+            n += stop - start
+        tap_at += per_tap
     return n
 
 
-@njit(cache=True, nogil=True)
-def add_rows(weight, rows, start, stop, sums):
-    """sums (int16) += weight[rows[start:stop]], eight rows for each pass over the sums."""
-    width = np.uint64(len(sums))
-    for i in range(start, stop, 8):
-        a, b, c, d = weight[rows[i]], weight[rows[i + 1]], weight[rows[i + 2]], weight[rows[i + 3]]
-        e, f, g, h = weight[rows[i + 4]], weight[rows[i + 5]], weight[rows[i + 6]], weight[rows[i + 7]]
-        for o in range(width):
-            low = np.int16(a[o]) + np.int16(b[o]) + np.int16(c[o]) + np.int16(d[o])
-            sums[o] += low + np.int16(e[o]) + np.int16(f[o]) + np.int16(g[o]) + np.int16(h[o])
+@njit(cache=True, nogil=True, forceinline=True)
+def pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total):
+    """Synaptic sums of one output pixel: total (channels of the tile) int32. Graded values by bit planes, doubled.
 
-
-@njit(cache=True, nogil=True)
-def pixel_sums(window, lists, counts, planes, per_tap, weight, rows, short, total):
-    """Synaptic sums of one output pixel: total (channels of the tile) int32. Graded values by bit planes, doubled."""
+    packed: chunks of 64 channels, one after another, as `plan.pack` lays them out.
+    """
+    size, planes = (window.shape[1] * per_tap + 1) * CHUNK, begins.shape[1]
     total[:] = 0
     for plane in range(planes - 1, -1, -1):
         if plane < planes - 1:
             for o in range(len(total)):
                 total[o] += total[o]
-        n = gather(window, lists[plane], counts[plane], per_tap, rows)
-        for start in range(0, n, FLUSH):
-            short[:] = 0
-            add_rows(weight, rows, start, min(start + FLUSH, n), short)
-            for o in range(len(total)):
-                total[o] += short[o]
+        n, base, first = gather(window, pixel, lists, begins, t, plane, per_tap, rows), 0, 0
+        while first + 2 * CHUNK <= len(total):
+            for start in range(0, n, FLUSH):
+                add_rows_twice(packed, base, base + size, rows, start, min(start + FLUSH, n), total, first)
+            base += 2 * size
+            first += 2 * CHUNK
+        if first < len(total):
+            for start in range(0, n, FLUSH):
+                add_rows(packed, base, rows, start, min(start + FLUSH, n), total, first)
 
 
 @njit(cache=True, nogil=True)
@@ -98,67 +114,14 @@ def pixel_products(window, values, first, per_tap, weight, total):
 
 
 @njit(cache=True, nogil=True)
-def draw(registers):
-    """Eight clocks of every register at once, without branches or tables.
-
-    The feedback bits of eight clocks are the low byte divided by 1 + x + x^2 over GF(2), modulo x^8; each then stands
-    where the taps 31, 21, 1 and 0 have moved by the last clock. Tested against the register clocked bit by bit.
-    """
-    for i in range(len(registers)):
-        s = registers[i]
-        byte = s & np.uint32(0xFF)
-        g = byte ^ (byte << np.uint32(1))
-        f = (g ^ (g << np.uint32(3)) ^ (g << np.uint32(6))) & np.uint32(0xFF)
-        low = (f >> np.uint32(6)) ^ (f >> np.uint32(7))
-        registers[i] = (s >> np.uint32(8)) ^ (f << np.uint32(24)) ^ (f << np.uint32(14)) ^ low
-
-
-@njit(cache=True, nogil=True)
 def jump(registers, columns):
     """Multiply every register by the matrix with these 32 columns: a jump over many draws."""
-    for i in range(len(registers)):
-        s, result = registers[i], np.uint32(0)
-        for bit in range(32):
-            result ^= columns[bit] & (np.uint32(0) - ((s >> np.uint32(bit)) & np.uint32(1)))
-        registers[i] = result
-
-
-@njit(cache=True, nogil=True)
-def to_current(total, bias, f):
-    """total <- sat24((total << f) + bias) in place; returns how many saturated."""
-    clipped = 0
-    edge = np.int32(CLAMP >> f)
-    for o in range(len(total)):
-        x = (min(max(total[o], -edge), edge) << f) + bias[o]
-        clipped += (x > LIMIT) | (x < -LIMIT)
-        total[o] = min(max(x, np.int32(-LIMIT)), np.int32(LIMIT))
-    return clipped
-
-
-@njit(cache=True, nogil=True)
-def leak_and_fire(x, decay, k, threshold, membrane, before, spikes):
-    """m = x + ((A*(m - x)) >> k), strict threshold, reset; the product is split at bit k so that 32 bits hold it.
-
-    m stays between its two ends, which are 24 bit, so it cannot saturate. Returns the number of spikes.
-    """
-    fired, mask = 0, np.int32((1 << k) - 1)
-    for o in range(len(x)):
-        difference = membrane[o] - x[o]
-        a = np.int32(decay[o])
-        m = x[o] + a * (difference >> k) + ((a * (difference & mask)) >> k)
-        spike = m > threshold[o]
-        before[o] = m
-        membrane[o] = np.int32(0) if spike else m
-        spikes[o] = spike
-        fired += spike
-    return fired
-
-
-@njit(cache=True, nogil=True)
-def look_up(registers, table, decay):
-    """decay <- table[low byte of each register]."""
-    for i in range(len(registers)):
-        decay[i] = table[registers[i] & np.uint32(0xFF)]
+    moved = np.zeros_like(registers)
+    for bit in range(32):
+        column, shift = columns[bit], np.uint32(bit)
+        for i in range(len(registers)):
+            moved[i] ^= column & (np.uint32(0) - ((registers[i] >> shift) & np.uint32(1)))
+    registers[:] = moved
 
 
 @njit(cache=True, nogil=True)
@@ -184,151 +147,147 @@ def cuba_step(total, bias, current_kept, voltage_kept, f, threshold, u, v, befor
 
 
 @njit(cache=True, nogil=True)
-def synapse(
-    values, t, pixel, first, per_tap, planes, use_products, window, weight, lists, counts, rows, short, cached, total
-):
-    """Sums of one output pixel at step t, from the cache where the input is the same at every step."""
-    if len(values) == 1 and t > 0:
-        total[:] = cached[pixel]
-        return
-    if use_products:
-        pixel_products(window[pixel], values[min(t, len(values) - 1)], first, per_tap, weight, total)
-    else:
-        pixel_sums(window[pixel], lists, counts, planes, per_tap, weight, rows, short, total)
-    if len(values) == 1:
-        cached[pixel] = total
-
-
-@njit(cache=True, nogil=True)
-def prepare(values, t, first, per_tap, planes, lists, counts):
-    """Lists of active inputs of step t; returns whether multiplying costs less than adding bit planes."""
-    step = values[min(t, len(values) - 1)]
+def listed(values, first, per_tap, planes):
+    """Lists of active inputs of every step that differs, and of which steps multiplying costs less than adding."""
+    steps = len(values)
+    multiply = np.zeros(steps, np.bool_)
     if planes > 8:
-        return True
-    if len(values) > 1 or t == 0:
-        list_active(step, first, per_tap, planes, lists, counts)
-    adds, active = 0, 0
-    if planes > 1:
-        for plane in range(planes):
-            adds += counts[plane].sum()
-        for pixel in range(step.shape[0]):
-            for c in range(per_tap):
-                active += step[pixel, first + c] != 0
-    return adds > 3 * active
+        multiply[:] = True
+        return np.empty(0, np.uint32), np.empty((steps, 0, 1), np.int64), multiply
+    lists, begins = list_active(values, first, per_tap, planes)
+    if planes > DENSE // 2:
+        for t in range(steps):
+            active = 0
+            for pixel in range(values.shape[1]):
+                for c in range(per_tap):
+                    active += values[t, pixel, first + c] != 0
+            multiply[t] = begins[t, -1, -1] - begins[t, 0, 0] > DENSE * active
+    return lists, begins, multiply
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total):
+    """Sums of one output pixel at step t; where every step has the same input, those of step 0 stay."""
+    if t > 0 and len(values) == 1:
+        return
+    if multiply[t]:
+        pixel_products(window[pixel], values[t], first, per_tap, weight, total[: weight.shape[1]])
+    else:
+        pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def buffers(window, per_tap, weight):
+    """rows and total: the rows of a window, and sums for whole chunks of channels."""
+    rows = np.empty(window.shape[1] * per_tap + 16, np.uint32)
+    return rows, np.zeros((weight.shape[1] + CHUNK - 1) // CHUNK * CHUNK, np.int32)
 
 
 @njit(cache=True, nogil=True)
-def sums_image(values, steps, first, per_tap, planes, window, weight, out):
+def sums_image(values, steps, first, per_tap, planes, window, weight, packed, out):
     """Synaptic sums of a layer without neurons for one image: out (steps, pixels, channels of the tile) int32."""
-    pixels, width = window.shape[0], weight.shape[1]
-    lists = np.empty((min(planes, 8), values.shape[1], per_tap), np.uint16)
-    counts = np.zeros((min(planes, 8), values.shape[1]), np.int64)
-    rows = np.empty(window.shape[1] * per_tap + 8, np.uint32)
-    short, cached = np.empty(width, np.int16), np.empty((pixels if len(values) == 1 else 0, width), np.int32)
-    for t in range(steps):
-        products = prepare(values, t, first, per_tap, planes, lists, counts)
-        for pixel in range(pixels):
-            synapse(
-                values, t, pixel, first, per_tap, planes, products, window, weight,
-                lists, counts, rows, short, cached, out[t, pixel],
-            )  # fmt: skip
+    lists, begins, multiply = listed(values, first, per_tap, planes)
+    rows, total = buffers(window, per_tap, weight)
+    for pixel in range(window.shape[0]):
+        for t in range(steps):
+            synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
+            out[t, pixel] = total[: out.shape[2]]
+
+
+@njit(cache=True, nogil=True)
+def states_of_steps(starts, last, near, far, held, steps):
+    """States of the entries at the start of every step, (steps, entries), from those of step 0."""
+    states = np.empty((steps, len(starts)), np.uint32)
+    states[0] = starts
+    for t in range(1, steps):
+        states[t] = states[t - 1]
+        if not held:
+            jump(states[t], near)
+            for e in np.flatnonzero(last):
+                states[t, e] = states[t - 1, e]
+                jump(states[t, e : e + 1], far)
+    return states
 
 
 @njit(cache=True, nogil=True)
 def lif_image(
-    values, steps, first, per_tap, planes, window, weight, low, high,
-    bias, threshold, f, k, constant, decays, table, starts, held, edge, near, far, out, offset, record,
+    values, steps, first, per_tap, planes, window, weight, packed, low, high,
+    bias, threshold, f, k, given, table, starts, entry_pixel, entry_channel, entry_last, held, near, far,
+    out, offset, record,
 ):  # fmt: skip
     """All steps of one image for the pixels low..high of one tile of channels, neurons of the LIF family.
 
-    Decays: `constant` (1 or pixels, tile) where it has entries; `decays` (steps or 1, pixels, tile) where the caller
-    had to draw them; else drawn here, one register per channel from `starts`, moved on each step by the matrices `near`
-    (channels before `edge`) and `far`, or put back where they are `held` for the image. Spikes go to
-    out (steps, pixels, channels) from channel `offset`, membranes to record where it has entries.
+    Pixel by pixel, all steps of one before the next: its membranes, sums and registers stay in the first-level cache.
+    bias (1 or pixels, padded tile), threshold (padded tile). Decays: `given` (1 or pixels, padded tile) int32 where it
+    has entries; else drawn: entry e puts starts[e] into the register of entry_channel[e] at entry_pixel[e]; from step
+    to step entries move on by the matrix `near`, those of the last core by `far`, or stay where they are `held`.
+    Spikes go to out (steps, pixels, channels) from channel `offset`, membranes to record where it has entries.
     Returns (spikes, saturations).
     """
-    pixels, width = window.shape[0], weight.shape[1]
-    lists = np.empty((min(planes, 8), values.shape[1], per_tap), np.uint16)
-    counts = np.zeros((min(planes, 8), values.shape[1]), np.int64)
-    rows = np.empty(window.shape[1] * per_tap + 8, np.uint32)
-    short, cached = np.empty(width, np.int16), np.empty((pixels if len(values) == 1 else 0, width), np.int32)
-    membrane = np.zeros((high - low, width), np.int32)
-    total, before, decay = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.uint16)
-    registers, random = starts.copy(), len(constant) == 0 and len(decays) == 0
-    fired = clipped = 0
-    for t in range(steps):
-        products = prepare(values, t, first, per_tap, planes, lists, counts)
-        if t > 0 and random:
-            if held:
-                registers[:] = starts
+    lists, begins, multiply = listed(values, first, per_tap, planes)
+    rows, total = buffers(window, per_tap, weight)
+    width, padded, pixels, channels = weight.shape[1], len(total), out.shape[1], out.shape[2]
+    one_before, one_spikes = np.empty(padded, np.int32), np.empty(padded, np.uint8)
+    straight, recorded = width == padded, len(record) > 0
+    spikes, spikes_at = (out.reshape(-1) if straight else one_spikes), 0
+    before, before_at = (record.reshape(-1) if straight and recorded else one_before), 0
+    membrane, registers = np.empty(padded, np.int32), np.zeros(steps * padded, np.uint32)
+    flat_bias, flat_given = bias.reshape(-1), given.reshape(-1)
+    states = states_of_steps(starts, entry_last, near, far, held, steps)
+    fired = clipped = entry = 0
+    for pixel in range(low, high):
+        membrane[:] = 0
+        bias_at, given_at = min(pixel, len(bias) - 1) * padded, min(pixel, len(given) - 1) * padded
+        while entry < len(starts) and entry_pixel[entry] <= pixel:
+            for t in range(steps):
+                registers[t * padded + entry_channel[entry]] = states[t, entry]
+            entry += 1
+        for t in range(steps):
+            synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
+            if straight:
+                spikes_at = (t * pixels + pixel) * channels + offset
+                before_at = spikes_at if recorded else 0
+            if len(given):
+                tally = fire_given(
+                    total, flat_bias, bias_at, threshold, f, k, flat_given, given_at,
+                    membrane, before, before_at, spikes, spikes_at, padded,
+                )  # fmt: skip
             else:
-                jump(registers[:edge], near)
-                jump(registers[edge:], far)
-        for pixel in range(low, high):
-            synapse(
-                values, t, pixel, first, per_tap, planes, products, window, weight,
-                lists, counts, rows, short, cached, total,
-            )  # fmt: skip
-            clipped += to_current(total, bias[min(pixel, len(bias) - 1)], f)
-            spikes = out[t, pixel, offset : offset + width]
-            if random:
-                draw(registers)
-                look_up(registers, table, decay)
-                fired += leak_and_fire(total, decay, k, threshold, membrane[pixel - low], before, spikes)
-            elif len(constant):
-                given = constant[min(pixel, len(constant) - 1)]
-                fired += leak_and_fire(total, given, k, threshold, membrane[pixel - low], before, spikes)
-            else:
-                given = decays[min(t, len(decays) - 1), pixel]
-                fired += leak_and_fire(total, given, k, threshold, membrane[pixel - low], before, spikes)
-            if len(record):
-                record[t, pixel, offset : offset + width] = before
+                tally = fire_drawn(
+                    total, flat_bias, bias_at, threshold, f, k, table, registers, t * padded,
+                    membrane, before, before_at, spikes, spikes_at, padded,
+                )  # fmt: skip
+            fired += tally >> 32
+            clipped += tally & 0xFFFFFFFF
+            if not straight:
+                out[t, pixel, offset : offset + width] = spikes[:width]
+                if recorded:
+                    record[t, pixel, offset : offset + width] = before[:width]
     return fired, clipped
 
 
 @njit(cache=True, nogil=True)
 def cuba_image(
-    values, steps, first, per_tap, planes, window, weight, low, high,
+    values, steps, first, per_tap, planes, window, weight, packed, low, high,
     bias, threshold, f, current_kept, voltage_kept, out, offset, record,
 ):  # fmt: skip
-    """The same for CUBA neurons."""
-    pixels, width = window.shape[0], weight.shape[1]
-    lists = np.empty((min(planes, 8), values.shape[1], per_tap), np.uint16)
-    counts = np.zeros((min(planes, 8), values.shape[1]), np.int64)
-    rows = np.empty(window.shape[1] * per_tap + 8, np.uint32)
-    short, cached = np.empty(width, np.int16), np.empty((pixels if len(values) == 1 else 0, width), np.int32)
-    u, v = np.zeros((high - low, width), np.int32), np.zeros((high - low, width), np.int32)
-    total, before = np.empty(width, np.int32), np.empty(width, np.int32)
+    """The same for CUBA neurons; bias (1 or pixels, tile) and threshold (tile) without padding."""
+    lists, begins, multiply = listed(values, first, per_tap, planes)
+    rows, total = buffers(window, per_tap, weight)
+    width = weight.shape[1]
+    u, v, before = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.int32)
     fired = clipped = 0
-    for t in range(steps):
-        products = prepare(values, t, first, per_tap, planes, lists, counts)
-        for pixel in range(low, high):
-            synapse(
-                values, t, pixel, first, per_tap, planes, products, window, weight,
-                lists, counts, rows, short, cached, total,
-            )  # fmt: skip
+    for pixel in range(low, high):
+        u[:] = 0
+        v[:] = 0
+        for t in range(steps):
+            synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
             spikes, saturated = cuba_step(
-                total, bias[min(pixel, len(bias) - 1)], current_kept, voltage_kept, f, threshold,
-                u[pixel - low], v[pixel - low], before, out[t, pixel, offset : offset + width],
+                total[:width], bias[min(pixel, len(bias) - 1)], current_kept, voltage_kept, f, threshold,
+                u, v, before, out[t, pixel, offset : offset + width],
             )  # fmt: skip
             fired += spikes
             clipped += saturated
             if len(record):
                 record[t, pixel, offset : offset + width] = before
     return fired, clipped
-
-
-@njit(cache=True, nogil=True)
-def serial_decays(seeds, per_core, neurons, byte, table, out):
-    """Decays of one round in the order of the cores, to (pixels, channels): for cores that do not align with channels.
-
-    seeds (cores,) uint32 move on by one round; neuron n = channel * pixels + pixel.
-    """
-    pixels, n = out.shape[0], 0
-    for core in range(len(seeds)):
-        state = seeds[core]
-        for _ in range(min(per_core, neurons - core * per_core)):
-            state = (state >> np.uint32(8)) ^ byte[state & np.uint32(0xFF)]
-            out[n % pixels, n // pixels] = table[state & np.uint32(0xFF)]
-            n += 1
-        seeds[core] = state

@@ -8,7 +8,9 @@ from math import prod
 
 import numpy as np
 
-from fixed_point.generator import core_seed, core_starts, jump, jump_matrix
+from fixed_point.engine import kernels
+from fixed_point.engine.blocks import CHUNK
+from fixed_point.generator import PERIOD, STEPS_PER_DRAW, core_seed, core_starts, squarings
 from fixed_point.network import Conv, Dense, Layer, Network, RandomTau, Shape
 from fixed_point.shape import window_count
 
@@ -18,11 +20,15 @@ TILE_BYTES = 640 * 1024
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """Output channels offset..offset+width of one group: weight rows (taps * inputs + 1, width) int8, the last zero."""
+    """Output channels offset..offset+width of one group, which reads input channels from `first`.
+
+    weight: rows (taps * inputs + 1, width) int8, the last zero; packed: the same rows as `pack` lays them out.
+    """
 
     offset: int
     first: int
     weight: np.ndarray
+    packed: np.ndarray
 
     @property
     def channels(self) -> slice:
@@ -55,8 +61,32 @@ def make_synapse(operation: Conv | Dense, shape_in: Shape, peak: int) -> Synapse
         group = offset // per_out
         part = operation.weight[offset : min(offset + width, group * per_out + per_out)]
         rows = part.transpose(2, 3, 1, 0).reshape(-1, len(part))
-        tiles.append(Tile(offset, group * per_group, np.vstack([rows, np.zeros_like(rows[:1])])))
+        rows = np.vstack([rows, np.zeros_like(rows[:1])])
+        tiles.append(Tile(offset, group * per_group, rows, pack(rows)))
     return Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out)
+
+
+def pack(weight: np.ndarray) -> np.ndarray:
+    """Weight rows (rows, width) as `blocks.add_rows` reads them: chunks of 64 channels one after another, flat int8.
+
+    Bytes 2i and 2i + 1 of a row hold channels i (with its sign bit flipped: w + 128) and 32 + i of the chunk. Rows
+    begin at cache lines.
+    """
+    rows, width = weight.shape
+    chunks = -(-width // CHUNK)
+    padded = np.zeros((rows, chunks, 2, CHUNK // 2), np.int8)
+    padded.reshape(rows, -1)[:, :width] = weight
+    padded[:, :, 0] ^= -128
+    return lined_up(padded.transpose(1, 0, 3, 2).reshape(-1))
+
+
+def lined_up(values: np.ndarray) -> np.ndarray:
+    """A copy of bytes that begins at a cache line."""
+    space = np.empty(values.size + CHUNK, np.int8)
+    start = -space.ctypes.data % CHUNK
+    found = space[start : start + values.size]
+    found[:] = values
+    return found
 
 
 def tile_width(channels: int, rows: int) -> int:
@@ -89,49 +119,82 @@ def channels_last(value: np.ndarray, shape: Shape) -> np.ndarray:
     return np.ascontiguousarray(value.reshape(shape[0], -1).T)
 
 
+@lru_cache(maxsize=1)
+def _squarings() -> np.ndarray:
+    """One clock's matrix squared 0..31 times, each as 32 uint32 columns."""
+    return np.array(squarings(), np.uint32)
+
+
 @lru_cache(maxsize=512)
 def columns(draws: int) -> np.ndarray:
     """The matrix of a jump over `draws` draws as 32 uint32 columns."""
-    return np.array(jump_matrix(draws), np.uint32)
+    clocks, matrix = draws * STEPS_PER_DRAW % PERIOD, np.uint32(1) << np.arange(32, dtype=np.uint32)
+    for bit in range(32):
+        if clocks >> bit & 1:
+            kernels.jump(matrix, _squarings()[bit])
+    return matrix
+
+
+def jumped(states: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Each state (uint32) moved over its own number of draws."""
+    moved = states.copy()
+    for distance in np.unique(distances).tolist():
+        part = moved[distances == distance]
+        kernels.jump(part, columns(distance))
+        moved[distances == distance] = part
+    return moved
 
 
 @dataclass(frozen=True, eq=False)
 class Registers:
-    """The registers of a random layer in one run.
+    """The registers of a random layer in one run, seen along its channels.
 
-    aligned: every core holds whole channels, so each channel has a register of its own, jumped to the channel's first
-    draw. Cores have `sizes` neurons, the last one maybe fewer; `edge` is the first channel of the last core.
+    A core's register visits its neurons channel by channel. Entry e is where a visit begins: at the first pixel of
+    every channel, and where a core begins inside a channel. There `core[e]` has done `before[e]` draws of its round.
+    From an entry on, each pixel of the channel takes the next draw.
     """
 
-    aligned: bool
-    seeds: tuple[int, ...]
-    sizes: tuple[int, ...]
-    pixels: int
-    channels: int
-    edge: int
+    seeds: np.ndarray
+    sizes: np.ndarray
+    pixel: np.ndarray
+    channel: np.ndarray
+    core: np.ndarray
+    before: np.ndarray
+
+    @property
+    def last(self) -> np.ndarray:
+        """Which entries belong to the last core, whose rounds may be shorter."""
+        return self.core == len(self.seeds) - 1
+
+    @property
+    def aligned(self) -> bool:
+        """Every core holds whole channels: all entries are at pixel 0."""
+        return not self.pixel.any()
 
     def starts(self, number: int) -> np.ndarray:
-        """States before round `number` (image*T + step, or image): (channels,) if aligned, else (cores,)."""
-        states = [jump(seed, number * size) for seed, size in zip(self.seeds, self.sizes)]
-        if not self.aligned:
-            return np.array(states, np.uint32)
-        per_core = self.sizes[0] // self.pixels
-        spread = [jump(states[c // per_core], c % per_core * self.pixels) for c in range(self.channels)]
-        return np.array(spread, np.uint32)
+        """States of the entries in round `number` (image*T + step, or image)."""
+        return jumped(jumped(self.seeds, number * self.sizes)[self.core], self.before)
 
-    def distance(self, rounds: int, less: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Matrices that move on by `rounds` rounds less `less` draws: for full cores, and for the last one."""
-        return columns(rounds * self.sizes[0] - less), columns(rounds * self.sizes[-1] - less)
+    def round(self, rounds: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Matrices that move on by whole rounds: of the other cores, and of the last one."""
+        return columns(rounds * int(self.sizes[0])), columns(rounds * int(self.sizes[-1]))
 
 
 def make_registers(neuron: RandomTau, shape: Shape, layer: int, master: int) -> Registers:
     """The registers of layer number `layer`, seeded from the master seed."""
     neurons, per_core = prod(shape), neuron.neurons_per_core
-    pixels = neurons // shape[0]
-    starts = core_starts(neurons, per_core)
-    sizes = tuple(min(per_core, neurons - start) for start in starts)
-    seeds = tuple(core_seed(master, layer, core) for core in range(len(starts)))
-    return Registers(sizes[0] % pixels == 0, seeds, sizes, pixels, shape[0], starts[-1] // pixels)
+    pixels, cores = neurons // shape[0], np.array(core_starts(neurons, per_core))
+    first = np.union1d(np.arange(shape[0]) * pixels, cores)
+    first = first[np.argsort(first % pixels, kind="stable")]
+    seeds = np.array([core_seed(master, layer, core) for core in range(len(cores))], np.uint32)
+    sizes = np.minimum(per_core, neurons - cores)
+    return Registers(seeds, sizes, first % pixels, first // pixels, first // per_core, first % per_core)
+
+
+def image_starts(registers: Registers, neuron: RandomTau, steps: int, first: int, images: int) -> list[np.ndarray]:
+    """States of the entries at the start of each image."""
+    rounds = 1 if neuron.sampling == "forward" else steps
+    return [registers.starts((first + image) * rounds) for image in range(images)]
 
 
 def last_reader(network: Network) -> list[int]:

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import singledispatch
 from itertools import pairwise
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,21 @@ import numpy as np
 from fixed_point import reference
 from fixed_point.check import check, check_images
 from fixed_point.engine import kernels
+from fixed_point.engine.blocks import CHUNK
 from fixed_point.engine.plan import (
     Registers,
     Synapse,
     Tile,
     channels_last,
     columns,
+    image_starts,
     last_reader,
     make_registers,
     make_synapse,
     weighted,
 )
 from fixed_point.errors import RandhetError
-from fixed_point.generator import byte_step
+from fixed_point.integer import STATE_MAX
 from fixed_point.network import (
     Accumulate,
     Add,
@@ -51,8 +52,10 @@ from fixed_point.shape import peaks, shapes
 
 Values = np.ndarray
 """Activity (images, T or 1, pixels, channels); T is 1 where every step is the same."""
-NOTHING = np.zeros((0, 0), np.uint16)
-NO_DECAYS = np.zeros((0, 0, 0), np.uint16)
+Levels = tuple[np.ndarray, np.ndarray]
+NO_DECAYS = np.zeros((0, 0), np.int32)
+NO_ENTRIES = np.zeros(0, np.uint32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+NO_MATRICES = np.zeros(32, np.uint32), np.zeros(32, np.uint32)
 NO_RECORD = np.zeros((0, 0, 0), np.int32)
 
 
@@ -94,6 +97,7 @@ class Work:
     steps: int
     first_image: int
     synapse: Synapse
+    levels: dict[int, Levels]
     registers: Registers | None
     values: Values
     out: Values
@@ -103,7 +107,7 @@ class Work:
         """The arguments every kernel starts with."""
         synapse = self.synapse
         values = self.values[image]
-        return values, self.steps, tile.first, synapse.per_tap, synapse.planes, synapse.window, tile.weight
+        return values, self.steps, tile.first, synapse.per_tap, synapse.planes, synapse.window, tile.weight, tile.packed
 
     def recorded(self, image: int) -> np.ndarray:
         return self.record[image] if len(self.record) else NO_RECORD
@@ -118,6 +122,7 @@ class Engine:
     probes: frozenset[str]
     shape: list[Shape] = field(init=False)
     synapses: dict[int, Synapse] = field(init=False)
+    levels: dict[int, dict[int, Levels]] = field(init=False)
     registers: dict[int, Registers] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,11 +130,13 @@ class Engine:
         top = peaks(self.network)
         self.peak = top
         self.last = last_reader(self.network)
-        self.synapses, self.registers = {}, {}
+        self.synapses, self.levels, self.registers = {}, {}, {}
         for i, layer in enumerate(self.network.layers):
             if isinstance(layer.operation, (Conv, Dense)):
                 source = layer.inputs[0]
-                self.synapses[i] = make_synapse(layer.operation, self.shape[source], _planes(self.network, source, top))
+                synapse = make_synapse(layer.operation, self.shape[source], _planes(self.network, source, top))
+                self.synapses[i] = synapse
+                self.levels[i] = {tile.offset: levels(layer.neuron, self.shape[i], tile) for tile in synapse.tiles}
             if isinstance(layer.neuron, RandomTau):
                 self.registers[i] = make_registers(layer.neuron, self.shape[i], i, self.master)
 
@@ -167,7 +174,7 @@ class Engine:
         integer = np.int32 if isinstance(layer.neuron, Accumulate) else np.uint8
         record = np.empty(size, np.int32) if probed else np.empty((0, *size[1:]), np.int32)
         out, registers = np.empty(size, integer), self.registers.get(i)
-        work = Work(layer, i, self.shape[i], steps, first, synapse, registers, values, out, record)
+        work = Work(layer, i, self.shape[i], steps, first, synapse, self.levels[i], registers, values, out, record)
         assert layer.neuron is not None
         jobs = list(job(layer.neuron, work, workers))
         done = list(pool.map(lambda call: call(), jobs))
@@ -271,8 +278,7 @@ def bands(work: Work, workers: int) -> list[tuple[int, int]]:
 def _(neuron: Accumulate, work: Work, workers: int) -> Iterator[Job]:
     def call(image: int, tile: Tile) -> tuple[int, int]:
         part = np.empty((work.steps, work.synapse.pixels, tile.weight.shape[1]), np.int32)
-        values, steps, first, per_tap, planes, window, weight = work.common(image, tile)
-        kernels.sums_image(values, steps, first, per_tap, planes, window, weight, part)
+        kernels.sums_image(*work.common(image, tile), part)  # type: ignore[call-arg]
         work.out[image][:, :, tile.channels] = part
         return 0, 0
 
@@ -293,65 +299,45 @@ def _(neuron: Cuba, work: Work, workers: int) -> Iterator[Job]:
             work.out[image], tile.offset, work.recorded(image),
         )  # fmt: skip
 
-    yield from _calls(work, workers, call)
+    yield from _calls(work, bands(work, workers), call)
 
 
 @job.register(Lif)
 @job.register(Het)
 def _(neuron: Lif | Het, work: Work, workers: int) -> Iterator[Job]:
-    decay = channels_last(np.asarray(neuron.decay, np.uint16), work.shape)
+    decay = channels_last(np.asarray(neuron.decay, np.int32), work.shape)
+    table, still = np.zeros(512, np.uint8), (*NO_ENTRIES, False, *NO_MATRICES)
 
     def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
-        constant = np.ascontiguousarray(decay[:, tile.channels])
-        return _lif(neuron, work, image, tile, low, high, constant=constant)
+        return _lif(neuron, work, image, tile, low, high, padded(decay[:, tile.channels], 0), table, still)
 
-    yield from _calls(work, workers, call)
+    yield from _calls(work, bands(work, workers), call)
 
 
 @job.register(RandomTau)
 def _(neuron: RandomTau, work: Work, workers: int) -> Iterator[Job]:
     registers = work.registers
     assert registers is not None
-    held = neuron.sampling == "forward"
-    rounds = 1 if held else work.steps
     starts = image_starts(registers, neuron, work.steps, work.first_image, len(work.values))
+    table = np.concatenate([neuron.table & 0xFF, neuron.table >> 8]).astype(np.uint8)
+    held = neuron.sampling == "forward"
 
     def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
-        if not registers.aligned:
-            drawn = _draw(registers, neuron, work, starts[image], rounds)[:, :, tile.channels]
-            return _lif(neuron, work, image, tile, low, high, decays=np.ascontiguousarray(drawn))
-        states = starts[image][tile.channels].copy()
+        mine = (registers.channel >= tile.offset) & (registers.channel < tile.channels.stop)
+        states = starts[image][mine]
         if low:
             kernels.jump(states, columns(low))
-        edge = min(max(registers.edge - tile.offset, 0), len(states))
-        steps = registers.distance(1, high - low)
-        return _lif(neuron, work, image, tile, low, high, starts=states, held=held, edge=edge, matrices=steps)
+        entries = states, registers.pixel[mine], registers.channel[mine] - tile.offset, registers.last[mine]
+        return _lif(neuron, work, image, tile, low, high, NO_DECAYS, table, (*entries, held, *registers.round()))
 
-    yield from _calls(work, workers, call)
-
-
-def image_starts(registers: Registers, neuron: RandomTau, steps: int, first: int, images: int) -> list[np.ndarray]:
-    """States of the registers at the start of each image."""
-    rounds = 1 if neuron.sampling == "forward" else steps
-    starts = [registers.starts(first * rounds)]
-    near, far = registers.distance(rounds)
-    for _ in range(1, images):
-        moved = starts[-1].copy()
-        edge = registers.edge if registers.aligned else len(moved) - 1
-        kernels.jump(moved[:edge], near)
-        kernels.jump(moved[edge:], far)
-        starts.append(moved)
-    return starts
+    whole = [(0, work.synapse.pixels)]
+    yield from _calls(work, bands(work, workers) if registers.aligned else whole, call)
 
 
-def _draw(registers: Registers, neuron: RandomTau, work: Work, states: np.ndarray, rounds: int) -> np.ndarray:
-    """Decays of every round of an image, (rounds, pixels, channels), where cores do not hold whole channels."""
-    out = np.empty((rounds, registers.pixels, registers.channels), np.uint16)
-    byte, table = np.array(byte_step(), np.uint32), neuron.table.astype(np.uint16)
-    moved = states.copy()
-    for part in out:
-        kernels.serial_decays(moved, neuron.neurons_per_core, prod(work.shape), byte, table, part)
-    return out
+def padded(values: np.ndarray, fill: int) -> np.ndarray:
+    """(..., channels of a tile) int32, filled up to whole chunks."""
+    more = -values.shape[-1] % CHUNK
+    return np.pad(values.astype(np.int32), [(0, 0)] * (values.ndim - 1) + [(0, more)], constant_values=fill)
 
 
 def _lif(
@@ -361,28 +347,30 @@ def _lif(
     tile: Tile,
     low: int,
     high: int,
-    constant: np.ndarray = NOTHING,
-    decays: np.ndarray = NO_DECAYS,
-    starts: np.ndarray | None = None,
-    held: bool = False,
-    edge: int = 0,
-    matrices: tuple[np.ndarray, np.ndarray] | None = None,
+    given: np.ndarray,
+    table: np.ndarray,
+    entries: tuple[Any, ...],
 ) -> tuple[int, int]:
-    width = tile.weight.shape[1]
-    bias = np.ascontiguousarray(channels_last(neuron.bias, work.shape)[:, tile.channels].astype(np.int32))
-    threshold = np.ascontiguousarray(neuron.threshold[tile.channels].astype(np.int32))
-    table = neuron.table.astype(np.uint16) if isinstance(neuron, RandomTau) else np.zeros(256, np.uint16)
-    near, far = matrices or (np.zeros(32, np.uint32),) * 2
-    states = np.zeros(width, np.uint32) if starts is None else starts
+    bias, threshold = work.levels[tile.offset]
     return kernels.lif_image(  # type: ignore[call-arg]
-        *work.common(image, tile), low, high, bias, threshold, neuron.f, neuron.k, constant, decays, table,
-        states, held, edge, near, far, work.out[image], tile.offset, work.recorded(image),
+        *work.common(image, tile), low, high, bias, threshold, neuron.f, neuron.k, given, table, *entries,
+        work.out[image], tile.offset, work.recorded(image),
     )  # fmt: skip
 
 
-def _calls(work: Work, workers: int, call: Callable[[int, Tile, int, int], tuple[int, int]]) -> Iterator[Job]:
+def levels(neuron: Neuron | None, shape: Shape, tile: Tile) -> Levels:
+    """Bias (1 or pixels, padded tile) and threshold (padded tile) of a tile, as `lif_image` reads them."""
+    if not isinstance(neuron, (RandomTau, Lif, Het)):
+        return NO_DECAYS, NO_DECAYS.reshape(-1)
+    bias = padded(channels_last(neuron.bias, shape)[:, tile.channels], 0)
+    return bias, padded(neuron.threshold[tile.channels], STATE_MAX)
+
+
+def _calls(
+    work: Work, parts: list[tuple[int, int]], call: Callable[[int, Tile, int, int], tuple[int, int]]
+) -> Iterator[Job]:
     """One call per image, tile and band of pixels; tiles outermost, so that their weights stay in the cache."""
     for tile in work.synapse.tiles:
         for image in range(len(work.values)):
-            for low, high in bands(work, workers):
+            for low, high in parts:
                 yield lambda image=image, tile=tile, low=low, high=high: call(image, tile, low, high)  # type: ignore[misc]

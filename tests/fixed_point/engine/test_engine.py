@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 from strategies import cases
 
 from fixed_point import engine, reference
 from fixed_point.engine import kernels
+from fixed_point.engine.blocks import fire_drawn
 from fixed_point.engine.plan import columns
 from fixed_point.errors import RandhetError
 from fixed_point.generator import draw, jump
@@ -101,11 +103,25 @@ def test_sums_beyond_sixteen_bits_and_saturation() -> None:
     assert_equal(engine.run(network, images, probes=["all"]), expected)
 
 
-@given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=40))
-def test_the_branchless_draw_is_the_register_clocked_eight_times(states: list[int]) -> None:
-    registers = np.array(states, np.uint32)
-    kernels.draw(registers)
+@njit
+def fire(table: np.ndarray, registers: np.ndarray, k: int, before: np.ndarray) -> int:
+    """One step of silent neurons whose membranes are 2^22: m = A * 2^22 >> k."""
+    none, spikes = np.zeros(len(before), np.int32), np.zeros(len(before), np.uint8)
+    threshold, membrane = np.full(len(before), 2**23 - 1, np.int32), np.full(len(before), 2**22, np.int32)
+    return fire_drawn(
+        none, none, 0, threshold, 6, k, table, registers, 0, membrane, before, 0, spikes, 0, len(before)
+    )  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 2**32 - 1), min_size=16, max_size=16), st.integers(1, 12), st.integers(0, 2**32))
+def test_draws_and_looked_up_decays(states: list[int], k: int, seed: int) -> None:
+    """The branchless draw is the register clocked eight times, and the table is read at its low byte."""
+    decays = np.random.default_rng(seed).integers(0, 2**k, 256)
+    registers, before = np.array(states, np.uint32), np.zeros(16, np.int32)
+    assert fire(np.concatenate([decays & 0xFF, decays >> 8]).astype(np.uint8), registers, k, before) == 0
     assert registers.tolist() == [draw(state)[0] for state in states]
+    assert before.tolist() == [int(decays[draw(state)[0] & 0xFF]) * 2**22 >> k for state in states]
 
 
 @given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=9), st.integers(0, 2**40))

@@ -1,0 +1,287 @@
+"""The inner loops as vectors: adding weight rows, the neuron update with its draws, marking active inputs."""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from fixed_point.engine.lanes import INT8, INT16, INT32, INT64, Array, Lanes, broadcast, build, has, permute, total
+
+CHUNK = 64
+"""Output channels whose sums are kept in registers together; tiles are padded to a multiple."""
+FLUSH = 256
+"""Rows whose sums cannot leave 16 bits: 256 * 127 < 2^15 for signed bytes, 256 * 255 < 2^16 for shifted ones."""
+NEURONS = 16
+"""Neurons updated by one pass of the vector code."""
+LIMIT = 2**23 - 1
+"""STATE_MAX, a plain constant for the compiler."""
+CLAMP = 2**25
+"""A sum this far out saturates whatever the bias is; clamping before the shift keeps it in 32 bits."""
+
+
+def loop(builder: Any, start: Any, stop: Any, step: int = 1) -> Any:
+    """A counted loop over 64 bit positions."""
+    return cgutils.for_range_slice(builder, start, stop, INT64(step), INT64)
+
+
+@intrinsic
+def add_rows(typing, weight, base, rows, start, stop, sums, first):
+    """sums[first : first+64] += the rows `rows[start:stop]` (at most 256) of the chunk of weights that begins at base.
+
+    A row is 64 bytes, read as 32 words of 16 bits: low bytes w + 128 of channels 0..31, high bytes w of 32..63. The
+    words and their high halves are summed modulo 2^16, from which both sums follow exactly: two additions and a shift
+    for 64 weights, where sign extension would take four instructions.
+    """
+
+    def write(builder, weight, base, rows, start, stop, sums, first):
+        _add_rows(builder, weight, [base], rows, start, stop, sums, first)
+
+    return build(types.void, (weight, base, rows, start, stop, sums, first), write)
+
+
+@intrinsic
+def add_rows_twice(typing, weight, base, second, rows, start, stop, sums, first):
+    """The same for two chunks at once: 128 sums."""
+
+    def write(builder, weight, base, second, rows, start, stop, sums, first):
+        _add_rows(builder, weight, [base, second], rows, start, stop, sums, first)
+
+    return build(types.void, (weight, base, second, rows, start, stop, sums, first), write)
+
+
+def _add_rows(builder, weight, bases, rows, start, stop, sums, first):
+    none = ir.Constant(ir.VectorType(INT16, CHUNK // 2), None)
+    places = [[cgutils.alloca_once(builder, none.type) for _ in range(2)] for _ in bases]
+    for place in (place for pair in places for place in pair):
+        builder.store(none, place)
+    with loop(builder, start, stop) as (position, _):
+        row = builder.shl(builder.zext(rows.item(position), INT64), INT64(6))
+        for base, (words, highs) in zip(bases, places):
+            word = weight.load(builder.add(base, row), CHUNK // 2, INT16)
+            builder.store((Lanes(builder, builder.load(words)) + word).value, words)
+            builder.store((Lanes(builder, builder.load(highs)) + (word >> 8)).value, highs)
+    count = builder.trunc(builder.sub(stop, start), INT32)
+    shifted = broadcast(builder, builder.shl(count, INT32(7)), CHUNK // 2)
+    for chunk, (words, highs) in enumerate(places):
+        high = Lanes(builder, builder.load(highs))
+        low = Lanes(builder, builder.load(words)) - (high << 8)
+        for offset, part in ((0, low.widen(INT32, signed=False) - shifted), (CHUNK // 2, high.widen(INT32))):
+            place = builder.add(first, INT64(chunk * CHUNK + offset))
+            sums.store(place, sums.load(place, CHUNK // 2) + part)
+
+
+def shuffled(register: Lanes) -> Lanes:
+    """A register eight clocks on, without branches or tables.
+
+    The feedback bits of eight clocks are the low byte divided by 1 + x + x^2 over GF(2), modulo x^8; each then stands
+    where the taps 31, 21, 1 and 0 have moved by the last clock. Tested against the register clocked bit by bit.
+    """
+    byte = register & 0xFF
+    g = byte ^ (byte << 1)
+    f = (g ^ (g << 3) ^ (g << 6)) & 0xFF
+    low = f.unsigned_shift(6) ^ f.unsigned_shift(7)
+    return register.unsigned_shift(8) ^ (f << 24) ^ (f << 14) ^ low
+
+
+def current(sums: Lanes, bias: Lanes, f: Lanes) -> tuple[Lanes, Lanes]:
+    """sat24((sums << f) + bias), and a bit for each lane that saturated."""
+    edge = Lanes(f.builder, f._same(CLAMP)) >> f
+    wide = (sums.clamp(edge * -1, edge) << f) + bias
+    held = wide.clamp(-LIMIT, LIMIT)
+    return held, wide.compare("!=", held)
+
+
+def leak(x: Lanes, membrane: Lanes, decay: Lanes, k: Lanes, mask: Lanes) -> Lanes:
+    """m = x + ((A*(m - x)) >> k), the product split at bit k so that 32 bits hold it.
+
+    m stays between its two ends, which are 24 bit, so it cannot saturate.
+    """
+    difference = membrane - x
+    return x + decay * (difference >> k) + ((decay * (difference & mask)) >> k)
+
+
+def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[Lanes], Lanes]:
+    """Looks up the low byte of each register in a table of 256 decays; table holds their low bytes, then their high.
+
+    Where the processor permutes bytes of two vectors (AVX-512 VBMI) the table lives in such vectors; elsewhere it is
+    read lane by lane. Not wide: the high bytes are all zero.
+    """
+    if not has("avx512vbmi"):
+        return lambda register: (
+            table.look_up(register & 0xFF).widen(INT32, signed=False)
+            | (table.look_up((register & 0xFF) + 256).widen(INT32, signed=False) << 8)
+        )
+    parts = [table.load(INT64(start), 64).value for start in range(0, 512, 64)]
+    low, high = parts[:4], parts[4:]
+
+    def look(register: Lanes) -> Lanes:
+        return permuted(low, register) | permuted(high, register) << 8 if wide else permuted(low, register)
+
+    def permuted(parts: list[Any], register: Lanes) -> Lanes:
+        """Every byte of the registers is looked up in place; only the lowest of each lane is kept."""
+        index = builder.bitcast(register.value, parts[0].type)
+        first, second = (permute(builder, parts[i], index, parts[i + 1]) for i in (0, 2))
+        upper = Lanes(builder, index).compare("<", 0)
+        chosen = builder.select(upper.value, second, first)
+        return Lanes(builder, builder.bitcast(chosen, register.value.type)) & 0xFF
+
+    return look
+
+
+@intrinsic
+def fire_drawn(
+    typing, sums, bias, bias_at, threshold, f, k, table, registers, registers_at,
+    membrane, before, before_at, spikes, spikes_at, count,
+):  # fmt: skip
+    """One step of `count` neurons (a multiple of 16) of the LIF family that draw their decays.
+
+    registers move on by one draw; spikes (uint8) and membranes before the reset are written. Returns the number of
+    spikes << 32 | the number of currents that saturated.
+    """
+
+    def write(
+        builder, sums, bias, bias_at, threshold, f, k, table, registers, registers_at,
+        membrane, before, before_at, spikes, spikes_at, count,
+    ):  # fmt: skip
+        def step(wide):
+            look = table_reader(builder, table, wide)
+
+            def decay(position):
+                place = builder.add(registers_at, position)
+                register = shuffled(registers.load(place, NEURONS))
+                registers.store(place, register)
+                return look(register)
+
+            neurons = Neurons(builder, sums, bias, bias_at, threshold, f, k, membrane)
+            return neurons.fire(decay, before, before_at, spikes, spikes_at, count)
+
+        tally = cgutils.alloca_once(builder, INT64)
+        with builder.if_else(builder.icmp_signed(">", k, INT64(8))) as (more, byte):
+            with more:
+                builder.store(step(True), tally)
+            with byte:
+                builder.store(step(False), tally)
+        return builder.load(tally)
+
+    return build(
+        types.int64,
+        (
+            sums, bias, bias_at, threshold, f, k, table, registers, registers_at,
+            membrane, before, before_at, spikes, spikes_at, count,
+        ),
+        write,
+    )  # fmt: skip
+
+
+@intrinsic
+def fire_given(
+    typing, sums, bias, bias_at, threshold, f, k, decays, decays_at,
+    membrane, before, before_at, spikes, spikes_at, count,
+):  # fmt: skip
+    """The same with the decays (int32) that begin at `decays_at`."""
+
+    def write(
+        builder, sums, bias, bias_at, threshold, f, k, decays, decays_at,
+        membrane, before, before_at, spikes, spikes_at, count,
+    ):  # fmt: skip
+        neurons = Neurons(builder, sums, bias, bias_at, threshold, f, k, membrane)
+        decay = lambda position: decays.load(builder.add(decays_at, position), NEURONS)
+        return neurons.fire(decay, before, before_at, spikes, spikes_at, count)
+
+    return build(
+        types.int64,
+        (
+            sums, bias, bias_at, threshold, f, k, decays, decays_at,
+            membrane, before, before_at, spikes, spikes_at, count,
+        ),
+        write,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """The arguments that describe a row of neurons of the LIF family."""
+
+    builder: Any
+    sums: Array
+    bias: Array
+    bias_at: Any
+    threshold: Array
+    f: Any
+    k: Any
+    membrane: Array
+
+    def fire(
+        self, decay: Callable[[Any], Lanes], before: Array, before_at: Any, spikes: Array, spikes_at: Any, count: Any
+    ) -> Any:
+        """Code for one step; decay(position) makes the code for the decays of the neurons from a position."""
+        builder = self.builder
+        f, k = (broadcast(builder, builder.trunc(value, INT32), NEURONS) for value in (self.f, self.k))
+        mask = (Lanes(builder, f._same(1)) << k) - 1
+        clipped, fired = Tally(builder), Tally(builder)
+        with loop(builder, INT64(0), count, NEURONS) as (position, _):
+            bias = self.bias.load(builder.add(self.bias_at, position), NEURONS)
+            x, outside = current(self.sums.load(position, NEURONS), bias, f)
+            m = leak(x, self.membrane.load(position, NEURONS), decay(position), k, mask)
+            spiking = m.compare(">", self.threshold.load(position, NEURONS))
+            clipped.add(outside)
+            fired.add(spiking)
+            before.store(builder.add(before_at, position), m)
+            self.membrane.store(position, spiking.where(0, m))
+            spikes.store(builder.add(spikes_at, position), spiking.widen(INT8, signed=False))
+        return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
+
+
+class Tally:
+    """Counts bits set, lane by lane, summed at the end."""
+
+    def __init__(self, builder: Any) -> None:
+        none = ir.Constant(ir.VectorType(INT32, NEURONS), None)
+        self.builder, self.place = builder, cgutils.alloca_once(builder, none.type)
+        builder.store(none, self.place)
+
+    def add(self, bits: Lanes) -> None:
+        self.builder.store((Lanes(self.builder, self.builder.load(self.place)) - bits.widen(INT32)).value, self.place)
+
+    def total(self) -> Any:
+        """As a 64 bit number."""
+        return self.builder.zext(total(Lanes(self.builder, self.builder.load(self.place))), INT64)
+
+
+@intrinsic
+def append(typing, rows, at, lists, start, stop, base):
+    """rows[at : at + stop - start] = base + lists[start:stop] (uint32), sixteen at a time: it writes up to 15 more."""
+    return build(types.void, (rows, at, lists, start, stop, base), _append)
+
+
+def _append(builder, rows, at, lists, start, stop, base):
+    shift = broadcast(builder, builder.trunc(base, INT32), NEURONS)
+    ahead = builder.sub(at, start)
+    with loop(builder, start, stop, NEURONS) as (position, _):
+        rows.store(builder.add(position, ahead), lists.load(position, NEURONS) + shift)
+
+
+@intrinsic
+def marked(typing, values, position, plane):
+    """64 elements of values from a position, as one number: bit i is bit `plane` of element i."""
+    return build(types.uint64, (values, position, plane), _marked)
+
+
+def _marked(builder, values, position, plane):
+    kind = values.data.type.pointee
+    shift = builder.trunc(plane, kind) if kind.width < 64 else plane
+    bit = broadcast(builder, builder.shl(kind(1), shift), CHUNK)
+    return (values.load(position, CHUNK) & bit).compare("!=", 0).bits()
+
+
+@intrinsic
+def first_bit(typing, word):
+    """Number of the lowest bit set (word is not 0)."""
+    return build(types.int64, (word,), lambda builder, value: builder.cttz(value, ir.IntType(1)(1)))

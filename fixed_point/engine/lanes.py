@@ -1,0 +1,167 @@
+"""Vectors of integers inside compiled kernels: expressions in Python, traced into LLVM vectors of fixed width.
+
+numba widens every integer sum to 64 bits and its loops hold too many arrays for LLVM to vectorise; here 32 bits stay
+32 bits and a loop over lanes is a vector by construction. LLVM splits the vectors to what the processor has.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba.core import config, types
+
+INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+
+
+@dataclass(frozen=True, eq=False)
+class Lanes:
+    """A vector of integers of one width; operators act lane by lane, modulo 2^width, and take plain integers too."""
+
+    builder: Any
+    value: Any
+
+    def _same(self, other: Lanes | int) -> Any:
+        if isinstance(other, Lanes):
+            return other.value
+        kind = self.value.type
+        return ir.Constant(kind, [other] * kind.count)
+
+    def _with(self, operation: str, other: Lanes | int) -> Lanes:
+        return Lanes(self.builder, getattr(self.builder, operation)(self.value, self._same(other)))
+
+    def __add__(self, other: Lanes | int) -> Lanes:
+        return self._with("add", other)
+
+    def __sub__(self, other: Lanes | int) -> Lanes:
+        return self._with("sub", other)
+
+    def __mul__(self, other: Lanes | int) -> Lanes:
+        return self._with("mul", other)
+
+    def __and__(self, other: Lanes | int) -> Lanes:
+        return self._with("and_", other)
+
+    def __or__(self, other: Lanes | int) -> Lanes:
+        return self._with("or_", other)
+
+    def __xor__(self, other: Lanes | int) -> Lanes:
+        return self._with("xor", other)
+
+    def __lshift__(self, other: Lanes | int) -> Lanes:
+        return self._with("shl", other)
+
+    def __rshift__(self, other: Lanes | int) -> Lanes:
+        """Arithmetic: the floor of the quotient by a power of two."""
+        return self._with("ashr", other)
+
+    def unsigned_shift(self, other: Lanes | int) -> Lanes:
+        """Shift right, zeros from the left."""
+        return self._with("lshr", other)
+
+    def compare(self, sign: str, other: Lanes | int) -> Lanes:
+        """One bit per lane."""
+        return Lanes(self.builder, self.builder.icmp_signed(sign, self.value, self._same(other)))
+
+    def where(self, yes: Lanes | int, no: Lanes) -> Lanes:
+        """Lanes of `yes` where this bit vector is set, of `no` elsewhere."""
+        return Lanes(self.builder, self.builder.select(self.value, no._same(yes), no.value))
+
+    def clamp(self, low: Lanes | int, high: Lanes | int) -> Lanes:
+        raised = self.compare("<", low).where(low, self)
+        return raised.compare(">", high).where(high, raised)
+
+    def bits(self) -> Any:
+        """A bit vector as one integer, lane 0 lowest."""
+        return self.builder.bitcast(self.value, ir.IntType(self.value.type.count))
+
+    def widen(self, kind: ir.IntType, signed: bool = True) -> Lanes:
+        extend = self.builder.sext if signed else self.builder.zext
+        return Lanes(self.builder, extend(self.value, ir.VectorType(kind, self.value.type.count)))
+
+    def narrow(self, kind: ir.IntType) -> Lanes:
+        return Lanes(self.builder, self.builder.trunc(self.value, ir.VectorType(kind, self.value.type.count)))
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """An argument of a kernel that is a C-contiguous array; positions count elements from its first."""
+
+    builder: Any
+    data: Any
+
+    def at(self, position: Any) -> Any:
+        return self.builder.gep(self.data, [position])
+
+    def item(self, position: Any) -> Any:
+        return self.builder.load(self.at(position))
+
+    def load(self, position: Any, lanes: int, kind: ir.IntType | None = None) -> Lanes:
+        """`lanes` elements from a position, or the same bytes seen as elements of another kind."""
+        vector = ir.VectorType(kind or self.data.type.pointee, lanes)
+        loaded = self.builder.load(self.builder.bitcast(self.at(position), vector.as_pointer()))
+        loaded.align = 1
+        return Lanes(self.builder, loaded)
+
+    def store(self, position: Any, lanes: Lanes) -> None:
+        pointer = self.builder.bitcast(self.at(position), lanes.value.type.as_pointer())
+        self.builder.store(lanes.value, pointer).align = 1
+
+    def look_up(self, index: Lanes) -> Lanes:
+        """One element for each lane, at the position in that lane."""
+        found = ir.Constant(ir.VectorType(self.data.type.pointee, index.value.type.count), ir.Undefined)
+        for lane in range(index.value.type.count):
+            position = self.builder.extract_element(index.value, INT32(lane))
+            found = self.builder.insert_element(found, self.item(position), INT32(lane))
+        return Lanes(self.builder, found)
+
+
+def broadcast(builder: Any, scalar: Any, lanes: int) -> Lanes:
+    """A scalar in every lane."""
+    empty = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
+    one = builder.insert_element(empty, scalar, INT32(0))
+    return Lanes(builder, builder.shuffle_vector(one, empty, ir.Constant(ir.VectorType(INT32, lanes), None)))
+
+
+def total(lanes: Lanes) -> Any:
+    """The sum over the lanes."""
+    kind = lanes.value.type
+    name = f"llvm.vector.reduce.add.v{kind.count}i{kind.element.width}"
+    module = lanes.builder.module
+    reduce = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind.element, [kind]), name)
+    return lanes.builder.call(reduce, [lanes.value])
+
+
+def has(feature: str) -> bool:
+    """Whether kernels are compiled for a processor with this feature, by LLVM's name of it."""
+    if config.CPU_FEATURES is not None:
+        return f"+{feature}" in config.CPU_FEATURES.split(",")
+    return config.CPU_NAME in (None, "host") and bool(get_host_cpu_features().get(feature))
+
+
+def permute(builder: Any, low: Any, index: Any, high: Any) -> Any:
+    """Bytes of two vectors of 64 by the low seven bits of each index byte; needs avx512vbmi."""
+    name, module = "llvm.x86.avx512.vpermi2var.qi.512", builder.module
+    call = module.globals.get(name) or ir.Function(module, ir.FunctionType(low.type, [low.type] * 3), name)
+    return builder.call(call, [low, index, high])
+
+
+def build(result: Any, kinds: tuple[Any, ...], write: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
+    """What an intrinsic returns: `write(builder, *arguments)` gets arrays as Array and numbers as LLVM values."""
+
+    def generate(context, builder, signature, arguments):
+        given = [
+            Array(builder, context.make_array(kind)(context, builder, value).data)
+            if isinstance(kind, types.Array)
+            else value
+            for kind, value in zip(kinds, arguments)
+        ]
+        made = write(builder, *given)
+        return context.get_dummy_value() if made is None else made
+
+    return result(*kinds), generate
