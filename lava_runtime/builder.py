@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TypeVar
 
@@ -12,12 +12,13 @@ from lava.magma.core.process.process import AbstractProcess
 
 from fixed_point import network as ir
 from fixed_point.errors import NetworkError
-from fixed_point.network import Network
+from fixed_point.network import Network, Shape
 from fixed_point.shape import delays, shapes
 from lava_runtime.plan import LayerPlan, Run
 from lava_runtime.processes import process
+from lava_runtime.wire import Wire, reading_peak, wires
 
-NEURONS: dict[type, Callable[[LayerPlan], process.Layer]] = {
+NEURONS: dict[type, Callable[[LayerPlan, bool], process.Layer]] = {
     ir.RandomTau: process.RandomTauLayer,
     ir.Lif: process.ConstantTauLayer,
     ir.Het: process.ConstantTauLayer,
@@ -38,9 +39,12 @@ class BuildError(Exception):
 
 @dataclass
 class Built:
-    """Processes under construction: the out port of each layer so far, neuron layers and recorders by name."""
+    """Processes under construction: each layer's out port, message and delay so far, neuron layers by name."""
 
     run: Run
+    floating: bool
+    late: list[int]
+    wires: list[Wire]
     ports: list[OutPort] = field(default_factory=list)
     neurons: dict[str, process.Layer] = field(default_factory=dict)
     processes: list[AbstractProcess] = field(default_factory=list)
@@ -50,20 +54,29 @@ class Built:
         return made
 
 
-def build(network: Network, run: Run, probes: Collection[str]) -> Built:
+def build(network: Network, run: Run, probes: Collection[str], floating: bool = False) -> Built:
     """All processes of a network, connected; layers in `probes` and the last one have a recorder."""
-    built, late, shape = Built(run), delays(network), shapes(network)
+    shape, last = shapes(network), len(network.layers) - 1
+    built = Built(run, floating, delays(network), wires(network, shape, run.batch))
     for i, layer in enumerate(network.layers):
-        shape_in = shape[layer.inputs[0]] if layer.inputs else shape[i]
-        plan = LayerPlan(run, layer.name, i, layer.operation, layer.neuron, shape_in, shape[i], late[i])
         try:
-            built.ports.append(_entry(OPERATIONS, layer, layer.operation)(built, plan, layer, late))
-            if layer.name in probes or i == len(network.layers) - 1:
-                _record(built, plan, counts=i == len(network.layers) - 1)
+            plan = _plan(built, network, i, shape, layer.name in probes or i == last)
+            built.ports.append(_entry(OPERATIONS, layer, layer.operation)(built, plan, layer))
+            if plan.probed:
+                _record(built, plan, counts=i == last)
         except Exception as error:
             # Lava's own errors about shapes and ports name no process
             raise BuildError(layer.name, error) from error
     return built
+
+
+def _plan(built: Built, network: Network, i: int, shape: list[Shape], probed: bool) -> LayerPlan:
+    layer = network.layers[i]
+    source = layer.inputs[0] if layer.inputs else i
+    return LayerPlan(
+        built.run, layer.name, i, layer.operation, layer.neuron, shape[source], shape[i],
+        reading_peak(network, source), built.wires[source], built.wires[i], built.late[i], probed,
+    )  # fmt: skip
 
 
 def _entry(table: Mapping[type, Made], layer: ir.Layer, kind: object) -> Made:
@@ -75,54 +88,60 @@ def _entry(table: Mapping[type, Made], layer: ir.Layer, kind: object) -> Made:
 def _record(built: Built, plan: LayerPlan, counts: bool) -> None:
     # An operation without a delay of its own sends logical step t - delay at t, so its recorder counts one step later
     own = plan.neuron is not None
-    shifted = plan if own else LayerPlan(**{**vars(plan), "delay": plan.delay + 1})
-    recorder = process.Recorder(shifted, own, counts)
+    shifted = plan if own else replace(plan, delay=plan.delay + 1)
+    recorder = process.Recorder(shifted, plan.wire, plan.membranes(built.floating) if own else None, counts)
     built.keep(recorder)
     built.ports[-1].connect(recorder.s_in)
     if own:
         built.neurons[plan.name].m_out.connect(recorder.m_in)
 
 
-def _input(built: Built, plan: LayerPlan, layer: ir.Layer, late: list[int]) -> OutPort:
-    made = process.GradedInput(built.run, plan.shape)
+def _input(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
+    made = process.GradedInput(built.run, plan.wire)
     built.keep(made)
     return made.s_out
 
 
-def _weights(built: Built, plan: LayerPlan, layer: ir.Layer, late: list[int]) -> OutPort:
-    made = _entry(NEURONS, layer, layer.neuron)(plan)
+def _weights(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
+    made = _entry(NEURONS, layer, layer.neuron)(plan, built.floating)
     built.keep(made)
     built.neurons[layer.name] = made
     built.ports[layer.inputs[0]].connect(made.s_in)
     return made.s_out
 
 
-def _sum(built: Built, plan: LayerPlan, layer: ir.Layer, late: list[int]) -> OutPort:
+Branch = tuple[OutPort, Wire, int]
+"""Where a branch comes from, its messages, its delay."""
+
+
+def _sum(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
     """A chain of binary sums; each branch waits for the latest one."""
 
-    def add(first: tuple[OutPort, int], second: tuple[OutPort, int]) -> tuple[OutPort, int]:
-        latest = max(first[1], second[1])
-        made = process.ResidualSum(layer.name, plan.shape, (latest - first[1], latest - second[1]))
+    def add(first: Branch, second: Branch) -> Branch:
+        latest = max(first[2], second[2])
+        wait = latest - first[2], latest - second[2]
+        made = process.ResidualSum(built.run, layer.name, first[1], second[1], plan.wire, wait)
         built.keep(made)
         first[0].connect(made.a_in)
         second[0].connect(made.b_in)
-        return made.s_out, latest
+        return made.s_out, plan.wire, latest
 
-    return reduce(add, [(built.ports[i], late[i]) for i in layer.inputs])[0]
+    return reduce(add, [(built.ports[i], built.wires[i], built.late[i]) for i in layer.inputs])[0]
 
 
-def _pool(built: Built, plan: LayerPlan, layer: ir.Layer, late: list[int]) -> OutPort:
+def _pool(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
     made = process.Pool(plan)
     built.keep(made)
     built.ports[layer.inputs[0]].connect(made.s_in)
     return made.s_out
 
 
-def _flatten(built: Built, plan: LayerPlan, layer: ir.Layer, late: list[int]) -> OutPort:
-    return built.ports[layer.inputs[0]].reshape(plan.shape)
+def _flatten(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
+    """No process: a message has no shape, its reader knows the order."""
+    return built.ports[layer.inputs[0]]
 
 
-Maker = Callable[[Built, LayerPlan, ir.Layer, list[int]], OutPort]
+Maker = Callable[[Built, LayerPlan, ir.Layer], OutPort]
 OPERATIONS: dict[type, Maker] = {
     ir.Input: _input,
     ir.Conv: _weights,

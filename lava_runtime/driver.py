@@ -20,7 +20,6 @@ from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lava.magma.compiler.builders.py_builder import PyProcessBuilder
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_conditions import RunSteps
@@ -28,16 +27,16 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 
 from export.netx import read
-from fixed_point import events
-from fixed_point.generator import DRAW_VALUES
-from fixed_point.network import Conv, Dense, Network
-from fixed_point.shape import delays, shapes
+from fixed_point.shape import delays
 from lava_runtime.builder import BuildError, build
 from lava_runtime.guard import cause, release, report
 from lava_runtime.plan import Run
 from lava_runtime.processes.process import count
+from lava_runtime.warm import warm
 
 POLL_SECONDS = 0.02
+MESSAGES = 2
+"""Messages a channel has room for; Lava's default of 64 would be gigabytes. Processes move in step: one would do."""
 
 
 def main(directory: Path) -> None:
@@ -81,12 +80,12 @@ def name_failed_builds(directory: Path) -> None:
 def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Run all steps and return {"spikes": {layer: count}, "saturations": count}."""
     network = read(directory / "network.net")
-    run = Run(directory, network.steps, job["images"], job["first_image"], job["master"])
-    built = build(network, run, job["probes"])
+    run = Run(directory, network.steps, job["images"], job["first_image"], job["master"], job["batch"])
+    built = build(network, run, job["probes"], floating=job["model"] == "floating_pt")
     first, settings = built.processes[0], Loihi2SimCfg(select_tag=job["model"])
-    load_kernels(network)
+    warm(network, built.wires)
     Watch(first, directory, job["token"], os.getppid()).start()
-    first.create_runtime(run_cfg=settings)
+    first.create_runtime(run_cfg=settings, compile_config={"pypy_channel_size": MESSAGES})
     # The last recorder sees spikes one step after the last layer sent them
     steps = run.total + delays(network)[-1] + 1
     first.run(condition=RunSteps(steps, blocking=False), run_cfg=settings)
@@ -96,16 +95,6 @@ def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
         "spikes": {name: count(tally[:2]) for name, tally in tallies.items()},
         "saturations": sum(count(tally[2:]) for tally in tallies.values()),
     }
-
-
-def load_kernels(network: Network) -> None:
-    """Run every kernel once on nothing: the forked processes inherit its machine code instead of each loading it."""
-    shape = shapes(network)
-    for layer in network.layers:
-        if isinstance(layer.operation, (Conv, Dense)):
-            source = shape[layer.inputs[0]]
-            events.sums(layer.operation, source)(np.zeros(source, np.int32))
-    events.advance(np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(DRAW_VALUES, np.int64))
 
 
 def finish(first: AbstractProcess) -> None:

@@ -34,6 +34,7 @@ STALL_SECONDS = 120.0
 """How long a run may go without finishing a step of an image before it counts as hung."""
 POLL_SECONDS = 0.05
 END_SECONDS = 5.0
+CHUNK = 256
 DRIVER = (sys.executable, "-m", "lava_runtime.driver")
 """The program that is the run; it is told its directory."""
 
@@ -51,11 +52,14 @@ def run(
     probes: Collection[str] = (),
     model: Model = "fixed_pt",
     progress: Progress | None = None,
+    batch: int = 1,
     stall: float = STALL_SECONDS,
 ) -> Result:
     """Run images (N, C, Y, X) uint8 back to back through Lava processes; arguments and result as the reference's.
 
     probes: layers whose spikes and membranes are recorded through sinks. model "floating_pt" gives float membranes.
+    batch: images that travel through the pipeline together; the result does not depend on it. images may be anything
+    that slices to arrays, such as a memory map: they are copied to disk a few at a time, and read when it is their turn.
     """
     require_lava()
     network = network if isinstance(network, Network) else read(network)
@@ -66,12 +70,15 @@ def run(
         raise NetworkError(f"no layer is called {', '.join(sorted(unknown))}")
     if not len(images):
         raise NetworkError("a Lava run needs at least one image")
+    if batch < 1:
+        raise NetworkError(f"batch is {batch}, it must be at least 1")
+    batch = min(batch, len(images))
     master = master_seed(network, seed)
     token = f"rh{secrets.token_hex(3)}"  # Python allows segment names of 14 characters
     directory = Path(tempfile.mkdtemp(prefix="randhet-"))
     try:
         write(directory / "network.net", replace(network, seed=None))
-        np.save(directory / "pixels.npy", images)
+        save(directory / "pixels.npy", images)
         job = {
             "token": token,
             "master": master,
@@ -79,12 +86,21 @@ def run(
             "first_image": first_image,
             "probes": sorted(probes),
             "model": model,
+            "batch": batch,
         }
         (directory / "job.json").write_text(json.dumps(job))
         done = _supervise(directory, token, network, len(images), progress, stall)
         return _collect(directory, network, probes, done)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def save(path: Path, images: np.ndarray) -> None:
+    """Copy images to a file without having more than CHUNK of them in memory."""
+    file = np.lib.format.open_memmap(path, "w+", images.dtype, images.shape)
+    for start in range(0, len(images), CHUNK):
+        file[start : start + CHUNK] = images[start : start + CHUNK]
+    file.flush()
 
 
 def _check_model(network: Network, model: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
@@ -14,9 +12,12 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from fixed_point import events, integer, reference
-from fixed_point.generator import core_seed, core_starts, jump
+from fixed_point import reference
+from fixed_point.engine import kernels
+from fixed_point.engine.plan import Tile, channels_last, make_synapse
+from fixed_point.engine.run import levels, padded
 from fixed_point.network import Accumulate, Conv, Cuba, Dense, Het, Lif, RandomTau
+from lava_runtime import step as steps
 from lava_runtime.guard import report
 from lava_runtime.plan import LayerPlan
 from lava_runtime.processes.process import (
@@ -30,14 +31,17 @@ from lava_runtime.processes.process import (
     ResidualSum,
     words,
 )
+from lava_runtime.registers import CoreRegisters
+from lava_runtime.wire import KINDS, Wire, arranged, in_order
 
-SPIKES_IN = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-SPIKES_OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-FLOATS_IN = LavaPyType(PyInPort.VEC_DENSE, np.float64)
-FLOATS_OUT = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
+MESSAGE_IN = LavaPyType(PyInPort.VEC_DENSE, np.uint8)
+MESSAGE_OUT = LavaPyType(PyOutPort.VEC_DENSE, np.uint8)
+MESSAGE = LavaPyType(np.ndarray, np.uint8)
 STATE = LavaPyType(np.ndarray, np.int32)
-WIDE_STATE = LavaPyType(np.ndarray, np.int64)
+REGISTER = LavaPyType(np.ndarray, np.uint32)
 FLOAT_STATE = LavaPyType(np.ndarray, np.float64)
+NO_DECAYS = np.zeros((0, 0), np.int32)
+NO_TABLE = np.zeros(512, np.uint8)
 
 
 class Guarded(PyLoihiProcessModel):
@@ -73,56 +77,82 @@ class Guarded(PyLoihiProcessModel):
 class InputModel(Guarded):
     """Streams from a memory map, so that memory does not grow with the number of images."""
 
-    s_out: PyOutPort = SPIKES_OUT
+    s_out: PyOutPort = MESSAGE_OUT
 
     def setup(self) -> None:
         self.pixels = np.load(self.params["run"].directory / "pixels.npy", mmap_mode="r")
 
     def advance(self) -> None:
-        run, step = self.params["run"], self.time_step - 1
-        image = self.pixels[step // run.steps] if step < run.total else np.zeros(self.params["shape"])
-        self.s_out.send(np.ascontiguousarray(image, np.int32))
+        run, wire, step = self.params["run"], self.params["wire"], self.time_step - 1
+        if step % run.steps == 0:
+            self.message = np.zeros(wire.packet, np.uint8)
+            if step < run.total:
+                images = self.pixels[run.place(step)[0]]
+                self.message[: len(images)] = wire.encode(images.reshape(len(images), wire.channels, -1).swapaxes(1, 2))
+        self.s_out.send(self.message)
 
 
 class LayerModel(Guarded):
     """What all layers with weights share: send the last step's spikes, receive, integrate, reset per image."""
 
-    s_in: PyInPort = SPIKES_IN
-    s_out: PyOutPort = SPIKES_OUT
-    m_out: PyOutPort = SPIKES_OUT
+    s_in: PyInPort = MESSAGE_IN
+    s_out: PyOutPort = MESSAGE_OUT
+    m_out: PyOutPort = MESSAGE_OUT
     membrane: np.ndarray = STATE
+    outgoing: np.ndarray = MESSAGE
     tally: np.ndarray = STATE
+    floating: ClassVar[bool] = False
 
     def setup(self) -> None:
         self.plan: LayerPlan = self.params["plan"]
         operation = self.plan.operation
-        assert isinstance(operation, (Conv, Dense))
-        self.sums = events.sums(operation, self.plan.shape_in)
-        assert self.plan.neuron is not None
-        self.bias = reference.per_channel(self.plan.neuron.bias, self.plan.shape)
-        self.buffer = np.zeros(self.plan.shape, np.int32)
-        self.before = self.membrane.copy()
+        assert isinstance(operation, (Conv, Dense)) and self.plan.neuron is not None
+        self.synapse = make_synapse(operation, self.plan.shape_in, self.plan.peak)
+        self.bias = channels_last(self.plan.neuron.bias, self.plan.shape)
+        self.before = np.zeros(self.plan.cells if self.plan.probed else (0, 1, 1), self.membrane.dtype)
+        self.seen = self.plan.membranes(self.floating)
         self.spikes = self.saturations = 0
 
     def advance(self) -> None:
-        self.s_out.send(self.buffer)
-        received = self.s_in.recv()
+        self.s_out.send(self.outgoing)
+        message = self.s_in.recv()
         step = self.plan.logical(self.time_step)
         if step is not None:
             if step % self.plan.run.steps == 0:
                 self.reset(step // self.plan.run.steps)
-            output, self.before = self.integrate(self.sums(received).astype(np.int64))
-            self.buffer = output.astype(np.int32)
+            lanes = self.plan.run.lanes(step)
+            self.outgoing[lanes:] = 0
+            received = arranged(self.plan.source.decode(message[:lanes]), self.plan.shape_in)
+            self.outgoing[:lanes] = self.plan.wire.encode(self.integrate(received))
             self.tally[:] = words(self.spikes) + words(self.saturations)
-        self.m_out.send(self.before.astype(self.membrane.dtype))
+        if self.plan.probed:
+            self.m_out.send(self.seen.encode(self.before))
 
-    def reset(self, image: int) -> None:
-        """Start of an image."""
+    def reset(self, turn: int) -> None:
+        """Start of the images of a round."""
         self.membrane[:] = 0
 
-    def integrate(self, total: integer.Int) -> tuple[np.ndarray, np.ndarray]:
-        """Synaptic sums to (output, membrane before the reset)."""
+    def integrate(self, values: np.ndarray) -> np.ndarray:
+        """What arrives (lanes, pixels, channels) to output of the layer's shape; states move on."""
         raise NotImplementedError
+
+    def common(self, tile: Tile, values: np.ndarray) -> tuple[Any, ...]:
+        """The arguments every kernel starts with."""
+        synapse = self.synapse
+        return values, tile.first, synapse.per_tap, synapse.planes, synapse.window, tile.weight, tile.packed
+
+    def room(self, values: np.ndarray, dtype: type) -> np.ndarray:
+        return np.empty((len(values), *self.plan.cells[1:]), dtype)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Synaptic sums (lanes, pixels, channels) int32."""
+        total = self.room(values, np.int32)
+        for tile in self.synapse.tiles:
+            part = np.empty((*total.shape[:2], tile.weight.shape[1]), np.int32)
+            given, *others = self.common(tile, values)
+            kernels.sums_image(given, len(values), *others, part)
+            total[:, :, tile.channels] = part
+        return total
 
 
 class LifModel(LayerModel):
@@ -133,85 +163,119 @@ class LifModel(LayerModel):
         neuron = self.plan.neuron
         assert isinstance(neuron, (RandomTau, Lif, Het))
         self.neuron: RandomTau | Lif | Het = neuron
-        self.threshold = reference.per_channel(neuron.threshold, self.plan.shape)
+        self.levels = [levels(neuron, self.plan.shape, tile) for tile in self.synapse.tiles]
 
-    def decays(self) -> integer.Int:
-        """The decay mantissas of this step, of the layer's shape or one number."""
+    def decays(self, tile: Tile) -> tuple[np.ndarray, ...]:
+        """given, table, states, entry_pixel and entry_channel of `lif_step`."""
         raise NotImplementedError
 
-    def integrate(self, total: integer.Int) -> tuple[np.ndarray, np.ndarray]:
-        x, clipped = integer.current(total, self.bias, self.neuron.f)
-        before, saturated = integer.leak(self.membrane.astype(np.int64), x, self.decays(), self.neuron.k)
-        spike, after = integer.fire(before, self.threshold)
-        self.membrane[:] = after
-        self.spikes += int(spike.sum())
-        self.saturations += clipped + saturated
-        return spike, before
+    def integrate(self, values: np.ndarray) -> np.ndarray:
+        spikes = self.room(values, np.uint8)
+        for tile, (bias, threshold) in zip(self.synapse.tiles, self.levels):
+            fired, clipped = steps.lif_step(
+                *self.common(tile, values), bias, threshold, self.neuron.f, self.neuron.k,
+                *self.decays(tile), self.membrane, spikes, tile.offset, self.before,
+            )  # fmt: skip
+            self.spikes += fired
+            self.saturations += clipped
+        return spikes
 
 
-class FloatLif:
+class FloatLif(LayerModel):
     """The same neurons in float64: no rounding, no saturation; tau = A / 2^k, membranes in the same units."""
 
-    def integrate(self: Any, total: integer.Int) -> tuple[np.ndarray, np.ndarray]:
-        x = total * 2.0**self.neuron.f + self.bias
-        before = x + self.decays() / 2.0**self.neuron.k * (self.membrane - x)
+    m_out: PyOutPort = MESSAGE_OUT
+    membrane: np.ndarray = FLOAT_STATE
+    floating = True
+
+    def setup(self) -> None:
+        super().setup()
+        neuron = self.plan.neuron
+        assert isinstance(neuron, (RandomTau, Lif, Het))
+        self.neuron: RandomTau | Lif | Het = neuron
+        self.threshold = channels_last(neuron.threshold, self.plan.shape)
+
+    def float_decays(self, lanes: int) -> np.ndarray:
+        """The decay mantissas of this step, (lanes, pixels, channels) or (1 or pixels, channels)."""
+        raise NotImplementedError
+
+    def integrate(self, values: np.ndarray) -> np.ndarray:
+        lanes = len(values)
+        x = self.sums(values) * 2.0**self.neuron.f + self.bias
+        before = x + self.float_decays(lanes) / 2.0**self.neuron.k * (self.membrane[:lanes] - x)
         spike = before > self.threshold
-        self.membrane[:] = np.where(spike, 0.0, before)
+        self.membrane[:lanes] = np.where(spike, 0.0, before)
+        if self.plan.probed:
+            self.before[:lanes] = before
         self.spikes += int(spike.sum())
-        return spike.astype(np.int64), before
+        return spike
 
 
-class Registers:
-    """The shift registers of a layer's cores: the state is the Var `register`, the order is the core's own."""
+class Drawn(LayerModel):
+    """The shift registers of a layer's cores in each lane: their state is the Var `register`."""
 
-    def setup(self: Any) -> None:
-        super().setup()  # type: ignore[misc]
-        plan, neuron = self.plan, self.neuron
-        neurons, per_core = prod(plan.shape), neuron.neurons_per_core
-        self.sizes = np.array([min(per_core, neurons - start) for start in core_starts(neurons, per_core)], np.int64)
-        rounds = plan.run.first_image * (plan.run.steps if neuron.sampling == "step" else 1)
-        seeds = [core_seed(plan.run.master, plan.index, core) for core in range(len(self.sizes))]
-        self.register[:] = [jump(seed, rounds * int(size)) for seed, size in zip(seeds, self.sizes)]
-        self.table = neuron.table.astype(np.int64)
+    register: np.ndarray = REGISTER
 
-    def reset(self: Any, image: int) -> None:
-        super().reset(image)  # type: ignore[misc]
-        if self.neuron.sampling == "forward":
-            self.held = self.draw()
+    def setup(self) -> None:
+        super().setup()
+        neuron = self.plan.neuron
+        assert isinstance(neuron, RandomTau)
+        self.cores = CoreRegisters(self.plan, neuron)
+        self.register[:] = self.cores.begin()
 
-    def draw(self: Any) -> np.ndarray:
-        """One draw of every neuron; the registers run on through steps and images."""
-        return events.advance(self.register, self.sizes, self.table).reshape(self.plan.shape)
-
-    def decays(self: Any) -> np.ndarray:
-        return self.held if self.neuron.sampling == "forward" else self.draw()
+    def reset(self, turn: int) -> None:
+        super().reset(turn)
+        if turn:
+            self.cores.skip(self.register)
 
 
 @implements(proc=RandomTauLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class RandomTauFixed(Registers, LifModel):
-    """Random-tau LIF in fixed point."""
+class RandomTauFixed(Drawn, LifModel):
+    """Random-tau LIF in fixed point. Registers jump to where each channel's draws begin, and over each step."""
 
-    register: np.ndarray = WIDE_STATE
+    def setup(self) -> None:
+        super().setup()
+        table = self.plan.neuron.table  # type: ignore[union-attr]
+        self.table = np.concatenate([table & 0xFF, table >> 8]).astype(np.uint8)
+
+    def integrate(self, values: np.ndarray) -> np.ndarray:
+        self.states = self.cores.entries(self.register[: len(values)])
+        spikes = super().integrate(values)
+        self.cores.next_step(self.register)
+        return spikes
+
+    def decays(self, tile: Tile) -> tuple[np.ndarray, ...]:
+        return NO_DECAYS, self.table, *self.cores.of_tile(self.states, tile)
 
 
 @implements(proc=RandomTauLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class RandomTauFloat(Registers, FloatLif, LifModel):
-    """Random-tau LIF in floating point, with the same draws."""
+class RandomTauFloat(Drawn, FloatLif):
+    """Random-tau LIF in floating point, with the same draws. Registers advance serially, neuron by neuron."""
 
-    m_out: PyOutPort = FLOATS_OUT
-    membrane: np.ndarray = FLOAT_STATE
-    register: np.ndarray = WIDE_STATE
+    register: np.ndarray = REGISTER
+
+    def float_decays(self, lanes: int) -> np.ndarray:
+        return self.cores.draw(self.register)[:lanes]
 
 
-class Constant:
+class Constant(LayerModel):
     """Decays that never change."""
 
-    def decays(self: Any) -> np.ndarray:
-        return np.asarray(self.neuron.decay, np.int64)
+    def setup(self) -> None:
+        super().setup()
+        decay = self.plan.neuron.decay  # type: ignore[union-attr]
+        self.decay = channels_last(np.asarray(decay, np.int32), self.plan.shape)
+
+    def decays(self, tile: Tile) -> tuple[np.ndarray, ...]:
+        none = np.zeros(0, np.int64)
+        return padded(self.decay[:, tile.channels], 0), NO_TABLE, np.zeros((1, 0), np.uint32), none, none
+
+    def float_decays(self, lanes: int) -> np.ndarray:
+        return self.decay
 
 
 @implements(proc=ConstantTauLayer, protocol=LoihiProtocol)
@@ -224,11 +288,8 @@ class ConstantTauFixed(Constant, LifModel):
 @implements(proc=ConstantTauLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class ConstantTauFloat(Constant, FloatLif, LifModel):
+class ConstantTauFloat(Constant, FloatLif):
     """Vanilla and heterogeneous LIF in floating point."""
-
-    m_out: PyOutPort = FLOATS_OUT
-    membrane: np.ndarray = FLOAT_STATE
 
 
 @implements(proc=CubaLayer, protocol=LoihiProtocol)
@@ -239,22 +300,23 @@ class CubaFixed(LayerModel):
 
     current: np.ndarray = STATE
 
-    def reset(self, image: int) -> None:
-        super().reset(image)
+    def reset(self, turn: int) -> None:
+        super().reset(turn)
         self.current[:] = 0
 
-    def integrate(self, total: integer.Int) -> tuple[np.ndarray, np.ndarray]:
-        neuron = self.plan.neuron
+    def integrate(self, values: np.ndarray) -> np.ndarray:
+        neuron, spikes = self.plan.neuron, self.room(values, np.uint8)
         assert isinstance(neuron, Cuba)
-        state = self.current.astype(np.int64), self.membrane.astype(np.int64)
-        u, before, saturated = integer.cuba(
-            *state, total, self.bias, neuron.current_decay, neuron.voltage_decay, neuron.f
-        )
-        spike, v = integer.fire(before, reference.per_channel(neuron.threshold, self.plan.shape))
-        self.current[:], self.membrane[:] = u, v
-        self.spikes += int(spike.sum())
-        self.saturations += saturated
-        return spike, before
+        kept = 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay
+        bias, threshold = self.bias.astype(np.int32), neuron.threshold.astype(np.int32)
+        for tile in self.synapse.tiles:
+            fired, clipped = steps.cuba_layer_step(
+                *self.common(tile, values), np.ascontiguousarray(bias[:, tile.channels]), threshold[tile.channels],
+                neuron.f, *kept, self.current, self.membrane, spikes, tile.offset, self.before,
+            )  # fmt: skip
+            self.spikes += fired
+            self.saturations += clipped
+        return spikes
 
 
 @implements(proc=ReadOut, protocol=LoihiProtocol)
@@ -263,11 +325,12 @@ class CubaFixed(LayerModel):
 class ReadOutFixed(LayerModel):
     """Sums over the steps of an image."""
 
-    def integrate(self, total: integer.Int) -> tuple[np.ndarray, np.ndarray]:
-        assert isinstance(self.plan.neuron, Accumulate)
-        added = total + self.bias
-        self.membrane[:] += added.astype(self.membrane.dtype)
-        return added, self.membrane.copy()
+    def integrate(self, values: np.ndarray) -> np.ndarray:
+        added = self.sums(values) + self.bias.astype(np.int32)
+        self.membrane[: len(values)] += added.astype(self.membrane.dtype)
+        if self.plan.probed:
+            self.before[:] = self.membrane
+        return added
 
 
 @implements(proc=ReadOut, protocol=LoihiProtocol)
@@ -276,30 +339,39 @@ class ReadOutFixed(LayerModel):
 class ReadOutFloat(ReadOutFixed):
     """The classifier behind floating-point layers: its sums are integers all the same."""
 
-    m_out: PyOutPort = FLOATS_OUT
     membrane: np.ndarray = FLOAT_STATE
+    floating = True
 
 
 @implements(proc=ResidualSum, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
 class ResidualSumModel(Guarded):
-    """Adds in the step it receives; the earlier branch waits in a queue of zeros."""
+    """Adds in the step it receives; the messages of the earlier branch wait in a ring."""
 
-    a_in: PyInPort = SPIKES_IN
-    b_in: PyInPort = SPIKES_IN
-    s_out: PyOutPort = SPIKES_OUT
+    a_in: PyInPort = MESSAGE_IN
+    b_in: PyInPort = MESSAGE_IN
+    s_out: PyOutPort = MESSAGE_OUT
+    a_line: np.ndarray = MESSAGE
+    b_line: np.ndarray = MESSAGE
 
-    def setup(self) -> None:
-        shape = self.params["shape"]
-        self.lines = [deque(np.zeros(shape, np.int32) for _ in range(wait)) for wait in self.params["wait"]]
+    def waited(self, message: np.ndarray, line: np.ndarray, wait: int) -> np.ndarray:
+        """The message that arrived `wait` steps ago."""
+        if not wait:
+            return message
+        place = self.time_step % wait
+        arrived = line[place].copy()
+        line[place] = message
+        return arrived
 
     def advance(self) -> None:
-        total = np.zeros(self.params["shape"], np.int32)
-        for port, line in zip((self.a_in, self.b_in), self.lines):
-            line.append(port.recv())
-            total += line.popleft()
-        self.s_out.send(total)
+        waits, out = self.params["wait"], self.params["out"]
+        a = self.waited(self.a_in.recv(), self.a_line, waits[0])
+        b = self.waited(self.b_in.recv(), self.b_line, waits[1])
+        parts = (
+            arranged(wire.decode(part), out.shape) for wire, part in ((self.params["a"], a), (self.params["b"], b))
+        )
+        self.s_out.send(out.encode(np.add(*parts, dtype=KINDS[out.bits])))
 
 
 @implements(proc=Pool, protocol=LoihiProtocol)
@@ -308,28 +380,30 @@ class ResidualSumModel(Guarded):
 class PoolModel(Guarded):
     """The reference's own sum over windows."""
 
-    s_in: PyInPort = SPIKES_IN
-    s_out: PyOutPort = SPIKES_OUT
+    s_in: PyInPort = MESSAGE_IN
+    s_out: PyOutPort = MESSAGE_OUT
 
     def advance(self) -> None:
-        total = reference.operate(self.params["plan"].operation, [self.s_in.recv()[None].astype(np.int64)])
-        self.s_out.send(np.ascontiguousarray(total[0], np.int32))
+        plan: LayerPlan = self.params["plan"]
+        values = in_order(plan.source.decode(self.s_in.recv()), plan.shape_in).astype(np.int64)
+        total = reference.operate(plan.operation, [values])
+        self.s_out.send(plan.wire.encode(total.reshape(len(total), plan.wire.channels, -1).swapaxes(1, 2)))
 
 
 @implements(proc=Recorder, protocol=LoihiProtocol)
 @requires(CPU)
-@tag("fixed_pt")
-class RecorderFixed(Guarded):
+@tag("fixed_pt", "floating_pt")
+class RecorderModel(Guarded):
     """Files (images, T, *shape); spikes of a logical step arrive one time step after its membranes."""
 
-    s_in: PyInPort = SPIKES_IN
-    m_in: PyInPort = SPIKES_IN
-    dtype: type = np.int32
+    s_in: PyInPort = MESSAGE_IN
+    m_in: PyInPort = MESSAGE_IN
 
     def setup(self) -> None:
         self.plan: LayerPlan = self.params["plan"]
+        self.source, self.seen = self.params["source"], self.params["membranes"]
         self.spikes = self._file("spikes", np.int32)
-        self.membranes = self._file("membranes", self.dtype) if self.params["membranes"] else None
+        self.membranes = self._file("membranes", KINDS[self.seen.bits]) if self.seen else None
         self.lag = int(self.plan.neuron is not None)
 
     def _file(self, kind: str, dtype: type) -> np.ndarray:
@@ -339,23 +413,16 @@ class RecorderFixed(Guarded):
         return np.lib.format.open_memmap(path, "w+", dtype, shape)
 
     def advance(self) -> None:
-        self._keep(self.spikes, self.s_in.recv(), self.plan.logical(self.time_step - self.lag))
+        self._keep(self.spikes, self.source, self.s_in.recv(), self.plan.logical(self.time_step - self.lag))
         if self.membranes is not None:
-            self._keep(self.membranes, self.m_in.recv(), self.plan.logical(self.time_step))
+            self._keep(self.membranes, self.seen, self.m_in.recv(), self.plan.logical(self.time_step))
 
-    def _keep(self, file: np.ndarray, value: np.ndarray, step: int | None) -> None:
+    def _keep(self, file: np.ndarray, wire: Wire, message: np.ndarray, step: int | None) -> None:
         if step is None:
             return
-        file[step // self.plan.run.steps, step % self.plan.run.steps] = value
-        if self.params["counts"]:
-            (self.plan.run.directory / "steps").write_bytes((step + 1).to_bytes(8, "little"))
-
-
-@implements(proc=Recorder, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class RecorderFloat(RecorderFixed):
-    """The same for membranes in floating point."""
-
-    m_in: PyInPort = FLOATS_IN
-    dtype = np.float64
+        run = self.plan.run
+        images, t = run.place(step)
+        file[images, t] = in_order(wire.decode(message[: run.lanes(step)]), self.plan.shape)
+        if self.params["counts"] and file is self.spikes:
+            done = images.stop * run.steps if t == run.steps - 1 else images.start * run.steps + t + 1
+            (run.directory / "steps").write_bytes(done.to_bytes(8, "little"))

@@ -1,48 +1,55 @@
 """The Lava processes. Synapse and neuron of a layer are one process: a declared fusion, as on a Loihi core.
 
-Every layer with weights sends at step t what it computed at t - 1, one step of delay per synapse, as Loihi does.
+Every layer with weights sends at step t what it computed at t - 1, one step of delay per synapse, as Loihi does. A
+message is the spikes of one step of all images of a batch, as `wire` packs them. What lasts from step to step is a Var.
 """
 
 from __future__ import annotations
-
-from math import ceil, prod
 
 import numpy as np
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
-from fixed_point.network import RandomTau, Shape
+from fixed_point.generator import core_starts
+from fixed_point.network import RandomTau
 from lava_runtime.plan import LayerPlan, Run
+from lava_runtime.wire import Wire
 
 
 class GradedInput(AbstractProcess):
-    """Sends image after image as graded spikes, each for T steps; images are read from `pixels.npy` of the run."""
+    """Sends images as graded spikes, each for T steps; they are read from `pixels.npy` of the run when it is time."""
 
-    def __init__(self, run: Run, shape: Shape) -> None:
-        super().__init__(run=run, shape=shape, name="input")
-        self.s_out = OutPort(shape=shape)
+    def __init__(self, run: Run, wire: Wire) -> None:
+        super().__init__(run=run, wire=wire, name="input")
+        self.s_out = OutPort(shape=wire.packet)
 
 
 class Layer(AbstractProcess):
-    """Weights and neurons. Vars: membrane, and tally (spikes and saturations, each as low and high 30 bits)."""
+    """Weights and neurons.
 
-    def __init__(self, plan: LayerPlan) -> None:
+    Vars: membrane (batch, pixels, channels); outgoing, the message of the next step; tally (spikes and saturations,
+    each as low and high 30 bits).
+    """
+
+    def __init__(self, plan: LayerPlan, floating: bool = False) -> None:
         super().__init__(plan=plan, name=plan.name)
-        self.s_in = InPort(shape=plan.shape_in)
-        self.s_out = OutPort(shape=plan.shape)
-        self.m_out = OutPort(shape=plan.shape)
-        self.membrane = Var(shape=plan.shape, init=0)
+        self.s_in = InPort(shape=plan.source.packet)
+        self.s_out = OutPort(shape=plan.wire.packet)
+        self.m_out = OutPort(shape=plan.membranes(floating).packet)
+        self.membrane = Var(shape=plan.cells, init=0)
+        self.outgoing = Var(shape=plan.wire.packet, init=0)
         self.tally = Var(shape=(4,), init=0)
 
 
 class RandomTauLayer(Layer):
-    """Random-tau LIF neurons. Var register: the shift register of each core, advanced neuron by neuron."""
+    """Random-tau LIF neurons. Var register (batch, cores): the shift registers as they are before the next draw."""
 
-    def __init__(self, plan: LayerPlan) -> None:
-        super().__init__(plan)
+    def __init__(self, plan: LayerPlan, floating: bool = False) -> None:
+        super().__init__(plan, floating)
         assert isinstance(plan.neuron, RandomTau)
-        self.register = Var(shape=(ceil(prod(plan.shape) / plan.neuron.neurons_per_core),), init=0)
+        cores = len(core_starts(int(np.prod(plan.shape)), plan.neuron.neurons_per_core))
+        self.register = Var(shape=(plan.run.batch, cores), init=0)
 
 
 class ConstantTauLayer(Layer):
@@ -52,9 +59,9 @@ class ConstantTauLayer(Layer):
 class CubaLayer(Layer):
     """Loihi's current-based LIF neurons. Var current: the synaptic current u."""
 
-    def __init__(self, plan: LayerPlan) -> None:
-        super().__init__(plan)
-        self.current = Var(shape=plan.shape, init=0)
+    def __init__(self, plan: LayerPlan, floating: bool = False) -> None:
+        super().__init__(plan, floating)
+        self.current = Var(shape=plan.cells, init=0)
 
 
 class ReadOut(Layer):
@@ -62,13 +69,15 @@ class ReadOut(Layer):
 
 
 class ResidualSum(AbstractProcess):
-    """Adds two branches; a delay line holds the one that arrives earlier. wait: steps of delay for a and b."""
+    """Adds two branches. wait: steps of delay for a and b; Var line: the messages that wait, a ring for each branch."""
 
-    def __init__(self, name: str, shape: Shape, wait: tuple[int, int]) -> None:
-        super().__init__(shape=shape, wait=wait, name=name)
-        self.a_in = InPort(shape=shape)
-        self.b_in = InPort(shape=shape)
-        self.s_out = OutPort(shape=shape)
+    def __init__(self, run: Run, name: str, a: Wire, b: Wire, out: Wire, wait: tuple[int, int]) -> None:
+        super().__init__(run=run, a=a, b=b, out=out, wait=wait, name=name)
+        self.a_in = InPort(shape=a.packet)
+        self.b_in = InPort(shape=b.packet)
+        self.s_out = OutPort(shape=out.packet)
+        self.a_line = Var(shape=(max(wait[0], 1), *a.packet), init=0)
+        self.b_line = Var(shape=(max(wait[1], 1), *b.packet), init=0)
 
 
 class Pool(AbstractProcess):
@@ -76,8 +85,8 @@ class Pool(AbstractProcess):
 
     def __init__(self, plan: LayerPlan) -> None:
         super().__init__(plan=plan, name=plan.name)
-        self.s_in = InPort(shape=plan.shape_in)
-        self.s_out = OutPort(shape=plan.shape)
+        self.s_in = InPort(shape=plan.source.packet)
+        self.s_out = OutPort(shape=plan.wire.packet)
 
 
 class Recorder(AbstractProcess):
@@ -86,10 +95,10 @@ class Recorder(AbstractProcess):
     counts: also keep the number of the last step written in the file `steps`, for the progress display.
     """
 
-    def __init__(self, plan: LayerPlan, membranes: bool, counts: bool) -> None:
-        super().__init__(plan=plan, membranes=membranes, counts=counts, name=f"{plan.name}.recorder")
-        self.s_in = InPort(shape=plan.shape)
-        self.m_in = InPort(shape=plan.shape)
+    def __init__(self, plan: LayerPlan, source: Wire, membranes: Wire | None, counts: bool) -> None:
+        super().__init__(plan=plan, source=source, membranes=membranes, counts=counts, name=f"{plan.name}.recorder")
+        self.s_in = InPort(shape=source.packet)
+        self.m_in = InPort(shape=membranes.packet if membranes else (1,))
 
 
 def words(count: int) -> list[int]:

@@ -1,0 +1,78 @@
+"""The shift registers of a layer as a Lava process holds them: one per core and lane, moved by jumps or serially."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fixed_point import events
+from fixed_point.engine import kernels
+from fixed_point.engine.plan import Tile, columns, jumped, make_registers
+from fixed_point.network import RandomTau
+from lava_runtime.plan import LayerPlan
+
+
+class CoreRegisters:
+    """How registers (batch, cores) uint32 move. They hold the state before the next draw; lane is an image of a round.
+
+    Lane l of round j is image j*batch + l, so from round to round a lane's registers jump over the other lanes' draws.
+    """
+
+    def __init__(self, plan: LayerPlan, neuron: RandomTau) -> None:
+        self.plan, self.neuron = plan, neuron
+        self.start = make_registers(neuron, plan.shape, plan.index, plan.run.master)
+        self.each_step = neuron.sampling == "step"
+        self.distances = {int(b): np.flatnonzero(self.start.before == b) for b in np.unique(self.start.before)}
+        self.table = neuron.table.astype(np.int64)
+
+    def begin(self) -> np.ndarray:
+        """The registers before the first image of each lane."""
+        run, per_image = self.plan.run, self.plan.run.steps if self.each_step else 1
+        rounds = [(run.first_image + lane) * per_image for lane in range(run.batch)]
+        return np.stack([jumped(self.start.seeds, number * self.start.sizes) for number in rounds])
+
+    def move(self, registers: np.ndarray, rounds: int) -> None:
+        """Over whole rounds, each one draw of every neuron; the last core may have fewer neurons."""
+        near, far = self.start.round(rounds)
+        flat, last = registers.reshape(-1).copy(), registers[:, -1].copy()
+        kernels.jump(flat, near)
+        kernels.jump(last, far)
+        registers[:] = flat.reshape(registers.shape)
+        registers[:, -1] = last
+
+    def next_step(self, registers: np.ndarray) -> None:
+        """After a step's draws. Decays drawn once per image are drawn again from the same state at each of its steps."""
+        if self.each_step:
+            self.move(registers, 1)
+
+    def skip(self, registers: np.ndarray) -> None:
+        """From the end of an image to the start of the next in the same lane."""
+        run = self.plan.run
+        rounds = (run.batch - 1) * run.steps if self.each_step else run.batch
+        if rounds:
+            self.move(registers, rounds)
+
+    def entries(self, registers: np.ndarray) -> np.ndarray:
+        """States (lanes, entries) where each visit of a core to a channel begins, by jumps within the round."""
+        states = registers[:, self.start.core]
+        for before, which in self.distances.items():
+            if before:
+                part = states[:, which].reshape(-1)
+                kernels.jump(part, columns(before))
+                states[:, which] = part.reshape(len(states), -1)
+        return states
+
+    def of_tile(self, states: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """states, entry_pixel and entry_channel of `lif_step` for the channels of a tile."""
+        start = self.start
+        mine = (start.channel >= tile.offset) & (start.channel < tile.channels.stop)
+        return np.ascontiguousarray(states[:, mine]), start.pixel[mine], start.channel[mine] - tile.offset
+
+    def draw(self, registers: np.ndarray) -> np.ndarray:
+        """The decays of a step, (batch, pixels, channels), drawn serially, core after core, neuron after neuron."""
+        drawn = []
+        for lane in registers:
+            moved = lane.astype(np.int64)
+            drawn.append(events.advance(moved, self.start.sizes.astype(np.int64), self.table))
+            if self.each_step:
+                lane[:] = moved
+        return np.stack(drawn).reshape(len(registers), self.plan.wire.channels, -1).swapaxes(1, 2)

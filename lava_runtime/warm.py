@@ -1,0 +1,55 @@
+"""Kernels are loaded before Lava forks, so that its processes share the machine code instead of each loading it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fixed_point import events
+from fixed_point.engine import kernels
+from fixed_point.engine.blocks import CHUNK
+from fixed_point.engine.plan import make_synapse
+from fixed_point.generator import DRAW_VALUES
+from fixed_point.network import Accumulate, Cuba, Dense, Network
+from lava_runtime import step
+from lava_runtime.wire import KINDS, Wire
+
+
+def warm(network: Network, wires: list[Wire]) -> None:
+    """Run every kernel that the network needs once on nothing, for each kind of message its layers read."""
+    needed = {(type(layer.neuron), KINDS[wires[layer.inputs[0]].bits]) for layer in network.layers if layer.neuron}
+    for neuron, dtype in needed:
+        nothing = np.zeros((1, 1, 1), dtype)
+        {Accumulate: _sums, Cuba: _cuba}.get(neuron, _lif)(nothing)
+    registers = np.ones(1, np.uint32)
+    kernels.jump(registers, registers.repeat(32))
+    events.advance(np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(DRAW_VALUES, np.int64))
+
+
+def _synapse() -> tuple[object, ...]:
+    synapse = make_synapse(Dense(np.zeros((1, 1), np.int8)), (1,), 1)
+    tile = synapse.tiles[0]
+    return 0, 1, 1, synapse.window, tile.weight, tile.packed
+
+
+def _sums(values: np.ndarray) -> None:
+    kernels.sums_image(values, 1, *_synapse(), np.zeros((1, 1, 1), np.int32))  # type: ignore[call-arg]
+
+
+def _states() -> tuple[np.ndarray, ...]:
+    """Membrane, spikes."""
+    return np.zeros((1, 1, 1), np.int32), np.zeros((1, 1, 1), np.uint8)
+
+
+def _cuba(values: np.ndarray) -> None:
+    level = np.zeros((1, 1), np.int32)
+    current, (membrane, spikes) = np.zeros((1, 1, 1), np.int32), _states()
+    step.cuba_layer_step(
+        values, *_synapse(), level, level[0], 0, 4095, 4096, current, membrane, spikes, 0, membrane,
+    )  # fmt: skip
+
+
+def _lif(values: np.ndarray) -> None:
+    level, none = np.zeros((1, CHUNK), np.int32), np.zeros(0, np.int64)
+    drawn = np.zeros((0, 0), np.int32), np.zeros(512, np.uint8), np.zeros((1, 0), np.uint32), none, none
+    membrane, spikes = _states()
+    step.lif_step(values, *_synapse(), level, level[0], 6, 8, *drawn, membrane, spikes, 0, membrane)
