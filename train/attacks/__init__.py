@@ -1,1 +1,1 @@
-"""Adversarial attacks on images in 0..1, one per file."""
+"""Adversarial attacks in L-inf on images in 0..1, one algorithm per file; `names.py` reads names like `apgd50x20`."""

@@ -1,0 +1,77 @@
+"""AutoAttack (Croce & Hein 2020), standard and rand: several attacks in turn on what the earlier ones left standing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from train.attacks.apgd import apgd, apgd_targeted
+from train.attacks.fab import fab
+from train.attacks.losses import dlr
+from train.attacks.problem import Examples, Problem, pick
+from train.attacks.square import square
+
+Attack = Callable[[Problem], Examples]
+TARGETS = 9
+
+
+def standard(problem: Problem, steps: int = 100, queries: int = 5000) -> Examples:
+    """APGD on cross entropy, APGD on the targeted DLR loss and FAB to 9 classes each, Square."""
+    return in_turn(problem, _standard(steps, queries, min(TARGETS, _classes(problem) - 1)))
+
+
+def rand(problem: Problem, steps: int = 100, draws: int = 20) -> Examples:
+    """For random networks: APGD on cross entropy and on the DLR loss, each gradient a mean over 20 draws."""
+    eot = replace(problem, draws=draws)
+    return in_turn(eot, [lambda part: apgd(part, steps), lambda part: apgd(part, steps, dlr)])
+
+
+def _standard(steps: int, queries: int, targets: int) -> Iterator[Attack]:
+    yield lambda part: apgd(part, steps)
+    for rank in range(1, targets + 1):
+        yield lambda part, rank=rank: apgd_targeted(part, steps, rank)  # type: ignore[misc]
+    for rank in range(1, targets + 1):
+        yield lambda part, rank=rank: fab(part, steps, rank)  # type: ignore[misc]
+    yield lambda part: square(part, queries)
+
+
+def in_turn(problem: Problem, attacks: Iterator[Attack] | list[Attack]) -> Examples:
+    """Stock: an image leaves once it was misclassified when asked once. Noise-aware: once in all fresh draws.
+
+    The noise-aware result is the strongest example that any of the attacks found.
+    """
+    stock = aware = problem.images
+    standing, strength = ~problem.wrong(stock), problem.strength(aware)
+    for attack in attacks:
+        active = standing | (strength < problem.redraws)
+        if not active.any():
+            break
+        part = problem.only(active)
+        found = attack(part)
+        fooled = _spread(active, part.wrong(found.stock)) & standing
+        stock, standing = _place(active, fooled, found.stock, stock), standing & ~fooled
+        candidate = found.stock if found.aware is None else found.aware
+        now = _spread(active, part.strength(candidate), -1.0)
+        aware, strength = _place(active, now > strength, candidate, aware), torch.maximum(now, strength)
+    return Examples(stock, aware)
+
+
+def _spread(active: Tensor, values: Tensor, fill: float = 0) -> Tensor:
+    """Values of the active images among all, `fill` elsewhere."""
+    whole = torch.full(active.shape, fill, dtype=values.dtype)
+    whole[active] = values
+    return whole
+
+
+def _place(active: Tensor, which: Tensor, part: Tensor, whole: Tensor) -> Tensor:
+    """`whole` with those of the active images' new examples that `which`, (N,) bool, says."""
+    new = whole.clone()
+    new[active] = part
+    return pick(which, new, whole)
+
+
+def _classes(problem: Problem) -> int:
+    return problem.logits(problem.images[:1]).shape[1]

@@ -1,0 +1,146 @@
+"""What every attack is given, and gives back: the network behind questions that average over draws of its taus.
+
+A network that draws its taus answers every question differently. Two readings of an attack follow. Its *stock* result is
+what the published code returns; iterates that count as adversarial because they were misclassified once are, on such a
+network, often lucky. Its *noise-aware* result is, among the most promising iterates of the same run and the stock result,
+the one that fools the network most often in fresh draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import pi
+
+import torch
+from torch import Tensor, nn
+
+from train.attacks.losses import Loss, margin
+from train.neurons import RandomTauLIF, neurons
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Adversarial images (N, C, Y, X) in both readings; aware is None where there was nothing to choose from."""
+
+    stock: Tensor
+    aware: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Means over the draws of a question: gradient (N, C, Y, X), loss (N,), margin (N,); wrong (N,) in the last draw."""
+
+    gradient: Tensor
+    loss: Tensor
+    margin: Tensor
+    wrong: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A network in evaluation mode; images (N, C, Y, X) in 0..1; labels (N,); L-inf radius eps in units of 0..1.
+
+    draws: of the taus behind each answer (EOT, Athalye et al. 2018). redraws: behind each choice between candidates.
+    """
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    eps: float
+    draws: int = 1
+    redraws: int = 1
+
+    def only(self, which: Tensor) -> Problem:
+        """The problem for some of the images, (N,) bool."""
+        return replace(self, images=self.images[which], labels=self.labels[which])
+
+    def inside(self, points: Tensor) -> Tensor:
+        """The nearest point with |x - images| <= eps and x in 0..1."""
+        return torch.minimum(torch.maximum(points, self.images - self.eps), self.images + self.eps).clamp_(0, 1)
+
+    def start(self, radius: float = 1.0) -> Tensor:
+        """Uniform within radius*eps, then within 0..1."""
+        reach = radius * self.eps
+        return (self.images + torch.empty_like(self.images).uniform_(-reach, reach)).clamp_(0, 1)
+
+    def ask(self, points: Tensor, loss: Loss) -> Answer:
+        """Loss, its gradient, and the margin at points, averaged over `draws` draws."""
+        points = points.detach().requires_grad_(True)
+        gradient = torch.zeros_like(self.images)
+        losses, margins = torch.zeros(len(points)), torch.zeros(len(points))
+        for _ in range(self.draws):
+            logits = self.model(points)
+            values = loss(logits, self.labels)
+            gradient += torch.autograd.grad(values.sum(), points)[0] / self.draws
+            losses += values.detach() / self.draws
+            margins += margin(logits.detach(), self.labels) / self.draws
+        return Answer(gradient, losses, margins, logits.detach().argmax(1) != self.labels)
+
+    @torch.no_grad()
+    def logits(self, points: Tensor) -> Tensor:
+        """(N, classes), averaged over `draws` draws."""
+        return torch.stack([self.model(points) for _ in range(self.draws)]).mean(0)
+
+    def margins(self, points: Tensor) -> Tensor:
+        """(N,), of the averaged logits."""
+        return margin(self.logits(points), self.labels)
+
+    def wrong(self, points: Tensor) -> Tensor:
+        """(N,) bool: misclassified, asked once."""
+        return self.logits(points).argmax(1) != self.labels
+
+    @torch.no_grad()
+    def strength(self, points: Tensor) -> Tensor:
+        """(N,) in 0..redraws+1: how many of `redraws` fresh draws are misclassified, ties broken by the mean margin."""
+        count = torch.zeros(len(points), dtype=torch.float64)
+        total = torch.zeros(len(points), dtype=torch.float64)
+        for _ in range(self.redraws):
+            logits = self.model(points)
+            count += logits.argmax(1) != self.labels
+            total += margin(logits, self.labels)
+        return count + torch.atan(total / self.redraws) / pi + 0.5
+
+
+class Shortlist:
+    """The `size` iterates of highest margin for each image, as far as one answer tells."""
+
+    def __init__(self, size: int = 4) -> None:
+        self.size = size
+        self.points: list[Tensor] = []
+        self.margins: list[Tensor] = []
+
+    def offer(self, points: Tensor, margins: Tensor) -> None:
+        """Iterates (N, C, Y, X) with their margins (N,)."""
+        self.points.append(points.detach())
+        self.margins.append(margins)
+        if len(self.points) > self.size:
+            worst = torch.stack(self.margins).argmin(0)
+            for i in range(self.size):
+                hit = worst == i
+                self.points[i] = pick(hit, points.detach(), self.points[i])
+                self.margins[i] = torch.where(hit, margins, self.margins[i])
+            del self.points[-1], self.margins[-1]
+
+    def examples(self, problem: Problem, stock: Tensor) -> Examples:
+        """The stock result beside the strongest of it and the shortlist in fresh draws."""
+        return Examples(stock, strongest(problem, stock, *self.points))
+
+
+def strongest(problem: Problem, *candidates: Tensor) -> Tensor:
+    """Image by image the candidate of greatest strength; the first of equals."""
+    found, best = candidates[0], problem.strength(candidates[0])
+    for candidate in candidates[1:]:
+        strength = problem.strength(candidate)
+        found = pick(strength > best, candidate, found)
+        best = torch.maximum(best, strength)
+    return found
+
+
+def pick(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Image by image `yes` where `which`, (N,) bool."""
+    return torch.where(which.view(-1, *[1] * (yes.dim() - 1)), yes, no)
+
+
+def is_random(model: nn.Module) -> bool:
+    """Whether two answers of the network can differ."""
+    return any(isinstance(neuron, RandomTauLIF) for neuron in neurons(model).values())
