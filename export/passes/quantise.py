@@ -59,6 +59,7 @@ class QuantSettings:
     """weight_bits 2..8; f fractional membrane bits 0..12; k decay bits 1..12; tau_bits 1..8 random bits per draw.
 
     floor: smallest scale of a channel relative to its layer's largest; keeps nearly dead channels inside 24 bits.
+    layer_bits: (layer, weight bits) of the layers that differ from weight_bits.
     """
 
     weight_bits: int = 8
@@ -68,6 +69,7 @@ class QuantSettings:
     scales: Scales = "channel"
     floor: float = 1 / 64
     neurons_per_core: int = 1024
+    layer_bits: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         limits = {
@@ -81,6 +83,10 @@ class QuantSettings:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise ExportError(f"{name} is {getattr(self, name)}, the limits are {low} to {high}")
+        low, high = limits["weight_bits"]
+        for layer, bits in self.layer_bits:
+            if not low <= bits <= high:
+                raise ExportError(f"weight bits of layer {layer} are {bits}, the limits are {low} to {high}")
         if self.scales not in SCALES:
             raise ExportError(f"scales is {self.scales!r}, it must be one of {', '.join(SCALES)}")
 
@@ -96,6 +102,11 @@ class Plan:
 
     settings: QuantSettings
     lowered: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, name: str) -> QuantSettings:
+        """The settings of a layer, with its own weight bits."""
+        bits = dict(self.settings.layer_bits).get(name, self.settings.weight_bits)
+        return replace(self.settings, weight_bits=bits)
 
     def f(self, name: str) -> int:
         return self.lowered.get(name, self.settings.f)
@@ -123,6 +134,7 @@ def quantise(graph: FloatGraph, plan: Plan, steps: int) -> Network:
     """The integer network of a folded graph: each layer with weights takes the neuron that reads it with it."""
     layers: list[Layer] = []
     index: dict[str, int] = {}
+    _check_names(graph, plan)
     for node in graph.nodes:
         inputs = tuple(index[name] for name in node.inputs)
         if isinstance(node.operation, (Encoding, FloatNeuron)):
@@ -133,16 +145,26 @@ def quantise(graph: FloatGraph, plan: Plan, steps: int) -> Network:
     return Network(tuple(layers), steps)
 
 
+def _check_names(graph: FloatGraph, plan: Plan) -> None:
+    """Layers with bits of their own must exist."""
+    weights = [node for node in graph.nodes if isinstance(node.operation, (FloatConv, FloatDense))]
+    names = [(neuron_of(graph, node) or node).name for node in weights]
+    for layer, _ in plan.settings.layer_bits:
+        if layer not in names:
+            raise ExportError(f"weight bits are given for layer {layer!r}, layers with weights are {', '.join(names)}")
+
+
 def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Plan) -> Layer:
     operation = node.operation
     if not isinstance(operation, (FloatConv, FloatDense)):
         return Layer(node.name, structure(operation, node.name), inputs)
     neuron = neuron_of(graph, node)
     if neuron is None:
-        return _classifier(node, operation, inputs, plan.settings)
-    scale = channel_scales(operation.weight, plan.settings)
+        return _classifier(node, operation, inputs, plan.of(node.name))
+    settings = plan.of(neuron.name)
+    scale = channel_scales(operation.weight, settings)
     cell = spiking(neuron, operation.bias, scale, plan)
-    return Layer(neuron.name, _synapse(operation, scale, plan.settings), inputs, cell, scale)
+    return Layer(neuron.name, _synapse(operation, scale, settings), inputs, cell, scale)
 
 
 def neuron_of(graph: FloatGraph, node: FloatNode) -> FloatNode | None:

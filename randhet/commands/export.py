@@ -25,6 +25,10 @@ def command(
     scales: Annotated[
         str, typer.Option(metavar="KIND", help="Weight scales: channel, layer or power-of-two.")
     ] = "channel",
+    layer_bits: Annotated[
+        str | None,
+        typer.Option(metavar="LAYER=N,...", help="Weight bits of single layers.", show_default="as --bits"),
+    ] = None,
     cores: Annotated[int, typer.Option("--neurons-per-core", help="Neurons that share one random register.")] = 1024,
     seed: Seed = None,
     random_init: Annotated[
@@ -44,7 +48,7 @@ def command(
     from export.pipeline import export_checkpoint
 
     use_threads(threads)
-    settings = QuantSettings(bits, fraction, tau_bits=tau_bits, scales=scales, neurons_per_core=cores)  # type: ignore[arg-type]
+    settings = QuantSettings(bits, fraction, tau_bits=tau_bits, scales=scales, neurons_per_core=cores, layer_bits=bits_of(layer_bits))  # type: ignore[arg-type]
     found, images = source(checkpoint, random_init, data, samples)
     with err.status("exporting") as status:
         made = export_checkpoint(found, images, settings, seed=seed, progress=status.update)
@@ -66,6 +70,19 @@ def command(
         out.print(
             f"{file}: {summary['layers']} layers, {summary['bytes']:,} bytes, {summary['saturations']} saturations"
         )
+
+
+def bits_of(text: str | None) -> tuple[tuple[str, int], ...]:
+    """conv1=4,fc1=6 as pairs."""
+    from fixed_point.errors import RandhetError
+
+    found = []
+    for part in filter(None, (text or "").split(",")):
+        name, _, bits = part.partition("=")
+        if not bits.strip().isdigit():
+            raise RandhetError(f"--layer-bits {part!r} is not of the form LAYER=N")
+        found.append((name.strip(), int(bits)))
+    return tuple(found)
 
 
 def source(checkpoint: Path | None, random_init: str | None, data: str | None, samples: int) -> tuple[Any, Any]:
