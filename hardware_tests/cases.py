@@ -193,7 +193,9 @@ def _zero_weights_and_bias_alone() -> tuple[Network, np.ndarray]:
 
 @case
 def _all_positive_and_all_negative_weights() -> tuple[Network, np.ndarray]:
-    conv = Conv(np.concatenate([np.full((2, 3, 3, 3), 127), np.full((2, 3, 3, 3), -127)]).astype(np.int8), padding=(1, 1))
+    conv = Conv(
+        np.concatenate([np.full((2, 3, 3, 3), 127), np.full((2, 3, 3, 3), -127)]).astype(np.int8), padding=(1, 1)
+    )
     neuron = Lif(ints(2**21, TOP, 1, 2**20), ints(0, 0, 0, 10**6), decay=60)
     images = np.concatenate([np.full((1, 3, 4, 5), 255, np.uint8), np.zeros((1, 3, 4, 5), np.uint8)])
     return chain(Input((3, 4, 5)), 5, (conv, neuron)), images
@@ -405,7 +407,7 @@ def _cuba_decays_0_and_largest() -> tuple[Network, np.ndarray]:
 
 @case
 def _cuba_chip_threshold_and_bias() -> tuple[Network, np.ndarray]:
-    """u = 64 w at every step; thresholds reached exactly do not fire; mantissa and exponent of the bias at their ends."""
+    """u = 64 w at every step; thresholds reached exactly do not fire; the bias at the ends of its mantissa and exponent."""
     bias = ints(0, 0, 0, 4095, -4095, 4095 << 7, -4095 << 7, 1)
     return _cuba(byte([[10], [11], [-10], [0], [0], [0], [0], [10]]), 6, 640, bias, 4095, 4095), column(1)
 

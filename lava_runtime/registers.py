@@ -40,7 +40,7 @@ class CoreRegisters:
         registers[:, -1] = last
 
     def next_step(self, registers: np.ndarray) -> None:
-        """After a step's draws. Decays drawn once per image are drawn again from the same state at each of its steps."""
+        """After a step's draws. Decays drawn once per image are drawn again from the same state each time."""
         if self.each_step:
             self.move(registers, 1)
 

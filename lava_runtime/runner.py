@@ -59,7 +59,7 @@ def run(
 
     probes: layers whose spikes and membranes are recorded through sinks. model "floating_pt" gives float membranes.
     batch: images that travel through the pipeline together; the result does not depend on it. images may be anything
-    that slices to arrays, such as a memory map: they are copied to disk a few at a time, and read when it is their turn.
+    that slices to arrays, such as a memory map: a few at a time are copied to disk, and read when it is their turn.
     """
     require_lava()
     network = network if isinstance(network, Network) else read(network)

@@ -139,9 +139,10 @@ def total(lanes: Lanes) -> Any:
 
 def has(feature: str) -> bool:
     """Whether kernels are compiled for a processor with this feature, by LLVM's name of it."""
-    if config.CPU_FEATURES is not None:
-        return f"+{feature}" in config.CPU_FEATURES.split(",")
-    return config.CPU_NAME in (None, "host") and bool(get_host_cpu_features().get(feature))
+    if config.CPU_FEATURES is not None:  # type: ignore[attr-defined]
+        return f"+{feature}" in config.CPU_FEATURES.split(",")  # type: ignore[attr-defined]
+    host = config.CPU_NAME in (None, "host")  # type: ignore[attr-defined]
+    return host and bool(get_host_cpu_features().get(feature))
 
 
 def permute(builder: Any, low: Any, index: Any, high: Any) -> Any:

@@ -16,7 +16,7 @@ from fixed_point import reference
 from fixed_point.engine import kernels
 from fixed_point.engine.plan import Tile, channels_last, make_synapse
 from fixed_point.engine.run import levels, padded
-from fixed_point.network import Accumulate, Conv, Cuba, Dense, Het, Lif, RandomTau
+from fixed_point.network import Conv, Cuba, Dense, Het, Lif, RandomTau
 from lava_runtime import step as steps
 from lava_runtime.guard import report
 from lava_runtime.plan import LayerPlan
@@ -150,7 +150,7 @@ class LayerModel(Guarded):
         for tile in self.synapse.tiles:
             part = np.empty((*total.shape[:2], tile.weight.shape[1]), np.int32)
             given, *others = self.common(tile, values)
-            kernels.sums_image(given, len(values), *others, part)
+            kernels.sums_image(given, len(values), *others, part)  # type: ignore[call-arg]
             total[:, :, tile.channels] = part
         return total
 
@@ -172,7 +172,7 @@ class LifModel(LayerModel):
     def integrate(self, values: np.ndarray) -> np.ndarray:
         spikes = self.room(values, np.uint8)
         for tile, (bias, threshold) in zip(self.synapse.tiles, self.levels):
-            fired, clipped = steps.lif_step(
+            fired, clipped = steps.lif_step(  # type: ignore[call-arg]
                 *self.common(tile, values), bias, threshold, self.neuron.f, self.neuron.k,
                 *self.decays(tile), self.membrane, spikes, tile.offset, self.before,
             )  # fmt: skip
@@ -310,7 +310,7 @@ class CubaFixed(LayerModel):
         kept = 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay
         bias, threshold = self.bias.astype(np.int32), neuron.threshold.astype(np.int32)
         for tile in self.synapse.tiles:
-            fired, clipped = steps.cuba_layer_step(
+            fired, clipped = steps.cuba_layer_step(  # type: ignore[call-arg]
                 *self.common(tile, values), np.ascontiguousarray(bias[:, tile.channels]), threshold[tile.channels],
                 neuron.f, *kept, self.current, self.membrane, spikes, tile.offset, self.before,
             )  # fmt: skip

@@ -48,7 +48,15 @@ def command(
     from export.pipeline import export_checkpoint
 
     use_threads(threads)
-    settings = QuantSettings(bits, fraction, tau_bits=tau_bits, scales=scales, neurons_per_core=cores, layer_bits=bits_of(layer_bits))  # type: ignore[arg-type]
+    own = bits_of(layer_bits)
+    settings = QuantSettings(
+        bits,
+        fraction,
+        tau_bits=tau_bits,
+        scales=scales,
+        neurons_per_core=cores,
+        layer_bits=own,  # type: ignore[arg-type]
+    )
     found, images = source(checkpoint, random_init, data, samples)
     with err.status("exporting") as status:
         made = export_checkpoint(found, images, settings, seed=seed, progress=status.update)

@@ -15,7 +15,7 @@ ALPHA, ETA, BETA = 0.1, 1.05, 0.9
 def fab(problem: Problem, steps: int, rank: int | None = None) -> Examples:
     """x <- (1-a)*(x + 1.05*d) + a*(x_clean + 1.05*d_clean), d onto the linearised boundary; 0.9 back where it crossed.
 
-    rank: of the one wrong class to go for, None for the nearest boundary of all. Stock, as the released code has it: the
+    rank: of the one wrong class to go for, None for the nearest boundary of all. Stock, as released: the
     nearest point that was misclassified when asked once, if it lies within eps, otherwise the clean image. Noise-aware:
     a point just across the boundary fools a random network every other time, so each direction is also offered
     stretched to the full radius.

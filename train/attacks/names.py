@@ -1,6 +1,6 @@
 """Attacks by name: `pgd10` ten steps, `pgd10x20` each gradient a mean of 20 draws, `pgd10@mean` made on the mean taus.
 
-    NAME[STEPS][xDRAWS][-dDECAY][@mean], NAME one of FAMILIES
+NAME[STEPS][xDRAWS][-dDECAY][@mean], NAME one of FAMILIES
 """
 
 from __future__ import annotations
@@ -77,12 +77,16 @@ def parse(name: str) -> Attack:
         raise RandhetError(f"attack {name!r} is not one of {', '.join(FAMILIES)}, with steps as in pgd10 or pgd10x20")
     family, steps, draws, decay, mean = match.groups()
     known = FAMILIES[family]
-    for given, allowed, what in ((steps, known.steps != 0, "steps"), (draws, known.eot, "draws"), (decay, known.decay, "decay")):
+    for given, allowed, what in (
+        (steps, known.steps != 0, "steps"),
+        (draws, known.eot, "draws"),
+        (decay, known.decay, "decay"),
+    ):
         if given is not None and not allowed:
             raise RandhetError(f"attack {name!r}: {family} takes no {what}")
     if steps is None and known.steps is None:
         raise RandhetError(f"attack {name!r} needs its number of steps, such as {family}10")
-    if steps is not None and int(steps) < 1 or draws is not None and int(draws) < 1:
+    if (steps is not None and int(steps) < 1) or (draws is not None and int(draws) < 1):
         raise RandhetError(f"attack {name!r}: steps and draws start at 1")
     return Attack(name, family, int(steps or known.steps or 0), int(draws or 1), float(decay or 1), mean is not None)
 
@@ -95,9 +99,7 @@ def parse_list(text: str) -> tuple[Attack, ...]:
     return tuple(parse(name) for name in names)
 
 
-def run(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, eps: float, redraws: int = 16
-) -> Examples:
+def run(attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, eps: float, redraws: int = 16) -> Examples:
     """Adversarial examples for images (N, C, Y, X) in 0..1, |x' - x| <= eps; chance from torch's global generator."""
     known = FAMILIES[attack.family]
     if not attack.mean:

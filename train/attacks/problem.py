@@ -1,8 +1,8 @@
 """What every attack is given, and gives back: the network behind questions that average over draws of its taus.
 
-A network that draws its taus answers every question differently. Two readings of an attack follow. Its *stock* result is
+A network that draws its taus answers every question differently, so an attack has two readings. Its *stock* result is
 what the published code returns; iterates that count as adversarial because they were misclassified once are, on such a
-network, often lucky. Its *noise-aware* result is, among the most promising iterates of the same run and the stock result,
+network, often lucky. Its *noise-aware* result is, of the most promising iterates of the same run and the stock result,
 the one that fools the network most often in fresh draws.
 """
 
@@ -28,7 +28,7 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Means over the draws of a question: gradient (N, C, Y, X), loss (N,), margin (N,); wrong (N,) in the last draw."""
+    """Means over the draws: gradient (N, C, Y, X), loss (N,), margin (N,); wrong (N,) in the last draw."""
 
     gradient: Tensor
     loss: Tensor
