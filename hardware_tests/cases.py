@@ -407,7 +407,7 @@ def _cuba_decays_0_and_largest() -> tuple[Network, np.ndarray]:
 
 @case
 def _cuba_chip_threshold_and_bias() -> tuple[Network, np.ndarray]:
-    """u = 64 w at every step; thresholds reached exactly do not fire; the bias at the ends of its mantissa and exponent."""
+    """u = 64 w at every step; thresholds reached exactly do not fire; the ends of the bias's mantissa and exponent."""
     bias = ints(0, 0, 0, 4095, -4095, 4095 << 7, -4095 << 7, 1)
     return _cuba(byte([[10], [11], [-10], [0], [0], [0], [0], [10]]), 6, 640, bias, 4095, 4095), column(1)
 

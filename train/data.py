@@ -1,7 +1,7 @@
 """Image data by name or path, as arrays of bytes. Needs no torch, and torchvision only for the sets it reads.
 
-digits is embedded (scikit-learn); cifar10, cifar100, svhn, mnist and fashion-mnist are torchvision's, NAME:FOLDER
-where they lie in a folder of yours; a path is a folder of images (`train.folders`) or of MNIST-like idx files (`train.idx`).
+digits is embedded (scikit-learn); cifar10, cifar100, svhn, mnist and fashion-mnist are torchvision's, NAME:FOLDER where
+they lie in a folder of yours; a path is a folder of images (`train.folders`) or of MNIST-like idx files (`train.idx`).
 """
 
 from __future__ import annotations

@@ -48,14 +48,13 @@ def command(
     from export.pipeline import export_checkpoint
 
     use_threads(threads)
-    own = bits_of(layer_bits)
     settings = QuantSettings(
         bits,
         fraction,
         tau_bits=tau_bits,
-        scales=scales,
+        scales=scales,  # type: ignore[arg-type]
         neurons_per_core=cores,
-        layer_bits=own,  # type: ignore[arg-type]
+        layer_bits=bits_of(layer_bits),
     )
     found, images = source(checkpoint, random_init, data, samples)
     with err.status("exporting") as status:
