@@ -108,13 +108,15 @@ def look_up(registers, table, decay):
 
 
 @njit(cache=True, nogil=True)
-def draw_serially(registers, core_at, place, table, out):
-    """One draw per neuron, core after core; neuron n of the layer goes to out[place[n]]. core_at (cores + 1,)."""
-    for core in range(len(registers)):
-        one = registers[core : core + 1]
-        for n in range(core_at[core], core_at[core + 1]):
-            draw(one)
-            out[place[n]] = table[one[0] & LOW_BYTE]
+def enter(entry, pixel, entry_pixel, entry_channel, entry_state, states, registers):
+    """Entries from number `entry` on that begin at `pixel` put their states into their channels' registers.
+
+    Entry e takes states[entry_state[e]]. Returns the number of the first entry not yet reached.
+    """
+    while entry < len(entry_pixel) and entry_pixel[entry] <= pixel:
+        registers[entry_channel[entry]] = states[entry_state[entry]]
+        entry += 1
+    return entry
 
 
 @njit(cache=True, nogil=True)

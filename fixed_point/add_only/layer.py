@@ -48,8 +48,8 @@ def synapse(
 def run_layer(
     values, value_at, step_at, first, weight_at, planes, signed, list_at, plane_at, count_at,
     window, window_at, tap_at, weight, silent,
-    kind, bias, bias_at, threshold, f, edge, k, decay, decay_at, table, drawn, held, starts, last, near, far,
-    kept_u, kept_v, state_at, out, out_at, record, rows_used, tally,
+    kind, bias, bias_at, threshold, f, edge, k, decay, decay_at, table, drawn, held,
+    states, last, near, far, entry_pixel, entry_channel, entry_state, kept_u, kept_v, state_at, out, out_at, record, rows_used, tally,
     lists, counts, rows, short, total, membrane, u, acc, wide, chosen, registers,
 ):  # fmt: skip
     """All steps of one image for one tile of channels.
@@ -57,20 +57,18 @@ def run_layer(
     step_at (T,): where the input of each step starts in `values`; window_at (pixels + 1,): the entries of each window;
     bias_at, state_at (pixels,): rows of bias map and states; decay_at, out_at (T * pixels,): rows of decays and
     output. rows_used (T,) receives weight rows added; tally: [spikes, saturations]. kind NONE puts out the sums.
-    Registers: one per channel from `starts`, moved to the next step by the matrices `near` and `far` (channels from
-    `last` on), put back where `held`. The last line of arguments is scratch memory, zeros where it is state.
+    Registers: one per channel, loaded at the entries (see `kernels.enter`) from `states`, which from step to step move
+    on by the matrices `near` and `far` (states from `last` on) or stay where they are `held`. The last line of
+    arguments is scratch memory, zeros where it is state.
     """
-    kernels.store(starts, registers, 0)
     at = 0
     for t in range(len(step_at)):
         now = values[step_at[t] :]
         prepare(now, value_at, first, weight_at, planes, list_at, plane_at, count_at, lists, counts)
-        if t and drawn:
-            if held:
-                kernels.store(starts, registers, 0)
-            else:
-                jump(registers[:last], near)
-                jump(registers[last:], far)
+        if t and drawn and not held:
+            jump(states[:last], near)
+            jump(states[last:], far)
+        entry = 0
         for p in range(len(window_at) - 1):
             rows_used[t] += synapse(
                 window, window_at[p], window_at[p + 1], tap_at, list_at, plane_at, count_at, lists, counts,
@@ -82,6 +80,9 @@ def run_layer(
                 if kind == LIF:
                     tally[1] += kernels.to_current(total, bias, bias_at[p], f, edge)
                     if drawn:
+                        entry = kernels.enter(
+                            entry, p, entry_pixel, entry_channel, entry_state, states, registers
+                        )  # fmt: skip
                         kernels.draw(registers)
                         kernels.look_up(registers, table, chosen)
                         kernels.leak(total, chosen, 0, k, membrane, state_at[p], acc)

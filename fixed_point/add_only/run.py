@@ -11,7 +11,6 @@ from math import prod
 import numpy as np
 
 from fixed_point import reference
-from fixed_point.add_only import kernels
 from fixed_point.add_only.counts import Counts, count_layer, total_operations
 from fixed_point.add_only.layer import CUBA, LIF, NONE, run_layer
 from fixed_point.check import check, check_images
@@ -252,7 +251,8 @@ class LayerJob:
         neuron, width, pixels = self.layer.neuron, tile.weight.shape[1], self.synapse.pixels
         none, matrix = np.zeros(0, np.uint16), np.zeros(32, np.uint32)
         idle = (none, np.zeros(self.steps * pixels, np.int64), np.zeros(256, np.uint16), False, False)
-        still = (np.zeros(width, np.uint32), 0, matrix, matrix)
+        no_entry = np.zeros(0, np.int64)
+        still = (np.zeros(0, np.uint32), 0, matrix, matrix, no_entry, no_entry, no_entry)
         if neuron is None or isinstance(neuron, Accumulate):
             zero = np.zeros(0, np.int32)
             return NONE, zero, np.zeros(pixels, np.int64), zero, 0, np.int32(0), 0, *idle, *still, 0, 0
@@ -263,36 +263,22 @@ class LayerJob:
             kept = 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay
             return CUBA, *start, 0, *idle, *still, *kept
         if isinstance(neuron, RandomTau):
-            return LIF, *start, neuron.k, *self._drawn(neuron, image, tile, idle, still), 0, 0
+            return LIF, *start, neuron.k, *self._drawn(neuron, image, tile, idle), 0, 0
         given = channels_last(np.asarray(neuron.decay, np.uint16), self.shape)[:, tile.channels]
         values, at = _rows(given, pixels)
         return LIF, *start, neuron.k, values, np.tile(at, self.steps), *idle[2:], *still, 0, 0
 
-    def _drawn(
-        self, neuron: RandomTau, image: int, tile: Tile, idle: tuple[object, ...], still: tuple[object, ...]
-    ) -> tuple[object, ...]:
+    def _drawn(self, neuron: RandomTau, image: int, tile: Tile, idle: tuple[object, ...]) -> tuple[object, ...]:
+        """decay ... entry_state of `run_layer` where decays are drawn; states of the last core stand at the end."""
         registers = self.engine.registers[self.i]
-        if not registers.aligned:
-            return *self._serial(neuron, image, tile, registers), *idle[2:], *still
-        held = neuron.sampling == "forward"
-        states = self.starts[image][tile.channels].copy()
-        last = min(max(registers.edge - tile.offset, 0), len(states))
-        near, far = registers.distance(1, self.synapse.pixels)
-        table = neuron.table.astype(np.uint16)
-        return *idle[:2], table, True, held, states, last, near, far
-
-    def _serial(self, neuron: RandomTau, image: int, tile: Tile, registers: Registers) -> tuple[np.ndarray, np.ndarray]:
-        """Decays of an image whose cores do not hold whole channels, drawn core by core, and where their rows start."""
-        pixels, channels, width = self.synapse.pixels, self.synapse.channels, tile.weight.shape[1]
-        place = np.arange(pixels * channels).reshape(pixels, channels).T.reshape(-1)
-        core_at = np.concatenate([[0], np.cumsum(registers.sizes)])
-        states, table = self.starts[image].copy(), neuron.table.astype(np.uint16)
-        rounds = 1 if neuron.sampling == "forward" else self.steps
-        drawn = np.empty((rounds, pixels, channels), np.uint16)
-        for part in drawn:
-            kernels.draw_serially(states, core_at, place, table, part.reshape(-1))
-        at = np.arange(rounds * pixels) * width
-        return np.ascontiguousarray(drawn[:, :, tile.channels]).reshape(-1), np.resize(at, self.steps * pixels)
+        mine = np.flatnonzero((registers.channel >= tile.offset) & (registers.channel < tile.channels.stop))
+        ordered = mine[np.argsort(registers.last[mine], kind="stable")]
+        place = np.argsort(ordered)
+        near, far = registers.round()
+        last = len(mine) - int(registers.last[mine].sum())
+        entries = registers.pixel[mine], registers.channel[mine] - tile.offset, place
+        held, table = neuron.sampling == "forward", neuron.table.astype(np.uint16)
+        return *idle[:2], table, True, held, self.starts[image][ordered], last, near, far, *entries
 
 
 def _rows(value: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:

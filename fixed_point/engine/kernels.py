@@ -116,12 +116,11 @@ def pixel_products(window, values, first, per_tap, weight, total):
 @njit(cache=True, nogil=True)
 def jump(registers, columns):
     """Multiply every register by the matrix with these 32 columns: a jump over many draws."""
-    moved = np.zeros_like(registers)
-    for bit in range(32):
-        column, shift = columns[bit], np.uint32(bit)
-        for i in range(len(registers)):
-            moved[i] ^= column & (np.uint32(0) - ((registers[i] >> shift) & np.uint32(1)))
-    registers[:] = moved
+    for i in range(len(registers)):
+        state, moved = registers[i], np.uint32(0)
+        for bit in range(32):
+            moved ^= columns[bit] & (np.uint32(0) - ((state >> np.uint32(bit)) & np.uint32(1)))
+        registers[i] = moved
 
 
 @njit(cache=True, nogil=True)
