@@ -49,7 +49,8 @@ def run_layer(
     values, value_at, step_at, first, weight_at, planes, signed, list_at, plane_at, count_at,
     window, window_at, tap_at, weight, silent,
     kind, bias, bias_at, threshold, f, edge, k, decay, decay_at, table, drawn, held,
-    states, last, near, far, entry_pixel, entry_channel, entry_state, kept_u, kept_v, state_at, out, out_at, record, rows_used, tally,
+    states, last, near, far, entry_pixel, entry_channel, entry_state,
+    kept_u, kept_v, state_at, out, out_at, record, rows_used, tally,
     lists, counts, rows, short, total, membrane, u, acc, wide, chosen, registers,
 ):  # fmt: skip
     """All steps of one image for one tile of channels.

@@ -248,7 +248,7 @@ class LayerJob:
 
     def _neuron(self, image: int, tile: Tile) -> tuple[object, ...]:
         """kind ... kept_v of `run_layer`."""
-        neuron, width, pixels = self.layer.neuron, tile.weight.shape[1], self.synapse.pixels
+        neuron, pixels = self.layer.neuron, self.synapse.pixels
         none, matrix = np.zeros(0, np.uint16), np.zeros(32, np.uint32)
         idle = (none, np.zeros(self.steps * pixels, np.int64), np.zeros(256, np.uint16), False, False)
         no_entry = np.zeros(0, np.int64)
