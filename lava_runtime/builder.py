@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TypeVar
-
-from lava.magma.core.process.ports.ports import OutPort
-from lava.magma.core.process.process import AbstractProcess
+from typing import TYPE_CHECKING, TypeVar
 
 from fixed_point import network as ir
 from fixed_point.errors import NetworkError
@@ -17,6 +14,10 @@ from fixed_point.shape import delays, shapes
 from lava_runtime.plan import LayerPlan, Run
 from lava_runtime.processes import process
 from lava_runtime.wire import Wire, reading_peak, wires
+
+if TYPE_CHECKING:  # Lava itself is imported by `processes`, which takes care how
+    from lava.magma.core.process.ports.ports import OutPort
+    from lava.magma.core.process.process import AbstractProcess
 
 NEURONS: dict[type, Callable[[LayerPlan, bool], process.Layer]] = {
     ir.RandomTau: process.RandomTauLayer,
@@ -110,7 +111,7 @@ def _weights(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
     return made.s_out
 
 
-Branch = tuple[OutPort, Wire, int]
+Branch = tuple["OutPort", Wire, int]
 """Where a branch comes from, its messages, its delay."""
 
 
@@ -141,7 +142,7 @@ def _flatten(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
     return built.ports[layer.inputs[0]]
 
 
-Maker = Callable[[Built, LayerPlan, ir.Layer], OutPort]
+Maker = Callable[[Built, LayerPlan, ir.Layer], "OutPort"]
 OPERATIONS: dict[type, Maker] = {
     ir.Input: _input,
     ir.Conv: _weights,

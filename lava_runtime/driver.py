@@ -84,8 +84,10 @@ def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
     built = build(network, run, job["probes"], floating=job["model"] == "floating_pt")
     first, settings = built.processes[0], Loihi2SimCfg(select_tag=job["model"])
     warm(network, built.wires)
-    Watch(first, directory, job["token"], os.getppid()).start()
+    watch = Watch(first, directory, job["token"], os.getppid())
+    watch.start()
     first.create_runtime(run_cfg=settings, compile_config={"pypy_channel_size": MESSAGES})
+    watch.list_processes()
     # The last recorder sees spikes one step after the last layer sent them
     steps = run.total + delays(network)[-1] + 1
     first.run(condition=RunSteps(steps, blocking=False), run_cfg=settings)
@@ -119,25 +121,40 @@ class Watch:
         threading.Thread(target=self.look, daemon=True).start()
 
     def look(self) -> None:
-        while True:
-            for name, exitcode in self.ended():
-                report(self.directory, name, f"its process ended unexpectedly ({cause(exitcode)})")
-                os._exit(1)
-            if os.getppid() != self.guard:
-                self.leave()
-            time.sleep(POLL_SECONDS)
+        try:
+            while not (ended := list(self.ended())):
+                if os.getppid() != self.guard:
+                    self.leave()
+                time.sleep(POLL_SECONDS)
+            name, exitcode = ended[0]
+            report(self.directory, name, f"its process ended unexpectedly ({cause(exitcode)})")
+        except BaseException as error:  # a run that nobody looks after could hang
+            report(self.directory, "the runtime", error)
+        os._exit(1)
 
     def ended(self) -> Iterator[tuple[str, int]]:
         """Name and exit code of every process that is not alive, of those started so far; none ends before the run."""
+        yield from ((name, process.exitcode) for name, process in self.processes() if process.exitcode is not None)
+
+    def processes(self) -> Iterator[tuple[str, Any]]:
+        """Name and process of each layer and of Lava's own, of those started so far."""
         runtime = self.first._runtime
         messaging = getattr(runtime, "_messaging_infrastructure", None)
         if messaging is None:
             return
         names = [process.name for process in runtime._executable.proc_builders] + ["the runtime service"]
-        yield from ((name, actor.exitcode) for name, actor in zip(names, messaging.actors) if not actor.is_alive())
-        manager = getattr(messaging.smm, "_process", None)
-        if manager is not None and not manager.is_alive():
-            yield "the shared-memory manager", manager.exitcode
+        yield from zip(names, messaging.actors)
+        # The process of multiprocessing's manager, which Lava's own wraps
+        manager = getattr(getattr(messaging.smm, "_manager", None), "_process", None)
+        if manager is not None:
+            yield "the shared-memory manager", manager
+
+    def list_processes(self) -> None:
+        """Write `processes.json`: what runs under which process number, for whoever looks into a run."""
+        numbers = {name: process.pid for name, process in self.processes()}
+        everything = {"the guard": self.guard, "the runtime": os.getpid(), **numbers}
+        (self.directory / "processes.part").write_text(json.dumps(everything))
+        os.replace(self.directory / "processes.part", self.directory / "processes.json")
 
     def leave(self) -> None:
         """The guard was killed: do its work."""

@@ -32,6 +32,8 @@ Model = Literal["fixed_pt", "floating_pt"]
 
 STALL_SECONDS = 120.0
 """How long a run may go without finishing a step of an image before it counts as hung."""
+START_SECONDS = 300.0
+"""How long it may take until the first step is finished, start of all processes included."""
 POLL_SECONDS = 0.05
 END_SECONDS = 5.0
 CHUNK = 256
@@ -150,8 +152,9 @@ def _follow(
         steps = _steps(directory)
         if steps != last:
             last, moved = steps, time.monotonic()
-        if time.monotonic() - moved > stall:
-            raise LavaRunError(f"Lava run stood still for {stall:.0f} s after {max(steps, 0)} steps and was ended")
+        limit = START_SECONDS if steps < 0 else stall
+        if time.monotonic() - moved > limit:
+            raise LavaRunError(f"Lava run stood still for {limit:.0f} s after {max(steps, 0)} steps and was ended")
         if progress and steps // network.steps > reported:
             progress(steps // network.steps - reported)
             reported = steps // network.steps

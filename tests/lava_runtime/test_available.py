@@ -42,3 +42,16 @@ def test_nothing_here_imports_torch() -> None:
     code = "import sys, lava_runtime.driver, lava_runtime.runner; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOME, timeout=60)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", None])
+def test_lava_is_imported_whatever_start_method_is_set_and_leaves_it(method: str | None) -> None:
+    """In a program of its own: `set_start_method` as Dask or a user calls it, then the import, then what is set."""
+    chosen = f"multiprocessing.set_start_method({method!r})" if method else "pass"
+    code = (
+        f"import multiprocessing\n{chosen}\nimport lava_runtime.builder, lava_runtime.processes.models\n"
+        "print(multiprocessing.get_start_method(allow_none=True))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOME, timeout=60)
+    assert done.stdout == f"{method}\n", done.stderr

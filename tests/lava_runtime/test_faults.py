@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fixed_point.network import Accumulate, Conv, Dense, Flatten, Input, Layer, Network, RandomTau
+from fixed_point.network import Accumulate, Add, Conv, Dense, Flatten, Input, Layer, Network, RandomTau, SumPool
 from lava_runtime.runner import LavaRunError, run
 
 pytestmark = pytest.mark.lava
@@ -45,6 +47,17 @@ def chain(steps: int = 4) -> Network:
 
 
 ENDLESS = chain(steps=65_536)
+
+
+def branched() -> Network:
+    """The chain with a residual sum and a pool between `two` and the read-out."""
+    *start, _, read = chain().layers
+    rest = (
+        Layer("sum", Add(), (1, 2)),
+        Layer("pool", SumPool((2, 2), (2, 2)), (3,)),
+        replace(read, operation=Dense(np.ones((4, 27), np.int8)), inputs=(4,)),
+    )
+    return Network((*start, *rest), steps=4)
 
 
 RUNS = Path(f"/tmp/rh-test-{os.getpid()}")
@@ -91,35 +104,63 @@ def _nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     RUNS.rmdir()
 
 
-def when_it_runs(act: Callable[[list[int]], None]) -> threading.Thread:
+def running() -> dict[str, int]:
+    """Process numbers of the run of these tests by what they are, once it computes; empty before."""
+    for directory in RUNS.iterdir():
+        with suppress(OSError):
+            if (directory / "steps").exists():
+                return dict(json.loads((directory / "processes.json").read_text()))
+    return {}
+
+
+def when_it_runs(act: Callable[[dict[str, int]], None]) -> threading.Thread:
     """Do something to the processes of a run as soon as it computes."""
 
     def wait() -> None:
-        # guard, driver, shared-memory manager, input, one, two, read, recorder, runtime service
-        wait_for(lambda: len(processes()) >= 9, 60)
-        time.sleep(0.5)
-        act(processes())
+        wait_for(lambda: bool(running()), 60)
+        act(running())
 
     thread = threading.Thread(target=wait)
     thread.start()
     return thread
 
 
+def test_every_process_of_a_run_is_listed() -> None:
+    found: list[dict[str, int]] = []
+    alive: list[list[int]] = []
+
+    def look(by_name: dict[str, int]) -> None:
+        found.append(by_name)
+        alive.append(processes())
+        os.kill(by_name["the guard"], signal.SIGKILL)
+
+    thread = when_it_runs(look)
+    with pytest.raises(LavaRunError):
+        run(ENDLESS, IMAGES, seed=0)
+    thread.join()
+    layers = ["input", "one", "two", "read", "read.recorder"]
+    own = ["the guard", "the runtime", "the runtime service", "the shared-memory manager"]
+    assert sorted(found[0]) == sorted(layers + own)
+    assert sorted(found[0].values()) == alive[0]
+
+
 @pytest.mark.parametrize(
     ("victim", "sentence"),
     [
-        pytest.param(0, "its guard ended|the runtime: its process ended", id="guard"),
-        pytest.param(1, "failed in the runtime: its process ended unexpectedly .SIGKILL", id="driver"),
-        pytest.param(5, "failed in (input|one|two): its process ended unexpectedly .SIGKILL", id="layer"),
-        pytest.param(-1, "failed in the runtime service: its process ended unexpectedly .SIGKILL", id="service"),
+        pytest.param("the guard", "its guard ended|the runtime: its process ended", id="guard"),
+        pytest.param("the runtime", "failed in the runtime: its process ended unexpectedly .SIGKILL", id="driver"),
+        *(
+            pytest.param(name, f"failed in {name}: its process ended unexpectedly .SIGKILL", id=name)
+            for name in ("two", "read", "read.recorder", "the runtime service", "the shared-memory manager")
+        ),
     ],
 )
-def test_a_killed_process_ends_the_run_within_ten_seconds(victim: int, sentence: str) -> None:
+def test_a_killed_process_ends_the_run_within_ten_seconds(victim: str, sentence: str) -> None:
     killed: list[float] = []
 
-    def kill(running: list[int]) -> None:
+    def kill(by_name: dict[str, int]) -> None:
         killed.append(time.monotonic())
-        os.kill(running[victim], signal.SIGKILL)
+        os.kill(by_name[victim], signal.SIGKILL)
 
     killer = when_it_runs(kill)
     with pytest.raises(LavaRunError, match=sentence):
@@ -130,7 +171,7 @@ def test_a_killed_process_ends_the_run_within_ten_seconds(victim: int, sentence:
 
 
 def test_a_run_that_stands_still_is_ended() -> None:
-    freezer = when_it_runs(lambda running: os.kill(running[5], signal.SIGSTOP))
+    freezer = when_it_runs(lambda by_name: os.kill(by_name["two"], signal.SIGSTOP))
     with pytest.raises(LavaRunError, match="stood still for 4 s after [0-9]+ steps"):
         run(ENDLESS, IMAGES, seed=0, stall=4)
     freezer.join()
@@ -147,7 +188,7 @@ def test_however_the_program_ends_nothing_is_left(how: signal.Signals, tmp_path:
         f"run({str(tmp_path / 'a.net')!r}, np.load({str(tmp_path / 'p.npy')!r}), seed=0)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code], cwd=HOME, stderr=subprocess.PIPE)
-    when_it_runs(lambda running: child.send_signal(how)).join()
+    when_it_runs(lambda by_name: child.send_signal(how)).join()
     _, message = child.communicate(timeout=10)
     assert child.returncode == -how
     assert (b"KeyboardInterrupt" in message) == (how == signal.SIGINT)
@@ -155,89 +196,104 @@ def test_however_the_program_ends_nothing_is_left(how: signal.Signals, tmp_path:
 
 # --- models that fail: the fault is planted in the program that is the run, so that a real process fails --------------
 
-LAYER = "import lava_runtime.processes.models as m, lava_runtime.processes.process as p, numpy as np, sys, time\n"
+START = """
+import os, sys, time
+from pathlib import Path
+import numpy as np
+import lava_runtime.driver as d
+import lava_runtime.processes.models as m
+import lava_runtime.processes.process as p
+
+def planted():
+    Path({failed!r}).write_text(str(time.monotonic()))
+    return True
+"""
+"""A planted fault says when it happens, on the clock that all processes share."""
+RAISE = """
+kept = m.{owner}.{method}
+def failing(self, *arguments):
+    name, step = self.params["name"], getattr(self, "time_step", 0)
+    if name == {victim!r} and step >= {step} and planted():
+        {act}
+    return kept(self, *arguments)
+m.{owner}.{method} = failing
+"""
+ERROR = "raise ValueError('planted')"
+RAISED = [
+    ("LayerModel", "setup", "two", 0, ERROR, "ValueError: planted"),
+    ("InputModel", "setup", "input", 0, ERROR, "ValueError: planted"),
+    ("RecorderModel", "setup", "read.recorder", 0, ERROR, "ValueError: planted"),
+    ("LifModel", "integrate", "two", 6, "raise MemoryError('planted')", "MemoryError: planted"),
+    ("InputModel", "advance", "input", 6, ERROR, "ValueError: planted"),
+    ("ResidualSumModel", "advance", "sum", 6, ERROR, "ValueError: planted"),
+    ("PoolModel", "advance", "pool", 6, ERROR, "ValueError: planted"),
+    ("ReadOutFixed", "integrate", "read", 6, ERROR, "ValueError: planted"),
+    ("RecorderModel", "advance", "read.recorder", 6, ERROR, "ValueError: planted"),
+    ("LifModel", "integrate", "two", 6, "sys.exit(0)", "its process ended unexpectedly .exit code 0"),
+    ("LayerModel", "advance", "two", 6, "self.outgoing = np.zeros((1, 2, 3), np.uint8)", "AssertionError: data.shape"),
+]
+CONSTRUCTED = """
+kept = m.Guarded.__init__
+def failing(self, params):
+    if params["name"] == "two" and planted():
+        raise ValueError("planted")
+    kept(self, params)
+m.Guarded.__init__ = failing
+"""
+SHAPED = """
+kept = p.Layer.__init__
+def failing(self, plan, floating):
+    kept(self, plan, floating)
+    if plan.name == "two" and planted():
+        {act}
+p.Layer.__init__ = failing
+"""
+LATE = """
+kept = d.Watch.list_processes
+def failing(watch):
+    kept(watch)
+    finish, two = d.finish, dict(watch.processes())["two"]
+    d.finish = lambda first: (finish(first), planted(), os.kill(two.pid, 9))
+d.Watch.list_processes = failing
+"""
 PLANTS = {
-    "constructor": (
-        "kept = m.Guarded.__init__\n"
-        "def planted(self, params):\n"
-        "    if params['name'] == 'two': raise ValueError('planted')\n"
-        "    kept(self, params)\n"
-        "m.Guarded.__init__ = planted\n",
-        "two: ValueError: planted",
-    ),
+    f"{owner}.{method}-{sentence}": (
+        RAISE.format(
+            **{
+                "owner": owner,
+                "method": method,
+                "victim": victim,
+                "step": step,
+                "act": act,
+            }
+        ),
+        f"{victim}: {sentence}",
+    )
+    for owner, method, victim, step, act, sentence in RAISED
+}
+PLANTS |= {
+    "constructor": (CONSTRUCTED, "two: ValueError: planted"),
     "var of a wrong shape": (
-        "kept = p.Layer.__init__\n"
-        "def planted(self, plan):\n"
-        "    kept(self, plan)\n"
-        "    if plan.name == 'two': self.membrane.init = np.zeros((9, 9))\n"
-        "p.Layer.__init__ = planted\n",
+        SHAPED.format(act="self.membrane.init = np.zeros((9, 9))"),
         "two: ValueError: could not broadcast",
     ),
     "port of a wrong shape": (
-        "kept = p.Layer.__init__\n"
-        "def planted(self, plan):\n"
-        "    kept(self, plan)\n"
-        "    if plan.name == 'two': self.s_in = p.InPort(shape=(1, 2, 3))\n"
-        "p.Layer.__init__ = planted\n",
+        SHAPED.format(act="self.s_in = p.InPort(shape=(1, 2, 3))"),
         "two: AssertionError: Shapes .* are incompatible",
     ),
-    "set-up": (
-        "kept = m.LayerModel.setup\n"
-        "def planted(self):\n"
-        "    if self.params['name'] == 'two': raise ValueError('planted')\n"
-        "    kept(self)\n"
-        "m.LayerModel.setup = planted\n",
-        "two: ValueError: planted",
-    ),
-    "message of a wrong shape": (
-        "kept = m.LayerModel.setup\n"
-        "def planted(self):\n"
-        "    kept(self)\n"
-        "    if self.plan.name == 'two': self.buffer = np.zeros((1, 2, 3), np.int32)\n"
-        "m.LayerModel.setup = planted\n",
-        "two: AssertionError: data.shape",
-    ),
-    "step": (
-        "kept = m.LifModel.integrate\n"
-        "def planted(self, total):\n"
-        "    if self.plan.name == 'two' and self.time_step > 5: raise MemoryError('planted')\n"
-        "    return kept(self, total)\n"
-        "m.LifModel.integrate = planted\n",
-        "two: MemoryError: planted",
-    ),
-    "exit without an error": (
-        "kept = m.LifModel.integrate\n"
-        "def planted(self, total):\n"
-        "    if self.plan.name == 'two' and self.time_step > 5: sys.exit(0)\n"
-        "    return kept(self, total)\n"
-        "m.LifModel.integrate = planted\n",
-        "two: its process ended unexpectedly .exit code 0",
-    ),
-    "death after the last step": (
-        "import os\n"
-        "from lava_runtime.driver import finish\n"
-        "import lava_runtime.driver as d\n"
-        "def planted(first):\n"
-        "    finish(first)\n"
-        "    names = [process.name for process in first.runtime._executable.proc_builders]\n"
-        "    os.kill(first.runtime._messaging_infrastructure.actors[names.index('two')].pid, 9)\n"
-        "d.finish = planted\n",
-        "two: its process ended unexpectedly .SIGKILL",
-    ),
+    "death after the last step": (LATE, "two: its process ended unexpectedly .SIGKILL"),
 }
 
 
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_failing_model_is_reported_by_its_layer(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant, sentence = PLANTS[name]
-    script = tmp_path / "planted.py"
-    start = "from pathlib import Path\nfrom lava_runtime.driver import main\nmain(Path(sys.argv[1]))\n"
-    script.write_text(LAYER + plant + start)
+    script, failed = tmp_path / "planted.py", tmp_path / "failed"
+    script.write_text(START.format(failed=str(failed)) + plant + "d.main(Path(sys.argv[1]))\n")
     monkeypatch.setattr("lava_runtime.runner.DRIVER", (sys.executable, str(script)))
-    begin = time.monotonic()
     with pytest.raises(LavaRunError, match=f"Lava run failed in {sentence}"):
-        run(chain(), IMAGES, seed=0)
-    assert time.monotonic() - begin < 10
+        run(branched(), IMAGES, seed=0)
+    assert time.monotonic() - float(failed.read_text()) < 10
 
 
 def test_a_driver_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

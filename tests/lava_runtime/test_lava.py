@@ -176,6 +176,9 @@ def test_saturation_is_equal_and_counted() -> None:
 
 def test_cuba_equals_lavas_own_neuron() -> None:
     """The same sums into Lava's bit-accurate LIF, stepped directly: currents, voltages and spikes."""
+    from lava_runtime.loading import load
+
+    load()
     from lava.proc.lif.models import PyLifModelBitAcc
 
     network = single(Cuba(ints(300 << 6, 6), ints(17 << 6, 6), current_decay=700, voltage_decay=300))
