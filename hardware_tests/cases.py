@@ -162,16 +162,22 @@ def _decays_of_12_bits() -> tuple[Network, np.ndarray]:
 
 @case
 def _largest_difference_times_largest_decay() -> tuple[Network, np.ndarray]:
-    """A (m - x) near 2^36: m from one end, x at the other, A = 4095; needs more than 32 bits or an adder in 26."""
-    weight = byte([[127, -127], [-127, 127]])
+    """A (m - x) near 2^36: m at one end, x at the other, A = 4095; needs more than 32 bits or an adder in 26.
+
+    One gate fires at every step and two at every second, so x changes sides; a drawn decay of 0 takes m to x, one of
+    4095 leaves it there while x goes to the other side.
+    """
+    weight = byte([[127, -127, -127], [-127, 127, 127]])
+    drawn = random(2, TOP, table=np.where(np.arange(256) % 2, 4095, 0).astype(np.uint16), k=12, f=16)
+    gate = Cuba(ints(64, 64, 64), ints(0, 0, 0), 4095, 0)
     layers = (
-        Layer("input", Input((2, 1, 1), 1)),
-        Layer("gate", Dense(byte([[1, 0], [0, 1]])), (0,), Cuba(ints(64, 64), ints(0, 0), 4095, 0)),
-        Layer("neuron", Dense(weight), (1,), Lif(ints(TOP, TOP), ints(0, 0), decay=4095, k=12, f=16)),
+        Layer("input", Input((1, 1, 1), 1)),
+        Layer("gate", Dense(byte([[2], [1], [1]])), (0,), gate),
+        Layer("slow", Dense(weight), (1,), Lif(ints(TOP, TOP), ints(0, 0), decay=4095, k=12, f=16)),
         Layer("fast", Dense(weight), (1,), Lif(ints(TOP, TOP), ints(0, 0), decay=1, k=12, f=16)),
+        Layer("drawn", Dense(weight), (1,), drawn),
     )
-    images = np.array([[1, 0], [0, 1], [1, 1]], np.uint8).reshape(3, 2, 1, 1)
-    return Network(layers, 8), images
+    return Network(layers, 12), np.concatenate([column(1), column(1), column(0)])
 
 
 @case
@@ -187,7 +193,7 @@ def _fractions_0_and_16() -> tuple[Network, np.ndarray]:
 
 @case
 def _zero_weights_and_bias_alone() -> tuple[Network, np.ndarray]:
-    neuron = Lif(ints(100, 100, 100, 100), ints(0, 101, 60, -300), decay=128)
+    neuron = Lif(ints(100, 100, 100, 100), ints(0, 101, 300, -300), decay=128)
     return alone(neuron, byte([[0, 0]] * 4), 8), np.concatenate([column(0, 0), column(255, 255)])
 
 
@@ -304,8 +310,8 @@ def _a_reset_for_every_image() -> tuple[Network, np.ndarray]:
     images[1::2] = 0
     net = chain(
         Input((3, 1, 1)), 3,
-        (Dense(noise(29, 4, 3)), plain(4, 40_000, decay=250)),
-        (Dense(noise(30, 3, 4)), plain(3, 6000, 20, decay=250)),
+        (Dense(noise(29, 4, 3)), plain(4, 20_000, decay=250)),
+        (Dense(noise(30, 3, 4)), plain(3, 40, 20, decay=250)),
     )  # fmt: skip
     return net, images
 
@@ -361,8 +367,11 @@ def _tables_at_their_ends() -> tuple[Network, np.ndarray, int, int]:
     """Tables that hold only 0, only the largest, and both."""
     both = np.where(np.arange(256) % 2, 4095, 0).astype(np.uint16)
     tables = (np.zeros(256, np.uint16), np.full(256, 4095, np.uint16), both)
-    parts = [(Dense(noise(45 + i, 3, 3)), random(3, 2500, 9, table=table, k=12)) for i, table in enumerate(tables)]
-    return chain(Input((3, 1, 1)), 5, *parts), pictures(48, 3, 3, 1, 1), 3, 5
+    layers = [Layer("input", Input((3, 1, 1)))]
+    for i, table in enumerate(tables):
+        neuron = random(3, 2500, 9, table=table, k=12)
+        layers.append(Layer(f"n{i}", Dense(noise(45 + i, 3, 3)), (0,), neuron))
+    return Network(tuple(layers), 5), pictures(48, 3, 3, 1, 1), 3, 5
 
 
 @case
@@ -389,7 +398,14 @@ def _a_whole_small_network() -> tuple[Network, np.ndarray, int, int]:
     return Network(layers, 8), pictures(58, 4, 3, 6, 6), 2024, 17
 
 
-# --- Loihi's own neuron: what stock Lava processes, and so a chip without own microcode, can run ----------------------
+# --- Loihi's own neuron -----------------------------------------------------------------------------------------------
+# Those called cuba-chip are within what stock Lava processes, and so a chip without microcode of ours, can run: chains
+# of dense layers, inputs of one bit, even weights (stock Dense drops the lowest bit where signs are mixed), one
+# threshold per layer.
+
+
+def even(seed: int, *shape: int) -> np.ndarray:
+    return 2 * noise(seed, *shape, top=63)
 
 
 def _cuba(weight: np.ndarray, steps: int, threshold: int, bias: np.ndarray, du: int, dv: int) -> Network:
@@ -406,33 +422,59 @@ def _cuba_decays_0_and_largest() -> tuple[Network, np.ndarray]:
 
 
 @case
+def _cuba_wrap_at_its_edges() -> tuple[Network, np.ndarray]:
+    """u one below, at and one above +-2^23, where a wrap of Lava's kind and a plain modulo part; v takes u's place."""
+    weight = byte([[127, 1], [127, 2], [-127, -1], [-127, -2], [127, 127]])
+    neuron = Cuba(np.full(5, TOP, np.int32), np.zeros(5, np.int32), 0, 4095, f=16)
+    return alone(neuron, weight, 6, bits=1), np.array([[1, 0], [1, 1]], np.uint8).reshape(2, 2, 1, 1)
+
+
+@case
 def _cuba_chip_threshold_and_bias() -> tuple[Network, np.ndarray]:
-    """u = 64 w at every step; thresholds reached exactly do not fire; the ends of the bias's mantissa and exponent."""
+    """v = u = 64 w at every step: 640 does not fire, 768 does; the ends of the bias's mantissa and exponent."""
     bias = ints(0, 0, 0, 4095, -4095, 4095 << 7, -4095 << 7, 1)
-    return _cuba(byte([[10], [11], [-10], [0], [0], [0], [0], [10]]), 6, 640, bias, 4095, 4095), column(1)
+    return _cuba(byte([[10], [12], [-10], [0], [0], [0], [0], [10]]), 6, 640, bias, 4095, 4095), column(1)
+
+
+@case
+def _cuba_chip_largest_threshold() -> tuple[Network, np.ndarray]:
+    bias = ints(4095 << 7, 4095 << 7, 0)
+    return _cuba(byte([[126], [-126], [126]]), 24, 131071 << 6, bias, 4095, 0), np.concatenate([column(1), column(0)])
 
 
 @case
 def _cuba_chip_truncation_toward_zero() -> tuple[Network, np.ndarray]:
-    weight = byte([[1], [-1], [3], [-3], [127], [-127]])
-    return _cuba(weight, 12, 131071 << 6, np.zeros(6, np.int32), 1000, 3), np.concatenate([column(1), column(0)])
+    weight = byte([[2], [-2], [6], [-6], [126], [-126]])
+    return _cuba(weight, 12, 5000 << 6, np.zeros(6, np.int32), 1000, 3), np.concatenate([column(1), column(0)])
+
+
+@case
+def _cuba_chip_decays() -> tuple[Network, np.ndarray]:
+    """A layer for each pair of ends of the two decays, one after another."""
+    parts = []
+    for i, (du, dv) in enumerate(((0, 0), (0, 4095), (4095, 0), (4095, 4095), (1, 4094))):
+        neuron = Cuba(np.full(4, 20 << 6, np.int32), np.full(4, 40, np.int32), du, dv)
+        parts.append((Dense(even(80 + i, 4, 4 if i else 3)), neuron))
+    return chain(Input((3, 1, 1), 1), 9, *parts), np.array([[1, 1, 1], [1, 0, 0]], np.uint8).reshape(2, 3, 1, 1)
 
 
 @case
 def _cuba_chip_wrap_and_saturation() -> tuple[Network, np.ndarray]:
-    """120 inputs of +-127 drive u past 2^23 both ways and v to both ends."""
-    weight = byte([[127] * 120, [-127] * 120, [127, -127] * 60])
+    """120 inputs of +-126 drive u past 2^23 both ways and v to both ends."""
+    weight = byte([[126] * 120, [-126] * 120, [126, -126] * 60])
     return _cuba(weight, 14, 131071 << 6, np.zeros(3, np.int32), 0, 0), np.ones((1, 120, 1, 1), np.uint8)
 
 
 @case
-def _cuba_chip_chain() -> tuple[Network, np.ndarray]:
-    """Three layers, biases in all of them, spikes in all of them."""
+def _cuba_chip_chain_and_resets() -> tuple[Network, np.ndarray]:
+    """Three layers with biases and spikes in all of them, eight images, every second one dark."""
     cuba = lambda n, level, b: Cuba(np.full(n, level << 6, np.int32), np.full(n, b, np.int32), 2000, 500)
     net = chain(
         Input((6, 1, 1), 1), 12,
-        (Dense(noise(70, 8, 6)), cuba(8, 150, 64)),
-        (Dense(noise(71, 7, 8)), cuba(7, 90, 3 << 5)),
-        (Dense(noise(72, 4, 7)), cuba(4, 60, -64)),
+        (Dense(even(70, 8, 6)), cuba(8, 150, 64)),
+        (Dense(even(71, 7, 8)), cuba(7, 90, 3 << 5)),
+        (Dense(even(72, 4, 7)), cuba(4, 60, -64)),
     )  # fmt: skip
-    return net, pictures(73, 2, 6, 1, 1, bits=1)
+    images = pictures(73, 8, 6, 1, 1, bits=1)
+    images[1::2] = 0
+    return net, images
