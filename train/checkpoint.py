@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fixed_point.errors import FileError, RandhetError
 from fixed_point.files import replacing
 from train.models import ModelSettings, SEWResNet
+from train.published import Published, converted, is_published
 
 FORMAT = "randhet-checkpoint-1"
 
@@ -48,8 +49,11 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
         torch.save(content, temporary)
 
 
-def load(path: str | Path) -> Checkpoint:
-    """Read and verify a checkpoint; FileError where it is missing, damaged, foreign, or holds NaN."""
+def load(path: str | Path, published: Published | None = None) -> Checkpoint:
+    """Read and verify a checkpoint; FileError where it is missing, damaged, foreign, or holds NaN.
+
+    published: what a bare state dict of the paper's released script cannot say, None for the paper's settings.
+    """
     if not Path(path).is_file():
         raise FileError(f"checkpoint {path} does not exist")
     try:
@@ -57,6 +61,8 @@ def load(path: str | Path) -> Checkpoint:
     except Exception as error:  # torch raises many kinds for a damaged file; every one means the same to the user
         reason = str(error).strip().split("\n")[0][:100]
         raise FileError(f"{path} is not a checkpoint that can be read safely ({reason})") from None
+    if is_published(content):
+        return _finite(path, _published(path, content, published or Published()))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(f"{path} is not a randhet checkpoint (no format entry {FORMAT!r})")
     try:
@@ -64,6 +70,18 @@ def load(path: str | Path) -> Checkpoint:
         build(found)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, RandhetError) as error:
         raise FileError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from None
+    return _finite(path, found)
+
+
+def _published(path: str | Path, content: dict[str, Tensor], chosen: Published) -> Checkpoint:
+    try:
+        settings, state = converted(content, chosen)
+    except RandhetError as error:
+        raise FileError(f"{path}: {error}") from None
+    return Checkpoint(settings, state, chosen.mean, chosen.std, chosen.data, record={"published": True})
+
+
+def _finite(path: str | Path, found: Checkpoint) -> Checkpoint:
     for name, tensor in found.state.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise FileError(f"checkpoint {path}: weights {name} contain NaN or infinity")

@@ -33,7 +33,8 @@ class ModelSettings:
 
     random: the segment between down-samplings whose neurons are of the kind asked for, the others being vanilla; all.
     sigmas: one per neuron layer in order of computation, instead of sigma for all. train_sigma: no, a sigma per layer
-    or one global, kept inside sigma_bounds, starting at sigma or sigmas.
+    or one global, kept inside sigma_bounds, starting at sigma or sigmas. thresholds, alphas (of the surrogate): one per
+    neuron layer likewise, instead of threshold, of 2.
     """
 
     in_channels: int = 3
@@ -51,6 +52,8 @@ class ModelSettings:
     sigmas: tuple[float, ...] = ()
     train_sigma: Literal["no", "layer", "global"] = "no"
     sigma_bounds: tuple[float, float] = (0.5, 1.5)
+    thresholds: tuple[float, ...] = ()
+    alphas: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.widths or len(self.widths) != len(self.blocks) or len(self.widths) > 3:
@@ -68,8 +71,9 @@ class ModelSettings:
         self._check_sigmas()
 
     def _check_sigmas(self) -> None:
-        if self.sigmas and len(self.sigmas) != self.layers:
-            raise RandhetError(f"model has {len(self.sigmas)} sigmas for {self.layers} neuron layers")
+        for name in ("sigmas", "thresholds", "alphas"):
+            if (given := len(getattr(self, name))) not in (0, self.layers):
+                raise RandhetError(f"model has {given} {name} for {self.layers} neuron layers")
         if min(self.sigma, *self.sigmas, 0) < 0:
             raise RandhetError("sigma must not be negative")
         low, high = self.sigma_bounds
@@ -122,7 +126,10 @@ class NeuronFactory:
         self.made += 1
         inside = s.random in ("all", SEGMENTS[self.segment])
         sigma = s.sigmas[index] if s.sigmas else s.sigma
-        return NEURONS[s.neuron if inside else "vanilla"](s, shape, sigma, self.shared)
+        made = NEURONS[s.neuron if inside else "vanilla"](s, shape, sigma, self.shared)
+        made.threshold = s.thresholds[index] if s.thresholds else s.threshold
+        made.alpha = s.alphas[index] if s.alphas else made.alpha
+        return made
 
 
 NAMED: dict[str, ModelSettings] = {

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from randhet.console import emit, err, out
-from randhet.options import Json, Seed, Threads, use_threads
+from randhet.options import Json, Mean, Sampling, Seed, Std, Threads, TimeSteps, published, use_threads
 
 
 def command(
@@ -34,10 +34,16 @@ def command(
     random_init: Annotated[
         str | None, typer.Option(metavar="MODEL", help="No checkpoint: a named model with random weights.")
     ] = None,
+    time_steps: TimeSteps = None,
+    sampling: Sampling = None,
+    mean: Mean = None,
+    std: Std = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Turn a checkpoint into an integer network: fold, calibrate on data, quantise, check, write.
+
+    CKPT may also be a bare state dict of the paper's released training script.
 
     --seed writes a master seed into the file, which makes its draws public; leave it out for use against attacks.
 
@@ -56,7 +62,7 @@ def command(
         neurons_per_core=cores,
         layer_bits=bits_of(layer_bits),
     )
-    found, images = source(checkpoint, random_init, data, samples)
+    found, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std))
     with err.status("exporting") as status:
         made = export_checkpoint(found, images, settings, seed=seed, progress=status.update)
     write(file, made.network)
@@ -92,7 +98,9 @@ def bits_of(text: str | None) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def source(checkpoint: Path | None, random_init: str | None, data: str | None, samples: int) -> tuple[Any, Any]:
+def source(
+    checkpoint: Path | None, random_init: str | None, data: str | None, samples: int, chosen: Any = None
+) -> tuple[Any, Any]:
     """The checkpoint, or a random one, and the images (N, C, Y, X) uint8 to calibrate on."""
     import numpy as np
 
@@ -104,7 +112,7 @@ def source(checkpoint: Path | None, random_init: str | None, data: str | None, s
     if (checkpoint is None) == (random_init is None):
         raise RandhetError("export needs a checkpoint, or --random-init with the name of a model, and not both")
     if checkpoint is not None:
-        found = checkpoints.load(checkpoint)
+        found = checkpoints.load(checkpoint, chosen)
         images = load(data or found.data or "digits", "train")
         return found, images.take(min(samples, len(images))).pixels
     settings = named_model(str(random_init))

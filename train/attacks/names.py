@@ -25,6 +25,9 @@ from train.attacks.problem import Examples, Problem, is_random
 from train.attacks.square import square
 from train.neurons import RandomTauLIF, neurons, replaying
 
+REDRAWS = 10
+"""Fresh draws behind each choice between two examples."""
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -36,6 +39,16 @@ class Attack:
     draws: int = 1
     decay: float = 1.0
     mean: bool = False
+
+    @property
+    def iterated(self) -> bool:
+        """Whether there are two readings."""
+        return FAMILIES[self.family].iterated
+
+    def check(self, classes: int) -> None:
+        """RandhetError where its loss needs more classes than the network has."""
+        if classes < (needed := FAMILIES[self.family].classes):
+            raise RandhetError(f"attack {self.name!r} needs {needed} classes, the network has {classes}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,9 @@ def parse_list(text: str) -> tuple[Attack, ...]:
     return tuple(parse(name) for name in names)
 
 
-def run(attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, eps: float, redraws: int = 16) -> Examples:
+def run(
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, eps: float, redraws: int = REDRAWS
+) -> Examples:
     """Adversarial examples for images (N, C, Y, X) in 0..1, |x' - x| <= eps; chance from torch's global generator."""
     known = FAMILIES[attack.family]
     if not attack.mean:
@@ -110,8 +125,7 @@ def run(attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, eps: f
 
 
 def _run(known: Family, attack: Attack, problem: Problem) -> Examples:
-    if (count := problem.logits(problem.images[:1]).shape[1]) < known.classes:
-        raise RandhetError(f"attack {attack.name!r} needs {known.classes} classes, the network has {count}")
+    attack.check(problem.logits(problem.images[:1]).shape[1])
     return known.run(problem, attack)
 
 

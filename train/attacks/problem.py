@@ -85,9 +85,10 @@ class Problem:
         """(N,), of the averaged logits."""
         return margin(self.logits(points), self.labels)
 
+    @torch.no_grad()
     def wrong(self, points: Tensor) -> Tensor:
-        """(N,) bool: misclassified, asked once."""
-        return self.logits(points).argmax(1) != self.labels
+        """(N,) bool: misclassified, asked once, whatever `draws` says."""
+        return torch.as_tensor(self.model(points).argmax(1) != self.labels)
 
     @torch.no_grad()
     def strength(self, points: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class Problem:
 class Shortlist:
     """The `size` iterates of highest margin for each image, as far as one answer tells."""
 
-    def __init__(self, size: int = 4) -> None:
+    def __init__(self, size: int = 3) -> None:
         self.size = size
         self.points: list[Tensor] = []
         self.margins: list[Tensor] = []

@@ -1,0 +1,108 @@
+"""Plots of sweeps: accuracy over the setting for each attack and checkpoint, cosines beside it or as histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compare.sweep import AXES, Sweep
+from fixed_point.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STYLE: dict[str, dict[str, Any]] = {
+    "stock": {"linestyle": "--", "marker": "o", "mfc": "white"},
+    "aware": {"linestyle": "-", "marker": "o"},
+}
+KINDS = ("gradient", "perturbation")
+
+
+def plot(path: Path, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """A PNG from the results of `compare.sweep.run` of each checkpoint, by its name."""
+    from matplotlib.figure import Figure
+
+    histograms = bool(sweep.similarity) and len(sweep.values) == 1
+    panels = int(bool(sweep.attacks)) + (len(KINDS) if histograms else int(bool(sweep.similarity)))
+    figure = Figure(figsize=(5.6 * panels, 4.4), layout="constrained")
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
+    figure.suptitle(f"{sweep.title}\n{_below(found)}", fontsize=10)
+    if sweep.attacks:
+        accuracy(axes.pop(0), sweep, found)
+    if histograms:
+        for kind, ax in zip(KINDS, axes):
+            histogram(ax, kind, found)
+    elif sweep.similarity:
+        similarity(axes[0], sweep, found)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def _below(found: Mapping[str, Mapping[str, Any]]) -> str:
+    samples = {one["samples"] for one in found.values()}
+    return f"{' and '.join(map(str, sorted(samples)))} images; bars: 95 % intervals over the draws"
+
+
+def accuracy(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """One line per checkpoint, attack and reading; stock dashed, noise-aware solid."""
+    colours = iter(_colours())
+    for name, one in found.items():
+        for attack, points in one["curves"].items():
+            colour = next(colours)
+            for kind in points[0]:
+                label = " ".join(part for part in (name, attack, kind if len(points[0]) > 1 else "") if part)
+                _line(ax, sweep, [point[kind] for point in points], label, color=colour, **STYLE[kind])
+    ax.set_ylabel("accuracy, %")
+    ax.set_ylim(bottom=0)
+    _finish(ax, sweep)
+
+
+def _line(ax: Axes, sweep: Sweep, points: list[dict[str, Any]], label: str, **style: Any) -> None:
+    values = np.array([100 * point["accuracy"] for point in points])
+    ends = [point["interval"] or [point["accuracy"]] * 2 for point in points]
+    error = np.abs(100 * np.array(ends).T - values)
+    ax.errorbar(_places(sweep), values, error, label=label, markersize=4, capsize=2, linewidth=1.2, **style)
+
+
+def similarity(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Mean cosines over the setting."""
+    for colour, (name, one) in zip(_colours(), found.items()):
+        for kind, style in zip(KINDS, STYLE.values()):
+            points = [point[kind]["mean"] for point in one["cosines"]]
+            ax.plot(_places(sweep), points, label=f"{name} {kind}", color=colour, markersize=4, **style)
+    ax.set_ylabel(f"mean cosine of two gradients, of two runs of {sweep.similarity}")
+    _finish(ax, sweep)
+
+
+def histogram(ax: Axes, kind: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """How the cosines of one kind spread over the images."""
+    for name, one in found.items():
+        values = np.array(one["cosines"][0]["of_each"][kind])
+        ax.hist(values, bins=np.linspace(-1, 1, 51).tolist(), alpha=0.6, label=f"{name}, mean {values.mean():.2f}")
+    ax.set_xlabel(f"cosine of two {kind}s of one image")
+    ax.set_ylabel("images")
+    ax.legend(fontsize=8)
+
+
+def _finish(ax: Axes, sweep: Sweep) -> None:
+    ax.set_xlabel(AXES[sweep.axis].label + (", /255" if sweep.axis == "eps" else ""))
+    if AXES[sweep.axis].type is str:
+        ax.set_xticks(range(len(sweep.values)), list(map(str, sweep.values)))
+    else:
+        ax.set_xticks(_places(sweep))
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=7)
+
+
+def _places(sweep: Sweep) -> list[float]:
+    """Where the values stand on the axis."""
+    if AXES[sweep.axis].type is str:
+        return list(range(len(sweep.values)))
+    return [float(value) * (255 if sweep.axis == "eps" else 1) for value in sweep.values]
+
+
+def _colours() -> list[str]:
+    return [f"C{i % 10}" for i in range(100)]

@@ -1,0 +1,138 @@
+"""The bare state dicts that the paper's released training script writes, read as SEW-ResNets of this project.
+
+Names are those of `train.models` but for the neurons, whose entries are threshold, sigma (random neurons only), w and
+act_fun.alpha. Widths, block counts, channels and classes are read from the shapes. A random neuron's w takes no part in
+tau = sigmoid(sigma*n); without sigma a w of one value per neuron is Het-SNN's logit of tau, any other marks the vanilla
+neuron, m += (x - m)/2. Source: Wang et al., iScience 2025, and the files themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fixed_point.errors import FileError, RandhetError
+from train.models import ModelSettings, NeuronKind, SEWResNet, one_of
+
+NODE = re.compile(r"(.*(?:node\d|downsample_sn))\.(threshold|sigma|w|act_fun\.alpha)")
+RANDOM: dict[str, NeuronKind] = {"step": "randhet", "forward": "randhet-forward"}
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+"""What CIFAR-10 is customarily normalised with."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What such a file cannot say, with the paper's defaults: T, when taus are drawn, normalisation, data."""
+
+    steps: int = 8
+    sampling: Literal["step", "forward"] = "step"
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+    image_size: tuple[int, int] = (32, 32)
+    data: str = "cifar10"
+
+    def __post_init__(self) -> None:
+        one_of("sampling", self.sampling, RANDOM)
+        if self.steps < 1:
+            raise RandhetError(f"time steps are {self.steps}, there must be at least 1")
+        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise RandhetError(
+                "the normalisation needs as many means as deviations, one per channel, deviations above 0"
+            )
+
+
+def is_published(content: Any) -> bool:
+    """Whether it is a bare state dict with the released script's neurons."""
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+        and {"conv1.weight", "node1.threshold", "fc1.weight"} <= set(content)
+    )
+
+
+def converted(content: Mapping[str, Tensor], chosen: Published) -> tuple[ModelSettings, dict[str, Tensor]]:
+    """Settings and weights by this project's names; FileError with the first entry that does not fit."""
+    nodes: dict[str, dict[str, Tensor]] = {}
+    weights: dict[str, Tensor] = {}
+    for name, value in content.items():
+        if match := NODE.fullmatch(name):
+            nodes.setdefault(match[1], {})[match[2]] = value
+        else:
+            weights[name] = value
+    try:
+        settings = _settings(weights, nodes, chosen)
+    except (KeyError, IndexError, ValueError) as error:
+        raise FileError(f"state dict has no usable entry {error}") from None
+    model = SEWResNet(settings, chosen.mean, chosen.std)
+    if settings.neuron == "het":
+        weights |= {f"{name}.w": node["w"].reshape(node["w"].shape[-3:]) for name, node in nodes.items()}
+    _compare(weights, model.state_dict())
+    return settings, weights
+
+
+def _settings(
+    weights: Mapping[str, Tensor], nodes: Mapping[str, Mapping[str, Tensor]], chosen: Published
+) -> ModelSettings:
+    stages = sorted({int(match[1]) for name in weights if (match := re.match(r"layer(\d+)\.", name))})
+    blocks = [{int(m[1]) for name in weights if (m := re.match(rf"layer{stage}\.(\d+)\.", name))} for stage in stages]
+    channels = weights["conv1.weight"].shape[1]
+    if channels != len(chosen.mean):
+        raise FileError(f"the stem takes {channels} channels, the normalisation has {len(chosen.mean)}")
+    plain = ModelSettings(
+        in_channels=channels,
+        classes=len(weights["fc1.weight"]),
+        image_size=chosen.image_size,
+        widths=tuple(len(weights[f"layer{stage}.0.conv1.weight"]) for stage in stages),
+        blocks=tuple(len(found) for found in blocks),
+        steps=chosen.steps,
+        neuron=_kind(nodes, chosen),
+    )
+    order = _order(plain)
+    if strange := set(nodes) ^ set(order):
+        raise FileError(f"state dict and network differ in the neurons {sorted(strange)[0]}")
+    sigmas = [abs(_scalar(nodes, name, "sigma")) for name in order] if "randhet" in plain.neuron else []
+    thresholds = [_scalar(nodes, name, "threshold") for name in order]
+    alphas = [_scalar(nodes, name, "act_fun.alpha") for name in order]
+    return replace(plain, sigmas=tuple(sigmas), thresholds=tuple(thresholds), alphas=tuple(alphas))
+
+
+def _kind(nodes: Mapping[str, Mapping[str, Tensor]], chosen: Published) -> NeuronKind:
+    first = nodes["node1"]
+    if "sigma" in first:
+        return RANDOM[chosen.sampling]
+    return "het" if "w" in first and first["w"].numel() > 1 else "vanilla"
+
+
+def _order(settings: ModelSettings) -> list[str]:
+    """Names of the neuron layers as the model makes them."""
+    names = ["node1"]
+    for i, count in enumerate(settings.blocks):
+        for j in range(count):
+            names += [f"layer{i + 1}.{j}.node1", f"layer{i + 1}.{j}.node2"]
+            names += [f"layer{i + 1}.{j}.downsample_sn"] if i and not j else []
+    return names
+
+
+def _scalar(nodes: Mapping[str, Mapping[str, Tensor]], name: str, entry: str) -> float:
+    value = nodes[name].get(entry)
+    if value is None or value.numel() != 1 or not value.isfinite().all():
+        raise FileError(f"entry {name}.{entry} of the state dict must be one finite number")
+    return float(value)
+
+
+def _compare(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    if strange := set(found) ^ set(wanted):
+        name = sorted(strange)[0]
+        raise FileError(f"entry {name} is {'missing from' if name in wanted else 'unknown in'} the state dict")
+    for name, value in found.items():
+        if value.shape != wanted[name].shape:
+            shapes = tuple(value.shape), tuple(wanted[name].shape)
+            raise FileError(f"entry {name} of the state dict has shape {shapes[0]}, not {shapes[1]}")
+        if value.is_floating_point() and value.dtype != torch.float32:
+            raise FileError(f"entry {name} of the state dict is {value.dtype}, not float32")
