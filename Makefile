@@ -9,10 +9,10 @@ help:
 	@echo "make setup | demo | test | lint | bench | test311 | clean"
 
 setup:
-	@scripts/setup 3.10 $(VENV) lava,onnx,attacks,dev
+	@scripts/setup 3.10 $(VENV) lava,onnx,attacks,bench,dev
 
 setup311:
-	@scripts/setup 3.11 $(NEW) onnx,dev
+	@scripts/setup 3.11 $(NEW) onnx,bench,dev
 
 demo: setup
 	$(BIN)/randhet demo --out demo

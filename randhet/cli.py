@@ -14,7 +14,7 @@ from fixed_point.errors import RandhetError
 from randhet import __version__
 from randhet.console import complain
 
-COMMANDS = ("demo", "train", "attack", "export", "inspect", "run", "compare")
+COMMANDS = ("demo", "train", "attack", "export", "inspect", "run", "compare", "bench")
 WRONG_USE, STOPPED = 2, 130
 
 app = typer.Typer(

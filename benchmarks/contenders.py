@@ -1,0 +1,220 @@
+"""Who is timed: a table of names. A contender loads itself in a worker process and calls `turn` after every batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from typing import Any, Literal
+
+import numpy as np
+
+from compare.backends import BACKENDS
+
+LAVA_BATCHES = 3
+Turn = Callable[[float | None], None]
+"""Called after a batch; seconds where the contender timed the batch itself, None: since the last turn."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told: the case's files, and how many batches to run."""
+
+    contender: str
+    directory: str
+    batch: int
+    threads: int
+    batches: int
+
+    def file(self, name: str) -> Path:
+        return Path(self.directory) / name
+
+    def pixels(self) -> np.ndarray:
+        """One batch of images (N, C, Y, X) uint8."""
+        found: np.ndarray = np.load(self.file("pixels.npy"))
+        return found
+
+
+# --- our backends -----------------------------------------------------------------------------------------------------
+
+
+def backend(name: str, taus: str = "random") -> Callable[[Job, Turn], None]:
+    """All batches in one call, as a user with many images would; it tells its progress after each."""
+
+    def contend(job: Job, turn: Turn) -> None:
+        from compare.backends import runner
+        from export.netx import read
+
+        pixels = job.pixels()
+        run = runner(name, threads=job.threads, batch=job.batch)
+        images = np.concatenate([pixels] * job.batches)
+        run(read(job.file(f"{taus}.net")), images, seed=0, first_image=0, probes=(), progress=lambda count: turn(None))
+
+    return contend
+
+
+def reference(job: Job, turn: Turn) -> None:
+    """One image, once, timed without loading; scaled to a batch."""
+    from export.netx import read
+    from fixed_point.reference import run
+
+    network, image = read(job.file("random.net")), job.pixels()[:1]
+    begin = time.perf_counter()
+    run(network, image, seed=0)
+    turn((time.perf_counter() - begin) * job.batch)
+
+
+def lava(job: Job, turn: Turn) -> None:
+    """A batch once the pipeline is full: from the first progress told to the last, over the images in between."""
+    from export.netx import read
+    from lava_runtime.runner import run
+
+    network, told = read(job.file("random.net")), [(time.perf_counter(), 0)]
+    images = np.concatenate([job.pixels()] * LAVA_BATCHES)
+    run(
+        network,
+        images,
+        seed=0,
+        batch=job.batch,
+        progress=lambda count: told.append((time.perf_counter(), told[-1][1] + count)),
+    )
+    # a network so small that it was done at the first look is timed with its start-up
+    (first, before), (last, after) = told[min(1, len(told) - 2)], told[-1]
+    turn((last - first) / (after - before) * job.batch)
+
+
+def lava_stock(job: Job, turn: Turn) -> None:
+    """Lava's own Conv, each distinct convolution of the network by itself; the sum over the network and T."""
+    from benchmarks.lava_stock import seconds_per_image
+    from export.netx import read
+
+    turn(seconds_per_image(read(job.file("random.net"))) * job.batch)
+
+
+# --- torch and its libraries ------------------------------------------------------------------------------------------
+
+
+def torch_model(make: Callable[[Any], Any], taus: str = "random") -> Callable[[Job, Turn], None]:
+    """A module made of the checkpoint, in inference mode, the same batch over and over."""
+
+    def contend(job: Job, turn: Turn) -> None:
+        import torch
+
+        from train import checkpoint as checkpoints
+
+        torch.set_num_threads(job.threads)
+        torch.manual_seed(0)
+        images = torch.from_numpy(job.pixels()).float() / 255
+        model = make(checkpoints.load(job.file(f"{taus}.pt")))
+        with torch.inference_mode():
+            for _ in range(job.batches):
+                model(images)
+                turn(None)
+
+    return contend
+
+
+def _peer(module: str, random: bool = True) -> Callable[[Any], Any]:
+    def make(checkpoint: Any) -> Any:
+        from importlib import import_module
+
+        return import_module(f"benchmarks.peers.{module}").make(checkpoint, random)
+
+    return make
+
+
+def _compiled(checkpoint: Any) -> Any:
+    import torch
+
+    return torch.compile(_peer("plain")(checkpoint))
+
+
+def _own(checkpoint: Any) -> Any:
+    from train import checkpoint as checkpoints
+
+    return checkpoints.build(checkpoint)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def _nothing() -> str | None:
+    return None
+
+
+def _needs(package: str) -> Callable[[], str | None]:
+    return lambda: None if find_spec(package) else f"{package} is not installed: pip install 'randhet[bench]'"
+
+
+def _compiler() -> str | None:
+    return None if any(map(which, ("c++", "g++", "clang++"))) else "torch.compile needs a C++ compiler, there is none"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """name of the row, what it is, how it runs, what stands in its way here; most: batches it runs at most.
+
+    tree: its memory is that of all its processes.
+    """
+
+    name: str
+    about: str
+    contend: Callable[[Job, Turn], None]
+    obstacle: Callable[[], str | None] = _nothing
+    taus: Literal["random", "constant"] = "random"
+    most: int | None = None
+    tree: bool = False
+    deadline: float = 600.0
+
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("torch-eager", "plain torch, float32, a loop over steps in each neuron", torch_model(_peer("plain"))),
+        Contender("torch-compile", "the same through torch.compile", torch_model(_compiled), _compiler),
+        Contender("torch-train", "torch's convolutions, our compiled neurons (train/)", torch_model(_own)),
+        Contender(
+            "spikingjelly",
+            "multi-step layers, random taus in a node of one's own",
+            torch_model(_peer("jelly")),
+            _needs("spikingjelly"),
+        ),
+        Contender(
+            "snntorch",
+            "Leaky with a new beta tensor before each step",
+            torch_model(_peer("snn_torch")),
+            _needs("snntorch"),
+        ),
+        Contender("engine", "fast engine, 8-bit integers", backend("engine")),
+        Contender("add-only", "no multiplication; counts its operations", backend("add-only")),
+        Contender(
+            "reference", "the readable definition; one image, once", reference, BACKENDS["reference"].missing, most=1
+        ),
+        Contender(
+            "lava",
+            "our Lava runtime with its pipeline full, start-up left out",
+            lava,
+            BACKENDS["lava"].missing,
+            most=1,
+            tree=True,
+        ),
+        Contender(
+            "lava-stock",
+            "Lava's Conv alone, no neurons: extrapolated from single layers",
+            lava_stock,
+            BACKENDS["lava"].missing,
+            most=1,
+            tree=True,
+        ),
+        Contender("engine-constant", "the engine, one tau for all", backend("engine", "constant"), taus="constant"),
+        Contender(
+            "torch-eager-constant",
+            "plain torch, one tau for all",
+            torch_model(_peer("plain", False), "constant"),
+            taus="constant",
+        ),
+    )
+}

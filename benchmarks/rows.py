@@ -1,0 +1,83 @@
+"""From times to the rows that are reported: medians, ratios of the same round, the cost of random taus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks.contenders import CONTENDERS
+from benchmarks.networks import Activity, Case
+from benchmarks.race import Times
+
+BASELINE = "torch-eager"
+PAIRS = {"engine": ("engine", "engine-constant"), "torch-eager": ("torch-eager", "torch-eager-constant")}
+"""Contenders that differ in nothing but their taus: random, constant."""
+
+
+def rows(case: Case, activities: Mapping[str, Activity], found: Mapping[str, Times]) -> list[dict[str, Any]]:
+    """One row per contender, in their order."""
+    base = found[BASELINE].seconds if BASELINE in found else []
+    return [row(name, case, activities[CONTENDERS[name].taus], times, base) for name, times in found.items()]
+
+
+def row(name: str, case: Case, activity: Activity, times: Times, base: Sequence[float]) -> dict[str, Any]:
+    """What is known of a contender; numbers that were not measured are None and `note` says why.
+
+    ratio_to_torch_eager: how many times faster than torch eager, the median over rounds.
+    """
+    per_image = [1000 * seconds / case.batch for seconds in times.seconds]
+    middle = median(per_image) if per_image else None
+    cpu = [] if CONTENDERS[name].most else [1000 * seconds / case.batch for seconds in times.cpu]
+    return {
+        "name": name,
+        "about": CONTENDERS[name].about,
+        "taus": CONTENDERS[name].taus,
+        "size": case.size,
+        "widths": list(case.settings.widths),
+        "steps": case.settings.steps,
+        "spike_rate": case.rate,
+        "measured_stem_rate": activity.stem,
+        "measured_mean_rate": activity.mean,
+        "threads": case.threads,
+        "batch": case.batch,
+        "ms_per_image": middle,
+        "ms_min": min(per_image, default=None),
+        "ms_max": max(per_image, default=None),
+        "cpu_ms_per_image": middle_of(cpu),
+        "repeats": len(per_image),
+        "images_per_second": 1000 / middle if middle else None,
+        "ratio_to_torch_eager": middle_of(ratios(base, times.seconds)),
+        "peak_mb": times.peak_mb,
+        "interpreter_mb": times.interpreter_mb,
+        "first_seconds": times.first,
+        "note": times.missing,
+        "failed": times.failed,
+    }
+
+
+def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
+    """over / under by round; where one ran once only, against the median of the other."""
+    if not over or not under:
+        return []
+    if len(over) == len(under):
+        return [a / b for a, b in zip(over, under)]
+    return [median(over) / median(under)]
+
+
+def middle_of(values: Sequence[float]) -> float | None:
+    """Median, None of nothing."""
+    return median(values) if values else None
+
+
+def tau_cost(case: Case, found: Mapping[str, Times]) -> list[dict[str, Any]]:
+    """How much longer the same network takes with random taus than with constant ones, at equal spike rates."""
+    costs = []
+    for name, (random, constant) in PAIRS.items():
+        if random in found and constant in found:
+            over = [ratio - 1 for ratio in ratios(found[random].seconds, found[constant].seconds)]
+            if over:
+                costs.append(
+                    {"name": name, "spike_rate": case.rate, "cost": median(over), "min": min(over), "max": max(over)}
+                )
+    return costs

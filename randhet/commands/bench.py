@@ -1,0 +1,230 @@
+"""randhet bench: the speed table, peers beside it, one run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from randhet.console import Stage, emit, out, stages
+from randhet.options import Json
+
+FAILED = 1
+
+
+def command(
+    size: Annotated[str, typer.Option(metavar="NAME", help="full (SEW-ResNet19 128-256-512), small or tiny.")] = "full",
+    rates: Annotated[str, typer.Option(metavar="RATE,...", help="Share of neurons that fire per step.")] = "0.1,0.2",
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images at a time.")] = 8,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of each contender.")] = 2,
+    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Timed batches of each contender.")] = 7,
+    contenders: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Only these rows.", show_default="all")
+    ] = None,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Instead: cost over T, width, spike rate, threads and batch.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write bench.json and a plot there.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Time the backends beside torch, SpikingJelly, snnTorch and Lava on one network, in one run.
+
+    Each contender has a process of its own and they take turns, a batch at a time. Weights are random; batch norms are
+    set so that every neuron layer fires at the given rate, residual sums several times as often. Ratios say how many
+    times faster than torch eager. Exit status 1 where a contender that is installed failed.
+
+    Example: `randhet bench --size small --rates 0.1`
+    """
+    from benchmarks.machine import machine
+    from benchmarks.networks import Case
+
+    names = chosen(contenders, scaling)
+    cases = [Case(size, rate, batch, threads) for rate in numbers(rates)]
+    content: dict[str, Any] = {"rows": [], "machine": machine()}
+    with stages() as stage:
+        if scaling:
+            content |= measured_scaling(cases[0], names, repeats, stage)
+        else:
+            content |= measured_table(cases, names, repeats, stage)
+    if folder:
+        save(content, folder, scaling)
+    if as_json:
+        emit(content)
+    else:
+        (show_scaling if scaling else show_table)(content)
+    if any(row["failed"] for row in content["rows"]):
+        raise typer.Exit(FAILED)
+
+
+def numbers(text: str) -> list[float]:
+    """0.1,0.2 as numbers."""
+    from fixed_point.errors import RandhetError
+
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RandhetError(f"--rates {text!r} is not of the form RATE,RATE,...") from None
+    for rate in found:
+        if not 0 < rate < 1:
+            raise RandhetError(f"--rates {rate:g} must lie between 0 and 1")
+    return found
+
+
+def chosen(text: str | None, scaling: bool) -> list[str]:
+    """Names of the contenders, in the table's order."""
+    from benchmarks import scaling as growth
+    from benchmarks.contenders import CONTENDERS
+    from fixed_point.errors import RandhetError
+
+    if text is None:
+        return list(growth.NAMES if scaling else CONTENDERS)
+    asked = text.split(",")
+    if unknown := [name for name in asked if name not in CONTENDERS]:
+        raise RandhetError(f"contender {unknown[0]!r} is not one of {', '.join(CONTENDERS)}")
+    return [name for name in CONTENDERS if name in asked]
+
+
+def measured_table(cases: Sequence[Any], names: Sequence[str], repeats: int, stage: Stage) -> dict[str, Any]:
+    """The rows of every case, and what random taus cost."""
+    from benchmarks.rows import rows, tau_cost
+
+    content: dict[str, Any] = {"rows": [], "tau_cost": []}
+    for case in cases:
+        activities, found = measure(
+            case, names, repeats, stage(f"spike rate {case.rate:g}", len(names) * (repeats + 1))
+        )
+        content["rows"] += rows(case, activities, found)
+        content["tau_cost"] += tau_cost(case, found)
+    return content
+
+
+def measured_scaling(base: Any, names: Sequence[str], repeats: int, stage: Stage) -> dict[str, Any]:
+    """The rows of every point of every axis, and the exponents of growth."""
+    from benchmarks.rows import rows
+    from benchmarks.scaling import points, slopes
+
+    along = list(points(base))
+    done = stage("scaling", len(along) * len(names) * (repeats + 1))
+    content: list[dict[str, Any]] = []
+    for point in along:
+        activities, found = measure(point.case, names, repeats, done)
+        content += [row | {"axis": point.axis, "value": point.value} for row in rows(point.case, activities, found)]
+    return {"rows": content, "growth": slopes(content)}
+
+
+def measure(case: Any, names: Sequence[str], repeats: int, progress: Any) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Make the networks of a case and race on them."""
+    from benchmarks.contenders import CONTENDERS
+    from benchmarks.networks import prepare
+    from benchmarks.race import race
+
+    with TemporaryDirectory(prefix="randhet-bench-") as folder:
+        kinds = tuple(dict.fromkeys(CONTENDERS[name].taus for name in names))
+        activities = prepare(case, Path(folder), kinds)
+        return activities, race(names, Path(folder), case.batch, case.threads, repeats, progress)
+
+
+def save(content: dict[str, Any], folder: Path, scaling: bool) -> None:
+    """bench.json with table.png, or scaling.json with scaling.png."""
+    from benchmarks.plots import scaling_plot, table_plot
+    from fixed_point.files import replacing
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / ("scaling.json" if scaling else "bench.json")) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    if any(row["ms_per_image"] for row in content["rows"]):
+        draw, name = (scaling_plot, "scaling.png") if scaling else (table_plot, "table.png")
+        draw(content["rows"], folder / name)
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def number(value: float | None, form: str = ".1f") -> str:
+    """A measured number, a dash for none."""
+    return "–" if value is None else format(value, form)
+
+
+def show_table(content: dict[str, Any]) -> None:
+    """A table per spike rate, notes, the cost of random taus, the machine."""
+    from rich.table import Table
+
+    for rate in dict.fromkeys(row["spike_rate"] for row in content["rows"]):
+        rows = [row for row in content["rows"] if row["spike_rate"] == rate]
+        first = rows[0]
+        widths = "-".join(map(str, first["widths"]))
+        table = Table(
+            title=f"{widths}, T = {first['steps']}, {100 * rate:g} % of neurons fire per step "
+            f"(measured {100 * first['measured_mean_rate']:.1f} %), batch {first['batch']}, {first['threads']} threads",
+        )
+        table.add_column("contender")
+        for title in (
+            "ms per image",
+            "min to max",
+            "CPU ms",
+            "n",
+            "x torch eager",
+            "images/s",
+            "peak MB",
+            "first result s",
+        ):
+            table.add_column(title, justify="right")
+        table.add_column("what it is")
+        for row in rows:
+            table.add_row(*cells(row))
+        out.print(table)
+    for cost in content["tau_cost"]:
+        out.print(
+            f"{cost['name']} at {100 * cost['spike_rate']:g} %: random taus cost {100 * cost['cost']:+.1f} % "
+            f"({100 * cost['min']:+.1f} to {100 * cost['max']:+.1f}) over constant ones"
+        )
+    show_machine(content["machine"])
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of the table."""
+    spread = "–" if row["ms_min"] is None else f"{row['ms_min']:.1f} to {row['ms_max']:.1f}"
+    return [
+        row["name"],
+        number(row["ms_per_image"]),
+        spread,
+        number(row["cpu_ms_per_image"]),
+        str(row["repeats"]),
+        number(row["ratio_to_torch_eager"], ".3g"),
+        number(row["images_per_second"], ".3g"),
+        number(row["peak_mb"], ".0f"),
+        number(row["first_seconds"]),
+        row["note"] or row["about"],
+    ]
+
+
+def show_scaling(content: dict[str, Any]) -> None:
+    """Milliseconds per image by axis and value, and how cost grows."""
+    from rich.table import Table
+
+    names = list(dict.fromkeys(row["name"] for row in content["rows"]))
+    table = Table("axis", "value", *names, title="ms per image")
+    found = {(row["axis"], row["value"], row["name"]): row for row in content["rows"]}
+    for axis, value in dict.fromkeys((row["axis"], row["value"]) for row in content["rows"]):
+        seen = [found[axis, value, name] for name in names]
+        table.add_row(axis, f"{value:g}", *(row["note"] or number(row["ms_per_image"], ".2f") for row in seen))
+    out.print(table)
+    for growth in content["growth"]:
+        out.print(f"{growth['name']}: cost grows as {growth['axis']} to the power {growth['exponent']:.2f}")
+    show_machine(content["machine"])
+
+
+def show_machine(machine: dict[str, Any]) -> None:
+    """One line."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    features = " ".join(machine["features"])
+    out.print(
+        f"{machine['date']}, {machine['processor']} ({features}), {machine['cores']} cores, "
+        f"load {machine['load']}; Python {machine['python']}, {versions}"
+    )
