@@ -33,12 +33,13 @@ ASSUMPTIONS = (
     "messages travel the mean distance of random placement on one chip",
     "within a step a core works one after another, cores work at the same time, and the slowest sets the pace",
     "relayed sums of a pool are sent at every step, unless the run recorded them",
+    "a random draw takes no time beyond its neuron's update",
 )
 
 
 @dataclass(frozen=True)
 class Term:
-    """count events per image in a layer, each at `unit` (J)."""
+    """count events in a layer, each at `unit`: J, counted per image, or s, counted per step on its largest core."""
 
     what: str
     layer: str
@@ -46,17 +47,22 @@ class Term:
     unit: Quantity
 
     @property
-    def energy(self) -> float:
-        """J per image."""
+    def total(self) -> float:
+        """J or s."""
         return self.count * self.unit.value
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Energy J per image, by terms; step_time s; latency s of one image alone; images per second back to back."""
+    """Energy J per image, by terms; time s of one step, by terms, each layer's largest core; steps of one image alone.
+
+    latency: s of one image alone; images per second back to back. exact: layers whose spikes were seen one by one.
+    """
 
     chip: str
     terms: tuple[Term, ...]
+    times: tuple[Term, ...]
+    steps: int
     step_time: float
     latency: float
     images_per_second: float
@@ -65,13 +71,20 @@ class Estimate:
 
     @property
     def energy(self) -> float:
-        return sum(term.energy for term in self.terms)
+        return sum(term.total for term in self.terms)
 
     def by_kind(self) -> dict[str, float]:
         """J per image of each kind of event."""
         total: dict[str, float] = defaultdict(float)
         for term in self.terms:
-            total[term.what] += term.energy
+            total[term.what] += term.total
+        return dict(total)
+
+    def by_layer(self) -> dict[str, float]:
+        """J per image of each layer."""
+        total: dict[str, float] = defaultdict(float)
+        for term in self.terms:
+            total[term.layer] += term.total
         return dict(total)
 
 
@@ -183,11 +196,15 @@ def estimate(network: Network, placement: Placement, images: np.ndarray, result:
     sent, exact = activity(network, images, result)
     arriving = _arrivals(network, sent)
     terms = [term for layer in placement.layers for term in _terms(network, placement.chip, layer, sent, arriving)]
-    times = {layer.name: _core_time(network, placement.chip, layer, sent, arriving) for layer in placement.layers}
-    slowest = max(times, key=lambda name: times[name])
-    step = times[slowest] + placement.chip["time_barrier"].value
+    times = {layer.name: list(_times(network, placement.chip, layer, sent, arriving)) for layer in placement.layers}
+    busy = {name: sum(term.total for term in found) for name, found in times.items()}
+    slowest = max(busy, key=lambda name: busy[name])
+    barrier = Term("barrier", "all", 1, placement.chip["time_barrier"])
+    step = busy[slowest] + barrier.total
     steps = network.steps + max(delays(network))
-    return Estimate(placement.chip.name, tuple(terms), step, steps * step, 1 / (network.steps * step), slowest, exact)
+    spent = (*(term for found in times.values() for term in found), barrier)
+    rate = 1 / (network.steps * step)
+    return Estimate(placement.chip.name, tuple(terms), spent, steps, step, steps * step, rate, slowest, exact)
 
 
 def _arrivals(network: Network, sent: Mapping[int, Counts]) -> dict[int, float]:
@@ -237,15 +254,14 @@ def mean_hops(tiles: int) -> float:
     return (tiles**2 - 1) / (3 * tiles)
 
 
-def _core_time(
+def _times(
     network: Network, chip: Chip, layer: LayerMap, sent: Mapping[int, Counts], arriving: Mapping[int, float]
-) -> float:
-    """Seconds that the layer's largest core works in one step, one thing after another."""
+) -> Iterator[Term]:
+    """What the layer's largest core does in one step, one thing after another."""
     share = layer.largest("neurons") / float(np.prod(layer.population.shape)) / network.steps
     spikes, messages = _sends(layer, sent)
-    return (
-        layer.largest("neurons") * chip["time_neuron"].value
-        + share * arriving[layer.population.index] * chip[f"time_synapse_{_kind(layer)}"].value
-        + share * spikes * chip["time_spike"].value
-        + share * messages * chip["time_message"].value
-    )
+    operations = share * arriving[layer.population.index]
+    yield Term("neuron updates", layer.name, layer.largest("neurons"), chip["time_neuron"])
+    yield Term("synaptic operations", layer.name, operations, chip[f"time_synapse_{_kind(layer)}"])
+    yield Term("spikes", layer.name, share * spikes, chip["time_spike"])
+    yield Term("messages", layer.name, share * messages, chip["time_message"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fixed_point.chip import Chip, load
-from fixed_point.energy import ASSUMPTIONS, Estimate, estimate
+from fixed_point.energy import ASSUMPTIONS, Estimate, Term, estimate
 from fixed_point.mapping import LayerMap, Mapping, map_network
 from fixed_point.network import Conv, Dense, Layer, Network, RandomTau, Shape
 from fixed_point.result import Result
@@ -75,6 +75,11 @@ class Inspection:
             "synapse_bytes": self.synapse_bytes,
             "rules": [asdict(finding) for finding in self.rules],
             "chip": self.chip.name,
+            "hungriest": self.mapping.hungriest.name,
+            "steps": self.network.steps,
+            "seed": self.network.seed,
+            "classes": list(self.network.classes),
+            "metadata": dict(self.network.metadata),
             "words": self.sentences(),
             "unknown": list(self.chip.unknown),
             "unchecked": unchecked(self.chip),
@@ -128,11 +133,12 @@ def _report(layer: Layer, shape: Shape, peak: int, bound: int, placed: LayerMap 
 
 def _sentences(found: Inspection) -> list[str]:
     mapping, chip = found.mapping, found.chip
-    share = chip.need("cores_per_chip")
+    most, share = mapping.hungriest, chip.need("cores_per_chip")
     fits = "fits one chip" if mapping.chips == 1 else f"needs {mapping.chips} chips"
     said = [
-        f"On {chip.name} the network takes {mapping.cores} cores and {fits} of {share} cores; "
-        f"{_hungry(mapping)} for most, {len(mapping.hungriest.cores)} cores."
+        f"On {chip.name} the network takes {mapping.cores} cores and {fits} of {share} cores; layer {most.name} asks for "
+        f"most, {len(most.cores)} core(s), the fullest with {-(-most.largest('memory_bits') // 8):,} bytes.",
+        _seed_sentence(found.network),
     ]
     if mapping.cores > (free := map_network(freed(found.network, chip), chip)).cores:
         said.append(
@@ -152,10 +158,12 @@ def _sentences(found: Inspection) -> list[str]:
     return said
 
 
-def _hungry(mapping: Mapping) -> str:
-    most = mapping.hungriest
-    others = sum(len(layer.cores) == len(most.cores) for layer in mapping.layers) - 1
-    return f"layer {most.name} and {others} more ask" if others else f"layer {most.name} asks"
+def _seed_sentence(network: Network) -> str:
+    if not any(isinstance(layer.neuron, RandomTau) for layer in network.layers):
+        return "Nothing in it is drawn at random."
+    if network.seed is None:
+        return "The file carries no seed: the decays come from the system's entropy at every run."
+    return f"The file carries seed {network.seed}: whoever has it knows every decay that will be drawn."
 
 
 def freed(network: Network, chip: Chip) -> Network:
@@ -192,11 +200,15 @@ def _estimate_json(found: Estimate) -> dict[str, Any]:
         "step_seconds": found.step_time,
         "images_per_second": found.images_per_second,
         "slowest_layer": found.slowest,
+        "steps_of_one_image": found.steps,
         "counted_one_by_one": list(found.exact),
         "assumptions": list(ASSUMPTIONS),
-        "terms": [
-            {"what": term.what, "layer": term.layer, "count": term.count, "energy_joule": term.energy}
-            | {"unit_joule": term.unit.value, "source": term.unit.source, "checked": term.unit.checked}
-            for term in found.terms
-        ],
+        "terms": [_term_json(term, "joule") for term in found.terms],
+        "step_terms": [_term_json(term, "seconds") for term in found.times],
     }
+
+
+def _term_json(term: Term, unit: str) -> dict[str, Any]:
+    """count times what one costs, and where that figure comes from."""
+    value = {"what": term.what, "layer": term.layer, "count": term.count, unit: term.total}
+    return value | {f"{unit}_each": term.unit.value, "source": term.unit.source, "checked": term.unit.checked}

@@ -70,8 +70,8 @@ class Mapping:
 
     @property
     def hungriest(self) -> LayerMap:
-        """The layer with the most cores, the first of equals."""
-        return max(self.layers, key=lambda layer: len(layer.cores))
+        """The layer with the most cores, of equals the one with the fullest core."""
+        return max(self.layers, key=lambda layer: (len(layer.cores), layer.largest("memory_bits")))
 
 
 def map_network(network: Network, chip: Chip) -> Mapping:

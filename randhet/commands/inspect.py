@@ -1,66 +1,132 @@
-"""randhet inspect: what is in a network file."""
+"""randhet inspect: what is in a network file, and how it fits a chip."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from randhet.console import emit, out
-from randhet.options import Json, NetworkFile
+from randhet.console import emit, out, stages
+from randhet.options import Data, Json, NetworkFile, Seed
+
+if TYPE_CHECKING:
+    from fixed_point.inspection import Inspection
+    from fixed_point.network import Network
+    from fixed_point.result import Result
+    from train.data import Images
+
+PROBED_VALUES = 2**27
+"""Recorded spikes that may be kept in memory, one byte each; a larger run counts them per layer."""
 
 
-def command(file: NetworkFile, as_json: Json = False) -> None:
+def command(
+    file: NetworkFile,
+    chip: Annotated[str, typer.Option("--chip", metavar="NAME", help="Chip to fit: loihi1 or loihi2.")] = "loihi2",
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples", metavar="N", min=1, help="Estimate energy and time from the spikes of N test images."
+        ),
+    ] = None,
+    data: Data = None,
+    seed: Seed = None,
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What counts the spikes.")] = "engine",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the use of every core (.png, .svg, .pdf).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Show layers, number formats, scales, memory, cores, and every rule passed or failed; exit status 1 on a failure.
 
-    Example: `randhet inspect model.net`
+    Example: `randhet inspect model.net --chip loihi2 --samples 20 --plot cores.png`
     """
-    from compare import structure
     from export.netx import read
+    from fixed_point.inspection import inspect
 
     network = read(file)
-    layers, rules = structure.facts(network), list(structure.rules(network))
-    cores = sum(layer.cores for layer in layers)
-    summary = {
-        "layers": [asdict(layer) for layer in layers],
-        "cores": cores,
-        "chips": structure.chips(cores),
-        "synapse_bytes": sum(layer.weights for layer in layers),
-        "rules": [asdict(rule) | {"ok": rule.ok} for rule in rules],
-        "steps": network.steps,
-        "seed": network.seed,
-        "classes": list(network.classes),
-        "metadata": dict(network.metadata),
-    }
+    images, result = measured(network, data, samples, seed, backend) if samples else (None, None)
+    found = inspect(network, chip, images=None if images is None else images.pixels, result=result)
+    if plot:
+        from randhet.core_plot import draw
+
+        draw(found.mapping, plot)
     if as_json:
-        emit(summary)
+        emit(found.as_json())
     else:
-        show(summary)
-    if not all(rule.ok for rule in rules):
+        show(found)
+    if not found.ok:
         raise typer.Exit(1)
 
 
-def show(summary: dict[str, Any]) -> None:
-    """Tables for people."""
+def measured(
+    network: Network, data: str | None, samples: int | None, seed: int | None, backend: str
+) -> tuple[Images, Result]:
+    """Test images and their run; spikes are recorded one by one where that fits in memory."""
+    from math import prod
+
+    from compare.backends import runner
+    from fixed_point.placement import on_chip
+    from fixed_point.reference import master_seed
+    from fixed_point.shape import shapes
+    from train.data import load
+
+    run = runner(backend)
+    images = load(data or network.metadata.get("data") or "digits").take(samples)
+    probes = [layer.name for i, layer in enumerate(network.layers) if on_chip(network, i)]
+    values = len(images) * network.steps * sum(map(prod, shapes(network)))
+    with stages() as stage:
+        done = stage(backend, len(images))
+        result = run(
+            network, images.pixels, seed=master_seed(network, seed), first_image=0,
+            probes=probes if values <= PROBED_VALUES else (), progress=done,
+        )  # fmt: skip
+    return images, result
+
+
+def show(found: Inspection) -> None:
+    """Tables and sentences for people."""
     from rich.table import Table
 
     table = Table(box=None)
-    for heading in ("layer", "type", "shape", "bits", "f", "threshold", "weights", "cores"):
+    for heading in ("layer", "type", "shape", "bits", "f", "threshold", "weights", "cores", "bytes/core"):
         table.add_column(heading, justify="left" if heading in ("layer", "type") else "right", overflow="fold")
-    for layer in summary["layers"]:
-        kind = ", ".join(filter(None, (layer["operation"], layer["neuron"])))
-        shape = "x".join(map(str, layer["shape"]))
-        threshold = "" if layer["threshold"] is None else "{}..{}".format(*layer["threshold"])
-        f = "" if layer["f"] is None else str(layer["f"])
-        counts = (f"{layer[name]:,}" if layer[name] else "" for name in ("weights", "cores"))
-        table.add_row(layer["layer"], kind, shape, str(layer["bits"]), f, threshold, *counts)
+    for layer in found.layers:
+        kind = ", ".join(filter(None, (layer.operation, layer.neuron)))
+        shape = "x".join(map(str, layer.shape))
+        threshold = "" if layer.threshold is None else "{}..{}".format(*layer.threshold)
+        f = "" if layer.f is None else str(layer.f)
+        counts = (f"{count:,}" if count else "" for count in (layer.weights, layer.cores, layer.memory_per_core))
+        table.add_row(layer.layer, kind, shape, str(layer.bits), f, threshold, *counts)
     out.print(table)
-    size, seed = summary["synapse_bytes"], summary["seed"]
-    cores, chips, steps = (summary[name] for name in ("cores", "chips", "steps"))
-    out.print(f"{steps} time steps, {size:,} bytes of weights, {cores} cores on {chips} Loihi chip(s) by neuron count")
-    out.print("draws: " + ("from the system's entropy" if seed is None else f"from seed {seed}, stored in the file"))
-    failed = [rule for rule in summary["rules"] if not rule["ok"]]
-    out.print(f"{len(summary['rules']) - len(failed)} of {len(summary['rules'])} rules hold")
-    for rule in failed:
-        out.print(f"[red]failed[/red]: {rule['rule']}, layer {rule['layer']}: {rule['value']}, limit {rule['limit']}")
+    kept = sum(finding.ok for finding in found.rules)
+    out.print(f"{found.network.steps} time steps, {found.synapse_bytes:,} bytes of weights")
+    out.print(f"{kept} of {len(found.rules)} rules hold")
+    for finding in found.rules:
+        if not finding.ok:
+            out.print(
+                f"[red]failed[/red]: {finding.rule}, layer {finding.layer}: {finding.value}, limit {finding.limit}"
+            )
+    if found.estimate:
+        show_estimate(found)
+    for sentence in found.sentences():
+        if not sentence.startswith("Broken"):
+            out.print(f"- {sentence}")
+
+
+def show_estimate(found: Inspection) -> None:
+    """Energy by kind of event, with what one costs and where that figure comes from."""
+    from rich.table import Table
+
+    from fixed_point.inspection import engineering
+
+    assert found.estimate is not None
+    table = Table(box=None)
+    for heading in ("per image", "count", "each", "energy", "source of the figure"):
+        table.add_column(heading, justify="right" if heading in ("count", "each", "energy") else "left")
+    terms = found.estimate.terms
+    for what, unit in dict.fromkeys((term.what, term.unit) for term in terms):
+        count = sum(term.count for term in terms if (term.what, term.unit) == (what, unit))
+        each, energy = engineering(unit.value, "J"), engineering(count * unit.value, "J")
+        table.add_row(what, f"{count:,.0f}", each, energy, unit.source)
+    out.print(table)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import wrong_backend
 
-from compare import backends, report, structure, words
+from compare import backends, report, words
 from compare.backends import BACKENDS, Backend, BackendError
 from compare.study import Comparison, StudySettings, compare
 from export.pipeline import export_checkpoint
@@ -198,16 +198,3 @@ def test_every_row_of_the_table_runs_or_says_why(name: str, pair: tuple[Checkpoi
     np.testing.assert_array_equal(found.sums, expected.sums)
     np.testing.assert_array_equal(found.traces["node1"].membrane, expected.traces["node1"].membrane)
     assert dict(found.spikes) == dict(expected.spikes)
-
-
-def test_structure_counts_by_hand(pair: tuple[Checkpoint, Network]) -> None:
-    rows = {row.layer: row for row in structure.facts(pair[1])}
-    stem = rows["node1"]
-    weights = pair[1].layers[1].operation.weight.astype(int)  # type: ignore[union-attr]
-    assert (stem.shape, stem.bits, stem.weights, stem.cores) == ((3, 6, 5), 1, 27, 1)
-    assert stem.largest_sum == max(sum(abs(w) for w in row.flat) * 255 for row in weights)
-    assert rows["layer1.0.add"].bits == 2  # spike plus spike reaches 2
-    assert rows["input"].bits == 8
-    assert all(rule.ok for rule in structure.rules(pair[1]))
-    assert structure.chips(128) == 1
-    assert structure.chips(129) == 2
