@@ -8,7 +8,7 @@ none the float model. Between them the parts are switched one by one:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from compare.equivalence import Difference, paired
 from compare.float_cause import weighted
 from export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
+from export.passes.activity import synapse
 from fixed_point.errors import RandhetError
 from fixed_point.network import (
     Accumulate,
@@ -49,12 +50,21 @@ Uniform = Callable[[int, int, tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Constants:
-    """Float and quantised constants of a layer, in weight units; threshold and bias in membrane units, u = s * 2^-f."""
+    """Float and quantised constants of a layer, in weight units; threshold and bias in membrane units, u = s * 2^-f.
+
+    What bias correction added to the bias goes with the weights: it makes up for their rounding, not for its own.
+    """
 
     weight: tuple[Tensor, Tensor]
     bias: tuple[Tensor, Tensor]
     threshold: tuple[Tensor, Tensor]
     f: int
+
+    def bias_for(self, parts: Collection[Part]) -> Tensor:
+        """The bias with these parts quantised."""
+        exact, whole = self.bias
+        correction = whole - exact.round()
+        return (exact.round() if "bias" in parts else exact) + (correction if "weights" in parts else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +193,7 @@ class _Run:
         steady = isinstance(self.owner.network.layers[layer.inputs[0]].operation, Input)
         if not steady or t == 0:
             self.still[layer.name] = synapse(layer.operation, own.weight["weights" in parts], read[0])
-        bias = own.bias["bias" in parts]
+        bias = own.bias_for(parts)
         bias = bias.reshape(-1, *[1] * (len(self.owner.shapes[index]) - 1)) if bias.ndim == 1 else bias
         x = self.still[layer.name] * 2.0**own.f + bias
         return x if isinstance(layer.neuron, Accumulate) else self.fire(index, layer, x, t)
@@ -208,7 +218,9 @@ class _Run:
             model = _float_parts(self.owner.graph, layer)[1]
             assert model is not None
             decay = np.asarray(neuron.decay, np.float64) / 2.0**neuron.k if table else np.asarray(model.tau)
-            return torch.from_numpy(np.broadcast_to(decay.reshape(x.shape[1:]) if decay.ndim else decay, x.shape[1:]))
+            return torch.from_numpy(
+                np.broadcast_to(decay.reshape(x.shape[1:]) if decay.ndim else decay, x.shape[1:]).copy()
+            )
         if neuron.sampling == "forward" and layer.name in self.held:
             return self.held[layer.name]
         u = self.uniform(index, t, (self.total, *x.shape[1:]))[self.rows]
@@ -238,13 +250,6 @@ def _shares(neuron: RandomTau) -> int:
         if (grouped == grouped[:, :1]).all():
             return int(2**bits)
     return 256
-
-
-def synapse(operation: Conv | Dense, weight: Tensor, read: Tensor) -> Tensor:
-    """Sums of weights over what is read, float64: exact for integers below 2^53."""
-    if isinstance(operation, Dense):
-        return F.linear(read.flatten(1), weight)
-    return F.conv2d(read, weight, None, operation.stride, operation.padding, operation.dilation, operation.groups)
 
 
 def _pool(layer: Layer, read: list[Tensor]) -> Tensor:

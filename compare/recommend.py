@@ -8,6 +8,8 @@ from math import prod
 
 from compare.budget import PARTS, Cost, Meter, Part, Simulator
 from export.graph import ExportError, FloatGraph
+from export.passes import refine
+from export.passes.activity import Activity
 from export.passes.quantise import Plan, QuantSettings, quantise
 from fixed_point.network import Conv, Dense, Network
 
@@ -69,18 +71,23 @@ class Recommendation:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What a recommendation is sought for: the folded model, its network, its meter, and the settings to start from."""
+    """What a recommendation is sought for: the folded model, its network, its meter, and the settings to start from.
+
+    activity: what layers read on calibration data, for the passes that the settings ask for.
+    """
 
     graph: FloatGraph
     network: Network
     meter: Meter
     settings: QuantSettings
+    activity: Activity
 
     def simulator(self, settings: QuantSettings) -> Simulator:
         """The network at other settings; f no higher than the network has it."""
         own = {layer.name: getattr(layer.neuron, "f", None) for layer in self.network.layers}
         lowered = {name: min(f, settings.f) for name, f in own.items() if f is not None}
-        return Simulator(quantise(self.graph, Plan(settings, lowered), self.network.steps), self.graph)
+        plan = refine(self.graph, Plan(settings, lowered), self.activity)
+        return Simulator(quantise(self.graph, plan, self.network.steps), self.graph)
 
     def scores(self, settings: QuantSettings, parts: Sequence[Part]) -> float:
         """Change of the class scores with these parts at these settings; infinite where they cannot be had."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from export.graph import Encoding, ExportError, FloatGraph
-from export.passes import fold
-from export.passes.calibrate import Calibration, calibrate
+from export.passes import fold, refine
+from export.passes.activity import Activity, watch
+from export.passes.calibrate import Calibration, calibrate, representable
 from export.passes.quantise import Plan, QuantSettings
 from export.trace import trace
 from fixed_point.check import check
@@ -23,11 +25,12 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """The integer network, the folded float graph it came from, and what calibration saw."""
+    """The integer network, the folded float graph it came from, and what calibration saw; activity: if passes ran."""
 
     network: Network
     graph: FloatGraph
     calibration: Calibration
+    activity: Activity
 
 
 def export_checkpoint(
@@ -38,16 +41,27 @@ def export_checkpoint(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Fold, calibrate on images (N, C, Y, X) uint8, quantise, check. seed: written into the file, None for none."""
+    """Fold, calibrate on images (N, C, Y, X) uint8, quantise, check. seed: written into the file, None for none.
+
+    settings: None for those that the checkpoint was trained for, or the defaults.
+    """
     return export_model(
         build(checkpoint),
         images,
-        settings,
+        settings or settings_for(checkpoint),
         seed=seed,
         classes=checkpoint.classes,
         metadata={"source": weights_hash(checkpoint.state), "data": checkpoint.data, **_versions(checkpoint)},
         progress=progress,
     )
+
+
+def settings_for(checkpoint: Checkpoint, **chosen: Any) -> QuantSettings:
+    """Quantisation settings: chosen ones that are not None; weight bits and scales else as the training had them."""
+    trained = {}
+    if bits := checkpoint.record.get("qat_bits"):
+        trained = {"weight_bits": bits, "scales": checkpoint.record["qat_scales"]}
+    return QuantSettings(**trained | {name: value for name, value in chosen.items() if value is not None})
 
 
 def export_model(
@@ -70,7 +84,9 @@ def export_model(
     settings = settings or QuantSettings()
     traced = trace(model, images.shape[1:])
     graph = fold(traced)
-    network, calibration = calibrate(graph, Plan(settings), steps_of(traced), images, progress)
+    activity = watch(teacher(graph, settings, steps_of(traced)), images) if settings.passes else {}
+    plan = refine(graph, Plan(settings), activity)
+    network, calibration = calibrate(graph, plan, steps_of(traced), images, progress)
     notes = {
         "quantisation": json.dumps(asdict(settings), sort_keys=True),
         "calibration": json.dumps(asdict(calibration), sort_keys=True),
@@ -79,7 +95,13 @@ def export_model(
     }
     network = replace(network, seed=seed, classes=classes, metadata=notes)
     check(network)
-    return Exported(network, graph, calibration)
+    return Exported(network, graph, calibration, activity)
+
+
+def teacher(graph: FloatGraph, settings: QuantSettings, steps: int) -> Network:
+    """The network at its finest, which shows what layers read in the float model: 8 bit weights and draws."""
+    finest = replace(settings, weight_bits=8, tau_bits=8, f=QuantSettings.f, scales="channel", layer_bits=())
+    return representable(graph, Plan(finest), steps)[1]
 
 
 def steps_of(graph: FloatGraph) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from math import cos, pi
 from pathlib import Path
@@ -24,8 +24,9 @@ from train.checkpoint import Checkpoint
 from train.data import Images, channel_statistics, load
 from train.evaluation import accuracy_under_rfgsm, evaluate, predict, tensors
 from train.models import ModelSettings, SEWResNet
-from train.objectives import OBJECTIVES
+from train.objectives import OBJECTIVES, Objective
 from train.pictures import augment
+from train.qat import Rounding
 from train.settings import TrainSettings
 from train.world import World, inside, joined
 
@@ -37,7 +38,10 @@ SEED_STRIDE = 100_003
 
 @dataclass(eq=False)
 class Run:
-    """A training run under way; epoch is the next one, seconds those spent, best the highest robust accuracy so far."""
+    """A training run under way; epoch is the next one, seconds those spent, best the highest robust accuracy so far.
+
+    source: hash of the weights it began with, None for random ones. rounding: of the weights in this epoch, if any.
+    """
 
     settings: TrainSettings
     model: SEWResNet
@@ -49,6 +53,8 @@ class Run:
     epoch: int = 0
     seconds: float = 0.0
     best: float = -1.0
+    source: str | None = None
+    rounding: Rounding | None = None
 
 
 def train(
@@ -56,12 +62,16 @@ def train(
     settings: TrainSettings,
     out: str | Path,
     *,
+    start: Checkpoint | None = None,
     resume: bool = False,
     report: Report | None = None,
     samples: int | None = None,
     device: str | None = None,
 ) -> Checkpoint:
     """Train, writing `out` after every epoch; with `resume`, go on from `out` to what an unbroken run would give.
+
+    start: begin with its weights, model and normalisation. With settings.qat_bits the checkpoint holds weights that are
+    integers times their scales.
 
     Under `torchrun` the batches are shared among the processes, and the first one writes. With settings.validate, the
     checkpoint that was most accurate under attack is kept beside `out` as best_path(out). report gets {"epoch", "step",
@@ -70,10 +80,12 @@ def train(
     with joined() as it:
         data, held_out = load(settings.data, "train").take(samples), load(settings.data, "test")
         model_settings = fit(model_settings, data)
-        started = _resumed(out, model_settings, settings) if resume else None
-        mean, std = channel_statistics(data)
+        started = _resumed(out, model_settings, settings, start) if resume else None
+        mean, std = channel_statistics(data) if start is None else (start.mean, start.std)
         data, chosen = data.split(settings.validate)
         run = _begin(model_settings, settings, data, mean, std, it, device, report)
+        if start is not None:
+            _start_from(run, start)
         if started is not None:
             _go_on(run, started)
         done = started
@@ -119,12 +131,27 @@ def _begin(
     return Run(settings, model, optimiser, data, it, trained, report or (lambda news: None))
 
 
-def _resumed(out: str | Path, model_settings: ModelSettings, settings: TrainSettings) -> Checkpoint:
+def _start_from(run: Run, start: Checkpoint) -> None:
+    """Begin with the weights of a checkpoint of the same model."""
+    if start.settings != run.model.settings:
+        raise RandhetError(
+            f"the checkpoint to start from has {len(start.classes)} classes and images of {start.settings.image_size}, "
+            f"data {run.settings.data} has {len(run.data.classes)} and {run.model.settings.image_size}"
+        )
+    run.model.load_state_dict(dict(start.state))
+    run.source = checkpoints.weights_hash(start.state)
+
+
+def _resumed(
+    out: str | Path, model_settings: ModelSettings, settings: TrainSettings, start: Checkpoint | None
+) -> Checkpoint:
     found = checkpoints.load(out)
     before = {name: found.record.get(name, value) for name, value in asdict(TrainSettings()).items()}
     differing = [name for name, value in asdict(settings).items() if before[name] != value]
     if found.settings != model_settings:
         differing.append("model")
+    if found.record.get("began_with") != (start and checkpoints.weights_hash(start.state)):
+        differing.append("starting weights")
     if differing:
         raise RandhetError(f"cannot resume {out}: {', '.join(differing)} differ from the run that wrote it")
     return found
@@ -132,7 +159,8 @@ def _resumed(out: str | Path, model_settings: ModelSettings, settings: TrainSett
 
 def _go_on(run: Run, started: Checkpoint) -> None:
     """Take up a run where its checkpoint left it; a finished one stays finished."""
-    run.model.load_state_dict(dict(started.state))
+    resume = started.resume or {}
+    run.model.load_state_dict(dict(resume.get("floats", started.state)))
     run.seconds, run.epoch = started.record["seconds"], started.record["epoch"]
     if started.resume is not None:
         run.optimiser.load_state_dict(dict(started.resume["optimiser"]))
@@ -143,24 +171,27 @@ def _one_epoch(
     run: Run, chosen: Images, held_out: Images, out: Path, statistics: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> Checkpoint:
     """Train for an epoch, measure, write."""
+    settings = run.settings
+    run.rounding = Rounding.of(run.model, settings.qat_bits, settings.qat_scales) if settings.qat_bits else None
     begin = time.perf_counter()
     loss = _pass(run)
     seconds = time.perf_counter() - begin
     run.seconds, run.epoch = run.seconds + seconds, run.epoch + 1
-    measured = {"accuracy": float(np.mean(evaluate(run.model, held_out, draws=1, seed=run.epoch - 1)))}
-    if len(chosen):
-        measured["robust"] = accuracy_under_rfgsm(run.model, chosen, run.settings.robust_eps, seed=run.epoch)
+    with _deployed(run):
+        measured = _measured(run, chosen, held_out)
+        state = _state(run)
     better = measured.get("robust", -1.0) > run.best
     run.best = max(run.best, measured.get("robust", -1.0))
     record = {"epoch": run.epoch, "loss": loss, **measured, "seconds": run.seconds, **asdict(run.settings)}
+    resume = {"epoch": run.epoch, "optimiser": run.optimiser.state_dict(), "best": run.best}
     done = Checkpoint(
         run.model.settings,
-        {name: it.detach().cpu().clone(memory_format=torch.contiguous_format) for name, it in _state(run).items()},
+        state,
         *statistics,
         run.settings.data,
         run.data.classes,
-        record,
-        resume={"epoch": run.epoch, "optimiser": run.optimiser.state_dict(), "best": run.best},
+        record | ({} if run.source is None else {"began_with": run.source}),
+        resume=resume | ({"floats": _state(run)} if run.settings.qat_bits else {}),
     )
     if run.world.rank == 0:
         if better:
@@ -170,8 +201,23 @@ def _one_epoch(
     return done
 
 
+def _measured(run: Run, chosen: Images, held_out: Images) -> dict[str, float]:
+    """Accuracies after an epoch."""
+    found = {"accuracy": float(np.mean(evaluate(run.model, held_out, draws=1, seed=run.epoch - 1)))}
+    if len(chosen):
+        found["robust"] = accuracy_under_rfgsm(run.model, chosen, run.settings.robust_eps, seed=run.epoch)
+    return found
+
+
 def _state(run: Run) -> dict[str, Tensor]:
-    return run.model.state_dict()
+    """Copies of the weights as they are now."""
+    state = run.model.state_dict().items()
+    return {name: it.detach().cpu().clone(memory_format=torch.contiguous_format) for name, it in state}
+
+
+def _deployed(run: Run) -> AbstractContextManager[None]:
+    """Inside, the model has the weights that it will have as an integer network, where it is trained for that."""
+    return run.rounding.applied() if run.rounding else nullcontext()
 
 
 def _pass(run: Run) -> float:
@@ -201,16 +247,23 @@ def _step(run: Run, batch: Images, name: str) -> float:
     images = augment(images, run.settings.crop, run.settings.flip)
     mine = whole.part(len(batch))
     images = images[mine].to(device).contiguous(memory_format=torch.channels_last)
-    with inside(whole), precision(device.type, run.settings.precision):
-        # the processes' gradients are averaged, whatever the sizes of their parts: weigh the loss by the size
-        loss = objective.loss(run.trained, images, labels[mine].to(device), run.settings)
-        loss = loss * (len(images) * run.world.size / len(batch))
     run.optimiser.zero_grad(set_to_none=True)
-    with inside(whole):
-        loss.backward()
+    with _deployed(run):
+        share = len(images) * whole.size / len(batch)
+        loss = _gradients(run, images, labels[mine].to(device), objective, whole, share)
     run.optimiser.step()
     OBJECTIVES[run.settings.objective].after_step(run.model, run.settings)
-    return run.world.mean(loss.detach())
+    return run.world.mean(loss)
+
+
+def _gradients(run: Run, images: Tensor, labels: Tensor, objective: Objective, whole: World, share: float) -> Tensor:
+    """Forward and backward; the loss on this process's part of the batch times its share."""
+    with inside(whole), precision(images.device.type, run.settings.precision):
+        # the processes' gradients are averaged, whatever the sizes of their parts: weigh the loss by the size
+        loss = objective.loss(run.trained, images, labels, run.settings) * share
+    with inside(whole):
+        loss.backward()
+    return loss.detach()
 
 
 def precision(device: str, name: str) -> AbstractContextManager[Any]:

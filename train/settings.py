@@ -7,9 +7,11 @@ from typing import Literal
 
 from fixed_point.errors import RandhetError
 from train.objectives import OBJECTIVES
+from train.scales import SCALES, Scales
 
 POSITIVE = ("epochs", "batch", "rate", "sr_distance")
 AT_LEAST_ZERO = ("momentum", "crop", "plain_epochs", "short_epochs", "validate", "rat_beta", "sr_weight")
+NAMES = {"objective": tuple(OBJECTIVES), "precision": ("float32", "bfloat16"), "qat_scales": SCALES}
 UNIT = ("eps", "step", "robust_eps", "warmup", "start")
 
 
@@ -21,7 +23,8 @@ class TrainSettings:
     are drawn anew between example and training pass (black-box adversarial training). warmup: part of the run in which
     the rate rises from 0, before its cosine decay. plain_epochs: the first ones, on clean images. short_epochs: the
     first ones, with half the time steps. validate: how many training images are held out to pick the best checkpoint by
-    their accuracy under an RFGSM step of robust_eps. The defaults suit `digits`: 16/255 is one of its 17 grey levels.
+    their accuracy under an RFGSM step of robust_eps. qat_bits: train with weights rounded to so many bits, at scales of
+    kind qat_scales; 0 for float weights. The defaults suit `digits`: 16/255 is one of its 17 grey levels.
     """
 
     data: str = "digits"
@@ -48,12 +51,15 @@ class TrainSettings:
     validate: int = 0
     robust_eps: float = 8 / 255
     seed: int = 0
+    qat_bits: int = 0
+    qat_scales: Scales = "channel"
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise RandhetError(f"objective {self.objective!r} is not one of {', '.join(OBJECTIVES)}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise RandhetError(f"precision {self.precision!r} is not one of float32, bfloat16")
+        for name, known in NAMES.items():
+            if getattr(self, name) not in known:
+                raise RandhetError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
+        if self.qat_bits != 0 and not 2 <= self.qat_bits <= 8:
+            raise RandhetError(f"qat_bits is {self.qat_bits}, the limits are 2 to 8, 0 for float weights")
         for name in POSITIVE:
             if getattr(self, name) <= 0:
                 raise RandhetError(f"{name} is {getattr(self, name)}, it must be above 0")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from export.graph import FloatGraph
+from export.passes.activity import Activity
+from export.passes.clip import clip
+from export.passes.correct import correct_bias
 from export.passes.fold import fold_batch_norm, fold_normalisation, fold_pools, fold_time
+from export.passes.quantise import Plan
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A named function from graph to graph and the names of the passes it builds on."""
+    """A named function, from graph to graph or from plan to plan, and the names of the passes it builds on."""
 
-    run: Callable[[FloatGraph], FloatGraph]
+    run: Callable[..., Any]
     after: tuple[str, ...] = ()
 
     @property
@@ -38,3 +43,15 @@ def fold(graph: FloatGraph) -> FloatGraph:
         graph = step.run(graph)
         done.add(step.name)
     return graph
+
+
+PLAN_PASSES = (Pass(clip), Pass(correct_bias))
+"""What calibration data are good for: from graph, plan and activity to a plan."""
+
+
+def refine(graph: FloatGraph, plan: Plan, activity: Activity) -> Plan:
+    """The plan passes that its settings ask for, in order."""
+    for step in PLAN_PASSES:
+        if step.name in plan.settings.passes:
+            plan = step.run(graph, plan, activity)
+    return plan

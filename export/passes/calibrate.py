@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 
 import numpy as np
 
 from export.graph import ExportError, FloatGraph
+from export.passes.activity import Told, chunks, source, sums, weighted
 from export.passes.quantise import OutOfRange, Plan, quantise
 from fixed_point import reference
-from fixed_point.integer import STATE_MAX, Int
+from fixed_point.integer import STATE_MAX
 from fixed_point.network import Accumulate, Layer, Network, SpikingNeuron
-from fixed_point.shape import shapes
+from fixed_point.result import Result
 
 HEADROOM = 1.25
 """The largest current seen on calibration data may be this much larger on other data before it saturates."""
@@ -45,7 +46,7 @@ def calibrate(
 ) -> tuple[Network, Calibration]:
     """Quantise and measure until nothing comes near 24 bits; ExportError if a layer does not fit even at f = 0."""
     for _ in range(ROUNDS):
-        plan, network = _representable(graph, plan, steps)
+        plan, network = representable(graph, plan, steps)
         found = measure(network, images)
         if progress:
             progress(f"calibrated on {found.images} images, {found.saturations} saturations")
@@ -57,7 +58,7 @@ def calibrate(
     raise ExportError(f"layer {tight[0].layer}: currents of {tight[0].current} do not settle within 24 bits")
 
 
-def _representable(graph: FloatGraph, plan: Plan, steps: int) -> tuple[Plan, Network]:
+def representable(graph: FloatGraph, plan: Plan, steps: int) -> tuple[Plan, Network]:
     """Lower f layer by layer until thresholds and biases fit."""
     while True:
         try:
@@ -70,39 +71,37 @@ def _lower(plan: Plan, layer: str, bits: int, reason: str = "currents leave 24 b
     f = plan.f(layer) - max(bits, 1)
     if f < 0:
         raise ExportError(f"layer {layer} does not fit 24 bits even without fractional bits ({reason})")
-    return Plan(plan.settings, {**plan.lowered, layer: f})
+    return replace(plan, lowered={**plan.lowered, layer: f})
 
 
-def measure(network: Network, images: np.ndarray, seed: int = 0) -> Calibration:
-    """Run the reference and record the ranges."""
-    currents: dict[str, int] = {}
-
-    def observe(layer: Layer, t: int, total: Int) -> None:
-        neuron = layer.neuron
-        if neuron is not None and not isinstance(neuron, Accumulate):
-            x = (total << neuron.f) + reference.per_channel(neuron.bias, total.shape[1:])
-            currents[layer.name] = max(currents.get(layer.name, 0), int(np.abs(x).max(initial=0)))
-
+def measure(network: Network, images: np.ndarray, seed: int = 0, done: Told | None = None) -> Calibration:
+    """Run the images and record the ranges."""
     cells = spiking_layers(network)
-    peaks = dict.fromkeys(cells, 0)
-    spikes = dict.fromkeys(cells, 0)
+    layers = [layer for layer in weighted(network) if layer.name in cells]
+    ranges = {layer.name: LayerRange(layer.name, 0, 0, 0.0, cells[layer.name].f) for layer in layers}
     saturations = 0
-    for image in range(0, len(images), 8):
-        part = images[image : image + 8]
-        result = reference.run(network, part, seed=seed, first_image=image, probes=list(cells), observer=observe)
-        saturations += result.saturations
-        for name in cells:
-            membrane = result.traces[name].membrane
-            assert membrane is not None
-            peaks[name] = max(peaks[name], int(np.abs(membrane).max(initial=0)))
-            spikes[name] += result.spikes[name]
-    size = {layer.name: int(np.prod(shape)) for layer, shape in zip(network.layers, shapes(network))}
-    chances = len(images) * network.steps
-    ranges = [
-        LayerRange(name, currents[name], peaks[name], spikes[name] / (chances * size[name]), neuron.f)
-        for name, neuron in cells.items()
-    ]
-    return Calibration(len(images), tuple(ranges), saturations)
+    for found in chunks(network, images, seed, done):
+        saturations += found.saturations
+        for layer in layers:
+            ranges[layer.name] = _widened(ranges[layer.name], network, layer, found, len(images))
+    return Calibration(len(images), tuple(ranges.values()), saturations)
+
+
+def _widened(seen: LayerRange, network: Network, layer: Layer, found: Result, images: int) -> LayerRange:
+    """What has been seen of a layer, with some more images."""
+    trace, neuron = found.traces[layer.name], layer.neuron
+    assert trace.membrane is not None
+    assert neuron is not None
+    assert not isinstance(neuron, Accumulate)
+    read = found.traces[source(network, layer)].output
+    total = sums(network, layer, read.reshape(-1, *read.shape[2:])).numpy()
+    x = (total * 2.0**neuron.f) + reference.per_channel(neuron.bias, total.shape[1:])
+    return replace(
+        seen,
+        current=max(seen.current, int(np.abs(x).max(initial=0))),
+        membrane=max(seen.membrane, int(np.abs(trace.membrane).max(initial=0))),
+        rate=seen.rate + found.spikes[layer.name] / (images * trace.membrane[0].size),
+    )
 
 
 def spiking_layers(network: Network) -> dict[str, SpikingNeuron]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
-from typing import Literal
 
 import numpy as np
+import torch
 
 from export.graph import (
     Array,
@@ -48,10 +48,11 @@ from fixed_point.network import (
     SpikingNeuron,
     SumPool,
 )
+from train.scales import FLOOR, SCALES, Scales, candidates, chosen, mantissa
 
-Scales = Literal["channel", "layer", "power-of-two"]
 UNITY = 1 << DECAY_BITS
-SCALES = ("channel", "layer", "power-of-two")
+PASSES = ("clip", "correct_bias")
+"""What may be done to scales and biases with calibration data, in this order (`export.passes`)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class QuantSettings:
     """weight_bits 2..8; f fractional membrane bits 0..12; k decay bits 1..12; tau_bits 1..8 random bits per draw.
 
     floor: smallest scale of a channel relative to its layer's largest; keeps nearly dead channels inside 24 bits.
-    layer_bits: (layer, weight bits) of the layers that differ from weight_bits.
+    layer_bits: (layer, weight bits) of the layers that differ from weight_bits. passes: which of PASSES run.
     """
 
     weight_bits: int = 8
@@ -67,9 +68,10 @@ class QuantSettings:
     k: int = 8
     tau_bits: int = 8
     scales: Scales = "channel"
-    floor: float = 1 / 64
+    floor: float = FLOOR
     neurons_per_core: int = 1024
     layer_bits: tuple[tuple[str, int], ...] = ()
+    passes: tuple[str, ...] = PASSES
 
     def __post_init__(self) -> None:
         limits = {
@@ -89,19 +91,26 @@ class QuantSettings:
                 raise ExportError(f"weight bits of layer {layer} are {bits}, the limits are {low} to {high}")
         if self.scales not in SCALES:
             raise ExportError(f"scales is {self.scales!r}, it must be one of {', '.join(SCALES)}")
+        if unknown := [name for name in self.passes if name not in PASSES]:
+            raise ExportError(f"pass {unknown[0]!r} is not one of {', '.join(PASSES)}")
 
     @property
     def mantissa(self) -> int:
         """Largest weight, 127 for 8 bits."""
-        return int(2 ** (self.weight_bits - 1)) - 1
+        return mantissa(self.weight_bits)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """Settings and, per layer name, the fractional bits where they differ from settings.f."""
+    """Settings; per layer name: fractional bits where they differ from settings.f, and what passes chose.
+
+    scales (channels,) in place of max|w| / mantissa; shifts (channels,), added to the bias.
+    """
 
     settings: QuantSettings
     lowered: Mapping[str, int] = field(default_factory=dict)
+    scales: Mapping[str, Array] = field(default_factory=dict)
+    shifts: Mapping[str, Array] = field(default_factory=dict)
 
     def of(self, name: str) -> QuantSettings:
         """The settings of a layer, with its own weight bits."""
@@ -111,17 +120,35 @@ class Plan:
     def f(self, name: str) -> int:
         return self.lowered.get(name, self.settings.f)
 
+    def bias(self, name: str, bias: Array) -> Array:
+        """A layer's bias, or map of biases, with its shift."""
+        shift = self.shifts.get(name, np.zeros(len(bias)))
+        return bias + shift.reshape(-1, *[1] * (bias.ndim - 1))
+
 
 def channel_scales(weight: Array, settings: QuantSettings) -> Array:
     """s_c = max|w_c| / mantissa with the floor; one for the layer, or rounded up to powers of two, where asked for."""
-    peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
-    top = peak.max()
-    if top == 0:
-        return np.full(len(weight), 1.0)
-    if settings.scales == "layer":
-        peak = np.full_like(peak, top)
-    scale: Array = np.maximum(peak, top * settings.floor) / settings.mantissa
-    return 2.0 ** np.ceil(np.log2(scale)) if settings.scales == "power-of-two" else scale
+    widest = candidates(torch.from_numpy(np.ascontiguousarray(weight)), settings.weight_bits, settings.scales)
+    unclipped = torch.zeros(len(weight), dtype=torch.int64)
+    return np.asarray(chosen(widest, unclipped, settings.scales, settings.floor).numpy())
+
+
+def weighted_nodes(graph: FloatGraph) -> dict[str, FloatNode]:
+    """Nodes with weights by the name of their layer: that of the neuron behind them, their own for the classifier."""
+    nodes = [node for node in graph.nodes if isinstance(node.operation, (FloatConv, FloatDense))]
+    return {(neuron_of(graph, node) or node).name: node for node in nodes}
+
+
+def kind_of(name: str, node: FloatNode, plan: Plan) -> QuantSettings:
+    """A layer's settings; a classifier's classes are compared with each other and share one scale."""
+    return plan.of(name) if name != node.name else replace(plan.of(name), scales="layer")
+
+
+def layer_scales(name: str, node: FloatNode, plan: Plan) -> Array:
+    """Scales (channels,): those a pass has chosen, else the widest."""
+    assert isinstance(node.operation, (FloatConv, FloatDense))
+    given = plan.scales.get(name)
+    return channel_scales(node.operation.weight, kind_of(name, node, plan)) if given is None else given
 
 
 def rounded(weight: Array, scale: Array, settings: QuantSettings) -> np.ndarray:
@@ -147,8 +174,7 @@ def quantise(graph: FloatGraph, plan: Plan, steps: int) -> Network:
 
 def _check_names(graph: FloatGraph, plan: Plan) -> None:
     """Layers with bits of their own must exist."""
-    weights = [node for node in graph.nodes if isinstance(node.operation, (FloatConv, FloatDense))]
-    names = [(neuron_of(graph, node) or node).name for node in weights]
+    names = weighted_nodes(graph)
     for layer, _ in plan.settings.layer_bits:
         if layer not in names:
             raise ExportError(f"weight bits are given for layer {layer!r}, layers with weights are {', '.join(names)}")
@@ -160,10 +186,9 @@ def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Pl
         return Layer(node.name, structure(operation, node.name), inputs)
     neuron = neuron_of(graph, node)
     if neuron is None:
-        return _classifier(node, operation, inputs, plan.of(node.name))
-    settings = plan.of(neuron.name)
-    scale = channel_scales(operation.weight, settings)
-    cell = spiking(neuron, operation.bias, scale, plan)
+        return _classifier(node, operation, inputs, plan)
+    settings, scale = plan.of(neuron.name), layer_scales(neuron.name, node, plan)
+    cell = spiking(neuron, plan.bias(neuron.name, operation.bias), scale, plan)
     return Layer(neuron.name, _synapse(operation, scale, settings), inputs, cell, scale)
 
 
@@ -186,18 +211,14 @@ def _synapse(operation: FloatConv | FloatDense, scale: Array, settings: QuantSet
     return Conv(weight, operation.stride, operation.padding, operation.dilation, operation.groups)
 
 
-def _classifier(
-    node: FloatNode, operation: FloatConv | FloatDense, inputs: tuple[int, ...], settings: QuantSettings
-) -> Layer:
+def _classifier(node: FloatNode, operation: FloatConv | FloatDense, inputs: tuple[int, ...], plan: Plan) -> Layer:
     """One scale for all classes, because they are compared; its bias is in units of that scale, f = 0."""
-    top = np.abs(operation.weight).max()
-    scale = np.full(1, (top or 1.0) / settings.mantissa)
-    weight = rounded(operation.weight, np.broadcast_to(scale, len(operation.weight)), settings)
-    bias = np.rint(operation.bias / scale)
+    scale = layer_scales(node.name, node, plan)
+    bias = np.rint(plan.bias(node.name, operation.bias) / scale)
     if np.abs(bias).max(initial=0) >= 2**31:
         raise ExportError(f"{node.name}: bias {bias[np.abs(bias).argmax()]:.0f} does not fit 32 bits")
-    synapse = replace(_synapse(operation, scale, settings), weight=weight)
-    return Layer(node.name, synapse, inputs, Accumulate(bias.astype(np.int32)), scale)
+    synapse = _synapse(operation, scale, plan.of(node.name))
+    return Layer(node.name, synapse, inputs, Accumulate(bias.astype(np.int32)), scale[:1])
 
 
 def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> SpikingNeuron:

@@ -19,16 +19,27 @@ def command(
         typer.Option("--data", metavar="NAME|PATH", help="Images to calibrate on.", show_default="the training data"),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many calibration images.")] = 256,
-    bits: Annotated[int, typer.Option(help="Weight bits, 2 to 8.")] = 8,
+    bits: Annotated[
+        int | None, typer.Option(metavar="N", help="Weight bits, 2 to 8.", show_default="8, or as it was fine-tuned")
+    ] = None,
     fraction: Annotated[int, typer.Option(help="Fractional membrane bits f, 0 to 12; lowered where needed.")] = 6,
     tau_bits: Annotated[int, typer.Option(help="Random bits per draw of tau, 1 to 8.")] = 8,
     scales: Annotated[
-        str, typer.Option(metavar="KIND", help="Weight scales: channel, layer or power-of-two.")
-    ] = "channel",
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Weight scales: channel, layer or power-of-two.",
+            show_default="channel, or as it was fine-tuned",
+        ),
+    ] = None,
     layer_bits: Annotated[
         str | None,
         typer.Option(metavar="LAYER=N,...", help="Weight bits of single layers.", show_default="as --bits"),
     ] = None,
+    passes: Annotated[
+        str,
+        typer.Option(metavar="NAMES", help="What calibration improves, with commas: clip, correct-bias; or none."),
+    ] = "clip,correct-bias",
     cores: Annotated[int, typer.Option("--neurons-per-core", help="Neurons that share one random register.")] = 1024,
     seed: Seed = None,
     random_init: Annotated[
@@ -50,19 +61,20 @@ def command(
     Example: `randhet export model.pt -o model.net`
     """
     from export.netx import write
-    from export.passes.quantise import QuantSettings
-    from export.pipeline import export_checkpoint
+    from export.pipeline import export_checkpoint, settings_for
 
     use_threads(threads)
-    settings = QuantSettings(
-        bits,
-        fraction,
+    found, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std))
+    settings = settings_for(
+        found,
+        weight_bits=bits,
+        f=fraction,
         tau_bits=tau_bits,
-        scales=scales,  # type: ignore[arg-type]
+        scales=scales,
         neurons_per_core=cores,
         layer_bits=bits_of(layer_bits),
+        passes=passes_of(passes),
     )
-    found, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std))
     with err.status("exporting") as status:
         made = export_checkpoint(found, images, settings, seed=seed, progress=status.update)
     write(file, made.network)
@@ -83,6 +95,12 @@ def command(
         out.print(
             f"{file}: {summary['layers']} layers, {summary['bytes']:,} bytes, {summary['saturations']} saturations"
         )
+
+
+def passes_of(text: str) -> tuple[str, ...]:
+    """clip,correct-bias as names of passes; none of them for none."""
+    names = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    return () if names == ["none"] else tuple(names)
 
 
 def bits_of(text: str | None) -> tuple[tuple[str, int], ...]:

@@ -20,6 +20,12 @@ def command(
         Path | None, typer.Option(metavar="FILE", help="Experiment in TOML; options given here go before it.")
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Named model.", show_default="by the data")] = None,
+    begin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="CKPT", help="Fine-tune this checkpoint: its model, its settings, a tenth of its rate."
+        ),
+    ] = None,
     samples: Annotated[
         int | None, typer.Option("--samples", metavar="N", min=1, help="How many training images.")
     ] = None,
@@ -40,10 +46,15 @@ def command(
 
     A row of the paper's table: `randhet train --config configs/table1/cifar10-randhet-at.toml --out model.pt`, on four
     GPUs `torchrun --nproc-per-node 4 -m randhet train --config ...`
+
+    For weights of 4 bits: `randhet train --from model.pt --qat-bits 4 --out model4.pt`, then export as usual.
     """
     use_threads(threads)
-    model_settings, settings = both(config, model, given(chosen))
-    summary = run_training(file, model_settings, settings, resume=resume, samples=samples, log=log, device=device)
+    start = begin and load_start(begin, config, model)
+    model_settings, settings = tuned(start, given(chosen)) if start else both(config, model, given(chosen))
+    summary = run_training(
+        file, model_settings, settings, start=start, resume=resume, samples=samples, log=log, device=device
+    )
     if as_json:
         emit(summary)
     elif summary:
@@ -83,6 +94,29 @@ def both(config: Path | None, model: str | None, chosen: dict[str, Any]) -> tupl
     return configuration.settings(default, tables["model"], tables["training"])
 
 
+def load_start(file: Path, config: Path | None, model: str | None) -> Any:
+    """The checkpoint of --from."""
+    from fixed_point.errors import RandhetError
+    from train import checkpoint
+
+    if config or model:
+        raise RandhetError("--from takes model and settings from its checkpoint: leave out --config and --model")
+    return checkpoint.load(file)
+
+
+def tuned(start: Any, chosen: dict[str, Any]) -> tuple[Any, Any]:
+    """Model and training settings of a checkpoint, the latter with what the command line changes."""
+    from fixed_point.errors import RandhetError
+    from train.configuration import TABLES, options, settings, typed
+    from train.qat import fine_tuning
+
+    hints = options(TABLES["training"])
+    if foreign := [name for name in chosen if name not in hints]:
+        raise RandhetError(f"--from keeps the model of its checkpoint, {', '.join(foreign)} cannot change")
+    given = {name: typed(name, value, hints[name]) for name, value in chosen.items()}
+    return start.settings, settings("sew-small", {}, fine_tuning(start.record) | given)[1]
+
+
 def named_model(name: str) -> Any:
     """Settings of a named model; one sentence where there is none of that name."""
     from train.configuration import named
@@ -95,6 +129,7 @@ def run_training(
     model_settings: Any,
     settings: Any,
     *,
+    start: Any = None,
     resume: bool = False,
     samples: int | None = None,
     log: Path | None = None,
@@ -123,6 +158,7 @@ def run_training(
             model_settings,
             settings,
             file,
+            start=start,
             resume=resume and file.exists(),
             report=quiet,
             samples=samples,

@@ -65,5 +65,7 @@ CHOICES = (
     Choice("precision", str, "float32 or bfloat16 (mixed).", "float32"),
     Choice("validate", int, "Training images held out to pick the best.", "0"),
     Choice("robust_eps", str, "Radius of the attack that picks the best.", "8/255"),
+    Choice("qat_bits", int, "Train for weights of N bits (quantisation-aware), 2 to 8.", "float weights"),
+    Choice("qat_scales", str, "Their scales: channel, layer or power-of-two.", "channel"),
     Choice("seed", int, "Of everything random.", "0"),
 )

@@ -165,7 +165,7 @@ def test_recommendation_saves_where_nothing_is_lost() -> None:
     checkpoint = random_init(MODEL, seed=2)
     made = export_checkpoint(checkpoint, PIXELS)
     meter, told = Meter(made.network, made.graph, PIXELS, LABELS, range(2)), list[int]()
-    found = recommend(Search(made.graph, made.network, meter, QuantSettings()), done=told.append)
+    found = recommend(Search(made.graph, made.network, meter, QuantSettings(), made.activity), done=told.append)
     assert len(told) == steps_of(made.network)
     share = ALLOWED / (len(found.layers) + 2)
     sizes = {"node1": 27, "layer1.0.node1": 81, "layer2.0.downsample_sn": 12, "fc1": 12}
