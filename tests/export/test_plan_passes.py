@@ -25,7 +25,7 @@ from train.scales import RATIOS
 
 SMALL = ModelSettings(3, 5, (9, 8), (4, 6), (1, 1), steps=3)
 IMAGES = np.random.default_rng(5).integers(0, 256, (6, 3, 9, 8), dtype=np.uint8)
-EYE = Read(np.zeros(3), np.eye(1000)[:, None])
+EYE = Read(np.zeros(3), np.eye(2000)[:, None])
 """Windows that see one weight at a time: the error of a sum is that of the weights."""
 
 
@@ -41,7 +41,7 @@ def error(step: float, top: int) -> float:
 @pytest.mark.parametrize("bits", [3, 4, 5])
 def test_clipping_of_normal_weights_is_at_the_closed_form(bits: int) -> None:
     """The candidate that errs least by the integral; Max (1960) has the same optimum in his table."""
-    weight = stats.norm.ppf((np.arange(1000) + 0.5) / 1000)[None]
+    weight = stats.norm.ppf((np.arange(2000) + 0.5) / 2000)[None]
     top = 2 ** (bits - 1) - 1
     steps = np.abs(weight).max() / top * np.array(RATIOS)
     expected = steps[np.argmin([error(step, top) for step in steps])]
