@@ -17,22 +17,24 @@ def apgd(problem: Problem, steps: int, loss: Loss = cross_entropy) -> Examples:
     Stock, as the released code has it: the last iterate that was misclassified when asked once; the clean image where
     there was none, or where the clean image itself was misclassified when asked once.
     """
-    lucky, skipped, shortlist = problem.images, problem.wrong(problem.images), Shortlist()
+    skipped, shortlist = problem.wrong(problem.images), Shortlist()
     before = point = _start(problem)
     answer = problem.ask(point, loss)
     state = _Schedule(problem, point, answer)
+    shortlist.offer(point, answer.margin)
+    lucky = pick(answer.wrong & ~skipped, point, problem.images)
     for i in range(steps):
-        shortlist.offer(point, answer.margin)
         ahead = problem.inside(point + state.step * answer.gradient.sign())
         weight = MOMENTUM if i else 1.0
         moved = problem.inside(point + weight * (ahead - point) + (1 - weight) * (point - before))
         before, point = point, moved
         answer = problem.ask(point, loss)
+        # before the check, which may go back and forget it
+        shortlist.offer(point, answer.margin)
         lucky = pick(answer.wrong & ~skipped, point, lucky)
         state.update(point, answer)
         if i + 1 in checkpoints(steps):
             point, answer = state.check(point, answer)
-    shortlist.offer(point, answer.margin)
     return shortlist.examples(problem, lucky)
 
 
@@ -60,7 +62,10 @@ class _Schedule:
         count = len(point)
         self.step = torch.full((count, 1, 1, 1), 2 * problem.eps)
         self.best, self.best_answer = point, answer
-        self.last = self.checked = answer.loss
+        self.checked = answer.loss
+        self.last = torch.zeros(
+            count
+        )  # of the released code: the first step counts as a rise where its loss is above 0
         self.rises, self.iterations = torch.zeros(count), 0
         self.halved = torch.ones(count, dtype=torch.bool)
 
@@ -79,7 +84,6 @@ class _Schedule:
         self.checked = self.best_answer.loss
         self.rises, self.iterations = torch.zeros_like(self.rises), 0
         self.step = pick(self.halved, self.step / 2, self.step)
-        self.last = torch.where(self.halved, self.best_answer.loss, answer.loss)
         return pick(self.halved, self.best, point), _merge(self.halved, self.best_answer, answer)
 
 

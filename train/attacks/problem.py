@@ -8,6 +8,8 @@ the one that fools the network most often in fresh draws.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import pi
 
@@ -127,11 +129,33 @@ class Shortlist:
         return Examples(stock, strongest(problem, stock, *self.points))
 
 
+@contextmanager
+def same_draws(seed: int) -> Iterator[None]:
+    """Within the block torch's generator starts at the seed; what follows sees nothing of it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def new_seed() -> int:
+    """A seed from torch's global generator."""
+    return int(torch.randint(2**62, ()))
+
+
 def strongest(problem: Problem, *candidates: Tensor) -> Tensor:
-    """Image by image the candidate of greatest strength; the first of equals."""
-    found, best = candidates[0], problem.strength(candidates[0])
+    """Image by image the candidate of greatest strength; the first of equals.
+
+    All are judged under the same draws, so that what decides between two alike is the examples and not their luck.
+    """
+    seed = new_seed()
+
+    def strength_of(candidate: Tensor) -> Tensor:
+        with same_draws(seed):
+            return problem.strength(candidate)
+
+    found, best = candidates[0], strength_of(candidates[0])
     for candidate in candidates[1:]:
-        strength = problem.strength(candidate)
+        strength = strength_of(candidate)
         found = pick(strength > best, candidate, found)
         best = torch.maximum(best, strength)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from train.attacks.problem import Examples, Problem, pick, strongest
+from train.attacks.problem import Examples, Problem, new_seed, pick, same_draws, strongest
 
 SHARE = 0.8
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -15,8 +15,8 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 def square(problem: Problem, queries: int) -> Examples:
     """Set squares to x +- eps, keep what raises the margin, after vertical stripes. Stock: it stops at one success.
 
-    The noise-aware search asks about the present point again beside every proposal, because an answer that was kept for
-    being high was probably lucky, and goes on until every one of `redraws` fresh draws is misclassified.
+    The noise-aware search asks about the present point again beside every proposal, under the same draws, because an
+    answer that was kept for being high was probably lucky, and goes on until every one of `redraws` fresh draws is misclassified.
     """
     stripes = problem.eps * _signs(problem.images[:, :, :1])
     start = problem.inside(problem.images + stripes)
@@ -50,7 +50,12 @@ def _aware(problem: Problem, start: Tensor, queries: int) -> Tensor:
             break
         part, present = problem.only(active), point[active]
         proposal = _propose(part, present, _side(problem.images, i / queries))
-        point[active] = pick(part.margins(proposal) > part.margins(present), proposal, present)
+        seed = new_seed()
+        with same_draws(seed):
+            before = part.margins(present)
+        with same_draws(seed):
+            after = part.margins(proposal)
+        point[active] = pick(after > before, proposal, present)
     return point
 
 
