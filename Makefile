@@ -4,15 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 NEW := .venv311
 
-.PHONY: help setup setup311 demo test test311 lint bench clean
+.PHONY: help setup setup311 demo test test311 lint bench docs clean
 help:
-	@echo "make setup | demo | test | lint | bench | test311 | clean"
+	@echo "make setup | demo | test | lint | bench | docs | test311 | clean"
 
 setup:
-	@scripts/setup 3.10 $(VENV) lava,onnx,attacks,bench,dev
+	@scripts/setup 3.10 $(VENV) lava,onnx,attacks,bench,dev,docs
 
 setup311:
-	@scripts/setup 3.11 $(NEW) onnx,bench,dev
+	@scripts/setup 3.11 $(NEW) onnx,bench,dev,docs
 
 demo: setup
 	$(BIN)/randhet demo --out demo
@@ -31,5 +31,9 @@ lint: setup
 bench: setup
 	$(BIN)/randhet bench
 
+docs: setup
+	$(BIN)/python scripts/write_docs
+	$(BIN)/python -m mkdocs build --strict --site-dir site
+
 clean:
-	rm -rf $(VENV) $(NEW) demo
+	rm -rf $(VENV) $(NEW) demo site
