@@ -44,6 +44,7 @@ def runs(page: Path) -> bool:
 
 
 @pytest.mark.parametrize("page", filter(runs, PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.timeout(900)
 def test_code_runs(page: Path, tmp_path: Path) -> None:
     for name in ("checkpoints", "configs", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -65,7 +65,7 @@ def test_generated_pages_are_up_to_date(name: str) -> None:
 
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="MkDocs is not installed: the extra docs")
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "site" / "tutorial" / "index.html").exists()
