@@ -13,8 +13,8 @@ def load() -> None:
     test or the user made one before.
     """
     chosen = multiprocessing.get_start_method(allow_none=True)
-    multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type]
+    multiprocessing.set_start_method(None, force=True)
     try:
         import_module("lava.magma.runtime.message_infrastructure.multiprocessing")
     finally:
-        multiprocessing.set_start_method(chosen, force=True)  # type: ignore[arg-type]
+        multiprocessing.set_start_method(chosen, force=True)

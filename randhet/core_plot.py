@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def _cores(axes, mapping: Mapping) -> None:  # type: ignore[no-untyped-def]
     axes.stairs(weights, edges, fill=True, color=WEIGHTS, label="memory: weights")
     axes.stairs(neurons, edges, color=NEURONS, lw=1.2, label="neurons")
     starts = list(accumulate((len(layer.cores) for layer in mapping.layers), initial=0))
-    for left, right in list(zip(starts, starts[1:]))[::2]:
+    for left, right in list(pairwise(starts))[::2]:
         axes.axvspan(left, right, color=BAND, zorder=0)
     share = chip.need("cores_per_chip")
     for edge in range(share, len(loads), share):

@@ -51,7 +51,7 @@ class Linear(nn.Module):
 
 @pytest.fixture
 def problem() -> Problem:
-    """20 images of 2x3x4 of class 0, some pixels at the ends of the range, so far from the boundary that none crosses."""
+    """20 images of 2x3x4 of class 0, some pixels at the ends of the range, too far from the boundary to cross it."""
     torch.manual_seed(0)
     images = (1.4 * torch.rand(20, 2, 3, 4) - 0.2).clamp(0, 1)
     return Problem(Linear(24, 20.0), images, torch.zeros(20, dtype=torch.int64), EPS)
