@@ -16,7 +16,7 @@ def square(problem: Problem, queries: int) -> Examples:
     """Set squares to x +- eps, keep what raises the margin, after vertical stripes. Stock: it stops at one success.
 
     The noise-aware search asks about the present point again beside every proposal, under the same draws, because an
-    answer that was kept for being high was probably lucky, and goes on until all of `redraws` fresh draws are misclassified.
+    answer kept for being high was probably lucky, and goes on until all of `redraws` fresh draws are misclassified.
     """
     stripes = problem.eps * _signs(problem.images[:, :, :1])
     start = problem.inside(problem.images + stripes)
