@@ -78,7 +78,7 @@ def test_an_unknown_chip_is_refused_with_the_known_ones() -> None:
 def test_loads_of_a_constant_decay_layer_on_loihi2() -> None:
     """Kernel 4*2*9 bytes = 576 bits; 64 membranes and 4 thresholds and 4 biases of 24 bits = 1728; 16 source pixels.
 
-    The pool only wires: the read-out hears 64 neurons, holds 3*4 weights = 96 bits, 3 sums of 32 and 3 biases of 24.
+    The pool only wires: the read-out hears all 64 neurons, holds 3*4 weights = 96 bits, 3 sums of 32, 3 biases of 24.
     """
     found = map_network(small(Lif(ints(4), ints(4))), chip.load("loihi2"))
     conv, read = found.layers
