@@ -6,7 +6,7 @@ A state is a polynomial with bit 31 as its constant: one clock multiplies by x m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, reduce
+from functools import lru_cache
 
 TAPS = 0x80200003
 ONE = 1 << 31
@@ -89,7 +89,7 @@ def linear_complexity(bits: Sequence[int]) -> list[int]:
     seen = 0
     for n, bit in enumerate(bits):
         seen = seen << 1 | bit
-        if (current & seen).bit_count() % 2 if hasattr(int, "bit_count") else bin(current & seen).count("1") % 2:
+        if (current & seen).bit_count() % 2:
             kept = current
             current ^= previous << since
             if 2 * length <= n:
@@ -97,8 +97,3 @@ def linear_complexity(bits: Sequence[int]) -> list[int]:
         since += 1
         profile.append(length)
     return profile
-
-
-def parity_of(values: Sequence[int]) -> int:
-    """Their sum over GF(2)."""
-    return reduce(lambda a, b: a ^ b, values, 0)
