@@ -178,8 +178,13 @@ def _(operation: Conv, read: list[Int]) -> Int:
     total: Int | int = 0
     for i, j, seen in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation):
         split = seen.reshape(images, groups, per_group, *seen.shape[2:])
-        total = total + np.einsum("goc,ngcyx->ngoyx", weight[..., i, j], split)
+        total = total + exact_product(weight[..., i, j], split.reshape(images, groups, per_group, -1))
     return np.asarray(total).reshape(images, out, *seen.shape[2:])
+
+
+def exact_product(weight: Int, values: Int) -> Int:
+    """Matrix product of integers. float64 holds every integer below 2^53, and sums of a checked network are int32."""
+    return (weight.astype(np.float64) @ values.astype(np.float64)).astype(np.int64)
 
 
 @operate.register(Dense)
