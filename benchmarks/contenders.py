@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from compare.backends import BACKENDS
 
 LAVA_BATCHES = 3
-Turn = Callable[[float | None], None]
-"""Called after a batch; seconds where the contender timed the batch itself, None: since the last turn."""
+
+
+class Turn(Protocol):
+    """Called after a batch; seconds on the clock and of the processor where the contender timed the batch itself."""
+
+    def __call__(self, seconds: float | None = None, cpu: float | None = None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def backend(name: str, taus: str = "random") -> Callable[[Job, Turn], None]:
         pixels = job.pixels()
         run = runner(name, threads=job.threads, batch=job.batch)
         images = np.concatenate([pixels] * job.batches)
-        run(read(job.file(f"{taus}.net")), images, seed=0, first_image=0, probes=(), progress=lambda count: turn(None))
+        run(read(job.file(f"{taus}.net")), images, seed=0, first_image=0, probes=(), progress=lambda count: turn())
 
     return contend
 
@@ -62,28 +66,30 @@ def reference(job: Job, turn: Turn) -> None:
     from fixed_point.reference import run
 
     network, image = read(job.file("random.net")), job.pixels()[:1]
-    begin = time.perf_counter()
+    begin, spent = time.perf_counter(), time.process_time()
     run(network, image, seed=0)
-    turn((time.perf_counter() - begin) * job.batch)
+    turn((time.perf_counter() - begin) * job.batch, (time.process_time() - spent) * job.batch)
 
 
 def lava(job: Job, turn: Turn) -> None:
     """A batch once the pipeline is full: from the first progress told to the last, over the images in between."""
+    from benchmarks.process import family_cpu
     from export.netx import read
     from lava_runtime.runner import run
 
-    network, told = read(job.file("random.net")), [(time.perf_counter(), 0)]
+    network, told = read(job.file("random.net")), [(time.perf_counter(), family_cpu(), 0)]
     images = np.concatenate([job.pixels()] * LAVA_BATCHES)
     run(
         network,
         images,
         seed=0,
         batch=job.batch,
-        progress=lambda count: told.append((time.perf_counter(), told[-1][1] + count)),
+        progress=lambda count: told.append((time.perf_counter(), family_cpu(), told[-1][-1] + count)),
     )
     # a network so small that it was done at the first look is timed with its start-up
-    (first, before), (last, after) = told[min(1, len(told) - 2)], told[-1]
-    turn((last - first) / (after - before) * job.batch)
+    (first, spent, before), (last, all_spent, after) = told[min(1, len(told) - 2)], told[-1]
+    batches = (after - before) / job.batch
+    turn((last - first) / batches, (all_spent - spent) / batches)
 
 
 def lava_stock(job: Job, turn: Turn) -> None:
@@ -91,7 +97,8 @@ def lava_stock(job: Job, turn: Turn) -> None:
     from benchmarks.lava_stock import seconds_per_image
     from export.netx import read
 
-    turn(seconds_per_image(read(job.file("random.net"))) * job.batch)
+    seconds, cpu = seconds_per_image(read(job.file("random.net")))
+    turn(seconds * job.batch, cpu * job.batch)
 
 
 # --- torch and its libraries ------------------------------------------------------------------------------------------
@@ -112,7 +119,7 @@ def torch_model(make: Callable[[Any], Any], taus: str = "random") -> Callable[[J
         with torch.inference_mode():
             for _ in range(job.batches):
                 model(images)
-                turn(None)
+                turn()
 
     return contend
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 
+from benchmarks.process import family_cpu
 from fixed_point.network import Conv, Network, Shape
 from fixed_point.shape import peaks, shapes
 
@@ -29,13 +30,14 @@ def kinds(network: Network) -> Counter[Kind]:
     return found
 
 
-def seconds_per_image(network: Network) -> float:
-    """Sum over the convolutions of T times the seconds of a step; one image at a time, as Lava runs."""
-    return network.steps * sum(count * seconds_per_step(kind) for kind, count in kinds(network).items())
+def seconds_per_image(network: Network) -> tuple[float, float]:
+    """Sum over the convolutions of T times the seconds of a step (clock, processor); one image at a time, as Lava runs."""
+    each = [(network.steps * count, *seconds_per_step(kind)) for kind, count in kinds(network).items()]
+    return sum(n * seconds for n, seconds, _ in each), sum(n * cpu for n, _, cpu in each)
 
 
-def seconds_per_step(kind: Kind, steps: int = STEPS) -> float:
-    """Wall-clock seconds of a step of one Conv, after a first one."""
+def seconds_per_step(kind: Kind, steps: int = STEPS) -> tuple[float, float]:
+    """Seconds (clock, processor) of a step of one Conv, after a first one."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.conv.process import Conv as StockConv
@@ -57,8 +59,8 @@ def seconds_per_step(kind: Kind, steps: int = STEPS) -> float:
     configuration = Loihi2SimCfg(select_tag="fixed_pt")
     try:
         conv.run(condition=RunSteps(num_steps=1), run_cfg=configuration)
-        begin = time.perf_counter()
+        begin, spent = time.perf_counter(), family_cpu()
         conv.run(condition=RunSteps(num_steps=steps), run_cfg=configuration)
-        return (time.perf_counter() - begin) / steps
+        return (time.perf_counter() - begin) / steps, (family_cpu() - spent) / steps
     finally:
         conv.stop()

@@ -38,7 +38,7 @@ SIZES: dict[str, ModelSettings] = {
 }
 TAUS: dict[str, NeuronKind] = {"random": "randhet", "constant": "vanilla"}
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
-REACH, HALVINGS = 8.0, 16
+REACH, HALVINGS = 4.0, 10
 """Shifts are looked for within this many standard deviations of the currents, halving this often."""
 
 

@@ -17,18 +17,18 @@ PAIRS = {"engine": ("engine", "engine-constant"), "torch-eager": ("torch-eager",
 
 def rows(case: Case, activities: Mapping[str, Activity], found: Mapping[str, Times]) -> list[dict[str, Any]]:
     """One row per contender, in their order."""
-    base = found[BASELINE].seconds if BASELINE in found else []
+    base = found.get(BASELINE, Times())
     return [row(name, case, activities[CONTENDERS[name].taus], times, base) for name, times in found.items()]
 
 
-def row(name: str, case: Case, activity: Activity, times: Times, base: Sequence[float]) -> dict[str, Any]:
+def row(name: str, case: Case, activity: Activity, times: Times, base: Times) -> dict[str, Any]:
     """What is known of a contender; numbers that were not measured are None and `note` says why.
 
-    ratio_to_torch_eager: how many times faster than torch eager, the median over rounds.
+    ratio_to_torch_eager: how many times faster than torch eager, the median over rounds; cpu_ratio_to_torch_eager: how
+    many times less processor time, which says more where other work runs on the machine.
     """
     per_image = [1000 * seconds / case.batch for seconds in times.seconds]
     middle = median(per_image) if per_image else None
-    cpu = [] if CONTENDERS[name].most else [1000 * seconds / case.batch for seconds in times.cpu]
     return {
         "name": name,
         "about": CONTENDERS[name].about,
@@ -44,10 +44,11 @@ def row(name: str, case: Case, activity: Activity, times: Times, base: Sequence[
         "ms_per_image": middle,
         "ms_min": min(per_image, default=None),
         "ms_max": max(per_image, default=None),
-        "cpu_ms_per_image": middle_of(cpu),
+        "cpu_ms_per_image": middle_of([1000 * seconds / case.batch for seconds in times.cpu]),
         "repeats": len(per_image),
         "images_per_second": 1000 / middle if middle else None,
-        "ratio_to_torch_eager": middle_of(ratios(base, times.seconds)),
+        "ratio_to_torch_eager": middle_of(ratios(base.seconds, times.seconds)),
+        "cpu_ratio_to_torch_eager": middle_of(ratios(base.cpu, times.cpu)),
         "peak_mb": times.peak_mb,
         "interpreter_mb": times.interpreter_mb,
         "first_seconds": times.first,
@@ -70,14 +71,18 @@ def middle_of(values: Sequence[float]) -> float | None:
     return median(values) if values else None
 
 
+def over(random: Sequence[float], constant: Sequence[float], unit: str) -> dict[str, float | None]:
+    """Median and range of random / constant - 1 by round."""
+    more = [ratio - 1 for ratio in ratios(random, constant)]
+    return {unit: middle_of(more), f"{unit}_min": min(more, default=None), f"{unit}_max": max(more, default=None)}
+
+
 def tau_cost(case: Case, found: Mapping[str, Times]) -> list[dict[str, Any]]:
     """How much longer the same network takes with random taus than with constant ones, at equal spike rates."""
-    costs = []
-    for name, (random, constant) in PAIRS.items():
-        if random in found and constant in found:
-            over = [ratio - 1 for ratio in ratios(found[random].seconds, found[constant].seconds)]
-            if over:
-                costs.append(
-                    {"name": name, "spike_rate": case.rate, "cost": median(over), "min": min(over), "max": max(over)}
-                )
-    return costs
+    return [
+        {"name": name, "spike_rate": case.rate}
+        | over(found[random].seconds, found[constant].seconds, "cost")
+        | over(found[random].cpu, found[constant].cpu, "cpu_cost")
+        for name, (random, constant) in PAIRS.items()
+        if random in found and constant in found and found[random].seconds and found[constant].seconds
+    ]

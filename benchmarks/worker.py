@@ -12,7 +12,7 @@ import sys
 import time
 
 from benchmarks.contenders import CONTENDERS, Job
-from benchmarks.memory import FamilyPeak, now_mb, peak_mb
+from benchmarks.process import FamilyPeak, now_mb, peak_mb
 
 
 def main(job: Job) -> None:
@@ -24,9 +24,9 @@ def main(job: Job) -> None:
     family = FamilyPeak() if contender.tree else None
     begin, spent, interpreter = time.perf_counter(), time.process_time(), now_mb()
 
-    def turn(seconds: float | None) -> None:
+    def turn(seconds: float | None = None, cpu: float | None = None) -> None:
         nonlocal begin, spent
-        cpu = time.process_time() - spent
+        cpu = time.process_time() - spent if cpu is None else cpu
         seconds = time.perf_counter() - begin if seconds is None else seconds
         peak = family.mb if family else peak_mb()
         channel.write(

@@ -1,4 +1,4 @@
-"""Memory of a process: its own peak as the kernel kept it, or the peak of its whole family by sampling."""
+"""Memory and processor time of a process: its own, or those of its whole family of processes."""
 
 from __future__ import annotations
 
@@ -48,6 +48,23 @@ class FamilyPeak:
             family = [own, *own.children(recursive=True)]
             self.mb = max(self.mb, sum(map(_share, family)) / MEGABYTE)
             pause.wait(PERIOD)
+
+
+def family_cpu() -> float:
+    """Processor seconds so far of this process and of its living descendants."""
+    import psutil
+
+    own = psutil.Process()
+    return sum(map(_spent, [own, *own.children(recursive=True)]))
+
+
+def _spent(process: object) -> float:
+    import psutil
+
+    with suppress(psutil.Error):
+        times = process.cpu_times()  # type: ignore[attr-defined]
+        return float(times.user + times.system)
+    return 0.0
 
 
 def _share(process: object) -> float:
