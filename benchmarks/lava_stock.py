@@ -31,7 +31,7 @@ def kinds(network: Network) -> Counter[Kind]:
 
 
 def seconds_per_image(network: Network) -> tuple[float, float]:
-    """Sum over the convolutions of T times the seconds of a step (clock, processor); one image at a time, as Lava runs."""
+    """Sum over the convolutions of T times the seconds of a step (clock, processor), one image at a time."""
     each = [(network.steps * count, *seconds_per_step(kind)) for kind, count in kinds(network).items()]
     return sum(n * seconds for n, seconds, _ in each), sum(n * cpu for n, _, cpu in each)
 

@@ -170,6 +170,7 @@ def show_table(content: dict[str, Any]) -> None:
             "CPU ms",
             "n",
             "x torch eager",
+            "by CPU",
             "images/s",
             "peak MB",
             "first result s",
@@ -182,7 +183,8 @@ def show_table(content: dict[str, Any]) -> None:
     for cost in content["tau_cost"]:
         out.print(
             f"{cost['name']} at {100 * cost['spike_rate']:g} %: random taus cost {100 * cost['cost']:+.1f} % "
-            f"({100 * cost['min']:+.1f} to {100 * cost['max']:+.1f}) over constant ones"
+            f"({100 * cost['cost_min']:+.1f} to {100 * cost['cost_max']:+.1f}) over constant ones, "
+            f"{100 * cost['cpu_cost']:+.1f} % in processor time"
         )
     show_machine(content["machine"])
 
@@ -197,6 +199,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         number(row["cpu_ms_per_image"]),
         str(row["repeats"]),
         number(row["ratio_to_torch_eager"], ".3g"),
+        number(row["cpu_ratio_to_torch_eager"], ".3g"),
         number(row["images_per_second"], ".3g"),
         number(row["peak_mb"], ".0f"),
         number(row["first_seconds"]),

@@ -132,7 +132,8 @@ def test_the_arithmetic_of_the_rows() -> None:
     assert made["engine"]["ratio_to_torch_eager"] == 8  # of 8, 2 and 10 by round
     assert made["reference"]["ratio_to_torch_eager"] == 0.5  # 8 / 16: it had one round only
     (cost,) = tau_cost(case, found)
-    assert (cost["cost"], cost["min"], cost["max"]) == (1, 0, 1)
+    assert (cost["cost"], cost["cost_min"], cost["cost_max"]) == (1, 0, 1)
+    assert cost["cpu_cost"] == 0
 
 
 def test_scaling_changes_one_thing_at_a_time() -> None:
