@@ -174,7 +174,7 @@ class Contender:
     taus: Literal["random", "constant"] = "random"
     most: int | None = None
     tree: bool = False
-    deadline: float = 600.0
+    deadline: float = 1800.0
 
 
 CONTENDERS = {

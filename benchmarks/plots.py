@@ -40,7 +40,7 @@ def scaling_plot(rows: Rows, path: Path) -> None:
 
     axis_names = list(dict.fromkeys(row["axis"] for row in rows))
     figure = Figure(figsize=(3.2 * len(axis_names), 3.6), layout="constrained")
-    for axis, axes in zip(axis_names, figure.subplots(1, len(axis_names), squeeze=False)[0]):
+    for axis, axes in zip(axis_names, figure.subplots(1, len(axis_names), sharey=True, squeeze=False)[0]):
         for name in dict.fromkeys(row["name"] for row in rows):
             seen = [row for row in rows if (row["axis"], row["name"]) == (axis, name) and row["ms_per_image"]]
             at = [row["value"] for row in seen]
