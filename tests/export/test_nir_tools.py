@@ -33,6 +33,8 @@ from train import layers
 from train.models import ModelSettings, SEWResNet
 from train.neurons import LIF
 
+SPIKINGJELLY = "spikingjelly.activation_based.nir_exchange"
+"""SpikingJelly before 2.0 has none of its own."""
 STEPS = 5
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 2, 8, 8), dtype=np.uint8)
 Spikes = dict[str, np.ndarray]
@@ -91,7 +93,7 @@ def pooled(make: Make, level: float, last: float, bias: bool, conv: type = nn.Co
 
 
 def spikingjelly(kind: str) -> Ran:
-    pytest.importorskip("spikingjelly")
+    pytest.importorskip(SPIKINGJELLY)
     from spikingjelly.activation_based import functional, layer, neuron
     from spikingjelly.activation_based.nir_exchange import export_to_nir
 
@@ -252,7 +254,7 @@ def residual() -> SEWResNet:
 
 
 def in_spikingjelly(graph: nir.NIRGraph, dt: float) -> Callable[..., tuple]:
-    pytest.importorskip("spikingjelly")
+    pytest.importorskip(SPIKINGJELLY)
     from spikingjelly.activation_based.nir_exchange import import_from_nir
 
     return import_from_nir(graph, dt=dt)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -79,49 +80,82 @@ class Replay:
         return {f"{name}/tau": value for name, value in self.taus.items()}
 
 
-def torch_run(model: nn.Module, images: np.ndarray) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, ...]], Replay]:
+ERROR = 5e-6
+"""What two float32 runtimes may differ by in a membrane here, a few sums of some hundred terms of order 1."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What torch did with given taus: images, taus, logits, and per neuron spikes and membranes, (T, N, *shape)."""
+
+    images: np.ndarray
+    feeds: dict[str, np.ndarray]
+    logits: np.ndarray
+    spikes: dict[str, np.ndarray]
+    membranes: dict[str, np.ndarray]
+    margins: np.ndarray
+    """(T, N): the smallest |m - threshold| of all neurons until and with step t."""
+
+    @property
+    def clear(self) -> np.ndarray:
+        """(T, N): until here no neuron came within the error of its threshold, so no spike may differ."""
+        return self.margins > ERROR
+
+
+def torch_run(model: nn.Module, images: np.ndarray) -> Run:
     replay = Replay(model)
     with torch.no_grad(), replaying(model, replay.samplers()), recording(model) as log:
         logits = model(torch.from_numpy(images)).numpy()
-    return logits, {name: tuple(part.numpy() for part in records[0]) for name, records in log.items()}, replay
+    spikes, membranes = ({name: records[0][i].numpy() for name, records in log.items()} for i in (0, 1))
+    cells = neurons(model)
+    away = [np.abs(value - cells[name].threshold).min(tuple(range(2, value.ndim))) for name, value in membranes.items()]
+    margins = np.minimum.accumulate(np.min(away, axis=0), axis=0)
+    return Run(images, replay.feeds(), logits, spikes, membranes, margins)
 
 
 def pixels(shape: tuple[int, ...], count: int) -> np.ndarray:
     return np.random.default_rng(1).random((count, *shape), dtype=np.float32)
 
 
-@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("count", [1, 12])
 @pytest.mark.parametrize("name", MODELS)
 def test_inference_equals_torch_with_the_same_taus(name: str, count: int) -> None:
+    """Spikes, membranes, logits, until a membrane comes so near its threshold that rounding decides about a spike."""
     make, shape = MODELS[name]
-    model, images = make(), pixels(shape, count)
-    logits, records, replay = torch_run(model, images)
-    graph = session(onnx_float.inference(trace(model, shape), taus="input", probes=list(records)))
+    model = make()
+    ran = torch_run(model, pixels(shape, count))
+    graph = session(onnx_float.inference(trace(model, shape), taus="input", probes=list(ran.spikes)))
     names = [output.name for output in graph.get_outputs()]
-    found = dict(zip(names, graph.run(names, {"images": images, **replay.feeds()})))
-    for layer, (spikes, membranes) in records.items():
+    found = dict(zip(names, graph.run(names, {"images": ran.images, **ran.feeds})))
+    clear, whole = ran.clear, ran.clear[-1]
+    assert clear.mean() > 0.6
+    for layer, spikes in ran.spikes.items():
         assert 0.02 < spikes.mean() < 0.98, layer
-        assert np.array_equal(found[f"{layer}/output"], spikes), layer
-        np.testing.assert_allclose(found[f"{layer}/membrane"], membranes, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found["logits"], logits, rtol=1e-5, atol=1e-5)
-    assert np.array_equal(found["prediction"], logits.argmax(1))
+        assert np.array_equal(found[f"{layer}/output"][clear], spikes[clear]), layer
+        assert np.abs(found[f"{layer}/membrane"] - ran.membranes[layer])[clear].max() < ERROR, layer
+    np.testing.assert_allclose(found["logits"][whole], ran.logits[whole], rtol=0, atol=ERROR)
+    assert np.array_equal(found["prediction"][whole], ran.logits[whole].argmax(1))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_with_explicit_states_add_up_to_the_inference(name: str) -> None:
     make, shape = MODELS[name]
-    model, images = make(), pixels(shape, 2)
-    logits, records, replay = torch_run(model, images)
+    model = make()
+    ran = torch_run(model, pixels(shape, 12))
     graph = session(onnx_float.step(trace(model, shape), taus="input"))
-    states = {f"{layer}/state": np.zeros_like(record[0][0]) for layer, record in records.items()}
+    states = {f"{layer}/state": np.zeros_like(spikes[0]) for layer, spikes in ran.spikes.items()}
     outputs = [output.name for output in graph.get_outputs()]
-    total, steps = np.zeros_like(logits), len(next(iter(records.values()))[0])
-    for t in range(steps):
-        taus = {key: tau[t] if tau.ndim == 5 else tau for key, tau in replay.feeds().items()}
-        found = dict(zip(outputs, graph.run(outputs, {"images": images, **states, **taus})))
+    total, clear = np.zeros_like(ran.logits), ran.clear
+    for t in range(len(clear)):
+        taus = {key: tau[t] if tau.ndim == 5 else tau for key, tau in ran.feeds.items()}
+        found = dict(zip(outputs, graph.run(outputs, {"images": ran.images, **states, **taus})))
         states = {key.replace("/next", "/state"): value for key, value in found.items() if key != "output"}
         total += found["output"]
-    np.testing.assert_allclose(total / steps, logits, rtol=1e-5, atol=1e-5)
+        for layer, membranes in ran.membranes.items():
+            after = np.where(ran.spikes[layer][t] > 0, 0, membranes[t])
+            assert np.abs(states[f"{layer}/state"] - after)[clear[t]].max() < ERROR, (layer, t)
+    assert clear[-1].mean() > 0.5
+    np.testing.assert_allclose(total[clear[-1]] / len(clear), ran.logits[clear[-1]], rtol=0, atol=ERROR)
 
 
 @pytest.mark.parametrize("sampling", ["step", "forward"])
