@@ -11,6 +11,7 @@ from typing import Any, cast
 import h5py
 import numpy as np
 
+from export.hdf5 import verify
 from fixed_point.check import check
 from fixed_point.errors import FileError, NetworkError
 from fixed_point.network import (
@@ -101,6 +102,8 @@ class Node:
         return int(value[0]), int(value[-1])
 
     def attribute(self, key: str, kind: type, default: Any = None) -> Any:
+        if key in self.group.attrs and self.group.attrs.get_id(key).shape != ():
+            raise self.fail(key, "is an array, it must be one value")
         value = self.group.attrs.get(key, default)
         value = value.item() if isinstance(value, np.generic) else value
         if not isinstance(value, kind):
@@ -122,6 +125,7 @@ def read(path: str | Path) -> Network:
     """The network in a file; FileError where it is missing, damaged, foreign or breaks a rule."""
     if not Path(path).is_file():
         raise FileError(f"network {path} does not exist")
+    verify(path, packed=False)
     try:
         with h5py.File(path, "r") as file:
             network = _network(Node(file))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from math import prod
 
 import numpy as np
 
-from export.graph import Encoding, ExportError, FloatGraph
+from export.graph import Encoding, ExportError, FloatGraph, FloatInput
 from export.passes import fold
 from export.passes.calibrate import HEADROOM, Calibration, LayerRange, calibrate
 from export.passes.quantise import Plan, QuantSettings
 from fixed_point.check import check
 from fixed_point.integer import DECAY_BITS, STATE_MAX
-from fixed_point.network import Accumulate, Cuba, Layer, Network
+from fixed_point.network import Accumulate, Cuba, Input, Layer, Network, Shape
 
 FINE = QuantSettings(k=12)
 """Foreign time constants are arbitrary, so their decays get all 12 bits that a neuron has."""
@@ -48,6 +49,23 @@ def network(
     made = replace(made, seed=seed, classes=classes, metadata=notes)
     check(made)
     return made, calibration
+
+
+def fitted(graph: FloatGraph, images: np.ndarray) -> np.ndarray:
+    """Images (N, C, Y, X) as the graph takes them: in one row where its input is one; ExportError where none fits."""
+    (wanted,) = (node.operation.shape for node in graph.nodes if isinstance(node.operation, FloatInput))
+    if images.shape[1:] != wanted and (prod(images.shape[1:]),) != wanted:
+        raise ExportError(f"the graph takes images of {wanted}, these are {images.shape[1:]}")
+    return images.reshape(-1, *wanted)
+
+
+def for_images(made: Network, shape: Shape) -> Network:
+    """The network with an input of this shape; a dense layer reads its values in the order of a row."""
+    image = made.layers[0]
+    assert isinstance(image.operation, Input)
+    made = replace(made, layers=(replace(image, operation=replace(image.operation, shape=shape)), *made.layers[1:]))
+    check(made)
+    return made
 
 
 def _calibrated(

@@ -13,12 +13,11 @@ from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import nir
 import numpy as np
 
-from export import graph as float_graph
 from export.float_shape import output_shape
 from export.graph import (
     Array,
@@ -37,12 +36,13 @@ from export.graph import (
     Normalisation,
     TimeMean,
 )
+from export.nir_file import nir_file
 from export.nir_nodes import Dynamics, convert, dynamics, pair, supported
 from export.nir_time import Discretisation
 from export.nir_write import to_nir
-from fixed_point.errors import FileError
 from fixed_point.network import FORMAT_VERSION, Shape
 
+OPERATIONS: dict[str, Any] = {kind.__name__: kind for kind in get_args(FloatOperation)}
 PIXEL = 1 / 255
 """Float value of one grey level where images are in 0..1."""
 
@@ -52,13 +52,14 @@ def read(path: str | Path, time: Discretisation, steps: int, scale: float = PIXE
 
     A file that `nir_write` wrote says these itself; then the arguments are not used.
     """
-    try:
-        graph = nir.read(path, type_check=False)
-    except FileNotFoundError:
-        raise FileError(f"cannot read {path}: no such file") from None
-    except Exception as error:  # h5py and nir raise many kinds, all mean that the file is not a NIR graph
-        raise FileError(f"{path} is not a NIR graph: {str(error).splitlines()[0]}") from None
-    return from_nir(graph, time, steps, scale)
+    return load(path, time, steps, scale)[0]
+
+
+def load(path: str | Path, time: Discretisation, steps: int, scale: float = PIXEL) -> tuple[FloatGraph, bool]:
+    """The same, and whether it is one of our own files, restored as it was."""
+    graph = nir_file(path)
+    ours = restored(graph)
+    return (ours, True) if ours else (_Reader(graph, time).read(steps, scale), False)
 
 
 def from_nir(graph: nir.NIRGraph, time: Discretisation, steps: int, scale: float = PIXEL) -> FloatGraph:
@@ -72,39 +73,42 @@ def from_nir(graph: nir.NIRGraph, time: Discretisation, steps: int, scale: float
 def restored(graph: nir.NIRGraph) -> FloatGraph | None:
     """The float graph in the metadata with the nodes' arrays; None where there is none, or where the nodes disagree."""
     notes = graph.metadata.get("randhet")
-    description = json.loads(notes) if isinstance(notes, str) else {}
-    if description.get("format") != FORMAT_VERSION:
+    if not isinstance(notes, str):
         return None
     try:
+        description = json.loads(notes)
+        if description["format"] != FORMAT_VERSION:
+            return None
         found = FloatGraph(tuple(_restored(entry, graph.nodes) for entry in description["nodes"]))
         again = to_nir(found, description["dt"])
-    except (KeyError, TypeError, ValueError, AttributeError, ExportError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, ExportError):
         return None
     return found if _same(graph, again) else None
 
 
 def _restored(entry: dict[str, Any], nodes: dict[str, nir.NIRNode]) -> FloatNode:
     """Weights from the NIR node itself; what NIR rounds or does not have, from its metadata."""
-    kind = getattr(float_graph, entry["type"])
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry["fields"].items()}
     for key, shape in entry["arrays"].items():
         node = nodes[entry["name"]]
         array = getattr(node, key) if key in ("weight", "bias") else node.metadata[key]
         values[key] = np.asarray(array, np.float64).reshape(shape)
-    return FloatNode(entry["name"], kind(**values), tuple(entry["inputs"]))
+    return FloatNode(entry["name"], OPERATIONS[entry["type"]](**values), tuple(entry["inputs"]))
 
 
 def _same(one: nir.NIRGraph, other: nir.NIRGraph) -> bool:
     """The same edges, and the same parameters in every node."""
     if set(one.edges) != set(other.edges) or one.nodes.keys() != other.nodes.keys():
         return False
-    return all(_parameters(one.nodes[name]) == _parameters(node) for name, node in other.nodes.items())
+    return all(_alike(one.nodes[name], node) for name, node in other.nodes.items())
 
 
-def _parameters(node: nir.NIRNode) -> dict[str, Any]:
+def _alike(one: nir.NIRNode, other: nir.NIRNode) -> bool:
     derived = ("input_type", "output_type", "metadata", "input_shape")
-    values = {key: np.asarray(value).tolist() for key, value in vars(node).items() if key not in derived}
-    return {"type": type(node).__name__, **values}
+    values, wanted = ({key: value for key, value in vars(it).items() if key not in derived} for it in (one, other))
+    if type(one) is not type(other) or values.keys() != wanted.keys():
+        return False
+    return all(np.array_equal(np.asarray(values[key]), np.asarray(wanted[key])) for key in wanted)
 
 
 # --- foreign graphs ---------------------------------------------------------------------------------------------------

@@ -43,8 +43,13 @@ MEAN_TAU = 0.5
 
 
 def write(path: str | Path, graph: FloatGraph, dt: float = OURS.dt) -> None:
-    """Write the model beside `path`, then rename."""
-    made, path = to_nir(graph, dt), Path(path)
+    """Write the model as a NIR file."""
+    save(path, to_nir(graph, dt))
+
+
+def save(path: str | Path, made: nir.NIRGraph) -> None:
+    """Write a NIR graph beside `path`, then rename. The same graph gives the same bytes."""
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:

@@ -7,11 +7,12 @@ T. The neuron is x + tau*(m - x), as in training; weights stay as they are, runt
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,7 @@ from export.onnx_meta import float_metadata, save
 from fixed_point.network import Shape
 
 Taus = Literal["input", "drawn"]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -61,26 +63,29 @@ def write_step(path: str | Path, graph: FloatGraph, *, taus: Taus = "drawn") -> 
     save(path, step(graph, taus=taus))
 
 
-def inference(graph: FloatGraph, *, taus: Taus = "drawn", probes: Collection[str] = ()) -> onnx.ModelProto:
+def inference(
+    graph: FloatGraph, *, taus: Taus = "drawn", probes: Collection[str] = (), source: Mapping[str, str] = NOTHING
+) -> onnx.ModelProto:
     """All T steps: images (N, C, Y, X) in 0..1 to logits (N, classes) and prediction (N,).
 
     taus "input": NAME/tau (T, N, *shape) for each neuron that draws at every step, (N, *shape) for one that draws per
     forward pass. probes: neurons whose NAME/output and NAME/membrane (before the reset), (T, N, *shape), are outputs.
+    source: what the file is to say about where the model comes from.
     """
     unknown = set(probes) - {node.name for node in graph.nodes if isinstance(node.operation, FloatNeuron)}
     if unknown:
         raise ExportError(f"no neuron is named {', '.join(sorted(unknown))}")
-    return _Inference(graph, taus, set(probes)).model()
+    return _Inference(graph, taus, set(probes)).model(source)
 
 
-def step(graph: FloatGraph, *, taus: Taus = "drawn") -> onnx.ModelProto:
+def step(graph: FloatGraph, *, taus: Taus = "drawn", source: Mapping[str, str] = NOTHING) -> onnx.ModelProto:
     """One step: images and NAME/state (N, *shape) of each neuron, zeros at first, to output and each NAME/next.
 
     A CUBA neuron has a NAME/current and a NAME/next_current as well.
     NAME/tau (N, *shape) is an input with taus "input", and in any case where a tau is held for a forward pass, because
     only the caller knows how long one lasts. The mean of the outputs over T is the caller's too.
     """
-    return _Step(graph, taus, set()).model()
+    return _Step(graph, taus, set()).model(source)
 
 
 def steps_of(graph: FloatGraph) -> int:
@@ -186,11 +191,11 @@ class _Graph(ABC):
         self.wires: dict[str, Wire] = {}
         self.traces: dict[str, tuple[str, Shape]] = {}
 
-    def model(self) -> onnx.ModelProto:
+    def model(self, source: Mapping[str, str]) -> onnx.ModelProto:
         for node in self.graph.nodes:
             self.wires[node.name] = self._node(node)
         self.finish(self.wires[self.graph.nodes[-1].name])
-        entries = float_metadata(self.graph, self.kind, self.steps, self.taus)
+        entries = float_metadata(self.graph, self.kind, self.steps, self.taus, source)
         return self.outer.model(self.kind.replace(" ", "_"), entries, __doc__ or "")
 
     def _node(self, node: FloatNode) -> Wire:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def _quantisation(layer: Layer) -> dict[str, Any]:
     return {"layer": layer.name, "neuron": type(layer.neuron).__name__, "weight_bits": 8, **settings, "scale": scale}
 
 
-def float_metadata(graph: Any, kind: str, steps: int, taus: str) -> dict[str, str]:
+def float_metadata(graph: Any, kind: str, steps: int, taus: str, source: Mapping[str, str]) -> dict[str, str]:
     """The same for a traced float model: nothing is quantised, and the seed policy is where the taus come from."""
     return {
         "randhet.kind": kind,
@@ -73,6 +74,7 @@ def float_metadata(graph: Any, kind: str, steps: int, taus: str) -> dict[str, st
         "randhet.steps": str(steps),
         "randhet.seed": {"input": "taus are inputs", "drawn": "taus are drawn by the runtime"}[taus],
         "randhet.quantisation": "none, float32",
+        **{f"source.{key}": value for key, value in source.items()},
     }
 
 

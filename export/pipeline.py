@@ -25,9 +25,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """The integer network, the folded float graph it came from, and what calibration saw; activity: if passes ran."""
+    """The integer network, the float graph as traced and folded, what calibration saw; activity: if passes ran."""
 
     network: Network
+    traced: FloatGraph
     graph: FloatGraph
     calibration: Calibration
     activity: Activity
@@ -95,7 +96,7 @@ def export_model(
     }
     network = replace(network, seed=seed, classes=classes, metadata=notes)
     check(network)
-    return Exported(network, graph, calibration, activity)
+    return Exported(network, traced, graph, calibration, activity)
 
 
 def teacher(graph: FloatGraph, settings: QuantSettings, steps: int) -> Network:

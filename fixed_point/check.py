@@ -29,6 +29,8 @@ SUM_LIMIT = 2**31
 MAX_DECAY_BITS = 12
 MAX_FRACTION = 16
 MAX_STEPS = 2**16
+MAX_NEURONS = 2**28
+"""Values of one layer."""
 
 
 def graph(network: Network) -> Iterator[str]:
@@ -87,6 +89,13 @@ def _weights(weight: np.ndarray, axes: int) -> Iterator[str]:
         yield f"largest |weight| is {top}, the limit is {WEIGHT_MAX}"
 
 
+def sizes(network: Network) -> Iterator[str]:
+    """No layer is larger than what a machine could hold."""
+    for layer, shape in zip(network.layers, shapes(network)):
+        if prod(shape) > MAX_NEURONS:
+            yield f"layer {layer.name} has {prod(shape)} values, the limit is {MAX_NEURONS}"
+
+
 def neurons(network: Network) -> Iterator[str]:
     """Thresholds 1..2^23-1, biases within 24 bits, decays below 2^k, arrays of the layer's shape."""
     for layer, shape in zip(network.layers, shapes(network)):
@@ -143,7 +152,7 @@ def sums(network: Network) -> Iterator[str]:
 
 
 STRUCTURE = (graph, settings)
-VALUES = (neurons, sums)
+VALUES = (sizes, neurons, sums)
 
 
 def faults(network: Network) -> list[str]:

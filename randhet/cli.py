@@ -14,7 +14,7 @@ from fixed_point.errors import RandhetError
 from randhet import __version__
 from randhet.console import complain
 
-COMMANDS = ("demo", "train", "attack", "export", "inspect", "run", "compare", "bench")
+COMMANDS = ("demo", "train", "attack", "export", "import-nir", "inspect", "run", "compare", "bench")
 WRONG_USE, STOPPED = 2, 130
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for name in COMMANDS:
-    app.command(name)(guarded(import_module(f"randhet.commands.{name}").command))
+    app.command(name)(guarded(import_module(f"randhet.commands.{name.replace('-', '_')}").command))
 
 
 def _version(asked: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -50,16 +51,19 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: str | Path, published: Published | None = None) -> Checkpoint:
-    """Read and verify a checkpoint; FileError where it is missing, damaged, foreign, or holds NaN.
+    """Read and verify a checkpoint; FileError where it is missing, damaged, hostile, foreign, or holds NaN.
 
     published: what a bare state dict of the paper's released script cannot say, None for the paper's settings.
     """
     if not Path(path).is_file():
         raise FileError(f"checkpoint {path} does not exist")
     try:
+        _unpacked(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileError:
+        raise
     except Exception as error:  # torch raises many kinds for a damaged file; every one means the same to the user
-        reason = str(error).strip().split("\n")[0][:100]
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0][:100]
         raise FileError(f"{path} is not a checkpoint that can be read safely ({reason})") from None
     if is_published(content):
         return _finite(path, _published(path, content, published or Published()))
@@ -67,18 +71,21 @@ def load(path: str | Path, published: Published | None = None) -> Checkpoint:
         raise FileError(f"{path} is not a randhet checkpoint (no format entry {FORMAT!r})")
     try:
         found = _checkpoint(content)
+        _fits(found, Path(path).stat().st_size)
         build(found)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, RandhetError) as error:
-        raise FileError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, RandhetError) as error:
+        raise FileError(f"checkpoint {path} is damaged: {(str(error).splitlines() or ['?'])[0]}") from None
     return _finite(path, found)
 
 
 def _published(path: str | Path, content: dict[str, Tensor], chosen: Published) -> Checkpoint:
     try:
         settings, state = converted(content, chosen)
+        found = Checkpoint(settings, state, chosen.mean, chosen.std, chosen.data, record={"published": True})
+        _fits(found, Path(path).stat().st_size)
     except RandhetError as error:
         raise FileError(f"{path}: {error}") from None
-    return Checkpoint(settings, state, chosen.mean, chosen.std, chosen.data, record={"published": True})
+    return found
 
 
 def _finite(path: str | Path, found: Checkpoint) -> Checkpoint:
@@ -86,6 +93,29 @@ def _finite(path: str | Path, found: Checkpoint) -> Checkpoint:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise FileError(f"checkpoint {path}: weights {name} contain NaN or infinity")
     return found
+
+
+def _unpacked(path: str | Path) -> None:
+    """torch writes a zip archive of uncompressed entries; anything else could be larger than it looks."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise FileError(f"{path} is not a checkpoint that can be read safely (it is compressed)")
+    if sum(entry.file_size for entry in entries) > Path(path).stat().st_size:
+        raise FileError(f"{path} is not a checkpoint that can be read safely (its entries overlap)")
+
+
+def _fits(found: Checkpoint, size: int) -> None:
+    """The weights are those of the model of these settings and lie in the file, before the model is allocated."""
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in found.state.values())
+    if claimed > size or len(found.state) < found.settings.layers:
+        raise FileError(f"{len(found.state)} weights of {claimed} bytes, the file has {size}")
+    with torch.device("meta"):
+        wanted = SEWResNet(found.settings, found.mean, found.std).state_dict()
+    shapes = {name: tensor.shape for name, tensor in wanted.items()}
+    for name in sorted({*shapes, *found.state}):
+        if name not in shapes or name not in found.state or found.state[name].shape != shapes[name]:
+            raise FileError(f"weights {name} are not those of a model with these settings")
 
 
 def _checkpoint(content: dict[str, Any]) -> Checkpoint:

@@ -45,7 +45,7 @@ def read(path: str | Path) -> dict[str, dict[str, Any]]:
         content = tomllib.loads(Path(path).read_text())
     except OSError as error:
         raise FileError(f"configuration {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also no UTF-8, and numbers of thousands of digits
         raise FileError(f"configuration {path} is not TOML: {error}") from None
     unknown = sorted(set(content) - set(TABLES))
     if unknown:

@@ -19,6 +19,9 @@ from fixed_point.files import replacing
 from train.images import DataError, Images, Split, held_out, shuffled
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 2**24
+"""Of one image, 16 million: 50 MB decoded."""
 WORTH_KEEPING = 5000
 """From so many image files on, decoding them again would take seconds."""
 ANNOTATIONS = "val_annotations.txt"
@@ -102,12 +105,17 @@ def _alike(files: Sequence[Path], arrays: list[NDArray[np.uint8]]) -> list[NDArr
 
 
 def _read(file: Path) -> NDArray[np.uint8]:
+    """One file, by one of the decoders that Pillow has itself: its EPS, for one, would run another program."""
     from PIL import Image
 
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"image {file} has {image.width}x{image.height} pixels, the limit is {MAX_PIXELS}")
             grey = image.mode in ("1", "L", "I", "I;16", "F", "LA")
             array = np.asarray(image.convert("L" if grey else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"image {file} cannot be read: {error}") from None
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise many kinds for a damaged file, all mean the same to the user
+        raise DataError(f"image {file} cannot be read: {str(error) or type(error).__name__}") from None
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

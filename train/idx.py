@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
+from math import prod
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +18,37 @@ from numpy.typing import NDArray
 from train.images import DataError, Images, Split
 
 UNSIGNED_BYTE = 8
+MAX_BYTES = 2**31
+"""Of one file; the largest set in use, EMNIST, has 0.64 GB."""
+MAX_AXES = 8
+PIECE = 2**24
 SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("t10k", "test")}
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of an idx file of unsigned bytes."""
+    """The array of an idx file of unsigned bytes; no more is unpacked than its header says, MAX_BYTES at most."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zero, kind, axes = struct.unpack_from(">HBB", content)
-        shape = struct.unpack_from(f">{axes}I", content, 4)
-    except (OSError, EOFError, struct.error) as error:
+        with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+            zero, kind, axes = struct.unpack(">HBB", file.read(4))
+            shape = struct.unpack(f">{axes}I", file.read(4 * axes))
+            if zero != 0 or kind != UNSIGNED_BYTE or not 1 <= axes <= MAX_AXES or prod(shape) > MAX_BYTES:
+                raise DataError(f"{path} is not an idx file of unsigned bytes, at most {MAX_AXES} axes and {MAX_BYTES}")
+            content = _at_most(file, prod(shape) + 1)
+    except (OSError, EOFError, struct.error, zlib.error) as error:
         raise DataError(f"{path} is not a whole idx file: {error}") from None
-    if zero != 0 or kind != UNSIGNED_BYTE:
-        raise DataError(f"{path} is not an idx file of unsigned bytes")
-    start, size = 4 + 4 * axes, int(np.prod([int(length) for length in shape], dtype=object))
-    if len(content) != start + size:
-        raise DataError(f"{path} holds {len(content) - start} bytes of data, its header says {size}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    if len(content) != prod(shape):
+        held = "more" if len(content) > prod(shape) else str(len(content))
+        raise DataError(f"{path} holds {held} bytes of data, its header says {prod(shape)}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _at_most(file: IO[bytes], size: int) -> bytes:
+    """Up to `size` bytes, in pieces: what is not there is not allocated either."""
+    parts: list[bytes] = []
+    while size and (part := file.read(min(size, PIECE))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _find(path: Path, split: Split, what: str) -> Path | None:

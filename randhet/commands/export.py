@@ -41,6 +41,20 @@ def command(
         typer.Option(metavar="NAMES", help="What calibration improves, with commas: clip, correct-bias; or none."),
     ] = "clip,correct-bias",
     cores: Annotated[int, typer.Option("--neurons-per-core", help="Neurons that share one random register.")] = 1024,
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", metavar="FILE", help="Write the integer network as ONNX too.")
+    ] = None,
+    onnx_float: Annotated[
+        Path | None,
+        typer.Option("--onnx-float", metavar="FILE", help="Write the float model as ONNX, all T steps."),
+    ] = None,
+    onnx_step: Annotated[
+        Path | None, typer.Option("--onnx-step", metavar="FILE", help="The same, one step with states in and out.")
+    ] = None,
+    taus: Annotated[
+        str, typer.Option("--taus", metavar="KIND", help="In float ONNX: drawn in the graph, or an input.")
+    ] = "drawn",
+    nir: Annotated[Path | None, typer.Option("--nir", metavar="FILE", help="Write the float model as NIR too.")] = None,
     seed: Seed = None,
     random_init: Annotated[
         str | None, typer.Option(metavar="MODEL", help="No checkpoint: a named model with random weights.")
@@ -58,12 +72,16 @@ def command(
 
     --seed writes a master seed into the file, which makes its draws public; leave it out for use against attacks.
 
-    Example: `randhet export model.pt -o model.net`
+    Example: `randhet export model.pt -o model.net --onnx model.onnx --nir model.nir`
     """
+    from export.formats import prepared
     from export.netx import write
     from export.pipeline import export_checkpoint, settings_for
 
     use_threads(threads)
+    one_of("--taus", taus, ("drawn", "input"))
+    files = {"onnx": onnx, "onnx-float": onnx_float, "onnx-step": onnx_step, "nir": nir}
+    asked = {name: path for name, path in files.items() if path is not None}
     found, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std))
     settings = settings_for(
         found,
@@ -77,9 +95,14 @@ def command(
     )
     with err.status("exporting") as status:
         made = export_checkpoint(found, images, settings, seed=seed, progress=status.update)
-    write(file, made.network)
+        status.update("writing")
+        writers = prepared(made, asked, taus)
+        write(file, made.network)
+        for written in writers:
+            written()
     summary = {
         "network": str(file),
+        "files": {name: str(path) for name, path in asked.items()},
         "layers": len(made.network.layers),
         "bytes": file.stat().st_size,
         "calibration_images": made.calibration.images,
@@ -95,6 +118,16 @@ def command(
         out.print(
             f"{file}: {summary['layers']} layers, {summary['bytes']:,} bytes, {summary['saturations']} saturations"
         )
+        for name, path in asked.items():
+            out.print(f"{path}: {name}, {path.stat().st_size:,} bytes", highlight=False)
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """An option that takes one of a few words."""
+    from fixed_point.errors import RandhetError
+
+    if value not in allowed:
+        raise RandhetError(f"{option} is {value!r}, it must be one of {', '.join(allowed)}")
 
 
 def passes_of(text: str) -> tuple[str, ...]:

@@ -175,7 +175,7 @@ DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
     (replace_dataset("layer/1/name", 7), "name is int64"),
     (lambda file: file.__delitem__("layer/1/bias"), "layer/1/bias is missing"),
     (lambda file: file.__delitem__("layer"), "must hold 1 to"),
-    (huge, "entries, the limit is"),
+    (huge, "bytes and holds 0"),
     (external, "is a link"),
     (outside, "in another file"),
     (missing_layer, "layer/2 is missing"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from math import exp
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -314,8 +315,12 @@ def test_files_that_are_not_nir_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file"):
         nir_read.read(tmp_path / "missing.nir", EULER, 2)
     (tmp_path / "text.nir").write_text("hello")
-    with pytest.raises(FileError, match="is not a NIR graph"):
+    with pytest.raises(FileError, match="not an undamaged HDF5 file"):
         nir_read.read(tmp_path / "text.nir", EULER, 2)
+    with h5py.File(tmp_path / "other.nir", "w") as file:
+        file["x"] = 1
+    with pytest.raises(FileError, match="is not a NIR graph"):
+        nir_read.read(tmp_path / "other.nir", EULER, 2)
     with pytest.raises(ExportError, match="dt is 0"):
         Discretisation(0.0)
     (tmp_path / "file").touch()

@@ -1,0 +1,91 @@
+"""What an exported model can be written as besides `.net`: a table of formats, for the command line and the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from export.graph import ExportError
+from export.pipeline import Exported
+
+
+@dataclass(frozen=True)
+class Format:
+    """make builds and checks everything in memory, save writes it; needs: the packages that both import."""
+
+    about: str
+    needs: tuple[str, ...]
+    make: Callable[[Exported, Any], Any]
+    save: Callable[[Path, Any], None]
+
+    def missing(self) -> str | None:
+        """Why it cannot be written here, None where it can."""
+        absent = [package for package in self.needs if find_spec(package) is None]
+        return f"{', '.join(absent)} is not installed: pip install 'randhet[onnx]'" if absent else None
+
+
+def prepared(made: Exported, asked: Mapping[str, Path], taus: str = "drawn") -> list[Callable[[], None]]:
+    """Build every format that was asked for; what is returned writes them, so that nothing is written if one fails."""
+    writers: list[Callable[[], None]] = []
+    for name, path in asked.items():
+        if reason := FORMATS[name].missing():
+            raise ExportError(f"cannot write {path}: {reason}")
+        writers.append(_writer(FORMATS[name], path, FORMATS[name].make(made, taus)))
+    return writers
+
+
+def nir_missing() -> None:
+    """ExportError where NIR cannot be read here."""
+    if reason := FORMATS["nir"].missing():
+        raise ExportError(f"NIR cannot be read here: {reason}")
+
+
+def _writer(found: Format, path: Path, content: Any) -> Callable[[], None]:
+    return lambda: found.save(path, content)
+
+
+def _integer(made: Exported, taus: Any) -> Any:
+    from export.onnx_integer import model
+
+    return model(made.network)
+
+
+def _inference(made: Exported, taus: Any) -> Any:
+    from export.onnx_float import inference
+
+    return inference(made.traced, taus=taus, source=made.network.metadata)
+
+
+def _step(made: Exported, taus: Any) -> Any:
+    from export.onnx_float import step
+
+    return step(made.traced, taus=taus, source=made.network.metadata)
+
+
+def _save_onnx(path: Path, model: Any) -> None:
+    from export.onnx_meta import save
+
+    save(path, model)
+
+
+def _nir(made: Exported, taus: Any) -> Any:
+    from export.nir_write import to_nir
+
+    return to_nir(made.traced)
+
+
+def _save_nir(path: Path, graph: Any) -> None:
+    from export.nir_write import save
+
+    save(path, graph)
+
+
+FORMATS: dict[str, Format] = {
+    "onnx": Format("integer ONNX: the reference's integers in any ONNX runtime", ("onnx",), _integer, _save_onnx),
+    "onnx-float": Format("float ONNX, all T steps in one graph", ("onnx",), _inference, _save_onnx),
+    "onnx-step": Format("float ONNX, one step with explicit states, for streaming", ("onnx",), _step, _save_onnx),
+    "nir": Format("NIR graph of the float model for other tools", ("nir",), _nir, _save_nir),
+}

@@ -1,0 +1,114 @@
+"""What an HDF5 file from anyone must be before it is read: hard links only, no loops, and no more than it says it is.
+
+A chunk of 64 kB that unpacks to gigabytes, a shape without data behind it, data in another file: each is refused from
+the headers alone, before anything is allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from fixed_point.errors import FileError
+
+MAX_ENTRIES = 100_000
+"""Groups and datasets of one file."""
+MAX_DEPTH = 12
+MAX_BYTES = 2**30
+"""Unpacked bytes of one file that may be had whatever its size; beyond that, at most the file's own size of data."""
+KINDS = "biufSUO"
+FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
+"""Filters that are undone, by their registered numbers; the rest of HDF5's and all plug-ins are not."""
+
+
+def verify(path: str | Path, packed: bool = True) -> None:
+    """FileError where the file is missing, not HDF5, or could cost more memory or time than its size is worth.
+
+    packed: whether datasets may be compressed, up to MAX_BYTES; without, every byte that is read lies in the file.
+    """
+    if not Path(path).is_file():
+        raise FileError(f"cannot read {path}: no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            _bounded(file, path, packed)
+    except FileError:
+        raise
+    except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ValueError for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise FileError(f"{path} is not an undamaged HDF5 file ({reason})") from None
+
+
+def _bounded(file: h5py.File, path: str | Path, packed: bool) -> None:
+    """The sum of what reading every dataset takes stays within the limit."""
+    size = Path(path).stat().st_size
+    allowed, spent = max(MAX_BYTES, size), 0
+    for name, dataset in datasets(file, path):
+        _place(name, dataset, path, packed)
+        spent += _bytes(dataset, size, allowed - spent)
+        if spent > allowed:
+            raise FileError(f"{path}: {name} unpacks to more than the {allowed} bytes that are allowed")
+
+
+def datasets(file: h5py.File, path: str | Path) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every dataset with its name; groups are walked once, so that a group inside itself is found."""
+    waiting: list[tuple[str, h5py.Group, int]] = [("", file, 0)]
+    seen = {address(file)}
+    count = 0
+    while waiting:
+        prefix, group, depth = waiting.pop()
+        for key in group:
+            name, count = f"{prefix}/{key}", count + 1
+            if count > MAX_ENTRIES or depth > MAX_DEPTH:
+                raise FileError(f"{path}: more than {MAX_ENTRIES} entries or {MAX_DEPTH} levels of groups")
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise FileError(f"{path}: {name} is a link, which is not allowed")
+            found = group[key]
+            if isinstance(found, h5py.Dataset):
+                yield name, found
+            elif isinstance(found, h5py.Group):
+                if address(found) in seen:
+                    raise FileError(f"{path}: group {name} is reached twice, which is not allowed")
+                seen.add(address(found))
+                waiting.append((name, found, depth + 1))
+            else:
+                raise FileError(f"{path}: {name} is neither a group nor a dataset")
+
+
+def address(group: h5py.Group) -> int:
+    """Where a group's header lies in its file."""
+    return int(h5py.h5o.get_info(group.id).addr)
+
+
+def _place(name: str, dataset: h5py.Dataset, path: str | Path, packed: bool) -> None:
+    """FileError where a dataset's data is elsewhere, missing, of a strange type or behind a strange filter."""
+    if dataset.shape is None or dataset.dtype.kind not in KINDS:
+        raise FileError(f"{path}: {name} is {dataset.dtype} of shape {dataset.shape}, which is not read")
+    if dataset.external or dataset.is_virtual:
+        raise FileError(f"{path}: {name} keeps its data in another file, which is not allowed")
+    settings = dataset.id.get_create_plist()
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    strange = [number for number in filters if not packed or number not in FILTERS]
+    if strange:
+        raise FileError(f"{path}: {name} is behind HDF5 filter {strange[0]}, which is not allowed")
+    size, held = prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if held < size if not filters and dataset.dtype.kind != "O" else size and not held:
+        raise FileError(f"{path}: {name} says {size} bytes and holds {held}")
+
+
+def _bytes(dataset: h5py.Dataset, file_size: int, allowed: int) -> int:
+    """Bytes that reading a dataset takes: whole chunks, and texts, of which many may be one text in the file."""
+    count = max(prod(dataset.shape), prod(dataset.chunks or ()))
+    if dataset.dtype.kind != "O":
+        return count * dataset.dtype.itemsize
+    if count * file_size <= allowed:
+        return count * min(file_size, 64)
+    spent = 0
+    for place in np.ndindex(dataset.shape):
+        spent += len(dataset[place]) + 64
+        if spent > allowed:
+            break
+    return spent
