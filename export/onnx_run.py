@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from export import onnx_integer
+from export import onnx_integer, onnx_read
 from export.onnx_meta import load_metadata
 from export.onnx_registers import seeds
 from fixed_point.check import check_images
 from fixed_point.errors import FileError, NetworkError
 from fixed_point.generator import PERIOD
-from fixed_point.network import FORMAT_VERSION, Input, Layer, Network
+from fixed_point.network import Network
 from fixed_point.reference import join, master_seed
 from fixed_point.result import Result, Trace
 
@@ -53,15 +53,18 @@ def run(
     return join(parts, graph.network)
 
 
+def load(path: str | Path, threads: int | None = None) -> Graph:
+    """A file that `onnx_integer.write` wrote, verified first; FileError where it is anything else."""
+    return Graph(str(path), onnx_read.entries(path), threads)
+
+
 class Graph:
     """A loaded integer ONNX graph: its session and what its metadata says."""
 
     def __init__(self, model: onnx.ModelProto | str, entries: dict[str, str], threads: int | None = None) -> None:
         self.session = session(model, threads)
         self.entries = entries
-        image = json.loads(entries["randhet.input"])
-        layer = Layer("input", Input(tuple(image["shape"]), image["bits"], image["signed"]))
-        self.network = Network((layer,), int(entries["randhet.steps"]))
+        self.network = onnx_read.images(entries)
         """Only the input layer: what images look like."""
         self.spiking: list[str] = json.loads(entries["randhet.spiking"])
         self.outputs = [output.name for output in self.session.get_outputs()]
@@ -74,15 +77,7 @@ class Graph:
             graph = cls(model, load_metadata(model), threads)
             graph.network = source
             return graph
-        try:
-            entries = load_metadata(onnx.load(source, load_external_data=False))
-        except OSError as error:
-            raise FileError(f"cannot read {source}: {error.strerror or error}") from None
-        except Exception:
-            raise FileError(f"{source} is not an ONNX file") from None
-        if entries.get("randhet.kind") != "integer" or entries.get("randhet.format") != str(FORMAT_VERSION):
-            raise FileError(f"{source} is not an integer network of format {FORMAT_VERSION} written by randhet")
-        return cls(str(source), entries, threads)
+        return load(source, threads)
 
     def check(self, images: np.ndarray, probes: Collection[str]) -> None:
         """Refuse images that do not fit, and probes the graph has no output for."""
@@ -133,4 +128,5 @@ def session(model: onnx.ModelProto | str, threads: int | None = None) -> onnxrun
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise FileError(f"onnxruntime {onnxruntime.__version__} refuses the model: {error}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise FileError(f"onnxruntime {onnxruntime.__version__} refuses the model: {reason}") from None
