@@ -73,10 +73,10 @@ def read(path: Path, identity: Mapping[str, Any] | None = None) -> dict[str, Any
         return {}
     try:
         header, *entries = map(json.loads, whole)
-        if header["format"] != FORMAT:
+        if header["format"] != FORMAT or not isinstance(header["identity"], dict):
             raise KeyError("format")
         results = {entry["piece"]: entry["result"] for entry in entries}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise FileError(f"{path} is not a file of results ({FORMAT})") from None
     if identity is not None and (differing := _differing(header["identity"], identity)):
         raise FileError(f"results {path} were made with other settings ({differing}): give another file")

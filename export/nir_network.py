@@ -33,6 +33,7 @@ def network(
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Network, Calibration]:
     """Fold, calibrate on images (N, *shape) uint8, quantise, check. inclusive: neurons spike at m = theta already."""
+    settings = replace(settings, passes=())  # they need a float model's own activity, which a foreign graph has not
     steps = {node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)}
     if len(steps) != 1:
         raise ExportError(f"the graph encodes images {len(steps)} times, it needs exactly one encoding")

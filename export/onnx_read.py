@@ -14,16 +14,17 @@ from typing import Any
 import onnx
 
 from export.onnx_meta import load_metadata
-from fixed_point.check import check_input
-from fixed_point.errors import FileError
+from fixed_point.check import check
+from fixed_point.errors import FileError, NetworkError
 from fixed_point.network import FORMAT_VERSION, Input, Layer, Network
 
 OPERATORS = frozenset(
     {
-        "Add", "And", "ArgMax", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "Clip", "Concat",
-        "ConstantOfShape", "ConvInteger", "Div", "Equal", "Expand", "Gather", "GatherElements", "Greater", "GreaterOrEqual",
-        "Identity", "Less", "LessOrEqual", "MatMulInteger", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Range",
-        "ReduceSum", "Reshape", "Scan", "Shape", "Sign", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+        "Abs", "Add", "And", "ArgMax", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast",
+        "Clip", "Concat", "ConstantOfShape", "ConvInteger", "Div", "Equal", "Expand", "Gather", "GatherElements",
+        "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "MatMulInteger", "Max", "Min", "Mod", "Mul",
+        "Neg", "Not", "Or", "Pad", "Range", "ReduceSum", "Reshape", "Scan", "Shape", "Sign", "Slice", "Split",
+        "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
     }
 )  # fmt: skip
 """None of them calls code or opens files."""
@@ -44,10 +45,10 @@ def entries(path: str | Path) -> dict[str, str]:
     for fault in _faults(model, f"{Path(path).name}.data"):
         raise FileError(f"{path}: {fault}")
     try:
-        check_input(images(found))
+        check(images(found))
         if not all(isinstance(json.loads(found[name]), list) for name in LISTS):
             raise TypeError
-    except (LookupError, TypeError, ValueError, RecursionError):
+    except (LookupError, TypeError, ValueError, RecursionError, NetworkError):
         raise FileError(f"{path}: its description is damaged") from None
     return found
 
@@ -65,7 +66,9 @@ def _faults(model: onnx.ModelProto, beside: str) -> Iterator[str]:
     strange = {node.op_type for node in _nodes(model.graph) if node.domain or node.op_type not in OPERATORS}
     if strange:
         yield f"its operators {', '.join(sorted(strange))} are not allowed"
-    places = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"}
+    places = {
+        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
     if places - {beside}:
         yield f"it keeps data in {min(places - {beside})}, allowed is {beside}"
 

@@ -82,8 +82,28 @@ def export_model(
         )
     if seed is not None and not 0 <= seed < 2**64:
         raise ExportError(f"seed is {seed}, the limits are 0 to 2^64 - 1")
-    settings = settings or QuantSettings()
-    traced = trace(model, images.shape[1:])
+    return export_graph(
+        trace(model, images.shape[1:]),
+        images,
+        settings or QuantSettings(),
+        seed=seed,
+        classes=classes,
+        metadata=metadata,
+        progress=progress,
+    )
+
+
+def export_graph(
+    traced: FloatGraph,
+    images: np.ndarray,
+    settings: QuantSettings,
+    *,
+    seed: int | None = None,
+    classes: tuple[str, ...] = (),
+    metadata: dict[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """The same for a float graph as it was traced."""
     graph = fold(traced)
     activity = watch(teacher(graph, settings, steps_of(traced)), images) if settings.passes else {}
     plan = refine(graph, Plan(settings), activity)

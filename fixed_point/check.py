@@ -117,15 +117,16 @@ def _neuron(layer: Layer, shape: Shape) -> Iterator[str]:
         yield from _range("voltage decay", neuron.voltage_decay, 0, 4095)
         return
     yield from _range("k", neuron.k, 1, MAX_DECAY_BITS)
+    top = (1 << min(max(neuron.k, 0), MAX_DECAY_BITS)) - 1  # a k of billions is refused, not raised to
     if isinstance(neuron, RandomTau):
-        yield from _array("table", neuron.table, 0, 2**neuron.k - 1, {(256,)})
+        yield from _array("table", neuron.table, 0, top, {(256,)})
         yield from _range("neurons per core", neuron.neurons_per_core, 1, 2**24)
         if neuron.sampling not in ("step", "forward"):
             yield f"sampling is {neuron.sampling!r}, it must be 'step' or 'forward'"
     elif isinstance(neuron, Het):
-        yield from _array("decay", neuron.decay, 0, 2**neuron.k - 1, {shape})
+        yield from _array("decay", neuron.decay, 0, top, {shape})
     else:
-        yield from _range("decay", neuron.decay, 0, 2**neuron.k - 1)
+        yield from _range("decay", neuron.decay, 0, top)
 
 
 def _range(name: str, value: int, low: int, high: int) -> Iterator[str]:

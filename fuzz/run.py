@@ -1,11 +1,14 @@
-"""Fuzz one reader with atheris: python fuzz/run.py READER [libFuzzer options, such as -runs=100000].
+"""Fuzz one reader with atheris: python fuzz/run.py READER [libFuzzer options, such as -runs=100000] [FOLDER].
 
-New inputs that reach new code go to fuzz/corpus/READER; what crashes, hangs for 20 s or takes over 2 GB stops the run
-and is left in fuzz/crashes. Needs `pip install 'randhet[fuzz,onnx]'` on Python 3.11 or later.
+It starts from fuzz/corpus/READER; inputs that reach new code go to FOLDER, where one is given. What crashes, hangs for
+20 s or takes over 2 GB stops the run and is left in fuzz/crashes. Needs `pip install 'randhet[fuzz,onnx]'` on Python
+3.11 or later.
 """
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import sys
 import tempfile
 import warnings
@@ -28,15 +31,16 @@ with atheris.instrument_imports(include=READERS):
 
 
 def main(name: str, options: list[str]) -> None:
-    target, corpus = TARGETS[name], HERE / "corpus" / name
-    corpus.mkdir(parents=True, exist_ok=True)
+    target, seeds = TARGETS[name], TARGETS[name].seeds()
     (HERE / "crashes").mkdir(exist_ok=True)
-    seeds = target.seeds()
-    if target.change is None:
-        for i, seed in enumerate(seeds):
-            (corpus / f"seed{i}").write_bytes(seed)
     fast = "/dev/shm" if Path("/dev/shm").is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="fuzz", dir=fast))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    start, fresh = folder / "seeds", folder / "new"
+    for place in (start, fresh):
+        place.mkdir()
+    for i, seed in enumerate(seeds if target.change is None else []):
+        (start / str(i)).write_bytes(seed)
 
     def one(data: bytes) -> None:
         if target.change is None:
@@ -53,7 +57,10 @@ def main(name: str, options: list[str]) -> None:
     warnings.simplefilter("ignore")
     limits = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=20000", "-print_final_stats=1"]
     prefix = f"-artifact_prefix={HERE / 'crashes' / name}-"
-    atheris.Setup([sys.argv[0], *limits, prefix, *options, str(corpus)], one)
+    found = [option for option in options if not option.startswith("-")] or [str(fresh)]
+    options = [option for option in options if option.startswith("-")]
+    corpora = [*found, str(start), *(str(it) for it in [HERE / "corpus" / name] if it.is_dir())]
+    atheris.Setup([sys.argv[0], *limits, prefix, *options, *corpora], one)
     atheris.Fuzz()
 
 

@@ -23,8 +23,17 @@ import numpy as np
 
 from compare import parallel
 from export import netx, nir_read, nir_write, onnx_run
-from export.graph import Encoding, FloatConv, FloatDense, FloatFlatten, FloatGraph, FloatInput, FloatNeuron, FloatNode
-from export.graph import TimeMean
+from export.graph import (
+    Encoding,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatNode,
+    TimeMean,
+)
 from export.nir_time import OURS
 from fixed_point import chip
 from fixed_point.errors import RandhetError
@@ -52,7 +61,8 @@ class Target:
         try:
             self.read(path)
         except RandhetError as error:
-            assert str(error) and "\n" not in str(error).strip(), f"not one sentence: {error!r}"
+            if not str(error) or "\n" in str(error).strip():
+                raise RuntimeError(f"not one sentence: {error!r}") from None
             return False
         return True
 
@@ -117,7 +127,8 @@ def onnxs() -> list[bytes]:
     from export import onnx_integer
 
     tiny = Network(
-        (Layer("input", Input((2,))), Layer("r", Dense(np.ones((2, 2), np.int8)), (0,), Accumulate(np.zeros(2, int)))), 1
+        (Layer("input", Input((2,))), Layer("r", Dense(np.ones((2, 2), np.int8)), (0,), Accumulate(np.zeros(2, int)))),
+        1,
     )
     return [onnx_integer.model(tiny).SerializeToString()]
 
@@ -134,8 +145,19 @@ def pictures() -> list[bytes]:
         Image.new(mode, (3, 2), 1).save(stream, kind)
         return stream.getvalue()
 
-    return [encoded(*pair) for pair in (("PNG", "L"), ("PNG", "RGB"), ("PNG", "P"), ("JPEG", "L"), ("BMP", "RGB"),
-                                        ("GIF", "L"), ("PPM", "L"), ("TIFF", "RGB"))]
+    return [
+        encoded(*pair)
+        for pair in (
+            ("PNG", "L"),
+            ("PNG", "RGB"),
+            ("PNG", "P"),
+            ("JPEG", "L"),
+            ("BMP", "RGB"),
+            ("GIF", "L"),
+            ("PPM", "L"),
+            ("TIFF", "RGB"),
+        )
+    ]
 
 
 def results() -> list[bytes]:
@@ -145,8 +167,9 @@ def results() -> list[bytes]:
 
 
 def tables() -> list[bytes]:
-    text = '[model]\nname = "sew-small"\nwidths = [4, 8]\nblocks = "1,1"\n[training]\neps = "4/255"\nepochs = 2\nlr = 0.1\n'
-    return [text.encode(), b'[training]\ndata = "cifar10"\nobjective = "rat"\n']
+    model = '[model]\nname = "sew-small"\nwidths = [4, 8]\nblocks = "1,1"\n'
+    training = '[training]\neps = "4/255"\nepochs = 2\nlr = 0.1\n'
+    return [(model + training).encode(), b'[training]\ndata = "cifar10"\nobjective = "rat"\n']
 
 
 def chips() -> list[bytes]:
@@ -193,7 +216,7 @@ def read_annotations(path: Path) -> None:
     folders._annotated(place, ("cat", "dog"))
 
 
-# --- changes to the entries of an HDF5 file ----------------------------------------------------------------------------
+# --- changes to the entries of an HDF5 file ---------------------------------------------------------------------------
 
 
 def change_fields(content: bytes, choose: Integer) -> bytes:
@@ -253,12 +276,25 @@ def packed(file: h5py.File, name: str, choose: Integer) -> None:
     """A shape with nothing or little behind it."""
     del file[name]
     size = 2 ** choose(0, 36)
-    file.create_dataset(name, (size,), "i1", chunks=(min(size, 2 ** choose(0, 31)),), compression=(None, "gzip")[choose(0, 1)])
+    file.create_dataset(
+        name, (size,), "i1", chunks=(min(size, 2 ** choose(0, 31)),), compression=(None, "gzip")[choose(0, 1)]
+    )
 
 
 def attribute(file: h5py.File, name: str, choose: Integer) -> None:
     keys = list(file.attrs) or ["seed"]
-    values: tuple[Any, ...] = (*NUMBERS, 1.5, float("nan"), "", "[]", "{}", "[" * 5000, '{"a": 1}', np.zeros((2, 2)), "[[1]]")
+    values: tuple[Any, ...] = (
+        *NUMBERS,
+        1.5,
+        float("nan"),
+        "",
+        "[]",
+        "{}",
+        "[" * 5000,
+        '{"a": 1}',
+        np.zeros((2, 2)),
+        "[[1]]",
+    )
     file.attrs[keys[choose(0, len(keys) - 1)]] = values[choose(0, len(values) - 1)]
 
 

@@ -52,6 +52,7 @@ def command(
     from export.formats import nir_missing
     from export.netx import write
     from export.passes.quantise import QuantSettings
+    from export.pipeline import export_graph
     from fixed_point.errors import RandhetError
     from randhet.commands.export import one_of
 
@@ -66,16 +67,15 @@ def command(
     settings = QuantSettings(bits, fraction, k=8 if ours else 12)
     notes = {"source": f"NIR graph {file.name}"} | ({} if ours else {"discretisation": repr(time)})
     notes |= {} if data is None else {"data": data}
+    pixels = nir_network.fitted(graph, images)
     with err.status("importing") as status:
-        made, found = nir_network.network(
-            graph,
-            nir_network.fitted(graph, images),
-            settings,
-            inclusive=time.inclusive and not ours,
-            seed=seed,
-            metadata=notes,
-            progress=status.update,
-        )
+        if ours:
+            whole = export_graph(graph, pixels, settings, seed=seed, metadata=notes, progress=status.update)
+            made, found = whole.network, whole.calibration
+        else:
+            made, found = nir_network.network(
+                graph, pixels, settings, inclusive=time.inclusive, seed=seed, metadata=notes, progress=status.update
+            )
     if found.saturations:
         raise RandhetError(f"{file}: {found.saturations} states left 24 bits on the calibration images")
     made = nir_network.for_images(made, images.shape[1:])
