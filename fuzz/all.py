@@ -1,4 +1,7 @@
-"""Fuzz every reader in turn and add to the counts in fuzz/counts.json: python fuzz/all.py READER=RUNS ... FOLDER"""
+"""Fuzz every reader in turn and add to the counts in FOLDER/counts.json.
+
+python fuzz/all.py READER=RUNS ... FOLDER; new inputs go to FOLDER/READER.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,20 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-COUNTS = HERE / "counts.json"
 DONE = re.compile(r"number_of_executed_units: (\d+)")
 
 
 def main(asked: dict[str, int], folder: str) -> None:
+    record = Path(folder) / "counts.json"
     for name, runs in asked.items():
         place = Path(folder) / name
         place.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(HERE / "run.py"), name, f"-runs={runs}", str(place)]
         ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
         found = DONE.search(ended.stderr)
-        counts = json.loads(COUNTS.read_text()) if COUNTS.is_file() else {}
+        counts = json.loads(record.read_text()) if record.is_file() else {}
         counts[name] = counts.get(name, 0) + int(found[1] if found else 0)
-        COUNTS.write_text(json.dumps(dict(sorted(counts.items())), indent=1) + "\n")
+        record.write_text(json.dumps(dict(sorted(counts.items())), indent=1) + "\n")
         print(
             f"{name}: {found[1] if found else 'no'} runs, {'a fault' if ended.returncode else 'no fault'}", flush=True
         )
