@@ -63,7 +63,8 @@ def images(found: dict[str, str]) -> Network:
 def _faults(model: onnx.ModelProto, beside: str) -> Iterator[str]:
     if model.functions or model.training_info or model.graph.sparse_initializer:
         yield "it holds functions, training or sparse tensors, which are not allowed"
-    strange = {node.op_type for node in _nodes(model.graph) if node.domain or node.op_type not in OPERATORS}
+    # protobuf gives bytes for what is not UTF-8
+    strange = {str(node.op_type) for node in _nodes(model.graph) if node.domain or node.op_type not in OPERATORS}
     if strange:
         yield f"its operators {', '.join(sorted(strange))} are not allowed"
     places = {

@@ -1,17 +1,20 @@
-"""Fuzz one reader with atheris: python fuzz/run.py READER [libFuzzer options, such as -runs=100000] [FOLDER].
+"""Fuzz the readers with atheris: python fuzz/run.py FOLDER [READER ...] [libFuzzer options, such as -runs=100000].
 
-It starts from fuzz/corpus/READER; inputs that reach new code go to FOLDER, where one is given. What crashes, hangs for
-20 s or takes over 2 GB stops the run and is left in fuzz/crashes. Needs `pip install 'randhet[fuzz,onnx]'` on Python
-3.11 or later.
+The first byte of an input says which of the readers (all, unless some are named) gets the rest; coverage guides. Inputs
+that reach new code are kept in FOLDER/new, counts by reader in FOLDER/counts.json. An exception that is no refusal is
+left in FOLDER/faults, once per place in the code, and the run goes on; what ends the process, hangs for 20 s or takes
+more than 2 GB stops it. Needs `pip install 'randhet[fuzz,onnx]'` on Python 3.11 or later.
 """
 
 from __future__ import annotations
 
-import atexit
+import json
 import shutil
 import sys
 import tempfile
+import traceback
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import atheris
@@ -20,49 +23,75 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 READERS = [
     "export.hdf5", "export.netx_read", "export.nir_file", "export.nir_read", "export.nir_nodes", "export.float_shape",
-    "export.onnx_run", "fixed_point.check", "fixed_point.shape", "fixed_point.chip", "train.checkpoint",
+    "export.onnx_read", "fixed_point.check", "fixed_point.shape", "fixed_point.chip", "train.checkpoint",
     "train.published", "train.models", "train.configuration", "train.settings", "train.idx", "train.folders",
     "compare.parallel", "nir", "tomllib",
 ]  # fmt: skip
 """Modules whose branches guide the fuzzer. What numba compiles must not be among them."""
+EVERY = 500
 
 with atheris.instrument_imports(include=READERS):
-    from fuzz.targets import TARGETS
+    from fuzz.targets import TARGETS, Target
 
 
-def main(name: str, options: list[str]) -> None:
-    target, seeds = TARGETS[name], TARGETS[name].seeds()
-    (HERE / "crashes").mkdir(exist_ok=True)
-    fast = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    folder = Path(tempfile.mkdtemp(prefix="fuzz", dir=fast))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    start, fresh = folder / "seeds", folder / "new"
-    for place in (start, fresh):
-        place.mkdir()
-    for i, seed in enumerate(seeds if target.change is None else []):
-        (start / str(i)).write_bytes(seed)
+class Run:
+    """Readers by the first byte of an input, and what came of them."""
 
-    def one(data: bytes) -> None:
+    def __init__(self, folder: Path, names: list[str]) -> None:
+        self.folder, self.counts = folder, Counter[str]()
+        self.places = [name for name in names for _ in range(TARGETS[name].share)]
+        self.seeds = {name: TARGETS[name].seeds() for name in names}
+        fast = "/dev/shm" if Path("/dev/shm").is_dir() else None
+        self.scratch = Path(tempfile.mkdtemp(prefix="fuzz", dir=fast))
+        for name in ("new", "seeds", "faults"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for name, seeds in self.seeds.items():
+            for i, seed in enumerate(seeds if TARGETS[name].change is None else [b"", b"\1\2\3\4\5"]):
+                (folder / "seeds" / f"{name}{i}").write_bytes(bytes([self.places.index(name)]) + seed)
+
+    def one(self, data: bytes) -> None:
+        name = self.places[data[0] % len(self.places)] if data else self.places[0]
+        try:
+            self.read(name, TARGETS[name], data[1:])
+        except Exception as error:
+            self.fault(name, data[1:], error)
+        self.counts[name] += 1
+        if self.counts.total() % EVERY == 0:
+            (self.folder / "counts.json").write_text(json.dumps(dict(sorted(self.counts.items())), indent=1) + "\n")
+
+    def read(self, name: str, target: Target, data: bytes) -> None:
         if target.change is None:
-            target(data, folder)
+            target(data, self.scratch)
             return
-        choices = atheris.FuzzedDataProvider(data)
+        choices, seeds = atheris.FuzzedDataProvider(data), self.seeds[name]
         seed = seeds[choices.ConsumeIntInRange(0, len(seeds) - 1)]
         try:
             changed = target.change(seed, choices.ConsumeIntInRange)
         except (ValueError, TypeError, RuntimeError, OSError, KeyError, OverflowError):
             return  # a change that HDF5 itself does not allow
-        target(changed, folder)
+        target(changed, self.scratch)
 
+    def fault(self, name: str, data: bytes, error: Exception) -> None:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = self.folder / "faults" / f"{name}-{type(error).__name__}-{Path(last.filename).stem}-{last.lineno}"
+        if not place.exists():
+            place.write_bytes(data)
+            place.with_suffix(".txt").write_text("".join(traceback.format_exception(error)))
+
+
+def main(arguments: list[str]) -> None:
+    options = [argument for argument in arguments if argument.startswith("-")]
+    folder, *names = [argument for argument in arguments if not argument.startswith("-")]
+    run = Run(Path(folder), names or list(TARGETS))
     warnings.simplefilter("ignore")
-    limits = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=20000", "-print_final_stats=1"]
-    prefix = f"-artifact_prefix={HERE / 'crashes' / name}-"
-    found = [option for option in options if not option.startswith("-")] or [str(fresh)]
-    options = [option for option in options if option.startswith("-")]
-    corpora = [*found, str(start), *(str(it) for it in [HERE / "corpus" / name] if it.is_dir())]
-    atheris.Setup([sys.argv[0], *limits, prefix, *options, *corpora], one)
-    atheris.Fuzz()
+    limits = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=20000", "-print_final_stats=1", "-len_control=0"]
+    corpora = [str(place) for place in (run.folder / "new", run.folder / "seeds", HERE / "corpus") if place.is_dir()]
+    atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={run.folder}/stopped-", *options, *corpora], run.one)
+    try:
+        atheris.Fuzz()
+    finally:
+        shutil.rmtree(run.scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1:])

@@ -39,7 +39,7 @@ from fixed_point import chip
 from fixed_point.errors import RandhetError
 from fixed_point.network import Accumulate, Add, Conv, Dense, Input, Layer, Lif, Network, RandomTau, SumPool
 from train import checkpoint, configuration, folders, idx
-from train.models import ModelSettings
+from train.models import ModelSettings, SEWResNet
 
 Integer = Callable[[int, int], int]
 """A choice: a whole number between two limits, both included."""
@@ -47,12 +47,16 @@ Integer = Callable[[int, int], int]
 
 @dataclass(frozen=True)
 class Target:
-    """A reader of files with this ending. fields: changes to a seed by choices, instead of bytes as they come."""
+    """A reader of files with this ending; change: of a seed by choices, instead of bytes as they come.
+
+    share: how many of the values of the first byte are its own; quick readers have more.
+    """
 
     suffix: str
     read: Callable[[Path], Any]
     seeds: Callable[[], list[bytes]]
     change: Callable[[bytes, Integer], bytes] | None = None
+    share: int = 1
 
     def __call__(self, content: bytes, folder: Path) -> bool:
         """Read a file of this content; whether it was accepted."""
@@ -113,7 +117,9 @@ def written(write: Callable[[Path], None], name: str) -> bytes:
 
 def checkpoints() -> list[bytes]:
     settings = ModelSettings(1, 2, (2, 2), (1,), (1,), steps=1)
-    return [written(lambda path: checkpoint.save(path, checkpoint.random_init(settings)), "a.pt")]
+    state = SEWResNet(settings, (0.5,), (0.25,)).state_dict()
+    made = checkpoint.Checkpoint(settings, state, (0.5,), (0.25,))
+    return [written(lambda path: checkpoint.save(path, made), "a.pt")]
 
 
 def nirs() -> list[bytes]:
@@ -314,11 +320,11 @@ TARGETS: dict[str, Target] = {
     "onnx": Target(".onnx", onnx_run.load, onnxs),
     "checkpoint": Target(".pt", checkpoint.load, checkpoints),
     "checkpoint-pickle": Target(".pkl", read_pickle, pickles),
-    "settings": Target(".toml", read_settings, tables),
-    "chip": Target(".toml", read_chip, chips),
-    "idx": Target("-idx1-ubyte", idx.read_idx, idxs),
-    "idx-gz": Target("-idx1-ubyte.gz", idx.read_idx, lambda: [gzip.compress(it, mtime=0) for it in idxs()]),
+    "settings": Target(".toml", read_settings, tables, share=5),
+    "chip": Target(".toml", read_chip, chips, share=2),
+    "idx": Target("-idx1-ubyte", idx.read_idx, idxs, share=6),
+    "idx-gz": Target("-idx1-ubyte.gz", idx.read_idx, lambda: [gzip.compress(it, mtime=0) for it in idxs()], share=3),
     "image": Target(".png", folders._read, pictures),
-    "annotations": Target(".txt", read_annotations, lambda: [b"a.jpg\tcat\t0\t0\n", b"b.jpg\tdog\n"]),
-    "results": Target(".jsonl", lambda path: parallel.read(path, {"seed": 1}), results),
+    "annotations": Target(".txt", read_annotations, lambda: [b"a.jpg\tcat\t0\t0\n", b"b.jpg\tdog\n"], share=3),
+    "results": Target(".jsonl", lambda path: parallel.read(path, {"seed": 1}), results, share=6),
 }
