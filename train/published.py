@@ -81,6 +81,8 @@ def _settings(
 ) -> ModelSettings:
     stages = sorted({int(match[1]) for name in weights if (match := re.match(r"layer(\d+)\.", name))})
     blocks = [{int(m[1]) for name in weights if (m := re.match(rf"layer{stage}\.(\d+)\.", name))} for stage in stages]
+    if weights["conv1.weight"].dim() != 4:
+        raise FileError(f"conv1.weight has shape {tuple(weights['conv1.weight'].shape)}, not four axes")
     channels = weights["conv1.weight"].shape[1]
     if channels != len(chosen.mean):
         raise FileError(f"the stem takes {channels} channels, the normalisation has {len(chosen.mean)}")
