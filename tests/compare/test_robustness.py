@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_what_is_reported_is_what_the_examples_do(attack: str, monkeypatch: pyte
     monkeypatch.setattr(robustness, "predictions", keep)
     count, draws = 400, 50
     images = Images("coins", np.full((count, 1, 1, 1), 100, np.uint8), np.zeros(count, np.int64), ("0", "1"))
-    given = Setup(random_init(replace(TINY, classes=2, image_size=(1, 1))), images, draws, redraws=3)
+    given = Setup(random_init(replace(TINY, classes=2, image_size=(1, 1))), images, draws, redraws=30)
     trial = Trial(attack, EPS)
     outcome = evaluate(given, [trial], Place(batch=count, workers=0))[trial]
     assert outcome.aware is not None and len(seen) == 2
@@ -99,7 +100,7 @@ def test_what_is_reported_is_what_the_examples_do(attack: str, monkeypatch: pyte
     assert outcome.aware.accuracy < model.accuracy(torch.full((1,), 100 / 255 + EPS)) + 0.02
 
 
-def test_resumed_and_parallel_results_are_the_same(tmp_path: Path) -> None:
+def test_resumed_results_are_the_same(tmp_path: Path) -> None:
     given, trials = small(), [Trial(CLEAN, 0.0), Trial("pgd2", EPS)]
     whole = evaluate(given, trials, HERE)
     file = tmp_path / "results.jsonl"
@@ -108,13 +109,21 @@ def test_resumed_and_parallel_results_are_the_same(tmp_path: Path) -> None:
     file.write_text("".join(lines[:3]) + lines[3][:20])  # two of three pieces of the clean images, and half a line
     told: list[int] = []
     begin = lambda name, total: told.append
-    again = evaluate(given, trials, replace(HERE, out=file, workers=2, begin=begin))
+    again = evaluate(given, trials, replace(HERE, out=file, begin=begin))
     assert told == [2, 1, 1, 1, 1]
     for trial in trials:
         for name, expected in whole[trial].readings.items():
             np.testing.assert_array_equal(again[trial].readings[name].draws.predictions, expected.draws.predictions)
     with pytest.raises(FileError, match=r"other settings \(seed\)"):
         evaluate(replace(given, seed=1), trials, replace(HERE, out=file))
+
+
+def test_a_piece_sent_to_another_process_gives_the_same() -> None:
+    """Processes themselves are the matter of test_parallel.py; what they are sent must survive the way."""
+    given, trial = small(), Trial("apgd2x2", EPS, (("sigma", 0.5),))
+    sent, received = pickle.loads(pickle.dumps((given, trial)))
+    assert received == trial and sent.identity == given.identity
+    assert robustness.predicted(sent, received, 4, 9) == robustness.predicted(given, trial, 4, 9)
 
 
 def test_a_deterministic_network_is_asked_once() -> None:
