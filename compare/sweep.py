@@ -65,8 +65,6 @@ class Sweep:
     similarity: str = ""
 
     def __post_init__(self) -> None:
-        if self.axis not in AXES:
-            raise RandhetError(f"axis {self.axis!r} is not one of {', '.join(AXES)}")
         if not self.values or not (self.attacks or self.similarity):
             raise RandhetError("a sweep needs values, and attacks or similarity")
 
@@ -98,10 +96,12 @@ def _sweep(content: Mapping[str, Any]) -> Sweep:
             raise RandhetError(f"there is no setting {name!r}, there are {', '.join(names)}")
     if missing := {"title", "axis", "values"} - set(content):
         raise RandhetError(f"{sorted(missing)[0]} is missing")
-    axis = AXES.get(str(content["axis"]))
+    axis = AXES.get(content["axis"]) if isinstance(content["axis"], str) else None
+    if axis is None:
+        raise RandhetError(f"axis {content['axis']!r} is not one of {', '.join(AXES)}")
     types = {"eps": float, "clean": bool, "title": str, "axis": str, "similarity": str}
     typed = {name: _typed(name, value, types[name]) for name, value in content.items() if name in types}
-    lists = {"values": axis.type if axis else str, "attacks": str}
+    lists = {"values": axis.type, "attacks": str}
     typed |= {name: _list(name, content[name], kind) for name, kind in lists.items() if name in content}
     return Sweep(**typed)
 

@@ -71,24 +71,31 @@ def command(
     Example: `randhet attack model.pt --attacks fgsm,pgd10,pgd10x10,apgd10 --samples 500 --out results.jsonl`
     """
     from compare.robustness import Place
+    from compare.sweep import read
     from fixed_point.errors import RandhetError
+    from train.attacks.names import parse_list
     from train.configuration import typed
 
     use_threads(threads)
     chosen = published(time_steps, sampling, mean, std)
     common = {"draws": draws, "redraws": redraws, "seed": seed or 0}
+    if sweep is not None and place is None:
+        raise RandhetError("a sweep needs --out with the folder for its results and its plot")
+    if beside and sweep is None:
+        raise RandhetError("--beside belongs to --sweep")
+    paths = {path.stem: path for path in (checkpoint, *(beside or []))}
+    if len(paths) < 1 + len(beside or []):
+        raise RandhetError("the checkpoints of a sweep need different file names, they label the curves")
+    plan = parse_list(attacks) if sweep is None else read(sweep)
+    radius = typed("eps", eps, float)
+    setups = {name: prepared(path, data, samples, chosen, common) for name, path in paths.items()}
     with stages() as stage:
         where = Place(batch, place, scheduler, 0 if threads == 1 else threads, stage)
-        if sweep is not None:
-            if place is None:
-                raise RandhetError("a sweep needs --out with the folder for its results and its plot")
-            found = _sweep(sweep, [checkpoint, *(beside or [])], data, samples, chosen, common, where)
-        else:
-            if beside:
-                raise RandhetError("--beside belongs to --sweep")
-            setup = prepared(checkpoint, data, samples, chosen, common)
-            found = _attacks(setup, attacks, typed("eps", eps, float), similarity, where)
+        if sweep is None:
+            found = _attacks(setups[checkpoint.stem], plan, radius, similarity, where)
             found = {"checkpoint": checkpoint.name} | found
+        else:
+            found = common | _sweep(plan, setups, where)
     if as_json:
         emit(found)
     elif sweep is None:
@@ -111,14 +118,13 @@ def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: An
     return Setup(found, images, **common)
 
 
-def _attacks(setup: Any, names: str, eps: float, similar: str | None, where: Any) -> dict[str, Any]:
+def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any) -> dict[str, Any]:
     """The JSON object of the named attacks."""
     from compare import robust_summary as summary
     from compare.robustness import CLEAN, Trial, evaluate
     from compare.similarity import similarity
-    from train.attacks.names import parse_list
 
-    trials = {CLEAN: Trial(CLEAN, 0.0)} | {attack.name: Trial(attack.name, eps) for attack in parse_list(names)}
+    trials = {CLEAN: Trial(CLEAN, 0.0)} | {attack.name: Trial(attack.name, eps) for attack in plan}
     outcomes = evaluate(setup, list(trials.values()), where)
     found = summary.as_dict(setup, {name: outcomes[trial] for name, trial in trials.items()}, eps)
     if similar is not None:
@@ -127,32 +133,18 @@ def _attacks(setup: Any, names: str, eps: float, similar: str | None, where: Any
     return found
 
 
-def _sweep(
-    file: Path,
-    checkpoints: list[Path],
-    data: str | None,
-    samples: int | None,
-    chosen: Any,
-    common: dict[str, int],
-    where: Any,
-) -> dict[str, Any]:
+def _sweep(sweep: Any, setups: dict[str, Any], where: Any) -> dict[str, Any]:
     """Run a sweep on every checkpoint; NAME.jsonl of each, sweep.json and sweep.png in the folder `where.out`."""
     import json
     from dataclasses import asdict, replace
 
     from compare import curves
-    from compare.sweep import read, run
-    from fixed_point.errors import RandhetError
+    from compare.sweep import run
     from fixed_point.files import replacing
 
-    sweep, folder, names = read(file), where.out, [path.stem for path in checkpoints]
-    if len(set(names)) < len(names):
-        raise RandhetError("the checkpoints of a sweep need different file names, they label the curves")
-    setups = [prepared(path, data, samples, chosen, common) for path in checkpoints]
-    found = {
-        name: run(sweep, setup, replace(where, out=folder / f"{name}.jsonl")) for name, setup in zip(names, setups)
-    }
-    content = {"sweep": asdict(sweep), **common, "checkpoints": found}
+    folder = where.out
+    found = {name: run(sweep, setup, replace(where, out=folder / f"{name}.jsonl")) for name, setup in setups.items()}
+    content = {"sweep": asdict(sweep), "checkpoints": found}
     with replacing(folder / "sweep.json") as temporary:
         temporary.write_text(json.dumps(content) + "\n", "utf-8")
     curves.plot(folder / "sweep.png", sweep, found)

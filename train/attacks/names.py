@@ -80,13 +80,15 @@ FAMILIES = {
     "aa": Family(lambda p, a: autoattack.standard(p), 0, eot=False, classes=4),
     "aa-rand": Family(lambda p, a: autoattack.rand(p), 0, eot=False, classes=3),
 }
-PATTERN = re.compile(r"([a-z]+(?:-(?:dlr|t|rand))?)(\d+)?(?:x(\d+))?(?:-d(\d+(?:\.\d+)?))?(@mean)?")
+# the longest name first: fgsmx20 is fgsm with draws, and apgd-t10 not apgd
+FAMILY = "|".join(sorted(FAMILIES, key=len, reverse=True))
+PATTERN = re.compile(rf"({FAMILY})(\d+)?(?:x(\d+))?(?:-d(\d+(?:\.\d+)?))?(@mean)?")
 
 
 def parse(name: str) -> Attack:
     """The attack of this name, RandhetError where there is none."""
     match = PATTERN.fullmatch(name)
-    if match is None or match[1] not in FAMILIES:
+    if match is None:
         raise RandhetError(f"attack {name!r} is not one of {', '.join(FAMILIES)}, with steps as in pgd10 or pgd10x20")
     family, steps, draws, decay, mean = match.groups()
     known = FAMILIES[family]
