@@ -15,10 +15,15 @@ KINDS = (".png", ".svg", ".pdf")
 WEIGHTS, STATES, NEURONS, BAND = "#2a6f97", "#89c2d9", "#bc6c25", "#f2f2f2"
 
 
-def draw(mapping: Mapping, file: Path) -> None:
-    """Memory (weights, states) and neurons of each core in percent of the chip's limits, to a PNG, SVG or PDF file."""
+def check_name(file: Path) -> None:
+    """RandhetError unless the ending says what kind of picture it is to be."""
     if file.suffix not in KINDS:
         raise RandhetError(f"{file}: a plot is {', '.join(KINDS)}, not {file.suffix or 'a name without an ending'}")
+
+
+def draw(mapping: Mapping, file: Path) -> None:
+    """Memory (weights, states) and neurons of each core in percent of the chip's limits, to a PNG, SVG or PDF file."""
+    check_name(file)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 2.2 + 0.22 * len(mapping.layers)), layout="constrained")

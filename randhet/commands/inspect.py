@@ -43,13 +43,14 @@ def command(
     """
     from export.netx import read
     from fixed_point.inspection import inspect
+    from randhet.core_plot import check_name, draw
 
     network = read(file)
+    if plot:
+        check_name(plot)
     images, result = measured(network, data, samples, seed, backend) if samples else (None, None)
     found = inspect(network, chip, images=None if images is None else images.pixels, result=result)
     if plot:
-        from randhet.core_plot import draw
-
         draw(found.mapping, plot)
     if as_json:
         emit(found.as_json())
