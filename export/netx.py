@@ -76,7 +76,7 @@ def _fields(layer: Layer, shape: Shape) -> Fields:
     fields = {"shape": np.array(shape, np.int64), "name": layer.name, "inputs": np.array(layer.inputs, np.int64)}
     fields |= describe(layer.operation)
     if layer.neuron is not None:
-        fields["bias"] = layer.neuron.bias.astype(np.int32)
+        fields["bias"] = layer.neuron.bias.astype(np.int32) >> bias_exponent(layer.neuron)
         fields |= {f"neuron/{key}": value for key, value in describe(layer.neuron).items()}
     if layer.scale is not None:
         fields["scale"] = layer.scale.astype(np.float64)
@@ -147,18 +147,35 @@ def _(part: Het) -> Fields:
     return {"type": "HETLIF", **_threshold(part), "k": part.k, "decay": part.decay.astype(np.uint16)}
 
 
+STOCK_SHIFT = 6
+"""Stock NetX shifts sums, vThMant and bias mantissas by this much; its bias mantissa is an int16."""
+
+
+def _stock(part: Cuba) -> bool:
+    """Whether stock NetX has words for the neuron: one threshold mantissa, a bias mantissa per channel, f of 6."""
+    unit, bias, threshold = 1 << STOCK_SHIFT, part.bias.astype(np.int64), part.threshold
+    whole = not (bias % unit).any() and not (threshold % unit).any() and len(np.unique(threshold)) == 1
+    fits = bool((np.abs(bias) < 2 ** (15 + STOCK_SHIFT)).all())
+    return part.f == STOCK_SHIFT and bias.ndim == 1 and whole and fits
+
+
+def bias_exponent(neuron: Neuron) -> int:
+    """The file's bias is the neuron's, shifted right by this much."""
+    return STOCK_SHIFT if isinstance(neuron, Cuba) and _stock(neuron) else 0
+
+
 @describe.register
 def _(part: Cuba) -> Fields:
-    """vThMant, iDecay, vDecay are what stock NetX reads; vThMant only where one 17 bit mantissa << 6 says it all."""
+    """vThMant, iDecay, vDecay are what stock NetX reads; it refuses the layer where vThMant is missing."""
     stock: Fields = {
         "iDecay": part.current_decay + 1,
         "vDecay": part.voltage_decay,
         "refDelay": 1,
         "gradedSpike": False,
+        "bias_exp": bias_exponent(part),
     }
-    top = int(part.threshold[0])
-    if (part.threshold == top).all() and top % 64 == 0:
-        stock["vThMant"] = top >> 6
+    if _stock(part):
+        stock["vThMant"] = int(part.threshold[0]) >> STOCK_SHIFT
     return {"type": "CUBA", **_threshold(part), **stock}
 
 

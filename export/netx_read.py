@@ -123,12 +123,17 @@ class Node:
 
 def read(path: str | Path) -> Network:
     """The network in a file; FileError where it is missing, damaged, foreign or breaks a rule."""
+    return loaded(path, network_of)
+
+
+def loaded(path: str | Path, make: Callable[[Node], Network]) -> Network:
+    """What `make` finds below the root of a file, checked; every failure is a FileError."""
     if not Path(path).is_file():
         raise FileError(f"network {path} does not exist")
     verify(path, packed=False)
     try:
         with h5py.File(path, "r") as file:
-            network = _network(Node(file))
+            network = make(Node(file))
         check(network)
     except NetworkError as error:
         raise FileError(f"network {path}: {error}") from None
@@ -140,15 +145,13 @@ def read(path: str | Path) -> Network:
     return network
 
 
-def _network(root: Node) -> Network:
+def network_of(root: Node) -> Network:
+    """The network in a file of this project."""
     if root.attribute("format", str, "") != FORMAT:
         raise root.fail("format", f"is not {FORMAT!r}: this is not a randhet network")
     if root.attribute("version", int) > FORMAT_VERSION:
         raise root.fail("version", f"is newer than {FORMAT_VERSION}, the newest this release reads")
-    groups = root.group.get("layer")
-    if not isinstance(groups, h5py.Group) or not 0 < len(groups) <= MAX_LAYERS:
-        raise root.fail("layer", f"must hold 1 to {MAX_LAYERS} layers")
-    nodes = [_group(Node(groups), str(i)) for i in range(len(groups))]
+    nodes = layer_groups(root)
     network = Network(
         layers=tuple(_layer(node) for node in nodes),
         steps=root.attribute("steps", int),
@@ -160,7 +163,15 @@ def _network(root: Node) -> Network:
     return network
 
 
-def _group(parent: Node, key: str) -> Node:
+def layer_groups(root: Node) -> list[Node]:
+    """layer/0, layer/1, ... of a file."""
+    groups = root.group.get("layer")
+    if not isinstance(groups, h5py.Group) or not 0 < len(groups) <= MAX_LAYERS:
+        raise root.fail("layer", f"must hold 1 to {MAX_LAYERS} layers")
+    return [group(Node(groups), str(i)) for i in range(len(groups))]
+
+
+def group(parent: Node, key: str) -> Node:
     link = parent.group.get(key, getlink=True)
     if not isinstance(link, h5py.HardLink) or not isinstance(parent.group[key], h5py.Group):
         raise parent.fail(key, "is missing or not a group")
@@ -189,7 +200,7 @@ def _layer(node: Node) -> Layer:
 
 
 def _neuron(layer: Node) -> Neuron:
-    node = _group(layer, "neuron")
+    node = group(layer, "neuron")
     kind = node.text("type")
     if kind not in NEURONS:
         raise node.fail("type", f"is {kind!r}, known are {', '.join(NEURONS)}")
@@ -229,7 +240,10 @@ def _het(node: Node, bias: np.ndarray) -> Het:
 
 def _cuba(node: Node, bias: np.ndarray) -> Cuba:
     current, voltage = node.integer("iDecay") - 1, node.integer("vDecay")
-    return Cuba(node.array("threshold"), bias, current, voltage, node.integer("f"))
+    exponent = node.integer("bias_exp") if node.has("bias_exp") else 0
+    if exponent not in (0, 6):
+        raise node.fail("bias_exp", f"is {exponent}, it must be 0 or 6")
+    return Cuba(node.array("threshold"), bias.astype(np.int64) << exponent, current, voltage, node.integer("f"))
 
 
 OPERATIONS: dict[str, Callable[[Node], Operation]] = {

@@ -73,19 +73,22 @@ def _geometry(layer: Layer) -> Iterator[str]:
     if isinstance(operation, Input) and not 1 <= operation.bits <= 24:
         yield f"input has {operation.bits} bits, the limits are 1 to 24"
     if isinstance(operation, Conv):
-        yield from _weights(operation.weight, 4)
+        yield from _weights(layer, operation.weight, 4)
         if min(*operation.stride, *operation.dilation, operation.groups) < 1 or min(operation.padding) < 0:
             yield "stride, dilation and groups must be at least 1, padding at least 0"
     if isinstance(operation, Dense):
-        yield from _weights(operation.weight, 2)
+        yield from _weights(layer, operation.weight, 2)
     if isinstance(operation, SumPool) and min(*operation.kernel, *operation.stride) < 1:
         yield f"pool kernel {operation.kernel} and stride {operation.stride} must be at least 1"
 
 
-def _weights(weight: np.ndarray, axes: int) -> Iterator[str]:
+def _weights(layer: Layer, weight: np.ndarray, axes: int) -> Iterator[str]:
+    # Weights of lava-dl use the whole mantissa; quantisation here is symmetric
+    lowest = -WEIGHT_MAX - isinstance(layer.neuron, Cuba)
     if weight.ndim != axes or weight.dtype.kind != "i" or not weight.size:
         yield f"weight is {weight.dtype} of shape {weight.shape}, it must be integers with {axes} non-empty axes"
-    elif (top := int(np.abs(weight.astype(np.int64)).max())) > WEIGHT_MAX:
+    elif weight.min() < lowest or weight.max() > WEIGHT_MAX:
+        top = int(np.abs(weight.astype(np.int64)).max())
         yield f"largest |weight| is {top}, the limit is {WEIGHT_MAX}"
 
 
@@ -113,8 +116,8 @@ def _neuron(layer: Layer, shape: Shape) -> Iterator[str]:
     yield from _array("threshold", neuron.threshold, 1, STATE_MAX, {shape[:1]})
     yield from _range("f", neuron.f, 0, MAX_FRACTION)
     if isinstance(neuron, Cuba):
-        yield from _range("current decay", neuron.current_decay, 0, 4095)
-        yield from _range("voltage decay", neuron.voltage_decay, 0, 4095)
+        yield from _range("current decay", neuron.current_decay, -1, 4095)
+        yield from _range("voltage decay", neuron.voltage_decay, 0, 4096)
         return
     yield from _range("k", neuron.k, 1, MAX_DECAY_BITS)
     top = (1 << min(max(neuron.k, 0), MAX_DECAY_BITS)) - 1  # a k of billions is refused, not raised to

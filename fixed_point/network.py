@@ -122,9 +122,10 @@ class Het:
 
 @dataclass(frozen=True, eq=False)
 class Cuba:
-    """Loihi's current-based LIF (`integer.cuba`): u wraps at 24 bit, v saturates, decays 0..4095 truncate toward zero.
+    """Loihi's current-based LIF (`integer.cuba`): u wraps at 24 bit, v saturates, decays truncate toward zero.
 
-    Spike and v = 0 where v > threshold; threshold and bias already shifted to membrane units.
+    Spike and v = 0 where v > threshold; threshold and bias already shifted to membrane units. current_decay -1 (none)
+    ..4095 (all of it), one less than the decay; voltage_decay 0 (none)..4096 (all of it).
     """
 
     threshold: Array

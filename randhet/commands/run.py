@@ -20,6 +20,15 @@ def command(
     samples: Samples = None,
     seed: Seed = None,
     threads: Threads = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", metavar="N", min=1, help="Images at a time.", show_default="the backend's")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="T", min=1, help="A network of lava-dl: steps for which it sees an image.")
+    ] = None,
+    bits: Annotated[
+        int, typer.Option("--input-bits", metavar="N", min=1, max=16, help="A network of lava-dl: bits of its input.")
+    ] = 8,
     as_json: Json = False,
 ) -> None:
     """Run a network on test images and report accuracy, spikes and what was counted.
@@ -29,12 +38,12 @@ def command(
     Example: `randhet run model.net --backend lava --samples 50`
     """
     from compare.backends import runner
-    from export.netx import read
+    from export.netx_foreign import Shown, load_network
     from fixed_point.reference import master_seed
     from train.data import load
 
-    run = runner(backend, threads=threads)
-    network = read(file)
+    run = runner(backend, threads=threads, batch=batch)
+    network = load_network(file, Shown(steps, bits) if steps else None)
     images = load(data or network.metadata.get("data") or "digits").take(samples)
     seed = master_seed(network, seed)
     with stages() as stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,13 +93,15 @@ def assert_equal(one: Result, other: Result) -> None:
             assert np.array_equal(membrane, trace.membrane), name
 
 
-def test_every_layer_and_neuron_equals_the_reference() -> None:
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_every_layer_and_neuron_equals_the_reference(batch: int) -> None:
+    """Four images one after another, three side by side and one that is alone in the last round, all side by side."""
     network = everything()
     images, probes = pixels(network, 4), [layer.name for layer in network.layers]
     expected = reference.run(network, images, seed=11, first_image=3, probes=probes)
     assert expected.spikes["deep"] > 0 and len(np.unique(expected.sums)) > 4
     seen: list[int] = []
-    found = run(network, images, seed=11, first_image=3, probes=probes, progress=seen.append)
+    found = run(network, images, seed=11, first_image=3, probes=probes, progress=seen.append, batch=batch)
     assert_equal(found, expected)
     assert sum(seen) == 4
 
@@ -121,6 +124,24 @@ def test_random_networks_equal_the_reference(case: tuple[Network, np.ndarray]) -
     probes = [layer.name for layer in network.layers]
     expected = reference.run(network, images, seed=9, first_image=2, probes=probes)
     assert_equal(run(network, images, seed=9, first_image=2, probes=probes), expected)
+
+
+def test_images_on_disk_are_not_read_into_memory(tmp_path: Path) -> None:
+    """26 MB of images in a memory map; the program that runs them never holds a sixth of that."""
+    images = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, (400, 1, 256, 256))
+    images[:] = RNG.integers(0, 256, (400, 1, 1, 1))
+    layers = (
+        Layer("input", Input((1, 256, 256))),
+        Layer("pool", SumPool((256, 256), (256, 256)), (0,)),
+        Layer("read", Dense(np.array([[1], [-1]], np.int8)), (1,), Accumulate(ints(0, 2))),
+    )
+    tracemalloc.start()
+    found = run(Network(layers, 1), images, seed=0, batch=16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < images.nbytes / 6
+    expected = 65_536 * images[:, 0, 0, 0].astype(np.int64)
+    assert np.array_equal(found.sums, np.stack([expected, -expected], 1))
 
 
 def test_images_in_one_run_or_in_two_are_the_same() -> None:
