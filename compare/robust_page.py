@@ -1,0 +1,257 @@
+"""The page of robustness results, made from the JSON objects of `randhet attack` that are kept in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import hypot, isfinite
+from pathlib import Path
+from typing import Any
+
+from fixed_point.errors import FileError
+from fixed_point.files import replacing
+
+Result = dict[str, Any]
+NEURONS = ("vanilla", "het", "randhet", "randhet-forward")
+EXPECTED = tuple(f"cifar10-{neuron}-{objective}" for objective in ("at", "rat") for neuron in NEURONS)
+NEEDED = {"checkpoint", "samples", "eps", "clean", "attacks", "mra", "mra_attack", "readings", "training", "model"}
+
+
+def read(folder: Path) -> list[Result]:
+    """Every NAME.json of the folder by name, then number of images; FileError where one is something else."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise FileError(f"results {path} cannot be read: {error}") from None
+        if not isinstance(content, dict) or not set(content) >= NEEDED:
+            raise FileError(f"{path} is not the --json output of randhet attack")
+        found.append(content)
+    return sorted(found, key=lambda it: (order(name_of(it)), it["samples"]))
+
+
+def order(name: str) -> tuple[int, str]:
+    """The expected checkpoints first, in their order."""
+    return (EXPECTED.index(name) if name in EXPECTED else len(EXPECTED), name)
+
+
+def name_of(result: Result) -> str:
+    return Path(result["checkpoint"]).stem
+
+
+@dataclass(frozen=True)
+class Claim:
+    """text: what the paper says, with its numbers. ask: results by name to readings (a, b); a > b reproduces it."""
+
+    text: str
+    ask: Callable[[dict[str, Result]], tuple[Any, Any]]
+
+
+def kept(name: str, attack: str, kind: str) -> Callable[[dict[str, Result]], Any]:
+    """One reading of one checkpoint; KeyError where there is none."""
+    return lambda results: results[name]["readings"][attack][kind]
+
+
+def lowest(name: str) -> Callable[[dict[str, Result]], Any]:
+    """The reading that is the minimum robust accuracy."""
+
+    def ask(results: dict[str, Result]) -> Any:
+        attack, kind = results[name]["mra_attack"].rsplit(" ", 1)
+        return results[name]["readings"][attack][kind]
+
+    return ask
+
+
+def pair(a: Callable[..., Any], b: Callable[..., Any]) -> Callable[[dict[str, Result]], tuple[Any, Any]]:
+    return lambda results: (a(results), b(results))
+
+
+AT, VANILLA, FORWARD = "cifar10-randhet-at", "cifar10-vanilla-at", "cifar10-randhet-forward-at"
+CLAIMS = (
+    Claim(
+        "RandHet is no worse than vanilla on clean images (87.4 against 86.4).",
+        pair(kept(AT, "clean", "stock"), kept(VANILLA, "clean", "stock")),
+    ),
+    Claim(
+        "RandHet withstands APGD-10 far better than vanilla (47.6 against 33.3), as published (stock).",
+        pair(kept(AT, "apgd10", "stock"), kept(VANILLA, "apgd10", "stock")),
+    ),
+    Claim(
+        "The same with the noise-aware reading, which the paper does not have.",
+        pair(kept(AT, "apgd10", "aware"), kept(VANILLA, "apgd10", "aware")),
+    ),
+    Claim(
+        "RandHet's minimum robust accuracy is higher than vanilla's (41.8 against 29.3).",
+        pair(lowest(AT), lowest(VANILLA)),
+    ),
+    Claim(
+        "Against RandHet, APGD-10 is a weaker attack than PGD-10 (47.6 against 41.8), as published (stock).",
+        pair(kept(AT, "apgd10", "stock"), kept(AT, "pgd10", "stock")),
+    ),
+    Claim(
+        "RandHet* has a higher minimum robust accuracy than RandHet (44.3 against 41.8).",
+        pair(lowest(FORWARD), lowest(AT)),
+    ),
+    Claim(
+        "RandHet with RAT has a higher minimum robust accuracy than with AT (44.9 against 41.8).",
+        pair(lowest("cifar10-randhet-rat"), lowest(AT)),
+    ),
+    Claim(
+        "Vanilla is as robust as Het-SNN, heterogeneous but not redrawn (26.4 against 26.5).",
+        pair(lowest(VANILLA), lowest("cifar10-het-at")),
+    ),
+)
+
+
+def verdict(a: Any, b: Any) -> str:
+    """reproduced, the opposite, or no clear answer, from the 95 % interval of the difference over such images.
+
+    The images of both are the same, so the interval, which takes them for independent, is wider than it need be.
+    """
+    difference = a["accuracy"] - b["accuracy"]
+    half = hypot(*((it["interval_images"][1] - it["interval_images"][0]) / 2 for it in (a, b)))
+    found = "reproduced" if difference > half else "the opposite" if difference < -half else "no clear answer"
+    numbers = f"{percent(a['accuracy'])} against {percent(b['accuracy'])}, {100 * difference:+.1f} ± {100 * half:.1f}"
+    return f"{found}: {numbers}"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def span(interval: Sequence[float] | None) -> str:
+    """Percent from - to; a dash where nothing is chance."""
+    if interval is None or not all(map(isfinite, interval)):
+        return "–"
+    return f"{percent(interval[0])} – {percent(interval[1])}"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A Markdown table."""
+    yield "| " + " | ".join(heads) + " |"
+    yield "| " + " | ".join(["---"] * len(heads)) + " |"
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def overview(results: Sequence[Result]) -> Iterator[str]:
+    """One row per file of results."""
+    rows = []
+    for it in results:
+        trained = it["training"].get("seconds")
+        minutes = f"{trained / 60:.0f} min, {it['training'].get('epoch', '?')} epochs" if trained else "–"
+        stock = min(kinds["stock"]["accuracy"] for name, kinds in it["readings"].items() if name != "clean")
+        row = (name_of(it), str(it["samples"]), percent(it["clean"]), percent(stock), percent(it["mra"]))
+        rows.append((*row, it["mra_attack"], minutes))
+    heads = ("checkpoint", "images", "clean", "MRA, stock readings alone", "MRA", "by", "training")
+    yield from table(heads, rows)
+
+
+def details(it: Result) -> Iterator[str]:
+    """Every attack and reading of one file of results."""
+    draws = f"{it['draws']} draws" if it["draws"] > 1 else "no draws, the network is deterministic"
+    yield f"### {name_of(it)}, {it['samples']} images"
+    yield ""
+    yield f"eps {255 * it['eps']:.3g}/255, T = {it['model']['T']}, {it['model']['neuron']}, {draws}."
+    yield ""
+    rows = [
+        (
+            attack,
+            "" if attack == "clean" else kind,
+            percent(reading["accuracy"]),
+            span(reading["interval"]),
+            span(reading["interval_images"]),
+            percent(reading["majority"]),
+        )
+        for attack, kinds in it["readings"].items()
+        for kind, reading in kinds.items()
+    ]
+    yield from table(("attack", "reading", "accuracy", "95 %, draws", "95 %, images", "majority vote"), rows)
+    if "cosines" in it:
+        yield ""
+        both = {name: it["cosines"][name] for name in ("gradient", "perturbation")}
+        said = ", ".join(f"of two {name}s {one['mean']:.2f} ({span_of(one)})" for name, one in both.items())
+        yield f"Mean cosine {said}; attack {it['cosines']['attack']}. The paper: about 0.3, and 0.4 to 0.5."
+    yield ""
+
+
+def span_of(one: Any) -> str:
+    return f"{one['interval'][0]:.2f} – {one['interval'][1]:.2f}"
+
+
+def claims(results: Sequence[Result]) -> Iterator[str]:
+    """What the paper says, and what these results say to it."""
+    by_name = {name_of(it): it for it in results}  # the largest number of images last
+    rows = []
+    for claim in CLAIMS:
+        try:
+            rows.append((claim.text, verdict(*claim.ask(by_name))))
+        except KeyError:
+            rows.append((claim.text, "not measured"))
+    yield from table(("the paper's claim (CIFAR-10, its full-size network)", "here"), rows)
+
+
+def missing(results: Sequence[Result]) -> str:
+    """Which of the checkpoints there are no results for."""
+    names = {name_of(it) for it in results}
+    absent = [name for name in EXPECTED if name not in names]
+    if not absent:
+        return "All eight checkpoints are evaluated."
+    return f"**No results yet for:** {', '.join(absent)}."
+
+
+INTRODUCTION = """\
+# Robustness of the small CIFAR-10 networks
+
+<!-- made by scripts/robustness from docs/results/*.json; edit those or compare/robust_page.py -->
+
+A SEW-ResNet of one block per stage with 32, 64 and 128 channels, stem stride 2 and T = 4, trained by
+`configs/cifar10-small`, attacked on CIFAR-10 test images. These are small networks trained for minutes: the numbers
+are not the paper's; what can be compared is which of two networks, or of two attacks, is the stronger.
+
+*Accuracy* is in percent, a mean over fresh draws of the taus that no attack has seen. *Stock* is the example that the
+published attack returns; *aware* is, of the most promising iterates of the same run, the one that fools the network
+most often when it is asked again. On a network that answers differently each time the stock reading flatters: an APGD
+that leaves an image alone because it was misclassified once by luck has attacked nothing. *MRA* is the minimum over all
+attacks and both readings. The interval *draws* is of these images over the draws; *images* counts their choice too.
+"""
+
+
+def render(results: Sequence[Result]) -> str:
+    """The page in Markdown."""
+    versions = sorted({f"torch {it.get('versions', {}).get('torch', '?')}" for it in results})
+    parts = [
+        INTRODUCTION,
+        missing(results),
+        "",
+        *overview(results),
+        "",
+        "Rows with different numbers of images are not comparable with each other.",
+        f"Trained with {', '.join(versions)}." if versions else "",
+        "",
+        "## What of the paper did and did not reproduce at this scale",
+        "",
+        "The difference is in points; ± is its 95 % interval over images like these, and decides the verdict.",
+        "",
+        *claims(results),
+        "",
+        "## Every attack",
+        "",
+        *(line for it in results for line in details(it)),
+        "## Doing it again",
+        "",
+        "    randhet train --config configs/cifar10-small/randhet-at.toml --out checkpoints/cifar10-randhet-at.pt",
+        "    randhet attack checkpoints/cifar10-randhet-at.pt --samples 500 --attacks fgsm,pgd10,apgd10,mifgsm5 \\",
+        "        --out results.jsonl --json > docs/results/cifar10-randhet-at.json",
+        "    scripts/robustness",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def write(folder: Path, page: Path) -> None:
+    """Write the page from a folder of results, whole or not at all."""
+    text = render(read(folder))
+    with replacing(page) as temporary:
+        temporary.write_text(text, "utf-8")

@@ -1,0 +1,87 @@
+"""The page of robustness results says what its files say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compare.robust_page import CLAIMS, EXPECTED, read, render, verdict
+from fixed_point.errors import FileError
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def reading(accuracy: float, half: float = 0.03) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy,
+        "interval": [accuracy - 0.01, accuracy + 0.01],
+        "interval_images": [accuracy - half, accuracy + half],
+        "majority": accuracy,
+    }
+
+
+def result(name: str, clean: float, stock: float, aware: float, samples: int = 100) -> dict[str, Any]:
+    return {
+        "checkpoint": f"{name}.pt",
+        "samples": samples,
+        "eps": 8 / 255,
+        "draws": 10,
+        "clean": clean,
+        "attacks": {"apgd10": min(stock, aware)},
+        "mra": min(stock, aware),
+        "mra_attack": "apgd10 aware",
+        "readings": {
+            "clean": {"stock": reading(clean)},
+            "apgd10": {"stock": reading(stock), "aware": reading(aware)},
+        },
+        "training": {"seconds": 1230.0, "epoch": 12},
+        "model": {"T": 4, "neuron": "randhet"},
+    }
+
+
+def test_the_page_in_the_documentation_is_up_to_date() -> None:
+    assert (DOCS / "robustness.md").read_text("utf-8") == render(read(DOCS / "results"))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "found"),
+    [
+        (0.50, 0.45, "reproduced: 50.0 against 45.0, +5.0 ± 4.2"),  # 3*sqrt(2) = 4.24
+        (0.45, 0.50, "the opposite: 45.0 against 50.0, -5.0 ± 4.2"),
+        (0.49, 0.45, "no clear answer: 49.0 against 45.0, +4.0 ± 4.2"),
+    ],
+)
+def test_a_verdict_follows_from_the_interval_of_the_difference(a: float, b: float, found: str) -> None:
+    assert verdict(reading(a), reading(b)) == found
+
+
+def test_the_page_holds_every_number_and_says_what_is_missing() -> None:
+    results = [result("cifar10-vanilla-at", 0.612, 0.171, 0.165), result("cifar10-randhet-at", 0.634, 0.345, 0.231)]
+    page = render(results)
+    for part in (
+        "| cifar10-randhet-at | 100 | 63.4 | 34.5 | 23.1 | apgd10 aware | 20 min, 12 epochs |",
+        "| apgd10 | stock | 34.5 | 33.5 – 35.5 | 31.5 – 37.5 | 34.5 |",
+        "reproduced: 34.5 against 17.1",
+        "reproduced: 23.1 against 16.5",
+        "no clear answer: 63.4 against 61.2",
+    ):
+        assert part in page
+    assert page.count("not measured") == len(CLAIMS) - 4
+    absent = page.split("**No results yet for:** ")[1].split("\n")[0].rstrip(".").split(", ")
+    assert absent == [name for name in EXPECTED if name not in ("cifar10-vanilla-at", "cifar10-randhet-at")]
+
+
+def test_the_result_on_more_images_decides() -> None:
+    few, many = result("cifar10-vanilla-at", 0.6, 0.9, 0.9, 50), result("cifar10-vanilla-at", 0.6, 0.2, 0.2, 500)
+    page = render(sorted([many, few], key=lambda it: it["samples"]) + [result("cifar10-randhet-at", 0.6, 0.3, 0.3)])
+    assert "30.0 against 20.0" in page and "30.0 against 90.0" not in page
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"samples": 3}'])
+def test_other_files_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps(text) if text == "[]" else text)
+    with pytest.raises(FileError, match="odd.json"):
+        read(tmp_path)
