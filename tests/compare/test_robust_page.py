@@ -76,7 +76,7 @@ def test_the_page_holds_every_number_and_says_what_is_missing() -> None:
 
 def test_the_result_on_more_images_decides() -> None:
     few, many = result("cifar10-vanilla-at", 0.6, 0.9, 0.9, 50), result("cifar10-vanilla-at", 0.6, 0.2, 0.2, 500)
-    page = render(sorted([many, few], key=lambda it: it["samples"]) + [result("cifar10-randhet-at", 0.6, 0.3, 0.3)])
+    page = render([*sorted([many, few], key=lambda it: it["samples"]), result("cifar10-randhet-at", 0.6, 0.3, 0.3)])
     assert "30.0 against 20.0" in page and "30.0 against 90.0" not in page
 
 
