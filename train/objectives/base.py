@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
+
+from train.attacks.problem import new_seed, same_draws
+
+__all__ = ["Held", "Objective", "Recipe", "bare", "new_seed", "nothing"]
 
 
 class Recipe(Protocol):
@@ -53,11 +56,6 @@ def bare(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
-def new_seed() -> int:
-    """A seed from torch's global generator."""
-    return int(torch.randint(2**62, ()))
-
-
 class Held(nn.Module):
     """The model with the same taus at every call: its neurons take their seeds from a generator that starts anew."""
 
@@ -66,7 +64,6 @@ class Held(nn.Module):
         self.model, self.seed = model, seed
 
     def forward(self, images: Tensor) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with same_draws(self.seed):
             logits: Tensor = self.model(images)
         return logits
