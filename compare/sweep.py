@@ -8,7 +8,6 @@ attacks = ["pgd{n}", "apgd{n}"]
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,12 +17,7 @@ from compare.robust_summary import cosines, readings
 from compare.robustness import CLEAN, Place, Setup, Trial, evaluate
 from compare.similarity import similarity
 from fixed_point.errors import FileError, RandhetError
-from train.configuration import PARSE, WORDS
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from train.configuration import PARSE, WORDS, toml
 
 Value = int | float | str
 
@@ -77,12 +71,7 @@ class Sweep:
 
 def read(path: Path) -> Sweep:
     """A sweep from its file; FileError with what is wrong."""
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise FileError(f"sweep {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FileError(f"sweep {path} is not TOML: {error}") from None
+    content = toml(path, "sweep")
     try:
         return _sweep(content)
     except RandhetError as error:

@@ -39,14 +39,19 @@ def options(kind: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind) if field.name not in FROM_DATA}
 
 
+def toml(path: str | Path, what: str) -> dict[str, Any]:
+    """The content of a TOML file; FileError, naming what it should be, where it is none."""
+    try:
+        return tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise FileError(f"{what} {path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: also no UTF-8, and numbers of thousands of digits
+        raise FileError(f"{what} {path} is not TOML: {error}") from None
+
+
 def read(path: str | Path) -> dict[str, dict[str, Any]]:
     """The tables of a configuration file with its values in the settings' types; FileError with what is wrong."""
-    try:
-        content = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise FileError(f"configuration {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # ValueError: also no UTF-8, and numbers of thousands of digits
-        raise FileError(f"configuration {path} is not TOML: {error}") from None
+    content = toml(path, "configuration")
     unknown = sorted(set(content) - set(TABLES))
     if unknown:
         raise FileError(f"configuration {path}: table {unknown[0]!r} is not one of {', '.join(TABLES)}")
