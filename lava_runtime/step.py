@@ -7,13 +7,13 @@ per layer. Where the engine takes all steps of one image, here the images of a b
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from fixed_point.engine.blocks import fire_drawn, fire_given
+from fixed_point.engine.compiled import kernel
 from fixed_point.engine.kernels import buffers, cuba_step, listed, synapse
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lif_step(
     values, first, per_tap, planes, window, weight, packed, bias, threshold, f, k,
     given, table, states, entry_pixel, entry_channel, membrane, out, offset, record,
@@ -66,7 +66,7 @@ def lif_step(
     return fired, clipped
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def cuba_layer_step(
     values, first, per_tap, planes, window, weight, packed, bias, threshold, f,
     current_kept, voltage_kept, current, membrane, out, offset, record,

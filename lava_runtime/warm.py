@@ -32,7 +32,7 @@ def _synapse() -> tuple[object, ...]:
 
 
 def _sums(values: np.ndarray) -> None:
-    kernels.sums_image(values, 1, *_synapse(), np.zeros((1, 1, 1), np.int32))  # type: ignore[call-arg]
+    kernels.sums_image(values, 1, *_synapse(), np.zeros((1, 1, 1), np.int32))
 
 
 def _states() -> tuple[np.ndarray, ...]:
@@ -43,7 +43,7 @@ def _states() -> tuple[np.ndarray, ...]:
 def _cuba(values: np.ndarray) -> None:
     level = np.zeros((1, 1), np.int32)
     current, (membrane, spikes) = np.zeros((1, 1, 1), np.int32), _states()
-    step.cuba_layer_step(  # type: ignore[call-arg]
+    step.cuba_layer_step(
         values, *_synapse(), level, level[0], 0, 4095, 4096, current, membrane, spikes, 0, membrane,
     )  # fmt: skip
 
@@ -53,4 +53,4 @@ def _lif(values: np.ndarray) -> None:
     drawn = np.zeros((0, 0), np.int32), np.zeros(512, np.uint8), np.zeros((1, 0), np.uint32), none, none
     membrane, spikes = _states()
     constants = *_synapse(), level, level[0], 6, 8, *drawn
-    step.lif_step(values, *constants, membrane, spikes, 0, membrane)  # type: ignore[call-arg]
+    step.lif_step(values, *constants, membrane, spikes, 0, membrane)

@@ -9,7 +9,8 @@ caller made (`*_at`). A test reads the generated code and fails on any such inst
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from fixed_point.engine.compiled import kernel
 
 LIMIT = np.int32(2**23 - 1)
 ONE = np.int32(1)
@@ -18,7 +19,7 @@ FLUSH = 256
 """Rows of int8 weights whose sum cannot leave int16."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def list_active(values, value_at, first, weight_at, plane, list_at, lists, counts):
     """For each pixel, where the weights of the channels start whose value has bit `plane`: lists, flat, and counts.
 
@@ -33,7 +34,7 @@ def list_active(values, value_at, first, weight_at, plane, list_at, lists, count
         counts[pixel] = n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gather(window, start, stop, tap_at, list_at, lists, counts, silent, rows):
     """Row starts of one window (entries start..stop of `window`), filled up to eights with the silent row."""
     n = 0
@@ -51,7 +52,7 @@ def gather(window, start, stop, tap_at, list_at, lists, counts, silent, rows):
     return used
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_rows(weight, rows, start, stop, sums):
     """sums (int16) += the weight rows that start at rows[start:stop], eight at a time."""
     for i in range(start, stop, 8):
@@ -63,7 +64,7 @@ def add_rows(weight, rows, start, stop, sums):
             sums[o] += low + np.int16(weight[g + o]) + np.int16(weight[h + o])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def spend(weight, rows, used, short, total):
     """total (int32) += all gathered rows, emptied from 16 bit before it could overflow."""
     stop = (used + 7) & ~7
@@ -74,21 +75,21 @@ def spend(weight, rows, used, short, total):
             total[o] += short[o]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def double(total):
     """total <- total + total: the next bit plane weighs twice as much."""
     for o in range(len(total)):
         total[o] += total[o]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def negate(total):
     """total <- -total."""
     for o in range(len(total)):
         total[o] = -total[o]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw(registers):
     """Eight clocks of every register (see the engine's kernel of this name): shifts, xor and and."""
     for i in range(len(registers)):
@@ -100,14 +101,14 @@ def draw(registers):
         registers[i] = (s >> np.uint32(8)) ^ (f << np.uint32(24)) ^ (f << np.uint32(14)) ^ low
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def look_up(registers, table, decay):
     """decay <- table[low byte]."""
     for i in range(len(registers)):
         decay[i] = table[registers[i] & LOW_BYTE]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def enter(entry, pixel, entry_pixel, entry_channel, entry_state, states, registers):
     """Entries from number `entry` on that begin at `pixel` put their states into their channels' registers.
 
@@ -119,7 +120,7 @@ def enter(entry, pixel, entry_pixel, entry_channel, entry_state, states, registe
     return entry
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def to_current(total, bias, bias_at, f, edge):
     """total <- sat24((total << f) + bias); returns how many saturated. edge: a sum beyond it saturates in any case."""
     clipped = np.int32(0)
@@ -132,7 +133,7 @@ def to_current(total, bias, bias_at, f, edge):
     return clipped
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def leak(x, decay, decay_at, k, membrane, state_at, acc):
     """acc <- x + ((A*(m - x)) >> k), the product by k conditional additions and shifts from the lowest bit of A up."""
     for o in range(len(x)):
@@ -147,7 +148,7 @@ def leak(x, decay, decay_at, k, membrane, state_at, acc):
         acc[o] += x[o]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fire(m, threshold, membrane, state_at, spikes, spike_at):
     """Strict threshold and reset to 0; returns the number of spikes."""
     fired = np.int32(0)
@@ -159,14 +160,14 @@ def fire(m, threshold, membrane, state_at, spikes, spike_at):
     return fired
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def store(values, record, at):
     """record[at:] <- values."""
     for o in range(len(values)):
         record[at + o] = values[o]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decay_toward_zero(state, state_at, kept, length, acc):
     """acc <- sign(v) * ((|v| * kept) >> 12), kept 0..4096, by conditional additions and shifts in 64 bit."""
     for o in range(length):
@@ -178,7 +179,7 @@ def decay_toward_zero(state, state_at, kept, length, acc):
         acc[o] = product if state[state_at + o] >= 0 else -product
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def cuba(total, bias, bias_at, f, kept_u, kept_v, u, v, state_at, acc, m):
     """CUBA current and voltage before the threshold; returns saturations of the voltage."""
     saturated = np.int32(0)

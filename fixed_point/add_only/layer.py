@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from fixed_point.add_only import kernels
+from fixed_point.engine.compiled import kernel
 from fixed_point.engine.kernels import jump
 
 LIF, CUBA, NONE = 0, 1, 2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def prepare(values, value_at, first, weight_at, planes, list_at, plane_at, count_at, lists, counts):
     """Lists of every bit plane of one step."""
     for plane in range(planes):
@@ -20,7 +19,7 @@ def prepare(values, value_at, first, weight_at, planes, list_at, plane_at, count
         kernels.list_active(values, value_at, first, weight_at, plane, list_at, part, number)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def synapse(
     window, start, stop, tap_at, list_at, plane_at, count_at, lists, counts, planes, signed, weight, silent,
     rows, short, total,
@@ -44,7 +43,7 @@ def synapse(
     return used
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def run_layer(
     values, value_at, step_at, first, weight_at, planes, signed, list_at, plane_at, count_at,
     window, window_at, tap_at, weight, silent,

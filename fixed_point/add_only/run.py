@@ -172,7 +172,8 @@ class AddOnly:
             values = flat(values, self.shape[layer.inputs[0]])
         job = LayerJob(self, i, layer, values, first)
         calls = [(image, tile) for tile in self.synapses[i].tiles for image in range(len(values))]
-        tallies = sum(pool.map(lambda call: job.run(*call), calls), np.zeros(2, np.int64))
+        tallies = sum(pool.map(lambda call: job.run(*call), calls), np.zeros(2 + self.network.steps, np.int64))
+        self.rows[i] += tallies[2:]
         if isinstance(layer.neuron, Accumulate):
             out = job.out + channels_last(layer.neuron.bias, self.shape[i]).astype(np.int32)
             return out, out.cumsum(axis=1, dtype=np.int64), tallies
@@ -204,7 +205,7 @@ class LayerJob:
             self.starts = image_starts(registers, neuron, self.steps, first, len(values))
 
     def run(self, image: int, tile: Tile) -> np.ndarray:
-        """All steps of one image and tile; returns [spikes, saturations]."""
+        """All steps of one image and tile; returns [spikes, saturations, weight rows added at each step]."""
         synapse, flat_, width = self.synapse, self.flat, tile.weight.shape[1]
         values = np.ascontiguousarray(self.values[image])
         apart = values.shape[1] * values.shape[2] if len(values) > 1 else 0
@@ -215,7 +216,7 @@ class LayerJob:
         weight_at = (np.arange(synapse.per_tap) * width).astype(np.uint32)
         tap_at = (np.arange(synapse.window.shape[1]) * synapse.per_tap * width).astype(np.uint32)
         silent = np.uint32((len(tile.weight) - 1) * width)
-        run_layer(  # type: ignore[call-arg]
+        run_layer(
             values.reshape(-1), flat_.value_at, starts, tile.first, weight_at, flat_.planes, flat_.signed,
             flat_.list_at, flat_.plane_at, flat_.count_at, flat_.window, flat_.window_at, tap_at,
             tile.weight.reshape(-1), silent,
@@ -227,8 +228,7 @@ class LayerJob:
         if self.record.ndim > 1:
             self.record[image][:, :, tile.channels] = record
         # each tile spends its own rows; the counts want them once per channel
-        self.engine.rows[self.i] += rows * width
-        return tally
+        return np.concatenate([tally, rows * width])
 
     def _scratch(self, width: int) -> tuple[np.ndarray, ...]:
         synapse, states = self.synapse, self.synapse.pixels * width

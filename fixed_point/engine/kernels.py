@@ -9,7 +9,6 @@ list of weight rows; `blocks` adds the rows and updates the neurons.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from fixed_point.engine.blocks import (
     CHUNK,
@@ -23,12 +22,13 @@ from fixed_point.engine.blocks import (
     first_bit,
     marked,
 )
+from fixed_point.engine.compiled import kernel
 
 DENSE = 8
 """A multiplication costs about as much as adding this many rows."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def list_active(values, first, count, planes):
     """For each step, bit plane and pixel, the channels (from `first`, `count` of them) whose value has that bit.
 
@@ -61,7 +61,7 @@ def list_active(values, first, count, planes):
     return lists, begins
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@kernel(forceinline=True)
 def gather(window, pixel, lists, begins, t, plane, per_tap, rows):
     """Weight rows of a window: tap i sees input pixel window[pixel, i] (-1 outside). Returns how many."""
     n, tap_at = 0, 0
@@ -75,7 +75,7 @@ def gather(window, pixel, lists, begins, t, plane, per_tap, rows):
     return n
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@kernel(forceinline=True)
 def pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total):
     """Synaptic sums of one output pixel: total (channels of the tile) int32. Graded values by bit planes, doubled.
 
@@ -98,7 +98,7 @@ def pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total):
                 add_rows(packed, base, rows, start, min(start + FLUSH, n), total, first)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pixel_products(window, values, first, per_tap, weight, total):
     """The same sums with multiplications, for graded inputs whose bit planes would cost more than they save."""
     total[:] = 0
@@ -113,7 +113,7 @@ def pixel_products(window, values, first, per_tap, weight, total):
                         total[o] += value * np.int32(row[o])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def jump(registers, columns):
     """Multiply every register by the matrix with these 32 columns: a jump over many draws."""
     for i in range(len(registers)):
@@ -123,7 +123,7 @@ def jump(registers, columns):
         registers[i] = moved
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def cuba_step(total, bias, current_kept, voltage_kept, f, threshold, u, v, before, spikes):
     """Loihi's CUBA LIF of `integer.cuba`, in 64 bit. Returns (spikes, saturations)."""
     fired, saturated = 0, 0
@@ -145,7 +145,7 @@ def cuba_step(total, bias, current_kept, voltage_kept, f, threshold, u, v, befor
     return fired, saturated
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def listed(values, first, per_tap, planes):
     """Lists of active inputs of every step that differs, and of which steps multiplying costs less than adding."""
     steps = len(values)
@@ -164,7 +164,7 @@ def listed(values, first, per_tap, planes):
     return lists, begins, multiply
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@kernel(forceinline=True)
 def synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total):
     """Sums of one output pixel at step t; where every step has the same input, those of step 0 stay."""
     if t > 0 and len(values) == 1:
@@ -175,14 +175,14 @@ def synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, 
         pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def buffers(window, per_tap, weight):
     """rows and total: the rows of a window, and sums for whole chunks of channels."""
     rows = np.empty(window.shape[1] * per_tap + 16, np.uint32)
     return rows, np.zeros((weight.shape[1] + CHUNK - 1) // CHUNK * CHUNK, np.int32)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sums_image(values, steps, first, per_tap, planes, window, weight, packed, out):
     """Synaptic sums of a layer without neurons for one image: out (steps, pixels, channels of the tile) int32."""
     lists, begins, multiply = listed(values, first, per_tap, planes)
@@ -193,7 +193,7 @@ def sums_image(values, steps, first, per_tap, planes, window, weight, packed, ou
             out[t, pixel] = total[: out.shape[2]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def states_of_steps(starts, last, near, far, held, steps):
     """States of the entries at the start of every step, (steps, entries), from those of step 0."""
     states = np.empty((steps, len(starts)), np.uint32)
@@ -208,7 +208,7 @@ def states_of_steps(starts, last, near, far, held, steps):
     return states
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lif_image(
     values, steps, first, per_tap, planes, window, weight, packed, low, high,
     bias, threshold, f, k, given, table, starts, entry_pixel, entry_channel, entry_last, held, near, far,
@@ -265,7 +265,7 @@ def lif_image(
     return fired, clipped
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def cuba_image(
     values, steps, first, per_tap, planes, window, weight, packed, low, high,
     bias, threshold, f, current_kept, voltage_kept, out, offset, record,

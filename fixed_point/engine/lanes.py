@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
-from numba.core import config, types
+from numba.core import types
+from numba.core.registry import cpu_target
 
 INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
@@ -139,10 +139,8 @@ def total(lanes: Lanes) -> Any:
 
 def has(feature: str) -> bool:
     """Whether kernels are compiled for a processor with this feature, by LLVM's name of it."""
-    if config.CPU_FEATURES is not None:  # type: ignore[attr-defined]
-        return f"+{feature}" in config.CPU_FEATURES.split(",")  # type: ignore[attr-defined]
-    host = config.CPU_NAME in (None, "host")  # type: ignore[attr-defined]
-    return host and bool(get_host_cpu_features().get(feature))
+    *_, features = cpu_target.target_context.codegen().magic_tuple()
+    return f"+{feature}" in features.split(",")
 
 
 def permute(builder: Any, low: Any, index: Any, high: Any) -> Any:
@@ -154,6 +152,9 @@ def permute(builder: Any, low: Any, index: Any, high: Any) -> Any:
 
 def build(result: Any, kinds: tuple[Any, ...], write: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
     """What an intrinsic returns: `write(builder, *arguments)` gets arrays as Array and numbers as LLVM values."""
+
+    if any(isinstance(kind, types.Array) and kind.layout != "C" for kind in kinds):
+        raise TypeError(f"vectors are read from C-contiguous arrays only, not from {kinds}")
 
     def generate(context, builder, signature, arguments):
         given = [

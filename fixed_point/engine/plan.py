@@ -61,7 +61,7 @@ def make_synapse(operation: Conv | Dense, shape_in: Shape, peak: int) -> Synapse
         group = offset // per_out
         part = operation.weight[offset : min(offset + width, group * per_out + per_out)]
         rows = part.transpose(2, 3, 1, 0).reshape(-1, len(part))
-        rows = np.vstack([rows, np.zeros_like(rows[:1])])
+        rows = np.ascontiguousarray(np.vstack([rows, np.zeros_like(rows[:1])]), np.int8)
         tiles.append(Tile(offset, group * per_group, rows, pack(rows)))
     return Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fixed_point import reference
 from fixed_point.check import check, check_images
-from fixed_point.engine import kernels
+from fixed_point.engine import guard, kernels
 from fixed_point.engine.blocks import CHUNK
 from fixed_point.engine.plan import (
     Registers,
@@ -278,7 +278,8 @@ def bands(work: Work, workers: int) -> list[tuple[int, int]]:
 def _(neuron: Accumulate, work: Work, workers: int) -> Iterator[Job]:
     def call(image: int, tile: Tile) -> tuple[int, int]:
         part = np.empty((work.steps, work.synapse.pixels, tile.weight.shape[1]), np.int32)
-        kernels.sums_image(*work.common(image, tile), part)  # type: ignore[call-arg]
+        guard.synapse(*work.common(image, tile))
+        kernels.sums_image(*work.common(image, tile), part)
         work.out[image][:, :, tile.channels] = part
         return 0, 0
 
@@ -294,10 +295,12 @@ def _(neuron: Cuba, work: Work, workers: int) -> Iterator[Job]:
 
     def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
         part = np.ascontiguousarray(bias[:, tile.channels])
-        return kernels.cuba_image(  # type: ignore[call-arg]
+        arguments = (
             *work.common(image, tile), low, high, part, threshold[tile.channels], neuron.f, *kept,
             work.out[image], tile.offset, work.recorded(image),
         )  # fmt: skip
+        guard.cuba(*arguments)
+        return kernels.cuba_image(*arguments)
 
     yield from _calls(work, bands(work, workers), call)
 
@@ -351,11 +354,12 @@ def _lif(
     table: np.ndarray,
     entries: tuple[Any, ...],
 ) -> tuple[int, int]:
-    bias, threshold = work.levels[tile.offset]
-    return kernels.lif_image(  # type: ignore[call-arg]
-        *work.common(image, tile), low, high, bias, threshold, neuron.f, neuron.k, given, table, *entries,
+    arguments = (
+        *work.common(image, tile), low, high, *work.levels[tile.offset], neuron.f, neuron.k, given, table, *entries,
         work.out[image], tile.offset, work.recorded(image),
     )  # fmt: skip
+    guard.lif(*arguments)
+    return kernels.lif_image(*arguments)
 
 
 def levels(neuron: Neuron | None, shape: Shape, tile: Tile) -> Levels:

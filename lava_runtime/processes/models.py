@@ -150,7 +150,7 @@ class LayerModel(Guarded):
         for tile in self.synapse.tiles:
             part = np.empty((*total.shape[:2], tile.weight.shape[1]), np.int32)
             given, *others = self.common(tile, values)
-            kernels.sums_image(given, len(values), *others, part)  # type: ignore[call-arg]
+            kernels.sums_image(given, len(values), *others, part)
             total[:, :, tile.channels] = part
         return total
 
@@ -172,7 +172,7 @@ class LifModel(LayerModel):
     def integrate(self, values: np.ndarray) -> np.ndarray:
         spikes = self.room(values, np.uint8)
         for tile, (bias, threshold) in zip(self.synapse.tiles, self.levels):
-            fired, clipped = steps.lif_step(  # type: ignore[call-arg]
+            fired, clipped = steps.lif_step(
                 *self.common(tile, values), bias, threshold, self.neuron.f, self.neuron.k,
                 *self.decays(tile), self.membrane, spikes, tile.offset, self.before,
             )  # fmt: skip
@@ -310,7 +310,7 @@ class CubaFixed(LayerModel):
         kept = 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay
         bias, threshold = self.bias.astype(np.int32), neuron.threshold.astype(np.int32)
         for tile in self.synapse.tiles:
-            fired, clipped = steps.cuba_layer_step(  # type: ignore[call-arg]
+            fired, clipped = steps.cuba_layer_step(
                 *self.common(tile, values), np.ascontiguousarray(bias[:, tile.channels]), threshold[tile.channels],
                 neuron.f, *kept, self.current, self.membrane, spikes, tile.offset, self.before,
             )  # fmt: skip

@@ -1,0 +1,47 @@
+"""Compiled kernels, kept on disk until anything they were made of changes."""
+
+# mypy: disable-error-code="no-untyped-def, misc"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.caching import FunctionCache
+
+ENGINE = Path(__file__).resolve().parent
+
+
+@lru_cache(maxsize=16)
+def digest(*folders: Path) -> str:
+    """SHA-256 over every Python file of the folders."""
+    found = sha256()
+    for file in sorted(file for folder in folders for file in folder.glob("*.py")):
+        found.update(file.name.encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+class SourceCache(FunctionCache):
+    """numba's cache on disk, valid for these sources only.
+
+    numba compares the file that a kernel stands in. Intrinsics and kernels that it inlines from other files may change
+    without it; after an upgrade old machine code would run.
+    """
+
+    def __init__(self, function) -> None:
+        super().__init__(function)
+        folder = Path(function.__code__.co_filename).resolve().parent
+        self._cache_file._source_stamp = (self._cache_file._source_stamp, digest(*{ENGINE, folder}))
+
+
+def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Compile without the interpreter's lock; options are those of numba's njit."""
+    if function is None:
+        return lambda later: kernel(later, **options)
+    made = njit(function, nogil=True, **options)
+    made._cache = SourceCache(function)  # type: ignore[attr-defined]
+    return made
