@@ -14,7 +14,7 @@ from fixed_point.errors import RandhetError
 from randhet import __version__
 from randhet.console import complain
 
-COMMANDS = ("demo", "train", "attack", "export", "import-nir", "inspect", "run", "compare", "bench")
+COMMANDS = ("demo", "train", "attack", "export", "import-nir", "inspect", "run", "compare", "sweep", "bench")
 WRONG_USE, STOPPED = 2, 130
 
 app = typer.Typer(
