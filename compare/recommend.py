@@ -73,7 +73,8 @@ class Recommendation:
 class Search:
     """What a recommendation is sought for: the folded model, its network, its meter, and the settings to start from.
 
-    activity: what layers read on calibration data, for the passes that the settings ask for.
+    activity: what layers read on calibration data, for the passes that the settings ask for. judge: measures what all
+    of it costs in accuracy, None for the meter itself, which may do with fewer images.
     """
 
     graph: FloatGraph
@@ -81,6 +82,7 @@ class Search:
     meter: Meter
     settings: QuantSettings
     activity: Activity
+    judge: Meter | None = None
 
     def simulator(self, settings: QuantSettings) -> Simulator:
         """The network at other settings; f no higher than the network has it."""
@@ -134,7 +136,7 @@ def steps_of(network: Network) -> int:
 def _settle(search: Search, settings: QuantSettings, layers: tuple[LayerBits, ...], margin: float) -> Recommendation:
     while True:
         bits = tuple((layer.layer, layer.bits) for layer in layers)
-        cost = search.meter.cost(PARTS, None, search.simulator(replace(settings, layer_bits=bits)))
+        cost = (search.judge or search.meter).cost(PARTS, None, search.simulator(replace(settings, layer_bits=bits)))
         short = [layer for layer in layers if layer.bits < BITS[-1]]
         if cost.lost.value <= margin or not short:
             return Recommendation(layers, settings.tau_bits, settings.f, cost)

@@ -14,7 +14,19 @@ from fixed_point.errors import RandhetError
 from randhet import __version__
 from randhet.console import complain
 
-COMMANDS = ("demo", "train", "attack", "export", "import-nir", "inspect", "run", "compare", "sweep", "bench")
+COMMANDS = (
+    "demo",
+    "train",
+    "attack",
+    "export",
+    "import-nir",
+    "inspect",
+    "run",
+    "compare",
+    "budget",
+    "sweep",
+    "bench",
+)
 WRONG_USE, STOPPED = 2, 130
 
 app = typer.Typer(
