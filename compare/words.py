@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compare.accuracy import Draws
 from compare.equivalence import Difference
 from compare.study import AGREEMENT, Comparison
 from compare.tracing import BackendFinding
 from fixed_point.divergence import Divergence
+from fixed_point.energy import Estimate
+
+if TYPE_CHECKING:
+    from compare.budget import Budget, Cost
+    from compare.deployed import Deployment, Standing
+    from compare.report_evidence import LayerOperations
 
 
 def percent(share: float) -> str:
@@ -27,6 +33,26 @@ def points(share: float) -> str:
 def decibels(snr: float | None) -> str:
     """A signal-to-noise ratio; no error at all is no noise."""
     return "no error" if snr is None else f"{snr:.1f}"
+
+
+def between(interval: tuple[float, float]) -> str:
+    """An interval of shares; one value says nothing about its spread."""
+    low, high = interval
+    return f"{percent(low)} to {percent(high)}" if isfinite(low) else "unknown"
+
+
+def about_mean(draws: Draws) -> str:
+    """How sure a mean is, in a few words."""
+    low, high = draws.interval
+    return f"± {points((high - low) / 2)} points" if isfinite(low) else "one run"
+
+
+def amount(value: float) -> str:
+    """A count in three digits: 1234567 as 1.23 M."""
+    for factor, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"
 
 
 def headline(found: Comparison) -> str:
@@ -139,6 +165,100 @@ def same_tau(found: Comparison) -> str:
     threshold = next(layer.threshold for layer in found.layers if layer.layer == odd.at.layer)
     membranes = f"Membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}, threshold {threshold:g}"
     return f"{start} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}. {membranes}."
+
+
+def divergences(found: Comparison) -> Iterator[tuple[str, Divergence | None, str]]:
+    """What was compared, where it first differs, and both values there."""
+    for name, finding in found.tracing.backends.items():
+        at = finding.divergence
+        yield f"{name}, reference", at, "" if at is None else f"{at.quantity} {at.found:g}, reference {at.expected:g}"
+    odd = found.tracing.float_divergence
+    if odd is None:
+        yield "float, fixed point", None, ""
+        return
+    spikes = (
+        f"float {'fires' if odd.at.expected else 'is silent'}, fixed point {'fires' if odd.at.found else 'is silent'}"
+    )
+    yield "float, fixed point", odd.at, f"{spikes}: membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}"
+
+
+def costs(found: Budget) -> Iterator[tuple[str, Cost]]:
+    """Every variant of an error budget with its name."""
+    yield from found.alone.items()
+    for part, cost in found.without.items():
+        yield f"all but {part}", cost
+    yield "everything", found.together
+
+
+def operations(rows: tuple[LayerOperations, ...]) -> str:
+    """The sums, against a dense network's."""
+    done, dense = (sum(getattr(row, kind) for row in rows) for kind in ("additions", "dense_macs"))
+    drawn = sum(row.draws for row in rows)
+    return (
+        f"One image takes {amount(done)} additions and {amount(drawn)} random draws, no multiplication; a dense network "
+        f"would take {amount(dense)} multiply-accumulates."
+    )
+
+
+def energy(name: str, found: Estimate | str) -> str:
+    """What a chip would spend, or why nobody can say."""
+    if isinstance(found, str):
+        return f"{name}: no estimate ({found})."
+    return (
+        f"{found.chip}: {1e6 * found.energy:.3g} µJ and {1e3 * found.latency:.3g} ms per image, "
+        f"{found.images_per_second:.3g} images per second back to back; {found.slowest} is the slowest layer."
+    )
+
+
+def robustness(found: Deployment) -> Iterator[str]:
+    """Who can do what to the deployed network, and what therefore has to be kept secret."""
+    clean = ", ".join(f"{percent(one.accuracy)} on {judge}" for judge, one in found.clean.items())
+    yield f"Clean accuracy on these {found.images} images: {clean}."
+    for attacker, judge in found.pairs:
+        yield robust(found.weakest(attacker, judge))
+    if not found.chance:
+        yield "Nothing here is random, so there is no seed to be kept."
+        return
+    yield (
+        "Whoever knows the master seed and how many images went before attacks a network without chance. Keep secret: "
+        "the seed, the images' count, and every draw, membrane and single spike of a layer; 32 bits of draws whose "
+        "places are known determine a register for ever."
+    )
+
+
+def robust(one: Standing) -> str:
+    """The strongest attack of an attacker on a judge."""
+    return (
+        f"An attacker who {ATTACKER[one.attacker]} leaves {percent(one.accuracy)} right on {one.judge} "
+        f"(95 % interval {between(one.interval)}; strongest: {one.attack})."
+    )
+
+
+ATTACKER = {
+    "float model": "has only the float model",
+    "deployed network": "has the deployed network but not its seed",
+    "seed and position": "replays the draws from the seed",
+}
+
+
+def robustness_dict(found: Deployment) -> dict[str, Any]:
+    """Robustness after deployment for JSON: every standing, the least of each pair, and the gaps."""
+    line = lambda one: {
+        "attacker": one.attacker,
+        "judge": one.judge,
+        "attack": one.attack,
+        "accuracy": one.accuracy,
+        "interval": list(one.interval),
+    }
+    return {
+        "eps": found.settings.eps,
+        "samples": found.images,
+        "draws": found.settings.draws,
+        "clean": [line(one) for one in found.clean.values()],
+        "mra": [line(found.weakest(*pair)) for pair in found.pairs],
+        "attacks": [line(one) for one in found.standings],
+        "gaps": {name: equivalence_dict(gap) for name, gap in found.gaps.items()},
+    }
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:
