@@ -96,10 +96,14 @@ class Deployed(nn.Module):
         return value
 
     def scores(self, pixels: Bytes, seed: int, first: int) -> Tensor:
-        """Class sums times the classifier's scale: the logits that the integers stand for."""
+        """Class sums times the classifier's scale over T: the logits, a mean over time, that the integers stand for.
+
+        The factor matters: a softmax of logits T times too large is flat, and its gradient points nowhere.
+        """
         found = self.run(self.network, pixels, seed=seed, first_image=first, probes=())
         scale = self.network.layers[-1].scale
-        return torch.from_numpy(found.sums * (1.0 if scale is None else scale)).float()
+        assert scale is not None
+        return torch.from_numpy(found.sums * scale / self.network.steps).float()
 
     def taus(self, seed: int, first: int, count: int) -> dict[str, Callable[[tuple[int, ...]], Tensor]]:
         """Samplers of these draws; those of a known key are computed once, since every answer uses them again."""
@@ -132,12 +136,12 @@ def inside(found: Tensor, pixels: Bytes, eps: float) -> Bytes:
     return np.clip(as_bytes(found).astype(np.int16), low, high).astype(np.uint8)
 
 
-# --- what comes of it --------------------------------------------------------------------------------------------------
+# --- what comes of it -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """One set of examples before one judge: right, how often (0..1) each image was still classified right, (images,)."""
+    """One set of examples before one judge. right: how often (0..1) each image was classified right, (images,)."""
 
     attacker: str
     judge: str
@@ -193,12 +197,13 @@ class Deployment:
 
 
 MARGIN = 0.01
-FLOAT, FIXED, REPLAYED = "float", "fixed point", "fixed point, those very draws"
+FLOAT, FIXED = "float", "fixed point"
+REPLAYED, OTHERS = "fixed point, those very draws", "fixed point, other draws"
 GAPS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     "the same examples, float less fixed point": (("float model", FLOAT), ("float model", FIXED)),
     "on fixed point, transferred less adaptive": (("float model", FIXED), ("deployed network", FIXED)),
     "on fixed point, seed unknown less seed known": (("deployed network", FIXED), ("seed and position", REPLAYED)),
-    "seed known, other draws less those very draws": (("seed and position", FIXED), ("seed and position", REPLAYED)),
+    "seed known, other draws less those very draws": (("seed and position", OTHERS), ("seed and position", REPLAYED)),
 }
 
 
@@ -310,4 +315,4 @@ def _knowing(judge: Judge, attack: Attack, done: Told) -> Iterator[Standing]:
         done(1)
     for name in very:
         yield Standing("seed and position", REPLAYED, name, np.mean(very[name], axis=0))
-        yield Standing("seed and position", FIXED, name, np.mean(others[name], axis=0))
+        yield Standing("seed and position", OTHERS, name, np.mean(others[name], axis=0))

@@ -1,4 +1,4 @@
-"""The report's figures as SVG text to stand inside a page, whose style sheet gives them their colours, light or dark."""
+"""The report's figures as SVG text inside a page, whose style sheet gives them their colours, light or dark."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PALETTE = {
     "muted": "#566373",
     "line": "#d5dbe2",
     "float": "#1d6fb8",
-    "fixed": "#c2541b",
+    "fixed": "#b34a12",
     "good": "#2a7a4b",
     "bad": "#b02a22",
 }
@@ -86,20 +86,23 @@ def canvas(height: float, rows: int = 1, **options: Any) -> Iterator[tuple[Plot,
 
 def picture(name: str, title: str, plot: Plot, alt: str, caption: str) -> Picture:
     """The figure as markup: names made its own, colours made variables, nothing in it that points outside."""
+    import matplotlib
+
     text = StringIO()
-    plot.savefig(
-        text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
-    )
+    with matplotlib.rc_context(STYLE):
+        plot.savefig(
+            text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
+        )
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL).replace("xlink:href", "href")
     svg = re.sub(r'\sid="([^"]+)"', rf' id="{name}-\1"', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
     for variable, colour in PALETTE.items():
         svg = svg.replace(colour, f"var(--{variable})")
     head = re.search(r'viewBox="[^"]+"', svg)
     assert head is not None
-    label = f'<svg {head[0]} role="img" aria-label="{escape(alt)}" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    label = f'<svg {head[0]} role="img" aria-label="{escape(alt)}" style="stroke-linejoin: round">'
     return Picture(name, title, alt, caption, re.sub(r"<svg[^>]*>", lambda match: label, svg, count=1))
 
 
@@ -116,7 +119,7 @@ def accuracy(found: Comparison) -> Picture:
         _difference(bottom, found)
     d = found.difference
     alt = (
-        f"Accuracy of each draw: float mean {100 * found.floats.mean:.2f} %, fixed point {100 * found.fixed.mean:.2f} %. "
+        f"Accuracy of each draw: float mean {100 * found.floats.mean:.2f} %, fixed {100 * found.fixed.mean:.2f} %. "
         f"Their difference is {100 * d.value:.2f} points against a margin of {100 * d.margin:.2f}: {d.finding}."
     )
     caption = "Small dots are draws of the taus, the large one is their mean, its line the 95 % interval. Below, float "
@@ -188,8 +191,9 @@ def _heat(
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    worst = np.unravel_index(values.argmax(), values.shape)
-    alt = f"{title} by layer and time step: at most {brief(values.max())} {unit}, in {layers[worst[0]].layer} at step {worst[1]}."
+    row, step = divmod(int(values.argmax()), values.shape[1])
+    most = f"at most {brief(values.max())} {unit}, in {layers[row].layer} at step {step}"
+    alt = f"{title} by layer and time step: {most}."
     return picture(name, title, plot, alt, caption)
 
 
@@ -212,8 +216,8 @@ def taus(found: Taus) -> Picture:
         if found.sigma > 0:
             axes.plot(*density(found.sigma), color=PALETTE["float"], linewidth=1.8, label="logit-normal density")
         axes.set(xlabel="τ", ylabel="density", xlim=(0, 1), yticks=[])
-        axes.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2)
-    alt = f"Histogram of {found.drawn:,} decays of {found.layer}, mean {found.mean:.3f}, over the density it should follow."
+        axes.legend(loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2)
+    alt = f"Histogram of {found.drawn:,} decays of {found.layer}, mean {found.mean:.3f}, and the density to follow."
     caption = (
         f"{found.drawn:,} draws of the registers of {found.layer}, through its table of {2**found.k} steps, against "
     )
@@ -239,8 +243,10 @@ def raster(found: Trials) -> Picture:
         axes.set(xlabel="trial", xticks=np.arange(SHOWN) * steps + steps / 2, xticklabels=range(1, SHOWN + 1))
         axes.tick_params(axis="x", length=0)
     right = int((found.predictions == found.label).sum())
-    alt = f"Raster of spikes of {', '.join(chosen)} while image {found.image} is shown {SHOWN} times; patterns vary from trial to trial."
-    caption = f"The same image, {SHOWN} times in a row, {steps} steps each; every mark is a spike of one of up to {ROWS} neurons. "
+    alt = f"Raster of the spikes of {', '.join(chosen)} while image {found.image} is shown {SHOWN} times."
+    caption = (
+        f"The same image, {SHOWN} times in a row, {steps} steps each; a mark is a spike of one of {ROWS} neurons. "
+    )
     caption += f"Of {len(found.predictions)} such trials {right} were classified right."
     return picture("raster", "One image, trial after trial", plot, alt, caption)
 
@@ -276,11 +282,15 @@ def variability(found: Trials) -> Picture:
             axes.plot(*pairs.T, "o", color=colours[i % 3], label=name, **options)
         axes.set(xlabel="spikes per trial, mean", ylabel="variance", xlim=(0, steps), ylim=(0, None))
         axes.grid()
-        axes.legend(loc="upper right", handletextpad=0.1)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.14, 1.0), ncols=3, handletextpad=0, columnspacing=0.7, fontsize=8.5
+        )
     fanos = [f"{name} {value:.2f}" for name in found.spikes if (value := found.fano(name)) is not None]
     alt = f"Variance against mean of spikes per trial. Variance over mean by layer: {', '.join(fanos)}."
-    caption = f"Each dot is a neuron over {len(found.predictions)} trials of one image. Dashed: what {steps} independent steps "
-    caption += "of one firing probability would give; neurons on the floor always do the same. "
+    caption = (
+        f"Each dot is a neuron over {len(found.predictions)} trials of one image. Dashed: what {steps} independent "
+    )
+    caption += "steps of one firing probability would give; neurons on the floor always do the same."
     return picture("variability", "Variability from trial to trial", plot, alt, caption)
 
 
@@ -308,7 +318,7 @@ def operations(rows: Sequence[LayerOperations]) -> Picture:
         axes.set_axisbelow(True)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), ncols=2)
     done, dense = (sum(getattr(row, kind) for row in rows) for kind in ("additions", "dense_macs"))
-    alt = f"Operations per image by layer: {done:,.0f} additions in all, {dense:,.0f} multiply-accumulates in a dense network."
+    alt = f"Operations per image by layer: {done:,.0f} additions; dense, {dense:,.0f} multiply-accumulates."
     caption = (
         "What the add-only engine spent, neurons included, beside what a network would that multiplies every weight at "
     )
@@ -335,7 +345,7 @@ def energy(estimates: dict[str, Estimate]) -> Picture:
         axes.legend(loc="lower right")
     sums = ", ".join(f"{it.chip}: {1e6 * it.energy:.2f} µJ" for it in estimates.values())
     alt = f"Estimated energy per image by kind of event. In all {sums}."
-    caption = "Counts of this run times published energies per event: an estimate, not a measurement. "
+    caption = "Counts of this run times published energies per event: an estimate, not a measurement."
     return picture("energy", "Energy per image, estimated", plot, alt, caption)
 
 
@@ -358,9 +368,9 @@ def budget(found: Budget) -> Picture:
         axes.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), ncols=2)
     worst = max(parts, key=lambda part: found.alone[part].scores)
     alt = f"What each part of the quantisation changes: most of it {worst}; all together {found.together.scores:.3f}."
-    caption = "Mean squared change of the class scores against float under the same random numbers, over what another draw of "
-    caption += "the taus changes them by. Dashed: everything quantised."
-    return picture("budget", "Error budget", plot, alt, caption)
+    caption = "Mean squared change of the class scores against float under the same random numbers, over what another "
+    caption += "draw of the taus changes them by. Dashed: everything quantised."
+    return picture("budget", "What each part changes", plot, alt, caption)
 
 
 def robustness(found: Deployment) -> Picture:
@@ -381,4 +391,4 @@ def robustness(found: Deployment) -> Picture:
     alt = f"Accuracy under the strongest attack of each attacker: {told}."
     caption = "The lowest accuracy over all attacks and both readings, with its 95 % interval over images like these. "
     caption += "Left: who attacks, and what classifies the result."
-    return picture("robustness", "Robustness after deployment", plot, alt, caption)
+    return picture("robustness", "Accuracy under the strongest attack", plot, alt, caption)

@@ -11,6 +11,7 @@ from compare.accuracy import Draws
 from compare.equivalence import Difference
 from compare.study import AGREEMENT, Comparison
 from compare.tracing import BackendFinding
+from fixed_point import chip
 from fixed_point.divergence import Divergence
 from fixed_point.energy import Estimate
 
@@ -60,7 +61,7 @@ def headline(found: Comparison) -> str:
     if found.failures:
         return f"Do not deploy yet: {'; '.join(found.failures)}."
     if found.difference.finding == "not enough data":
-        return f"No check failed, but there is {not_enough(found.difference)} to call the accuracy equivalent."
+        return f"No check failed, but whether the accuracy is equivalent is open: {not_enough(found.difference)}."
     if not found.tracing.backends:
         return "Float and fixed point agree; no second backend could be run here to check the integers."
     return "The integer network stands for the float model, and every backend gave the same integers."
@@ -156,15 +157,21 @@ def place(at: Divergence, expected: str = "the reference has", found: str = "it 
 
 def same_tau(found: Comparison) -> str:
     """What is left when both use the same taus."""
-    both = "Given the same taus, f" if found.chance else "F"
-    start = f"{both}loat and integers predict the same class on {percent(found.agreement)} of the images"
-    start += f" (at least {percent(AGREEMENT)} is asked for)."
     odd = found.tracing.float_divergence
     if odd is None:
-        return f"{start} Not one spike differs."
+        return f"{agreeing(found)} Not one spike differs."
     threshold = next(layer.threshold for layer in found.layers if layer.layer == odd.at.layer)
     membranes = f"Membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}, threshold {threshold:g}"
-    return f"{start} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}. {membranes}."
+    return (
+        f"{agreeing(found)} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}. {membranes}."
+    )
+
+
+def agreeing(found: Comparison) -> str:
+    """How often the predictions are the same under the same taus."""
+    both = "Given the same taus, f" if found.chance else "F"
+    start = f"{both}loat and integers predict the same class on {percent(found.agreement)} of the images"
+    return f"{start} (at least {percent(AGREEMENT)} is asked for)."
 
 
 def divergences(found: Comparison) -> Iterator[tuple[str, Divergence | None, str]]:
@@ -195,8 +202,8 @@ def operations(rows: tuple[LayerOperations, ...]) -> str:
     done, dense = (sum(getattr(row, kind) for row in rows) for kind in ("additions", "dense_macs"))
     drawn = sum(row.draws for row in rows)
     return (
-        f"One image takes {amount(done)} additions and {amount(drawn)} random draws, no multiplication; a dense network "
-        f"would take {amount(dense)} multiply-accumulates."
+        f"One image takes {amount(done)} additions and {amount(drawn)} random draws, no multiplication; a dense "
+        f"network would take {amount(dense)} multiply-accumulates."
     )
 
 
@@ -210,19 +217,30 @@ def energy(name: str, found: Estimate | str) -> str:
     )
 
 
+def unknown(name: str, chance: bool) -> str:
+    """What stands between an estimate and the chip."""
+    it = chip.load(name)
+    start = "" if it.programmable or not chance else "its neurons cannot draw a decay at random; "
+    return f"{it.name}: {start}not public: {'; '.join(it.unknown)}."
+
+
 def robustness(found: Deployment) -> Iterator[str]:
     """Who can do what to the deployed network, and what therefore has to be kept secret."""
     clean = ", ".join(f"{percent(one.accuracy)} on {judge}" for judge, one in found.clean.items())
     yield f"Clean accuracy on these {found.images} images: {clean}."
     for attacker, judge in found.pairs:
         yield robust(found.weakest(attacker, judge))
+
+
+def secrets(found: Deployment) -> str:
+    """What has to be kept secret, and what it was worth here."""
     if not found.chance:
-        yield "Nothing here is random, so there is no seed to be kept."
-        return
-    yield (
-        "Whoever knows the master seed and how many images went before attacks a network without chance. Keep secret: "
-        "the seed, the images' count, and every draw, membrane and single spike of a layer; 32 bits of draws whose "
-        "places are known determine a register for ever."
+        return "Nothing here is random, so there is no seed to be kept."
+    gap = next(gap for name, gap in found.gaps.items() if "seed known" in name)
+    return (
+        f"Knowing the seed is worth {points(gap.value)} points to an attacker here (90 % interval {points(gap.low)} to "
+        f"{points(gap.high)}). Keep secret: the master seed, how many images went before, and every draw, membrane and "
+        "spike inside the network; 32 bits of draws whose places are known determine a register for ever."
     )
 
 

@@ -102,7 +102,7 @@ def examined(
     attack: AttackSettings | None = None,
     threads: int | None = None,
 ) -> Report:
-    """The comparison with what the report shows beside it, and the error budget and robustness if they are asked for."""
+    """The comparison with what the report shows beside it; error budget and robustness if they are asked for."""
     from compare import report_evidence
     from compare.report import Report
 
@@ -151,10 +151,12 @@ def _robustness(
 
 def _notes(checkpoint: CheckpointData, network: Network) -> tuple[tuple[str, str], ...]:
     """Where the network comes from, for the report."""
-    said = ("source", "quantisation", "lowered_f")
-    notes = {"neurons": checkpoint.settings.neuron} | {
-        name.replace("_", " "): network.metadata[name] for name in said if name in network.metadata
-    }
+    import json
+
+    notes = {"neurons": checkpoint.settings.neuron, "weights (SHA-256)": network.metadata.get("source", "unknown")}
+    for name in ("quantisation", "lowered_f"):
+        if values := json.loads(network.metadata.get(name, "{}")):
+            notes[name.replace("_", " ")] = ", ".join(f"{key} {value}" for key, value in values.items() if value != [])
     return tuple(notes.items())
 
 
@@ -207,5 +209,6 @@ def show(report: Report) -> None:
         for name, cost in words.costs(report.budget):
             span = f"{words.points(cost.lost.low)} to {words.points(cost.lost.high)}"
             out.print(f"  {name}: {words.points(cost.lost.value)} ({span})", highlight=False)
-    for sentence in words.robustness(report.robustness) if report.robustness else ():
-        out.print(f"\n{sentence}", highlight=False, markup=False)
+    if report.robustness is not None:
+        for sentence in (*words.robustness(report.robustness), words.secrets(report.robustness)):
+            out.print(f"\n{sentence}", highlight=False, markup=False)
