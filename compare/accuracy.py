@@ -7,7 +7,7 @@ test images as given. How far the choice of images matters is said beside it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compare.backends import Runner
-from compare.equivalence import Difference, Sample, difference, exact, paired
+from compare.equivalence import LEVEL, Difference, Sample, difference, exact, paired
 from compare.replay import float_predictions
 from fixed_point.network import Network, RandomTau
 from train.data import Images
@@ -42,8 +42,16 @@ class Draws:
 
     @property
     def sample(self) -> Sample:
-        """The accuracies as independent values."""
-        return Sample.of(np.array(self.accuracies))
+        """The accuracies as independent values.
+
+        Where several are all equal their spread cannot be seen. Then no more than a share q = 1 - 0.05^(1/(n*m)) of the
+        answers changes, the rule of three over n draws of m images, and the variance is taken to be q(1 - q)/m.
+        """
+        found = Sample.of(np.array(self.accuracies))
+        if found.variance or found.size < 2:
+            return found
+        odd = 1 - LEVEL ** (1 / self.predictions.size)
+        return replace(found, variance=odd * (1 - odd) / len(self.labels))
 
     @property
     def mean(self) -> float:
@@ -52,7 +60,7 @@ class Draws:
     @property
     def deviation(self) -> float:
         """Standard deviation over the draws (n - 1); 0 for a single one."""
-        return float(np.sqrt(self.sample.variance))
+        return float(np.sqrt(Sample.of(np.array(self.accuracies)).variance))
 
     @property
     def interval(self) -> tuple[float, float]:

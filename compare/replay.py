@@ -43,12 +43,12 @@ def _sampler(neuron: RandomTau, steps: int, generator: LayerGenerator, first: in
     tau = neuron.table.astype(np.float64) / 2**neuron.k
 
     def sample(shape: tuple[int, ...]) -> Tensor:
-        if neuron.sampling == "forward":
-            rounds = first + np.arange(shape[0])
-        else:
-            rounds = (first + np.arange(shape[1])) * steps + np.arange(steps)[:, None]
-        draws = np.stack([generator.round(int(number)) for number in rounds.ravel()])
-        return torch.from_numpy(tau[draws].reshape(shape)).float()
+        rounds = 1 if neuron.sampling == "forward" else steps
+        images = shape[0] if neuron.sampling == "forward" else shape[1]
+        found = tau[generator.rounds(first * rounds, images * rounds)]
+        if neuron.sampling == "step":  # rounds run image by image, the float model goes step by step
+            found = found.reshape(images, steps, -1).swapaxes(0, 1)
+        return torch.from_numpy(found.reshape(shape)).float()
 
     return sample
 

@@ -4,20 +4,58 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from compare import words
+from compare.report_evidence import Evidence
 from compare.study import Comparison
+from fixed_point.energy import ASSUMPTIONS, Estimate
 from fixed_point.files import replacing
 
-PACKAGES = ("randhet", "numpy", "torch", "numba", "lava-nc")
+if TYPE_CHECKING:
+    from compare.budget import Budget
+    from compare.deployed import Deployment
+    from compare.recommend import Recommendation
+    from compare.report_figures import Picture
+
+PACKAGES = ("randhet", "numpy", "numba", "torch", "lava-nc", "onnxruntime", "matplotlib")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What the page shows: the comparison, and what else was looked at. notes: settings in words, by name."""
+
+    found: Comparison
+    evidence: Evidence | None = None
+    budget: Budget | None = None
+    recommendation: Recommendation | None = None
+    robustness: Deployment | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Chips whose energy can be estimated."""
+        energy = self.evidence.energy if self.evidence else {}
+        return {name: it for name, it in energy.items() if isinstance(it, Estimate)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of `randhet compare`."""
+        content = words.as_dict(self.found)
+        if self.robustness is not None:
+            content["robustness"] = words.robustness_dict(self.robustness)
+        if self.estimates:
+            content["energy_joules"] = {name: it.energy for name, it in self.estimates.items()}
+        return content
 
 
 def versions() -> dict[str, str]:
     """What the comparison ran on."""
-    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    found = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -26,29 +64,61 @@ def versions() -> dict[str, str]:
     return found
 
 
-def render(found: Comparison) -> str:
-    """The page as text."""
-    from jinja2 import Environment, StrictUndefined
+def pictures(report: Report) -> Iterator[Picture]:
+    """Every figure there is something to draw for."""
+    from compare import report_figures as figures
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": words.percent, "points": words.points, "decibels": words.decibels}
-    template = environment.from_string(files("compare").joinpath("report.html").read_text("utf-8"))
-    return template.render(
-        found=found,
-        headline=words.headline(found),
-        paragraphs=list(words.paragraphs(found)),
-        place=words.place,
+    yield figures.accuracy(report.found)
+    yield from figures.heat_maps(report.found.layers)
+    if report.evidence is not None:
+        if report.evidence.taus is not None:
+            yield figures.taus(report.evidence.taus)
+        yield figures.raster(report.evidence.trials)
+        yield figures.variability(report.evidence.trials)
+        yield figures.operations(report.evidence.operations)
+    if report.estimates:
+        yield figures.energy(report.estimates)
+    if report.budget is not None:
+        yield figures.budget(report.budget)
+    if report.robustness is not None:
+        yield figures.robustness(report.robustness)
+
+
+def render(report: Report) -> str:
+    """The page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from compare.report_figures import PALETTE
+
+    environment = Environment(
+        loader=PackageLoader("compare", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = {"percent": words.percent, "points": words.points, "decibels": words.decibels, "amount": words.amount}
+    environment.filters |= filters
+    return environment.get_template("report.html").render(
+        report=report,
+        found=report.found,
+        figures={picture.name: picture for picture in pictures(report)},
+        words=words,
+        palette=PALETTE,
+        style=files("compare").joinpath("report_style.html").read_text("utf-8"),
+        assumptions=ASSUMPTIONS,
         versions=versions(),
     )
 
 
-def write(path: Path, found: Comparison) -> None:
+def write(path: Path, report: Report) -> None:
     """Write the page, whole or not at all."""
+    text = render(report)
     with replacing(path) as temporary:
-        temporary.write_text(render(found), "utf-8")
+        temporary.write_text(text, "utf-8")
 
 
-def write_json(path: Path, found: Comparison) -> None:
+def write_json(path: Path, report: Report) -> None:
     """Write the JSON object of `randhet compare`, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(words.as_dict(found), indent=1) + "\n", "utf-8")
+        temporary.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compare.accuracy import Draws
 from compare.equivalence import Difference
 from compare.study import AGREEMENT, Comparison
 from compare.tracing import BackendFinding
+from fixed_point import chip
 from fixed_point.divergence import Divergence
+from fixed_point.energy import Estimate
+
+if TYPE_CHECKING:
+    from compare.budget import Budget, Cost
+    from compare.deployed import Deployment, Standing
+    from compare.report_evidence import LayerOperations
 
 
 def percent(share: float) -> str:
@@ -29,12 +36,32 @@ def decibels(snr: float | None) -> str:
     return "no error" if snr is None else f"{snr:.1f}"
 
 
+def between(interval: tuple[float, float]) -> str:
+    """An interval of shares; one value says nothing about its spread."""
+    low, high = interval
+    return f"{percent(low)} to {percent(high)}" if isfinite(low) else "unknown"
+
+
+def about_mean(draws: Draws) -> str:
+    """How sure a mean is, in a few words."""
+    low, high = draws.interval
+    return f"± {points((high - low) / 2)} points" if isfinite(low) else "one run"
+
+
+def amount(value: float) -> str:
+    """A count in three digits: 1234567 as 1.23 M."""
+    for factor, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"
+
+
 def headline(found: Comparison) -> str:
     """One sentence: does the integer network stand for the float model?"""
     if found.failures:
         return f"Do not deploy yet: {'; '.join(found.failures)}."
     if found.difference.finding == "not enough data":
-        return f"No check failed, but there is {not_enough(found.difference)} to call the accuracy equivalent."
+        return f"No check failed, but whether the accuracy is equivalent is open: {not_enough(found.difference)}."
     if not found.tracing.backends:
         return "Float and fixed point agree; no second backend could be run here to check the integers."
     return "The integer network stands for the float model, and every backend gave the same integers."
@@ -130,15 +157,126 @@ def place(at: Divergence, expected: str = "the reference has", found: str = "it 
 
 def same_tau(found: Comparison) -> str:
     """What is left when both use the same taus."""
-    both = "Given the same taus, f" if found.chance else "F"
-    start = f"{both}loat and integers predict the same class on {percent(found.agreement)} of the images"
-    start += f" (at least {percent(AGREEMENT)} is asked for)."
     odd = found.tracing.float_divergence
     if odd is None:
-        return f"{start} Not one spike differs."
+        return f"{agreeing(found)} Not one spike differs."
     threshold = next(layer.threshold for layer in found.layers if layer.layer == odd.at.layer)
     membranes = f"Membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}, threshold {threshold:g}"
-    return f"{start} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}. {membranes}."
+    return (
+        f"{agreeing(found)} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}. {membranes}."
+    )
+
+
+def agreeing(found: Comparison) -> str:
+    """How often the predictions are the same under the same taus."""
+    both = "Given the same taus, f" if found.chance else "F"
+    start = f"{both}loat and integers predict the same class on {percent(found.agreement)} of the images"
+    return f"{start} (at least {percent(AGREEMENT)} is asked for)."
+
+
+def divergences(found: Comparison) -> Iterator[tuple[str, Divergence | None, str]]:
+    """What was compared, where it first differs, and both values there."""
+    for name, finding in found.tracing.backends.items():
+        at = finding.divergence
+        yield f"{name}, reference", at, "" if at is None else f"{at.quantity} {at.found:g}, reference {at.expected:g}"
+    odd = found.tracing.float_divergence
+    if odd is None:
+        yield "float, fixed point", None, ""
+        return
+    spikes = (
+        f"float {'fires' if odd.at.expected else 'is silent'}, fixed point {'fires' if odd.at.found else 'is silent'}"
+    )
+    yield "float, fixed point", odd.at, f"{spikes}: membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}"
+
+
+def costs(found: Budget) -> Iterator[tuple[str, Cost]]:
+    """Every variant of an error budget with its name."""
+    yield from found.alone.items()
+    for part, cost in found.without.items():
+        yield f"all but {part}", cost
+    yield "everything", found.together
+
+
+def operations(rows: tuple[LayerOperations, ...]) -> str:
+    """The sums, against a dense network's."""
+    done, dense = (sum(getattr(row, kind) for row in rows) for kind in ("additions", "dense_macs"))
+    drawn = sum(row.draws for row in rows)
+    return (
+        f"One image takes {amount(done)} additions and {amount(drawn)} random draws, no multiplication; a dense "
+        f"network would take {amount(dense)} multiply-accumulates."
+    )
+
+
+def energy(name: str, found: Estimate | str) -> str:
+    """What a chip would spend, or why nobody can say."""
+    if isinstance(found, str):
+        return f"{name}: no estimate ({found})."
+    return (
+        f"{found.chip}: {1e6 * found.energy:.3g} µJ and {1e3 * found.latency:.3g} ms per image, "
+        f"{found.images_per_second:.3g} images per second back to back; {found.slowest} is the slowest layer."
+    )
+
+
+def unknown(name: str, chance: bool) -> str:
+    """What stands between an estimate and the chip."""
+    it = chip.load(name)
+    start = "" if it.programmable or not chance else "its neurons cannot draw a decay at random; "
+    return f"{it.name}: {start}not public: {'; '.join(it.unknown)}."
+
+
+def robustness(found: Deployment) -> Iterator[str]:
+    """Who can do what to the deployed network, and what therefore has to be kept secret."""
+    clean = ", ".join(f"{percent(one.accuracy)} on {judge}" for judge, one in found.clean.items())
+    yield f"Clean accuracy on these {found.images} images: {clean}."
+    for attacker, judge in found.pairs:
+        yield robust(found.weakest(attacker, judge))
+
+
+def secrets(found: Deployment) -> str:
+    """What has to be kept secret, and what it was worth here."""
+    if not found.chance:
+        return "Nothing here is random, so there is no seed to be kept."
+    gap = next(gap for name, gap in found.gaps.items() if "seed known" in name)
+    return (
+        f"Knowing the seed is worth {points(gap.value)} points to an attacker here (90 % interval {points(gap.low)} to "
+        f"{points(gap.high)}). Keep secret: the master seed, how many images went before, and every draw, membrane and "
+        "spike inside the network; 32 bits of draws whose places are known determine a register for ever."
+    )
+
+
+def robust(one: Standing) -> str:
+    """The strongest attack of an attacker on a judge."""
+    return (
+        f"An attacker who {ATTACKER[one.attacker]} leaves {percent(one.accuracy)} right on {one.judge} "
+        f"(95 % interval {between(one.interval)}; strongest: {one.attack})."
+    )
+
+
+ATTACKER = {
+    "float model": "has only the float model",
+    "deployed network": "has the deployed network but not its seed",
+    "seed and position": "replays the draws from the seed",
+}
+
+
+def robustness_dict(found: Deployment) -> dict[str, Any]:
+    """Robustness after deployment for JSON: every standing, the least of each pair, and the gaps."""
+    line = lambda one: {
+        "attacker": one.attacker,
+        "judge": one.judge,
+        "attack": one.attack,
+        "accuracy": one.accuracy,
+        "interval": list(one.interval),
+    }
+    return {
+        "eps": found.settings.eps,
+        "samples": found.images,
+        "draws": found.settings.draws,
+        "clean": [line(one) for one in found.clean.values()],
+        "mra": [line(found.weakest(*pair)) for pair in found.pairs],
+        "attacks": [line(one) for one in found.standings],
+        "gaps": {name: equivalence_dict(gap) for name, gap in found.gaps.items()},
+    }
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:

@@ -130,3 +130,26 @@ class LayerGenerator:
     def round(self, number: int) -> NDArray[np.uint8]:
         """Every neuron's draw in round `number` (image*T + step, or image for per-forward sampling), (neurons,)."""
         return np.concatenate([draws(seed, number * size, size) for seed, size in self.cores])
+
+    def rounds(self, first: int, count: int) -> NDArray[np.uint8]:
+        """Rounds number first..first+count-1, (count, neurons): all rounds of a core are drawn side by side."""
+        out = np.empty((count, self.neurons), np.uint8)
+        table, start = np.array(byte_step(), np.uint32), 0
+        for seed, size in self.cores:
+            states = _spaced(jump(seed, first * size), size, count)
+            for n in range(start, start + size):
+                states = (states >> np.uint32(8)) ^ table[states & np.uint32(0xFF)]
+                out[:, n] = states & np.uint32(0xFF)
+            start += size
+        return out
+
+
+def _spaced(state: int, distance: int, count: int) -> Word:
+    """States 0, 1, .. count-1 times `distance` draws after `state`, doubling how many are known."""
+    states = np.array([state], np.uint32)
+    while len(states) < count:
+        later = np.zeros_like(states)
+        for bit, column in enumerate(jump_matrix(distance * len(states))):
+            later ^= np.where(states >> np.uint32(bit) & np.uint32(1), np.uint32(column), np.uint32(0))
+        states = np.concatenate([states, later])
+    return states[:count]

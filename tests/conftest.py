@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lava_runtime.available import missing
 
@@ -16,6 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 # Two cores are the norm here: libraries that each start a thread per core only get in each other's way.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+
+# Nothing is timed: on a busy machine an example may take long without being wrong.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

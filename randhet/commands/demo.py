@@ -27,10 +27,9 @@ def command(
     Example: `randhet demo --out demo`
     """
     from compare.study import StudySettings, compare
-    from compare.words import as_dict
     from export.netx import read, write
     from export.pipeline import export_checkpoint
-    from randhet.commands.compare import FAILED, leave, show
+    from randhet.commands.compare import FAILED, examined, leave, show
     from randhet.commands.train import both, given, run_training
     from train import checkpoint as checkpoints
     from train.data import load
@@ -47,12 +46,14 @@ def command(
     write(network, export_checkpoint(trained, load("digits", "train").take(256).pixels).network)
     say("3 of 3: run it, in float, as the integer reference, and as Lava processes; compare every number")
     with stages() as stage:
-        found = compare(trained, read(network), images, StudySettings(draws=draws, threads=threads), stage)
-    leave(directory, found)
+        deployed = read(network)
+        found = compare(trained, deployed, images, StudySettings(draws=draws, threads=threads), stage)
+        report = examined(found, trained, deployed, images, stage, threads=threads)
+    leave(report, directory)
     if as_json:
-        emit(as_dict(found))
+        emit(report.as_dict())
     else:
-        show(found)
+        show(report)
         out.print(f"\nDone in {time.perf_counter() - begin:.0f} s. Read {directory / 'report.html'}", highlight=False)
     if found.failures:
         raise typer.Exit(FAILED)

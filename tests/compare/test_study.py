@@ -119,7 +119,7 @@ def test_lava_equals_the_reference_in_every_chunk(
 
 def test_json_has_the_keys_that_others_rely_on(pair: tuple[Checkpoint, Network], tmp_path: Path) -> None:
     found = study(pair)
-    report.write_json(tmp_path / "compare.json", found)
+    report.write_json(tmp_path / "compare.json", report.Report(found))
     content = json.loads((tmp_path / "compare.json").read_text())
     assert set(content) >= KEYS
     assert content["equivalent"] == (found.difference.finding == "equivalent")
@@ -129,7 +129,7 @@ def test_json_has_the_keys_that_others_rely_on(pair: tuple[Checkpoint, Network],
 
 def test_report_says_the_verdict_first_and_stands_alone(pair: tuple[Checkpoint, Network], tmp_path: Path) -> None:
     found = replace(study(pair), data="<script>alert(1)</script>", absent={"engine": "a & b"})
-    report.write(tmp_path / "report.html", found)
+    report.write(tmp_path / "report.html", report.Report(found))
     page = (tmp_path / "report.html").read_text()
     assert page.index(words.headline(found)) < page.index("<table")
     assert "<script" not in page

@@ -68,6 +68,19 @@ def test_layer_rounds_equal_cores_read_one_after_another(
     assert generator.LayerGenerator(master, layer, neurons, per_core).round(number).tolist() == expected
 
 
+@given(st.integers(0, 2**64 - 1), st.integers(1, 40), st.integers(1, 16), st.integers(0, 20), st.integers(1, 9))
+def test_rounds_side_by_side_equal_the_serial_order(
+    master: int, neurons: int, per_core: int, first: int, count: int
+) -> None:
+    columns = []
+    for core, start in enumerate(range(0, neurons, per_core)):
+        size = min(per_core, neurons - start)
+        drawn = serial(generator.core_seed(master, 3, core), size * (first + count))[-size * count :]
+        columns.append(np.array(drawn).reshape(count, size))
+    expected = np.concatenate(columns, axis=1)
+    assert np.array_equal(generator.LayerGenerator(master, 3, neurons, per_core).rounds(first, count), expected)
+
+
 def test_splitmix_matches_the_published_sequence() -> None:
     """First outputs of SplitMix64 seeded with 1234567 (Vigna's splitmix64.c); its state grows by the golden gamma."""
     gamma = 0x9E3779B97F4A7C15
