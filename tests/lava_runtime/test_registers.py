@@ -37,7 +37,9 @@ def test_draws_and_jumps_follow_the_serial_order(sampling: str, per_core: int) -
     neuron = RandomTau(np.ones(3, np.int32), np.zeros(3, np.int32), sampling=sampling, neurons_per_core=per_core)  # type: ignore[arg-type]
     wire = Wire(BATCH, SHAPE, 1)
     run = Run(Path(), STEPS, 3 * BATCH, FIRST, MASTER, BATCH)
-    plan = LayerPlan(run, "n", LAYER, Conv(np.ones((3, 1, 1, 1), np.int8)), neuron, SHAPE, SHAPE, 1, wire, wire, 0, False)
+    plan = LayerPlan(
+        run, "n", LAYER, Conv(np.ones((3, 1, 1, 1), np.int8)), neuron, SHAPE, SHAPE, 1, wire, wire, 0, False
+    )
     cores = CoreRegisters(plan, neuron)
     expected = neuron.table[serial(FIRST + 3 * BATCH, sampling == "step", per_core)]
     drawing = cores.begin()
