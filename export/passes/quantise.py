@@ -71,7 +71,7 @@ class QuantSettings:
     floor: float = FLOOR
     neurons_per_core: int = 1024
     layer_bits: tuple[tuple[str, int], ...] = ()
-    passes: tuple[str, ...] = PASSES
+    passes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         limits = {

@@ -39,7 +39,7 @@ def command(
     passes: Annotated[
         str,
         typer.Option(metavar="NAMES", help="What calibration improves, with commas: clip, correct-bias; or none."),
-    ] = "clip,correct-bias",
+    ] = "none",
     cores: Annotated[int, typer.Option("--neurons-per-core", help="Neurons that share one random register.")] = 1024,
     onnx: Annotated[
         Path | None, typer.Option("--onnx", metavar="FILE", help="Write the integer network as ONNX too.")
