@@ -57,7 +57,7 @@ def test_points_are_what_export_and_the_reference_give(unbroken: Path, model: Ch
     images, seen = load("digits").take(20), load("digits", "train").take(8)
     assert len(found["points"]) == 4 and found["samples"] == 20 and found["draws"] == 3
     for row in found["points"]:
-        settings = QuantSettings(row["weight_bits"], 6, scales=row["scales"])
+        settings = QuantSettings(row["weight_bits"], 6, scales=row["scales"], passes=PASSES)
         network = export_checkpoint(model, seen.pixels, settings).network
         runs = [reference.run(network, images.pixels, seed=seed) for seed in (1, 2, 3)]
         right = [float((run.predictions == images.labels).mean()) for run in runs]
