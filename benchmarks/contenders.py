@@ -18,7 +18,10 @@ LAVA_BATCHES = 3
 
 
 class Turn(Protocol):
-    """Called after a batch; seconds on the clock and of the processor where the contender timed the batch itself."""
+    """Called after a batch; seconds on the clock and of the processor where the contender timed the batch itself.
+
+    A contender of several processes whose processor time is not given has none: a process that is gone tells nothing.
+    """
 
     def __call__(self, seconds: float | None = None, cpu: float | None = None) -> None: ...
 
@@ -73,23 +76,21 @@ def reference(job: Job, turn: Turn) -> None:
 
 def lava(job: Job, turn: Turn) -> None:
     """A batch once the pipeline is full: from the first progress told to the last, over the images in between."""
-    from benchmarks.process import family_cpu
     from export.netx import read
     from lava_runtime.runner import run
 
-    network, told = read(job.file("random.net")), [(time.perf_counter(), family_cpu(), 0)]
+    network, told = read(job.file("random.net")), [(time.perf_counter(), 0)]
     images = np.concatenate([job.pixels()] * LAVA_BATCHES)
     run(
         network,
         images,
         seed=0,
         batch=job.batch,
-        progress=lambda count: told.append((time.perf_counter(), family_cpu(), told[-1][-1] + count)),
+        progress=lambda count: told.append((time.perf_counter(), told[-1][1] + count)),
     )
     # a network so small that it was done at the first look is timed with its start-up
-    (first, spent, before), (last, all_spent, after) = told[min(1, len(told) - 2)], told[-1]
-    batches = (after - before) / job.batch
-    turn((last - first) / batches, (all_spent - spent) / batches)
+    (first, before), (last, after) = told[min(1, len(told) - 2)], told[-1]
+    turn((last - first) / (after - before) * job.batch)
 
 
 def lava_stock(job: Job, turn: Turn) -> None:
@@ -136,7 +137,9 @@ def _peer(module: str, random: bool = True) -> Callable[[Any], Any]:
 def _compiled(checkpoint: Any) -> Any:
     import torch
 
-    return torch.compile(_peer("plain")(checkpoint))
+    from benchmarks.peers import plain
+
+    return torch.compile(plain.make(checkpoint, True, at_once=True))
 
 
 def _own(checkpoint: Any) -> Any:
@@ -181,7 +184,12 @@ CONTENDERS = {
     contender.name: contender
     for contender in (
         Contender("torch-eager", "plain torch, float32, a loop over steps in each neuron", torch_model(_peer("plain"))),
-        Contender("torch-compile", "the same through torch.compile", torch_model(_compiled), _compiler),
+        Contender(
+            "torch-compile",
+            "the same through torch.compile, numbers of all steps drawn at once",
+            torch_model(_compiled),
+            _compiler,
+        ),
         Contender("torch-train", "torch's convolutions, our compiled neurons (train/)", torch_model(_own)),
         Contender(
             "spikingjelly",

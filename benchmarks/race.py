@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -78,7 +79,7 @@ class Worker:
             times.first = time.perf_counter() - self.begun
         if self.contender.most or self.batches:
             times.seconds.append(said["seconds"])
-            times.cpu.append(said["cpu"])
+            times.cpu += [said["cpu"]] if said["cpu"] is not None else []
         self.batches += 1
         times.peak_mb, times.interpreter_mb = said["peak_mb"], said["interpreter_mb"]
 
@@ -89,10 +90,11 @@ class Worker:
         self.process.stdin.flush()
 
     def last_words(self) -> str:
-        """The last line that it wrote on standard error, or how it ended."""
+        """The last error that it wrote on standard error, else the last line, or how it ended."""
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit status {self.process.wait()}"
+        errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Failed)\b", line)]
+        return (errors or lines or [f"exit status {self.process.wait()}"])[-1]
 
     def end(self) -> None:
         """End it and all that it started."""

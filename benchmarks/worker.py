@@ -26,7 +26,8 @@ def main(job: Job) -> None:
 
     def turn(seconds: float | None = None, cpu: float | None = None) -> None:
         nonlocal begin, spent
-        cpu = time.process_time() - spent if cpu is None else cpu
+        if cpu is None and not contender.tree:
+            cpu = time.process_time() - spent
         seconds = time.perf_counter() - begin if seconds is None else seconds
         peak = family.mb if family else peak_mb()
         channel.write(

@@ -14,6 +14,7 @@ from randhet.console import Stage, emit, out, stages
 from randhet.options import Json
 
 FAILED = 1
+COLUMNS = ("ms/image", "min to max", "CPU ms", "n", "x torch", "by CPU", "images/s", "peak MB", "first s")
 
 
 def command(
@@ -152,7 +153,7 @@ def number(value: float | None, form: str = ".1f") -> str:
 
 
 def show_table(content: dict[str, Any]) -> None:
-    """A table per spike rate, notes, the cost of random taus, the machine."""
+    """A table per spike rate, what each row is or why it has no numbers, the cost of random taus, the machine."""
     from rich.table import Table
 
     for rate in dict.fromkeys(row["spike_rate"] for row in content["rows"]):
@@ -163,23 +164,14 @@ def show_table(content: dict[str, Any]) -> None:
             title=f"{widths}, T = {first['steps']}, {100 * rate:g} % of neurons fire per step "
             f"(measured {100 * first['measured_mean_rate']:.1f} %), batch {first['batch']}, {first['threads']} threads",
         )
-        table.add_column("contender")
-        for title in (
-            "ms per image",
-            "min to max",
-            "CPU ms",
-            "n",
-            "x torch eager",
-            "by CPU",
-            "images/s",
-            "peak MB",
-            "first result s",
-        ):
+        table.add_column("contender", no_wrap=True)
+        for title in COLUMNS:
             table.add_column(title, justify="right")
-        table.add_column("what it is")
         for row in rows:
             table.add_row(*cells(row))
         out.print(table)
+    for name, said in dict.fromkeys((row["name"], row["note"] or row["about"]) for row in content["rows"]):
+        out.print(f"{name}: {said}", highlight=False, markup=False)
     for cost in content["tau_cost"]:
         out.print(
             f"{cost['name']} at {100 * cost['spike_rate']:g} %: random taus cost {100 * cost['cost']:+.1f} % "
@@ -203,7 +195,6 @@ def cells(row: dict[str, Any]) -> list[str]:
         number(row["images_per_second"], ".3g"),
         number(row["peak_mb"], ".0f"),
         number(row["first_seconds"]),
-        row["note"] or row["about"],
     ]
 
 
