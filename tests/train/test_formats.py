@@ -76,7 +76,7 @@ def test_idx_files(packed: bool, tmp_path: Path) -> None:
         (idx(IMAGES)[:9], "is not a whole idx file"),
         (struct.pack(">HBB2I", 0, 13, 2, 1, 1) + b"\0" * 4, "is not an idx file of unsigned bytes"),
         (idx(IMAGES[0]), "do not fit"),
-        (struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "its header says"),
+        (struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "at most 8 axes and 2147483648"),
     ],
     ids=["short", "cut header", "floats", "two axes", "lying"],
 )
