@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,6 +126,17 @@ def test_draws_and_looked_up_decays(states: list[int], k: int, seed: int) -> Non
     assert fire(np.concatenate([decays & 0xFF, decays >> 8]).astype(np.uint8), registers, k, before) == 0
     assert registers.tolist() == [draw(state)[0] for state in states]
     assert before.tolist() == [int(decays[draw(state)[0] & 0xFF]) * 2**22 >> k for state in states]
+
+
+def test_draws_on_a_processor_without_wide_vectors(tmp_path: Path) -> None:
+    """The same test where the code is made for any processor: tables are read lane by lane, vectors are split."""
+    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    test = f"{__file__}::test_draws_and_looked_up_decays"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    home = Path(__file__).resolve().parents[3]
+    done = subprocess.run(command, env=os.environ | plain, cwd=home, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith(".")
 
 
 @given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=9), st.integers(0, 2**40))
