@@ -36,13 +36,15 @@ from export.graph import (
     Normalisation,
     TimeMean,
 )
-from export.nir_file import nir_file
+from export.nir_file import first_line, nir_file
 from export.nir_nodes import Dynamics, convert, dynamics, pair, supported
 from export.nir_time import Discretisation
 from export.nir_write import to_nir
 from fixed_point.network import FORMAT_VERSION, Shape
 
 OPERATIONS: dict[str, Any] = {kind.__name__: kind for kind in get_args(FloatOperation)}
+DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
+"""What comes of a node whose values are no numbers, or of no shape that belongs there: its file may be anyone's."""
 PIXEL = 1 / 255
 """Float value of one grey level where images are in 0..1."""
 
@@ -133,8 +135,9 @@ class _Reader:
             node = in_numpy(self.graph.nodes[name])
             try:
                 self._node(name, node, scale, steps)
-            except ExportError as error:
-                self.refused.append(f"{name} ({type(node).__name__}): {error}")
+            except (ExportError, *DAMAGED) as error:
+                said = str(error) if isinstance(error, ExportError) else f"its values are damaged ({first_line(error)})"
+                self.refused.append(f"{name} ({type(node).__name__}): {said}")
                 self.last[name] = ""
         if self.refused:
             raise ExportError(f"not supported: {'; '.join(self.refused)}. Supported are {', '.join(supported())}")

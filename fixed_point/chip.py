@@ -87,7 +87,7 @@ def parse(name: str, text: str) -> Chip:
         numbers = {key: Quantity(**content.pop(key)) for key in list(content) if isinstance(content[key], dict)}
         unknown = tuple(content.pop("unknown"))
         chip = Chip(unknown=unknown, quantities=numbers, **content)
-    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
         raise ChipError(f"the description of {name} is wrong: {error}") from None
     for key, number in numbers.items():
         if not (isinstance(number.value, (int, float)) and number.unit and number.source):

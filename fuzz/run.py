@@ -31,7 +31,7 @@ READERS = [
 EVERY = 500
 
 with atheris.instrument_imports(include=READERS):
-    from fuzz.targets import TARGETS, Target
+    from fuzz.targets import TARGETS
 
 
 class Run:
@@ -51,31 +51,34 @@ class Run:
 
     def one(self, data: bytes) -> None:
         name = self.places[data[0] % len(self.places)] if data else self.places[0]
+        content = self.content(name, data[1:])
         try:
-            self.read(name, TARGETS[name], data[1:])
+            if content is not None:
+                TARGETS[name](content, self.scratch)
         except Exception as error:
-            self.fault(name, data[1:], error)
+            self.fault(name, content or b"", error)
         self.counts[name] += 1
         if self.counts.total() % EVERY == 0:
             (self.folder / "counts.json").write_text(json.dumps(dict(sorted(self.counts.items())), indent=1) + "\n")
 
-    def read(self, name: str, target: Target, data: bytes) -> None:
-        if target.change is None:
-            target(data, self.scratch)
-            return
-        choices, seeds = atheris.FuzzedDataProvider(data), self.seeds[name]
+    def content(self, name: str, data: bytes) -> bytes | None:
+        """The file that an input stands for; None for a change that HDF5 itself does not allow."""
+        change, seeds = TARGETS[name].change, self.seeds[name]
+        if change is None:
+            return data
+        choices = atheris.FuzzedDataProvider(data)
         seed = seeds[choices.ConsumeIntInRange(0, len(seeds) - 1)]
         try:
-            changed = target.change(seed, choices.ConsumeIntInRange)
+            return change(seed, choices.ConsumeIntInRange)
         except (ValueError, TypeError, RuntimeError, OSError, KeyError, OverflowError):
-            return  # a change that HDF5 itself does not allow
-        target(changed, self.scratch)
+            return None
 
-    def fault(self, name: str, data: bytes, error: Exception) -> None:
+    def fault(self, name: str, content: bytes, error: Exception) -> None:
+        """The file and the traceback, once per place in the code."""
         last = traceback.extract_tb(error.__traceback__)[-1]
-        place = self.folder / "faults" / f"{name}-{type(error).__name__}-{Path(last.filename).stem}-{last.lineno}"
+        place = self.folder / "faults" / f"{name}--{type(error).__name__}-{Path(last.filename).stem}-{last.lineno}"
         if not place.exists():
-            place.write_bytes(data)
+            place.write_bytes(content)
             place.with_suffix(".txt").write_text("".join(traceback.format_exception(error)))
 
 

@@ -174,7 +174,7 @@ def results() -> list[bytes]:
 
 def tables() -> list[bytes]:
     model = '[model]\nname = "sew-small"\nwidths = [4, 8]\nblocks = "1,1"\n'
-    training = '[training]\neps = "4/255"\nepochs = 2\nlr = 0.1\n'
+    training = '[training]\neps = "4/255"\nepochs = 2\nrate = 0.1\n'
     return [(model + training).encode(), b'[training]\ndata = "cifar10"\nobjective = "rat"\n']
 
 

@@ -58,7 +58,10 @@ def _by_class(root: Path, classes: Sequence[str]) -> Labelled:
 
 def _annotated(root: Path, classes: Sequence[str]) -> Labelled:
     """Files of one folder whose classes a table names: file, class, and what does not matter here."""
-    rows = [line.split("\t") for line in (root / ANNOTATIONS).read_text().splitlines() if line]
+    try:
+        rows = [line.split("\t") for line in (root / ANNOTATIONS).read_text("utf-8").splitlines() if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{root / ANNOTATIONS} cannot be read: {error}") from None
     number = {name: label for label, name in enumerate(classes)}
     try:
         return sorted((root / "images" / row[0], number[row[1]]) for row in rows)

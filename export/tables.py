@@ -1,0 +1,95 @@
+"""What goes where, read from the registries that do the work, as Markdown tables for docs/interop.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+import nir
+
+from export import graph, netx_read, nir_nodes, nir_write, onnx_float, onnx_lower
+from export.graph import FloatOperation
+from export.nir_time import TOOLS, Discretisation
+from fixed_point import network
+from fixed_point.network import Neuron, Operation
+
+YES, NO = "yes", "no"
+NETX = {"Accumulate": "ACCUMULATE", "Cuba": "CUBA", "Het": "HETLIF", "Lif": "LIF", "RandomTau": "RHLIF"}
+"""Neuron types in the file."""
+FLOAT_NEURONS = tuple(onnx_float.MEMBRANES)
+
+
+def knows(function: Any, kind: type) -> bool:
+    """Whether a singledispatch function has something to say about a kind."""
+    return function.dispatch(kind) is not function.dispatch(object)
+
+
+def said(answer: bool) -> str:
+    return YES if answer else NO
+
+
+def integer_rows() -> list[tuple[str, ...]]:
+    """Operations and neurons of the integer network: in `.net`, in integer ONNX."""
+    rows = []
+    for kind in get_args(Operation):
+        word = {"SumPool": "sum_pool"}.get(kind.__name__, kind.__name__.lower())
+        onnx = kind is network.Input or knows(onnx_lower.operate, kind)
+        rows.append((kind.__name__, said(word in netx_read.OPERATIONS), said(onnx)))
+    for kind in get_args(Neuron):
+        onnx = knows(onnx_lower.fire, kind)
+        rows.append((kind.__name__, said(NETX[kind.__name__] in netx_read.NEURONS), said(onnx)))
+    return rows
+
+
+def float_rows() -> list[tuple[str, ...]]:
+    """Parts of the float model: in float ONNX, in NIR."""
+    shared = (graph.FloatInput, graph.FloatNeuron)
+    rows = []
+    for kind in get_args(FloatOperation):
+        if kind is not graph.FloatNeuron:
+            to_nir = "folded" if kind is graph.Affine else said(knows(nir_write.convert, kind))
+            rows.append((kind.__name__, said(kind in shared or knows(onnx_float.operate, kind)), to_nir))
+    for name in FLOAT_NEURONS:
+        to_nir = "as its mean tau" if name == "randhet" else said(name in nir_write.NEURONS)
+        rows.append((f"neuron {name}", said(name in onnx_float.MEMBRANES), to_nir))
+    return rows
+
+
+def nir_rows() -> list[tuple[str, ...]]:
+    """Every node of the nir package: whether `import-nir` reads it."""
+    kinds = (getattr(nir, name) for name in dir(nir) if name not in ("NIRNode", "NIRGraph"))
+    nodes = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, nir.NIRNode)]
+    return [(kind.__name__, said(kind.__name__ in nir_nodes.supported())) for kind in nodes]
+
+
+def tool_rows() -> list[tuple[str, ...]]:
+    return [(name, *_discretisation(time)) for name, time in TOOLS.items()]
+
+
+def _discretisation(time: Discretisation) -> tuple[str, ...]:
+    decay = "exp(-dt/tau)" if time.exponential else "1 - dt/tau"
+    lif = "v = d*v + I" if time.unit_drive else "v = d*v + (1 - d)*(R*I + v_leak)"
+    integrator = "v = v + I" if time.unit_integrator else "v = v + dt*R*I"
+    return f"{time.dt:g}", decay, lif, integrator, "v >= theta" if time.inclusive else "v > theta"
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    heads = list(heads)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "integer": lambda: table(("integer network", ".net, both ways", "integer ONNX"), integer_rows()),
+    "float": lambda: table(("float model", "float ONNX", "NIR, written"), float_rows()),
+    "nir": lambda: table(("NIR node", "read by import-nir"), nir_rows()),
+    "tools": lambda: table(("--tool", "dt", "decay d of a time constant", "LIF", "IF", "spikes where"), tool_rows()),
+}
+
+
+def page(template: str) -> str:
+    """A page with {integer}, {float}, {nir} and {tools} filled in."""
+    for name, make in TABLES.items():
+        template = template.replace(f"{{{name}}}", make())
+    return template

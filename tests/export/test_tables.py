@@ -1,0 +1,197 @@
+"""Every row of the tables in docs/interop.md is done: what is "yes" goes through, what is "no" is refused by name."""
+
+# ruff: noqa: E402  (what needs ONNX and NIR is imported after it is known to be there)
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+nir = pytest.importorskip("nir")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from export import netx, nir_read, nir_write, onnx_float, onnx_run, tables
+from export.graph import (
+    Affine,
+    AveragePool,
+    Encoding,
+    ExportError,
+    FloatAdd,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatNode,
+    Normalisation,
+    TimeMean,
+)
+from export.nir_time import TOOLS
+from fixed_point import reference
+from fixed_point.difference import differences
+from fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Het,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    RandomTau,
+    SumPool,
+)
+
+RNG = np.random.default_rng(4)
+KERNEL = RNG.integers(-127, 128, (2, 2, 3, 3)).astype(np.int8)
+CELL = {"threshold": np.full(2, 3000, np.int32), "bias": np.full(2, 900, np.int32)}
+NEURONS: dict[str, Any] = {
+    "RandomTau": RandomTau(**CELL),
+    "Lif": Lif(**CELL),
+    "Het": Het(**CELL, decay=RNG.integers(0, 256, (2, 4, 4)).astype(np.int32)),
+    "Cuba": Cuba(**CELL, current_decay=900, voltage_decay=300),
+    "Accumulate": Lif(**CELL),
+}
+
+
+def integers(part: str) -> Network:
+    """Input, convolution, sum, pool, flatten, dense read-out, around one kind of neuron."""
+    conv = Conv(KERNEL, padding=(1, 1))
+    layers = (
+        Layer("input", Input((2, 4, 4))),
+        Layer("a", conv, (0,), NEURONS.get(part, NEURONS["Lif"])),
+        Layer("b", conv, (1,), NEURONS.get(part, NEURONS["Lif"])),
+        Layer("add", Add(), (1, 2)),
+        Layer("pool", SumPool((2, 2), (2, 2)), (3,)),
+        Layer("flat", Flatten(), (4,)),
+        Layer("out", Dense(RNG.integers(-9, 9, (3, 8)).astype(np.int8)), (5,), Accumulate(np.zeros(3, np.int32))),
+    )
+    return Network(layers, 3, seed=2)
+
+
+@pytest.mark.parametrize("row", tables.integer_rows(), ids=lambda row: row[0])
+def test_integer_rows(row: tuple[str, ...], tmp_path: Path) -> None:
+    part, in_file, in_onnx = row
+    made = integers(part)
+    kinds = {type(it).__name__ for layer in made.layers for it in (layer.operation, layer.neuron)}
+    assert part in kinds and (in_file, in_onnx) == ("yes", "yes")
+    netx.write(tmp_path / "a.net", made)
+    again = netx.read(tmp_path / "a.net")
+    assert list(differences(again, made)) == []
+    images = RNG.integers(0, 256, (3, 2, 4, 4)).astype(np.uint8)
+    wanted, found = reference.run(made, images), onnx_run.run(again, images)
+    assert np.array_equal(found.sums, wanted.sums) and dict(found.spikes) == dict(wanted.spikes)
+
+
+def floats(neuron: str) -> FloatGraph:
+    """Every operation, around one kind of neuron."""
+    conv = FloatConv(RNG.normal(size=(2, 2, 3, 3)), np.zeros(2), padding=(1, 1))
+    cell = FloatNeuron(neuron, 0.3, tau=np.full((2, 4, 4), 0.4) if neuron == "het" else np.array(0.4), synapse=0.2)
+    parts = {
+        "input": (FloatInput((2, 4, 4)),),
+        "grey": (Normalisation(np.array([0.4, 0.5]), np.array([0.2, 0.3])), "input"),
+        "stem": (conv, "grey"),
+        "norm": (Affine(np.array([1.5, 0.5]), np.array([0.1, 0.0])), "stem"),
+        "encode": (Encoding(3), "norm"),
+        "n1": (cell, "encode"),
+        "conv": (conv, "n1"),
+        "n2": (cell, "conv"),
+        "add": (FloatAdd(), "n1", "n2"),
+        "pool": (AveragePool((2, 2)), "add"),
+        "flat": (FloatFlatten(), "pool"),
+        "fc": (FloatDense(RNG.normal(size=(3, 8)), np.zeros(3)), "flat"),
+        "mean": (TimeMean(), "fc"),
+    }
+    return FloatGraph(tuple(FloatNode(name, part[0], tuple(part[1:])) for name, part in parts.items()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("row", tables.float_rows(), ids=lambda row: row[0])
+def test_float_rows(row: tuple[str, ...]) -> None:
+    part, to_onnx, to_nir = row
+    graph = floats(part.removeprefix("neuron ") if part.startswith("neuron") else "vanilla")
+    assert part.startswith("neuron") or part in {type(node.operation).__name__ for node in graph.nodes}
+    assert to_onnx == "yes"
+    session = onnx_run.session(onnx_float.inference(graph))
+    logits = session.run(["logits"], {"images": RNG.random((2, 2, 4, 4), np.float32)})[0]
+    assert logits.shape == (2, 3) and np.isfinite(logits).all()
+    assert to_nir in ("yes", "folded", "as its mean tau")
+    made = nir_write.to_nir(graph)
+    restored = nir_read.restored(made)
+    assert restored is not None
+    kinds = {type(node.operation).__name__ for node in restored.nodes}
+    assert (part in kinds) is (to_nir == "yes") or part.startswith("neuron")
+    if part.startswith("neuron"):
+        kind = type(made.nodes["n1"]).__name__
+        assert kind == {"integrate": "IF", "cuba": "CubaLIF"}.get(part.split()[1], "LIF")
+
+
+ONES, ZEROS = np.ones(4), np.zeros(4)
+SAMPLES: dict[str, Any] = {
+    "Affine": lambda: nir.Affine(np.eye(4), ONES),
+    "Linear": lambda: nir.Linear(np.eye(4)),
+    "LIF": lambda: nir.LIF(3e-4 * ONES, ONES, ZEROS, ONES, ZEROS),
+    "IF": lambda: nir.IF(ONES, ONES, ZEROS),
+    "CubaLIF": lambda: nir.CubaLIF(3e-4 * ONES, 3e-4 * ONES, ONES, ZEROS, ONES, ZEROS),
+    "Conv2d": lambda: nir.Conv2d((2, 2), np.ones((1, 1, 1, 1)), 1, 0, 1, 1, np.zeros(1)),
+    "AvgPool2d": lambda: nir.AvgPool2d(*(np.array(pair) for pair in ((2, 2), (2, 2), (0, 0)))),
+    "SumPool2d": lambda: nir.SumPool2d(*(np.array(pair) for pair in ((2, 2), (2, 2), (0, 0)))),
+    "Flatten": lambda: nir.Flatten({"input": None}, 0),
+    "CubaLI": lambda: nir.CubaLI(ONES, ONES, ONES, ZEROS),
+    "LI": lambda: nir.LI(ONES, ONES, ZEROS),
+    "I": lambda: nir.I(ONES),
+    "Delay": lambda: nir.Delay(ONES),
+    "Scale": lambda: nir.Scale(ONES),
+    "Threshold": lambda: nir.Threshold(ONES),
+    "Conv1d": lambda: nir.Conv1d(4, np.ones((1, 4, 1)), 1, 0, 1, 1, np.zeros(1)),
+}
+IMAGES = ("Conv2d", "AvgPool2d", "SumPool2d", "Flatten")
+
+
+def around(name: str) -> Any:
+    """A graph with the node in a place where it can stand: neurons behind weights, pools before them."""
+    shape = (1, 2, 2) if name in IMAGES else (4,)
+    before = {"w": nir.Linear(np.eye(4))} if name in ("LIF", "IF", "CubaLIF") else {}
+    after = {
+        "AvgPool2d": {"c": nir.Conv2d((1, 1), np.ones((1, 1, 1, 1)), 1, 0, 1, 1, np.zeros(1))},
+        "Flatten": {"r": nir.Linear(np.eye(4))},
+    }
+    after["SumPool2d"] = after["AvgPool2d"]
+    middle = {"node": SAMPLES[name]()} if name in SAMPLES else {}
+    ends = {"input": nir.Input({"input": np.array(shape)})}, {"output": nir.Output({"output": np.array([1])})}
+    nodes = ends[0] | before | middle | after.get(name, {}) | ends[1]
+    order = list(nodes)
+    return nir.NIRGraph(nodes, list(zip(order, order[1:])), type_check=False)  # noqa: RUF007
+
+
+@pytest.mark.parametrize("row", tables.nir_rows(), ids=lambda row: row[0])
+def test_nir_rows(row: tuple[str, ...]) -> None:
+    name, answer = row
+    if answer == "yes":
+        graph = nir_read.from_nir(around(name), TOOLS["snntorch"], 2)
+        assert name in ("Input", "Output") or any(node.name.startswith("node") for node in graph.nodes)
+    else:
+        with pytest.raises(ExportError, match=rf"node \({name}\): this node has no counterpart"):
+            nir_read.from_nir(around(name), TOOLS["snntorch"], 2)
+
+
+@pytest.mark.parametrize("row", tables.tool_rows(), ids=lambda row: row[0])
+def test_tool_rows(row: tuple[str, ...]) -> None:
+    """The formulas of the row, evaluated, against the numbers the reader uses: tau = 4 dt, R = 3, I = 2, v = 0.7."""
+    name, dt, decay, lif, integrator, spikes = row
+    time, names = TOOLS[name], {"exp": np.exp, "dt": float(dt), "tau": 4 * float(dt), "R": 3.0, "I": 2.0, "v_leak": 0.0}
+    names |= {"v": 0.7, "d": eval(decay, {}, names)}
+    d = float(time.decay(np.array(names["tau"])))
+    assert d == pytest.approx(names["d"])
+    x = float(time.drive(np.array(3.0), np.array(d))) * 2.0
+    assert d * 0.7 + (1 - d) * x == pytest.approx(eval(lif.split(" = ")[1], {}, names))
+    assert 0.7 + float(time.integrator(np.array(3.0))) * 2.0 == pytest.approx(
+        eval(integrator.split(" = ")[1], {}, names)
+    )
+    assert eval(spikes, {}, {"v": 1.0, "theta": 1.0}) is time.inclusive

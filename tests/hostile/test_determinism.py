@@ -1,0 +1,67 @@
+"""The same inputs and seed give the same bytes, whatever the process, the hash seed, the threads and the time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nir")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+ROOT = Path(__file__).parents[2]
+WORK = """
+import sys
+from pathlib import Path
+from typer.testing import CliRunner
+from randhet.cli import app
+
+checkpoint, folder, threads = sys.argv[1:]
+def call(*arguments):
+    made = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert made.exit_code == 0, made.output
+    return made.stdout
+places = {"-o": "a.net", "--onnx": "a.onnx", "--onnx-float": "f.onnx", "--onnx-step": "s.onnx", "--nir": "a.nir"}
+files = [part for option, name in places.items() for part in (option, Path(folder) / name)]
+call("export", checkpoint, *files, "--samples", 24, "--seed", 9, "--threads", threads)
+call("import-nir", Path(folder) / "a.nir", "-o", Path(folder) / "b.net", "--data", "digits", "--samples", 24)
+for backend in ("engine", "add-only", "onnx"):
+    said = call("run", Path(folder) / "a.net", "--backend", backend, "--samples", 24, "--threads", threads, "--json")
+    (Path(folder) / f"{backend}.json").write_text(said)
+"""
+
+
+def made(folder: Path, threads: int, hash_seed: str) -> dict[str, bytes]:
+    """What a process of its own writes, and the predictions and spikes of its runs."""
+    folder.mkdir()
+    many = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    command = [
+        sys.executable,
+        "-c",
+        WORK,
+        str(ROOT / "checkpoints" / "digits-randhet-at.pt"),
+        str(folder),
+        str(threads),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | many | {"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+    for path in folder.glob("*.json"):
+        said = json.loads(path.read_text())
+        kept = [said[name] for name in ("predictions", "spikes", "saturations", "accuracy")]
+        found[path.name] = json.dumps(kept).encode()
+    return found
+
+
+def test_two_processes_write_the_same_bytes_and_predict_the_same(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "one", 1, "1"), made(tmp_path / "other", 2, "77")
+    assert len(one) == 9 and one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name]] == []
+    assert len({one[f"{name}.json"] for name in ("engine", "add-only", "onnx")}) == 1
