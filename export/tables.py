@@ -30,7 +30,7 @@ def said(answer: bool) -> str:
 
 def integer_rows() -> list[tuple[str, ...]]:
     """Operations and neurons of the integer network: in `.net`, in integer ONNX."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for kind in get_args(Operation):
         word = {"SumPool": "sum_pool"}.get(kind.__name__, kind.__name__.lower())
         onnx = kind is network.Input or knows(onnx_lower.operate, kind)
@@ -44,7 +44,7 @@ def integer_rows() -> list[tuple[str, ...]]:
 def float_rows() -> list[tuple[str, ...]]:
     """Parts of the float model: in float ONNX, in NIR."""
     shared = (graph.FloatInput, graph.FloatNeuron)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for kind in get_args(FloatOperation):
         if kind is not graph.FloatNeuron:
             to_nir = "folded" if kind is graph.Affine else said(knows(nir_write.convert, kind))
