@@ -68,7 +68,7 @@ def at(index: tuple[int, ...], by: int) -> Callable[[np.ndarray], np.ndarray]:
 
     def change(array: np.ndarray) -> np.ndarray:
         changed = array.copy()
-        changed[index] += by
+        changed[index] = int(changed[index]) + by  # NumPy 2 casts no negative number to an unsigned one
         return changed
 
     return change
