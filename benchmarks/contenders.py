@@ -14,7 +14,8 @@ import numpy as np
 
 from compare.backends import BACKENDS
 
-LAVA_BATCHES = 3
+LAVA_BATCHES = 10
+"""Enough for some during which every layer has work: the pipeline takes layers / T batches to fill and to drain."""
 
 
 class Turn(Protocol):
@@ -88,8 +89,10 @@ def lava(job: Job, turn: Turn) -> None:
         batch=job.batch,
         progress=lambda count: told.append((time.perf_counter(), told[-1][1] + count)),
     )
-    # a network so small that it was done at the first look is timed with its start-up
-    (first, before), (last, after) = told[min(1, len(told) - 2)], told[-1]
+    drained = len(images) - -(-len(network.layers) // network.steps) * job.batch
+    full = [entry for entry in told[1:] if entry[1] <= drained]
+    # a network so small that it was done at the first looks is timed with its start-up
+    (first, before), (last, after) = (full[0], full[-1]) if len(full) > 1 else (told[0], told[-1])
     turn((last - first) / (after - before) * job.batch)
 
 

@@ -208,7 +208,7 @@ INTRODUCTION = """\
 <!-- made by scripts/robustness from docs/results/*.json; edit those or compare/robust_page.py -->
 
 A SEW-ResNet of one block per stage with 32, 64 and 128 channels, stem stride 2 and T = 4, trained by
-`configs/cifar10-small`, attacked on CIFAR-10 test images; training and test images were read from a copy stored as JPEG.
+`configs/cifar10-small`, attacked on CIFAR-10 test images; all images were read from a copy stored as JPEG.
 These are small networks trained for minutes: the numbers are not the paper's; what can be compared is which of two
 networks, or of two attacks, is the stronger.
 
