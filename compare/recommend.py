@@ -42,6 +42,8 @@ class Recommendation:
     tau_bits: int
     f: int
     cost: Cost
+    scales: str = "channel"
+    passes: tuple[str, ...] = ()
 
     @property
     def bytes_before(self) -> int:
@@ -66,7 +68,9 @@ class Recommendation:
     def options(self) -> str:
         """As `randhet export` takes it."""
         bits = ",".join(f"{layer.layer}={layer.bits}" for layer in self.layers)
-        return f"--tau-bits {self.tau_bits} --fraction {self.f} --layer-bits {bits}"
+        passes = ",".join(name.replace("_", "-") for name in self.passes) or "none"
+        formats = f"--tau-bits {self.tau_bits} --fraction {self.f} --scales {self.scales} --passes {passes}"
+        return f"{formats} --layer-bits {bits}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +143,6 @@ def _settle(search: Search, settings: QuantSettings, layers: tuple[LayerBits, ..
         cost = (search.judge or search.meter).cost(PARTS, None, search.simulator(replace(settings, layer_bits=bits)))
         short = [layer for layer in layers if layer.bits < BITS[-1]]
         if cost.lost.value <= margin or not short:
-            return Recommendation(layers, settings.tau_bits, settings.f, cost)
+            return Recommendation(layers, settings.tau_bits, settings.f, cost, settings.scales, settings.passes)
         most = max(short, key=lambda layer: layer.scores[layer.bits - BITS[0]])
         layers = tuple(replace(layer, bits=layer.bits + 1) if layer is most else layer for layer in layers)

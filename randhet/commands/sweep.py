@@ -43,7 +43,8 @@ def command(
     """Export and run every combination of number formats; accuracy against memory and estimated energy.
 
     Points run side by side, one process each; with --out, an interrupted sweep goes on where it was, and one with more
-    values computes only the new points.
+    values computes only the new points. Weights are clipped and biases corrected, as by `randhet export --passes
+    clip,correct-bias`; --plain adds every point without.
 
     Example: `randhet sweep model.pt --bits 8,4 --scales channel --out formats`
     """

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from command_line import call, parsed
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from randhet.cli import app
 from train import checkpoint as checkpoints
 from train.data import load
 from train.models import ModelSettings
 
 MODEL = ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=2)
 SMALL = ("--samples", 12, "--draws", 3, "--redraws", 2, "--threads", 1, "--batch", 6)
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def parsed(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.stderr
-    return dict(json.loads(result.stdout))
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,14 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from command_line import call, parsed
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import randhet
 from export import netx
 from fixed_point import reference
-from randhet.cli import COMMANDS, app
+from randhet.cli import COMMANDS
 from train import checkpoint as checkpoints
 from train.data import load
 from train.models import ModelSettings
@@ -39,16 +40,6 @@ RUN_KEYS = {
     "operations",
     "saturations",
 }
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def parsed(result: Result) -> dict[str, Any]:
-    """The one JSON object on standard output."""
-    assert result.exit_code == 0, result.stderr
-    return dict(json.loads(result.stdout))
 
 
 @pytest.fixture(scope="module")

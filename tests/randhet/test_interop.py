@@ -6,36 +6,26 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 onnx = pytest.importorskip("onnx")
 nir = pytest.importorskip("nir")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+from command_line import call, parsed
+
 from export import netx
 from fixed_point import reference
 from fixed_point.difference import differences
 from fixed_point.network import Lif, RandomTau
-from randhet.cli import app
 from train import checkpoint as checkpoints
 from train.data import load
 from train.models import ModelSettings
 
 MODEL = ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=2)
 DATA = ("--data", "digits", "--samples", 16)
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def parsed(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.stderr
-    return dict(json.loads(result.stdout))
 
 
 @pytest.fixture(scope="module")

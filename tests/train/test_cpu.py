@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import pi
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest, norm
+from surrogate import Arctan
 from torch import Tensor
 
 from train.cpu import CpuLif, Taus, constant_taus, drawn, keys, random_taus, tau_table
 
 SHAPE = (5, 3, 4, 6, 7)
-
-
-class Arctan(torch.autograd.Function):
-    """Strict step forward, 1 / (1 + (pi v)^2) backward: alpha = 2."""
-
-    @staticmethod
-    def forward(ctx, v):
-        ctx.save_for_backward(v)
-        return (v > 0).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (v,) = ctx.saved_tensors
-        return grad / (1 + (pi * v) ** 2)
 
 
 def plain(x: Tensor, tau: Callable[[int], Tensor], theta: float = 0.5) -> tuple[Tensor, Tensor]:
