@@ -50,12 +50,17 @@ def readings(outcome: Outcome) -> dict[str, Any]:
 
 
 def reading(it: Reading) -> dict[str, Any]:
-    """Accuracy, its 95 % intervals over the draws on these images and on images like these, and the majority vote."""
+    """Accuracy, its 95 % intervals over the draws on these images and on images like these, and the majority vote.
+
+    correct: how many draws were right, image by image, with spaces: what two results on the same images are paired by.
+    """
     return {
         "accuracy": it.accuracy,
         "interval": None if it.interval is None else [max(it.interval[0], 0.0), min(it.interval[1], 1.0)],
         "interval_images": [max(it.elsewhere[0], 0.0), min(it.elsewhere[1], 1.0)],
         "majority": it.majority,
+        "draws": len(it.draws.predictions),
+        "correct": " ".join(map(str, it.draws.right.sum(axis=0).tolist())),
     }
 
 

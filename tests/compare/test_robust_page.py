@@ -49,13 +49,34 @@ def test_the_page_in_the_documentation_is_up_to_date() -> None:
 @pytest.mark.parametrize(
     ("a", "b", "found"),
     [
-        (0.50, 0.45, "reproduced: 50.0 against 45.0, +5.0 ± 4.2"),  # 3*sqrt(2) = 4.24
-        (0.45, 0.50, "the opposite: 45.0 against 50.0, -5.0 ± 4.2"),
-        (0.49, 0.45, "no clear answer: 49.0 against 45.0, +4.0 ± 4.2"),
+        (0.50, 0.45, "reproduced: 50.0 against 45.0, +5.0 ± 4.2, unpaired"),  # 3*sqrt(2) = 4.24
+        (0.45, 0.50, "the opposite: 45.0 against 50.0, -5.0 ± 4.2, unpaired"),
+        (0.49, 0.45, "no clear answer: 49.0 against 45.0, +4.0 ± 4.2, unpaired"),
     ],
 )
 def test_a_verdict_follows_from_the_interval_of_the_difference(a: float, b: float, found: str) -> None:
     assert verdict(reading(a), reading(b)) == found
+
+
+def counted(correct: list[int], draws: int = 10) -> dict[str, Any]:
+    accuracy = sum(correct) / len(correct) / draws
+    return reading(accuracy, 0.5) | {"draws": draws, "correct": " ".join(map(str, correct))}
+
+
+def test_results_on_the_same_images_are_paired() -> None:
+    """Differences 0.1, 0.1, 0.3, 0.3: 0.2 ± 1.96*0.115/2 = 0.113, where each alone is far from sure of its mean."""
+    a, b = counted([1, 10, 5, 9]), counted([0, 9, 2, 6])
+    assert verdict(a, b) == "reproduced: 62.5 against 42.5, +20.0 ± 11.3, n = 4"
+    assert verdict(b, a) == "the opposite: 42.5 against 62.5, -20.0 ± 11.3, n = 4"
+    # one draw against ten; the first images are the common ones: 0.9, 0, -0.5, 0.1
+    assert verdict(counted([1, 1, 0, 1, 0, 0], 1), a) == "no clear answer: 75.0 against 62.5, +12.5 ± 56.8, n = 4"
+
+
+def test_strong_attacks_on_fewer_images_join_the_claims() -> None:
+    few, many = (result("cifar10-randhet-at", 0.6, 0.3, 0.3, count) for count in (4, 6))
+    few["readings"] |= {"pgd10x10": {"stock": counted([0, 9, 2, 6])}, "pgd10": {"stock": counted([0, 0, 0, 0])}}
+    many["readings"] |= {"pgd10": {"stock": counted([1, 10, 5, 9, 3, 3])}}
+    assert "reproduced: 62.5 against 42.5, +20.0 ± 11.3, n = 4" in render([few, many])
 
 
 def test_the_page_holds_every_number_and_says_what_is_missing() -> None:

@@ -147,6 +147,11 @@ def test_the_json_object_holds_what_is_promised() -> None:
         if name != CLEAN
     }
     assert found["mra"] == min(values.values()) == values[found["mra_attack"]]
+    for name, kinds in found["readings"].items():
+        for kind, it in kinds.items():
+            right = outcomes[trials[name]].readings[kind].draws.right
+            assert it["draws"] == len(right) == 4
+            assert [int(count) for count in it["correct"].split()] == [sum(column) for column in right.T.tolist()]
     assert found["attacks"]["pgd2"] == min(values["pgd2 stock"], values["pgd2 aware"])
 
 

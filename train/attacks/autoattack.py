@@ -11,7 +11,7 @@ from torch import Tensor
 from train.attacks.apgd import apgd, apgd_targeted
 from train.attacks.fab import fab
 from train.attacks.losses import dlr
-from train.attacks.problem import Examples, Problem, pick
+from train.attacks.problem import Examples, Problem, pick, strongest
 from train.attacks.square import square
 
 Attack = Callable[[Problem], Examples]
@@ -44,9 +44,9 @@ def in_turn(problem: Problem, attacks: Iterator[Attack] | list[Attack]) -> Examp
     The noise-aware result is the strongest example that any of the attacks found.
     """
     stock = aware = problem.images
-    standing, strength = ~problem.wrong(stock), problem.strength(aware)
+    standing, certain = ~problem.wrong(stock), problem.certain(aware)
     for attack in attacks:
-        active = standing | (strength < problem.redraws)
+        active = standing | ~certain
         if not active.any():
             break
         part = problem.only(active)
@@ -54,14 +54,14 @@ def in_turn(problem: Problem, attacks: Iterator[Attack] | list[Attack]) -> Examp
         fooled = _spread(active, part.wrong(found.stock)) & standing
         stock, standing = _place(active, fooled, found.stock, stock), standing & ~fooled
         candidate = found.stock if found.aware is None else found.aware
-        now = _spread(active, part.strength(candidate), -1.0)
-        aware, strength = _place(active, now > strength, candidate, aware), torch.maximum(now, strength)
+        best = strongest(part, aware[active], candidate)
+        aware, certain = _place(active, active, best, aware), certain | _spread(active, part.certain(best))
     return Examples(stock, aware)
 
 
-def _spread(active: Tensor, values: Tensor, fill: float = 0) -> Tensor:
-    """Values of the active images among all, `fill` elsewhere."""
-    whole = torch.full(active.shape, fill, dtype=values.dtype)
+def _spread(active: Tensor, values: Tensor) -> Tensor:
+    """(N,) bool: values of the active images among all, False elsewhere."""
+    whole = torch.zeros_like(active)
     whole[active] = values
     return whole
 

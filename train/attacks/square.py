@@ -45,7 +45,7 @@ def _aware(problem: Problem, start: Tensor, queries: int) -> Tensor:
     point, active = start.clone(), torch.ones(len(start), dtype=torch.bool)
     for i in range(queries):
         if i % max(queries // 20, 1) == 0:
-            active = problem.strength(point) < problem.redraws
+            active = ~problem.certain(point)
         if not active.any():
             break
         part, present = problem.only(active), point[active]

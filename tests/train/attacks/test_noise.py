@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from scipy.stats import t as student
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -87,12 +88,48 @@ def test_noise_aware_is_never_the_weaker_one(attacked: float) -> None:
         assert given.model.accuracy(found.aware) <= given.model.accuracy(found.stock) + 1e-6
 
 
-def test_strength_counts_the_share_of_draws_that_are_misclassified() -> None:
+def test_redrawn_margins_have_the_share_of_misclassified_draws() -> None:
     torch.manual_seed(2)
     given = problem(0.2, 0.8, redraws=50)
-    share = given.strength(given.images).floor() / 50
+    share = (given.redrawn(given.images) > 0).double().mean(0)
     assert abs(float(share.mean()) - 0.2) < 4 * sqrt(0.2 * 0.8 / (50 * COUNT))
     assert abs(float(share.std()) - sqrt(0.2 * 0.8 / 50)) < 0.01
+    twice = problem(0.7, 0.8, redraws=2)
+    assert abs(float(twice.certain(twice.images).double().mean()) - 0.49) < 4 * sqrt(0.49 * 0.51 / COUNT)
+
+
+class Tilted(nn.Module):
+    """Class 1 wins by <a + r, x>, r ~ N(0, 1) per pixel, image and call: a draw favours some points over others."""
+
+    def __init__(self, a: tuple[float, ...]) -> None:
+        super().__init__()
+        self.a = torch.tensor(a)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        margin = ((self.a + torch.randn_like(flat)) * flat).sum(1)
+        return torch.stack([torch.zeros_like(margin), margin], 1)
+
+
+def chosen(*a: float) -> Tensor:
+    """(N,): which of candidates e_0, e_1, ..., misclassified with probability Phi(a_k), ten redraws choose."""
+    points = torch.eye(len(a)).view(len(a), 1, 1, 1, -1).expand(-1, COUNT, -1, -1, -1)
+    given = Problem(Tilted(a), points[0], torch.zeros(COUNT, dtype=torch.int64), 0.1, redraws=10)
+    return strongest(given, *points).flatten(1).argmax(1)
+
+
+def test_luck_in_ten_draws_does_not_replace_the_stock_example() -> None:
+    """Three slightly weaker candidates, each of which leads by 1.645 standard errors in less than P(t_9 > 1.645)."""
+    torch.manual_seed(8)
+    assert float((chosen(0.5, 0.45, 0.45, 0.45) > 0).double().mean()) < 3 * float(student.sf(1.645, 9))
+
+
+def test_a_clear_win_replaces_the_stock_example() -> None:
+    """A lead of 2 is 2 / sqrt(2 / 10) = 4.5 standard errors; of the two that lead, the better one."""
+    torch.manual_seed(9)
+    found = chosen(0.5, 2.5, 0.45, 5.0)
+    assert float((found == 3).double().mean()) > 0.97
+    assert float((chosen(0.5, 2.5, 0.45) == 1).double().mean()) > 0.97
 
 
 def test_the_strongest_candidate_is_chosen_image_by_image() -> None:
