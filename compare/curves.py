@@ -27,9 +27,9 @@ def plot(path: Path, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> No
 
     histograms = bool(sweep.similarity) and len(sweep.values) == 1
     panels = int(bool(sweep.attacks)) + (len(KINDS) if histograms else int(bool(sweep.similarity)))
-    figure = Figure(figsize=(5.6 * panels, 4.4), layout="constrained")
+    figure = Figure(figsize=(5.6 * panels, 4.8), layout="constrained")
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    figure.suptitle(f"{sweep.title}\n{_below(found)}", fontsize=10)
+    figure.suptitle(f"{sweep.title}\n{_below(sweep, found)}", fontsize=10)
     if sweep.attacks:
         accuracy(axes.pop(0), sweep, found)
     if histograms:
@@ -38,12 +38,13 @@ def plot(path: Path, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> No
     elif sweep.similarity:
         similarity(axes[0], sweep, found)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=100)
 
 
-def _below(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _below(sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> str:
     samples = {one["samples"] for one in found.values()}
-    return f"{' and '.join(map(str, sorted(samples)))} images; bars: 95 % intervals over the draws"
+    count = f"{', '.join(found)}, {' and '.join(map(str, sorted(samples)))} images"
+    return f"{count}; bars: 95 % intervals over the draws on these images" if sweep.attacks else count
 
 
 def accuracy(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
@@ -53,8 +54,9 @@ def accuracy(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> 
         for attack, points in one["curves"].items():
             colour = next(colours)
             for kind in points[0]:
-                label = " ".join(part for part in (name, attack, kind if len(points[0]) > 1 else "") if part)
-                _line(ax, sweep, [point[kind] for point in points], label, color=colour, **STYLE[kind])
+                parts = (_named(name, found), attack, kind if len(points[0]) > 1 else "")
+                label, style = " ".join(part for part in parts if part), _style(sweep, kind)
+                _line(ax, sweep, [point[kind] for point in points], label, color=colour, **style)
     ax.set_ylabel("accuracy, %")
     ax.set_ylim(bottom=0)
     _finish(ax, sweep)
@@ -70,11 +72,23 @@ def _line(ax: Axes, sweep: Sweep, points: list[dict[str, Any]], label: str, **st
 def similarity(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Mean cosines over the setting."""
     for colour, (name, one) in zip(_colours(), found.items()):
-        for kind, style in zip(KINDS, STYLE.values()):
+        for kind, reading in zip(KINDS, STYLE):
             points = [point[kind]["mean"] for point in one["cosines"]]
-            ax.plot(_places(sweep), points, label=f"{name} {kind}", color=colour, markersize=4, **style)
-    ax.set_ylabel(f"mean cosine of two gradients, of two runs of {sweep.similarity}")
+            of = f"two runs of {sweep.similarity}" if kind == "perturbation" else "two gradients"
+            label = f"{_named(name, found)} {of}".strip()
+            ax.plot(_places(sweep), points, label=label, color=colour, markersize=4, **_style(sweep, reading))
+    ax.set_ylabel("mean cosine")
     _finish(ax, sweep)
+
+
+def _named(name: str, found: Mapping[str, Any]) -> str:
+    """The checkpoint's name where there are several; one alone stands above the plot."""
+    return name if len(found) > 1 else ""
+
+
+def _style(sweep: Sweep, kind: str) -> dict[str, Any]:
+    """Of a reading's line; between words there is nothing to draw a line through."""
+    return STYLE[kind] | ({"linestyle": ""} if AXES[sweep.axis].type is str else {})
 
 
 def histogram(ax: Axes, kind: str, found: Mapping[str, Mapping[str, Any]]) -> None:
@@ -94,7 +108,8 @@ def _finish(ax: Axes, sweep: Sweep) -> None:
     else:
         ax.set_xticks(_places(sweep))
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=7)
+    # below the axes, where no line can run under it
+    ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
 def _places(sweep: Sweep) -> list[float]:

@@ -54,4 +54,5 @@ def cosines(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, list
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """<a, b> / (|a| |b|) of each image, (N, ...) twice to (N,) float64; 0 where one of them is 0."""
-    return F.cosine_similarity(a.flatten(1).to(torch.float64), b.flatten(1).to(torch.float64))
+    # rounding alone takes equal vectors beyond 1, where a histogram over -1..1 would lose them
+    return F.cosine_similarity(a.flatten(1).to(torch.float64), b.flatten(1).to(torch.float64)).clamp(-1, 1)

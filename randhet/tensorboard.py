@@ -12,7 +12,7 @@ from typing import Any
 def logging(directory: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that takes the training loop's news and writes it there; one that drops it where none is asked for.
 
-    loss/batch counts batches, loss/epoch and accuracy/held-out count epochs.
+    loss/batch counts batches; loss/epoch, accuracy/held-out and sigma/NEURON, where sigma is trained, count epochs.
     """
     if directory is None:
         yield lambda news: None
@@ -27,6 +27,8 @@ def logging(directory: Path | None) -> Iterator[Callable[[dict[str, Any]], None]
         else:
             writer.add_scalar("loss/epoch", news["loss"], news["epoch"])
             writer.add_scalar("accuracy/held-out", news["accuracy"], news["epoch"])
+            for name, sigma in news.get("sigmas", {}).items():
+                writer.add_scalar(f"sigma/{name}", sigma, news["epoch"])
 
     try:
         yield write

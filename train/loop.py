@@ -24,6 +24,7 @@ from train.checkpoint import Checkpoint
 from train.data import Images, channel_statistics, load
 from train.evaluation import accuracy_under_rfgsm, evaluate, predict, tensors
 from train.models import ModelSettings, SEWResNet
+from train.neurons import RandomTauLIF, neurons
 from train.objectives import OBJECTIVES, Objective
 from train.pictures import augment
 from train.qat import Rounding
@@ -75,7 +76,8 @@ def train(
 
     Under `torchrun` the batches are shared among the processes, and the first one writes. With settings.validate, the
     checkpoint that was most accurate under attack is kept beside `out` as best_path(out). report gets {"epoch", "step",
-    "steps", "loss"} after each batch, {"epoch", "accuracy", "loss"} and "robust" where measured after each epoch.
+    "steps", "loss"} after each batch, {"epoch", "accuracy", "loss"} and "robust" where measured after each epoch, and
+    "sigmas" by neuron where sigma is trained.
     """
     with joined() as it:
         data, held_out = load(settings.data, "train").take(samples), load(settings.data, "test")
@@ -197,8 +199,16 @@ def _one_epoch(
         if better:
             checkpoints.save(best_path(out), replace(done, resume=None))
         checkpoints.save(out, done)
-    run.report({"epoch": run.epoch, "loss": loss, "seconds": seconds, **measured})
+    run.report({"epoch": run.epoch, "loss": loss, "seconds": seconds, **measured, **_sigmas(run)})
     return done
+
+
+def _sigmas(run: Run) -> dict[str, dict[str, float]]:
+    """The sigma of every random neuron after an epoch, where it is trained."""
+    if run.model.settings.train_sigma == "no":
+        return {}
+    random = {name: it for name, it in neurons(run.model).items() if isinstance(it, RandomTauLIF)}
+    return {"sigmas": {name: it.sigma for name, it in random.items()}}
 
 
 def _measured(run: Run, chosen: Images, held_out: Images) -> dict[str, float]:

@@ -72,7 +72,8 @@ def test_the_lines_of_a_plot_are_the_accuracies() -> None:
     ax = Figure().subplots()
     accuracy(ax, Sweep("title", "eps", (2 / 255, 4 / 255), ("pgd2",)), {"net": {"curves": {"pgd2": curve}}})
     handles, labels = ax.get_legend_handles_labels()
-    assert labels == ["net pgd2 stock", "net pgd2 aware"]
+    # the name of a single checkpoint stands above the plot
+    assert labels == ["pgd2 stock", "pgd2 aware"]
     for handle, expected in zip(handles, ([50, 30], [40, 20])):
         line = handle.lines[0]
         assert line.get_xdata() == pytest.approx([2, 4]) and line.get_ydata() == pytest.approx(expected)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from torch import nn
 
 from fixed_point.errors import RandhetError
 from train.attacks.rfgsm import rfgsm
-from train.checkpoint import load
+from train.checkpoint import build, load
 from train.loop import TrainSettings, augment, evaluate, train
 from train.models import ModelSettings
+from train.neurons import RandomTauLIF, neurons
 
 TINY = ModelSettings(widths=(4,), blocks=(1,), steps=2)
 
@@ -35,6 +38,19 @@ def test_resuming_equals_an_unbroken_run(tmp_path: Path) -> None:
     resumed = train(TINY, settings, tmp_path / "broken.pt", samples=150, resume=True)
     assert all(torch.equal(tensor, resumed.state[name]) for name, tensor in unbroken.state.items())
     assert load(tmp_path / "broken.pt").resume is None
+
+
+@pytest.mark.parametrize(("kind", "count"), [("no", 0), ("layer", 2), ("global", 1)])
+def test_a_trained_sigma_is_told_after_every_epoch(kind: str, count: int, tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    model = replace(TINY, neuron="randhet", train_sigma=kind, sigma=0.7)
+    done = train(model, TrainSettings(epochs=2, batch=50), tmp_path / "it.pt", samples=100, report=told.append)
+    epochs = [news["sigmas"] for news in told if "sigmas" in news]
+    assert len(epochs) == (2 if count else 0)
+    if count:
+        built = {name: it.sigma for name, it in neurons(build(done)).items() if isinstance(it, RandomTauLIF)}
+        assert epochs[-1] == built and all(0.5 < sigma < 1.5 for sigma in built.values())
+        assert epochs[0] != epochs[1] and (len(set(built.values())) == 1) == (kind == "global")
 
 
 def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
