@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ STYLE: dict[str, dict[str, Any]] = {
     "stock": {"linestyle": "--", "marker": "o", "mfc": "white"},
     "aware": {"linestyle": "-", "marker": "o"},
 }
+MARKERS = "os^Dv"
 KINDS = ("gradient", "perturbation")
 
 
@@ -48,14 +50,12 @@ def _below(sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def accuracy(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line per checkpoint, attack and reading; stock dashed, noise-aware solid."""
-    colours = iter(_colours())
-    for name, one in found.items():
-        for attack, points in one["curves"].items():
-            colour = next(colours)
+    """One line per checkpoint (marker), attack (colour) and reading; stock dashed, noise-aware solid."""
+    for marker, (name, one) in zip(cycle(MARKERS), found.items()):
+        for colour, (attack, points) in zip(_colours(), one["curves"].items()):
             for kind in points[0]:
                 parts = (_named(name, found), attack, kind if len(points[0]) > 1 else "")
-                label, style = " ".join(part for part in parts if part), _style(sweep, kind)
+                label, style = " ".join(part for part in parts if part), _style(sweep, kind) | {"marker": marker}
                 _line(ax, sweep, [point[kind] for point in points], label, color=colour, **style)
     ax.set_ylabel("accuracy, %")
     ax.set_ylim(bottom=0)
