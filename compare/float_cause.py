@@ -1,6 +1,7 @@
 """Why the first odd spike between the float model and the integers is odd, both having read the same spikes until then.
 
-With equal inputs and taus the integers' membrane differs from the float one by what rounding the constants explains,
+With equal inputs and taus the integers' membrane differs from the float one by what rounding the constants explains
+(what clipping and bias correction did at export included, of which the file tells),
 
     e[t] = tau*e[t-1] + (1 - tau)*(sum (q*s - w)*s_in + b_q*u - b) + (tau - tau')*(m'[t-1] - x') + floor
 
@@ -10,6 +11,7 @@ wrong constant shows as more than half a unit, and anything else as an e[t] that
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +21,15 @@ from numpy.typing import NDArray
 
 from compare.replay import FloatTrace
 from export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
+from export.passes.correct import correction
 from export.passes.quantise import neuron_of
 from fixed_point.cause import Cause, Seen
 from fixed_point.divergence import Divergence
 from fixed_point.fit import patches
 from fixed_point.integer import STATE_MAX
-from fixed_point.network import Conv, Dense, Het, Lif, Network, RandomTau
+from fixed_point.network import Conv, Dense, Het, Layer, Lif, Network, RandomTau
 from fixed_point.result import Trace
+from train.scales import mantissa
 
 HALF = 0.5 + 1e-6
 FLOAT32 = 2e-6
@@ -37,14 +41,17 @@ Float = NDArray[np.float64]
 class Spot:
     """One neuron of one image up to a step: float and integer constants of its channel, and both membranes.
 
-    weight, mantissa (taps,); read (T, taps); tau, model_tau, fixed and floats (membranes), fired (T,).
+    weight, mantissa (taps,); read (T, taps); tau, model_tau, fixed and floats (membranes), fired (T,). limit: of
+    mantissas in this layer; shift: what bias correction added at export, in units.
     """
 
     unit: float
     scale: float
     weight: Float
     mantissa: NDArray[np.int64]
+    limit: int
     bias: tuple[float, int]
+    shift: int
     threshold: tuple[float, int]
     read: NDArray[np.int64]
     tau: Float
@@ -133,7 +140,9 @@ def _spot(
         scale=scale,
         weight=operation.weight[channel].ravel(),
         mantissa=layer.operation.weight[channel].ravel().astype(np.int64),
+        limit=limit(seen.network, layer),
         bias=(float(bias), int(np.broadcast_to(seen.bias, seen.sums.shape[2:])[at.neuron])),
+        shift=int(correction(seen.network, layer)[channel]),
         threshold=(model.threshold, int(neuron.threshold[channel])),
         read=rows[: at.step + 1, place],
         tau=tau,
@@ -145,21 +154,31 @@ def _spot(
     )
 
 
+def limit(network: Network, layer: Layer) -> int:
+    """The largest mantissa that the layer's weight bits allow, as export noted them; else the largest there is."""
+    assert isinstance(layer.operation, (Conv, Dense))
+    try:
+        noted = json.loads(network.metadata["quantisation"])
+        return mantissa(int(dict(noted["layer_bits"]).get(layer.name, noted["weight_bits"])))
+    except (KeyError, ValueError, TypeError):  # a network that was not quantised here
+        return int(np.abs(layer.operation.weight.astype(np.int64)).max())
+
+
 def _constants(spot: Spot, place: tuple[int, ...]) -> Cause | None:
-    """A weight, bias or threshold further from the float one than rounding goes. Cut off weights stand at the limit."""
-    off = np.abs(spot.mantissa - spot.weight / spot.scale)
-    limit = np.abs(spot.mantissa) == np.abs(spot.mantissa).max()
-    inward = limit & (np.abs(spot.weight / spot.scale) > np.abs(spot.mantissa))
-    if (wrong := (off > HALF) & ~inward).any():
+    """A weight, bias or threshold further from the float one than rounding, clipping and correction go."""
+    off = np.abs(spot.mantissa - np.clip(spot.weight / spot.scale, -spot.limit, spot.limit))
+    if (wrong := off > HALF).any():
         tap = int(wrong.argmax())
         return Cause(
             "weight",
             f"weight {tap} of channel {place[0]} is {spot.mantissa[tap]}, the float one is "
             f"{spot.weight[tap] / spot.scale:.2f} units; {wrong.sum()} such weights",
         )
-    for name, (exact, whole) in (("bias", spot.bias), ("threshold", spot.threshold)):
-        if abs(whole - exact / spot.unit) > HALF:
-            return Cause(name, f"the {name} of {place} is {whole}, the float one is {exact / spot.unit:.2f} units")
+    for name, (exact, whole), shift in (("bias", spot.bias, spot.shift), ("threshold", spot.threshold, 0)):
+        if abs(whole - shift - exact / spot.unit) > HALF:
+            corrected = f", corrected by {shift}" if shift else ""
+            words = f"the {name} of {place} is {whole}, the float one is {exact / spot.unit:.2f} units{corrected}"
+            return Cause(name, words)
     return None
 
 
@@ -184,10 +203,11 @@ def _path(spot: Spot, at: Divergence) -> Cause:
             return _other(spot, t, float(model_x[t]), float(before[t]), error)
     if spot.fixed[-1] == spot.threshold[1]:
         return Cause("tie", f"the integers' membrane equals its threshold, {spot.threshold[1]} units: no spike")
+    corrected = f" and the bias corrected by {spot.shift}" if spot.shift else ""
     return Cause(
         "rounding",
-        f"weights, bias and threshold, each within half a unit, move the membrane by {error / spot.threshold[0]:+.5f} "
-        f"thresholds; it stands {abs(spot.floats[-1] / spot.threshold[0] - 1):.5f} from the threshold in float",
+        f"weights, bias and threshold, each within half a unit{corrected}, move the membrane by "
+        f"{error / spot.threshold[0]:+.5f} thresholds; it stands {abs(spot.floats[-1] / spot.threshold[0] - 1):.5f} from the threshold in float",
     )
 
 

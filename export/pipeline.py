@@ -14,6 +14,7 @@ from export.graph import Encoding, ExportError, FloatGraph
 from export.passes import fold, refine
 from export.passes.activity import Activity, watch
 from export.passes.calibrate import Calibration, calibrate, representable
+from export.passes.correct import told
 from export.passes.quantise import Plan, QuantSettings
 from export.trace import trace
 from fixed_point.check import check
@@ -112,6 +113,7 @@ def export_graph(
         "quantisation": json.dumps(asdict(settings), sort_keys=True),
         "calibration": json.dumps(asdict(calibration), sort_keys=True),
         "lowered_f": json.dumps({seen.layer: seen.f for seen in calibration.layers if seen.f != settings.f}),
+        **told(network, plan.shifts),
         **(metadata or {}),
     }
     network = replace(network, seed=seed, classes=classes, metadata=notes)

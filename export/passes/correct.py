@@ -6,14 +6,20 @@ calibration data. After Nagel et al., ICCV 2019, section 4.2, with data in place
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Array, FloatConv, FloatDense, FloatGraph
+from export.graph import Array, ExportError, FloatConv, FloatDense, FloatGraph
 from export.passes.activity import Activity
 from export.passes.fold import conv
 from export.passes.quantise import Plan, layer_scales, rounded, weighted_nodes
+from fixed_point.network import Accumulate, Layer, Network
+
+NOTE = "bias_correction"
+"""The metadata entry that says what was added, as JSON: layer name to whole units of each channel."""
 
 
 def correct_bias(graph: FloatGraph, plan: Plan, activity: Activity) -> Plan:
@@ -33,3 +39,29 @@ def mean_sum(operation: FloatConv | FloatDense, mean: Array) -> Array:
     if isinstance(operation, FloatDense):
         return operation.weight @ mean.ravel()
     return np.asarray(conv(operation, mean).mean(axis=(1, 2)))
+
+
+def told(network: Network, shifts: Mapping[str, Array]) -> dict[str, str]:
+    """The metadata entry for shifts (channels,) by layer name, in units of each layer's bias; empty without any."""
+    units = {layer.name: unit(layer) for layer in network.layers if layer.name in shifts}
+    found = {name: np.rint(shifts[name] / units[name]).astype(int).tolist() for name in units}
+    return {NOTE: json.dumps(found, sort_keys=True)} if found else {}
+
+
+def correction(network: Network, layer: Layer) -> np.ndarray:
+    """What correction added to each channel's bias, (channels,) whole units; ExportError where the entry is odd."""
+    channels = len(layer.operation.weight)  # type: ignore[union-attr]
+    try:
+        found = np.asarray(json.loads(network.metadata.get(NOTE, "{}")).get(layer.name, [0] * channels))
+    except (ValueError, AttributeError):
+        raise ExportError(f"metadata {NOTE} is not JSON of layer names to lists of whole numbers") from None
+    if found.dtype != np.int64 or found.shape != (channels,):
+        raise ExportError(f"metadata {NOTE} of layer {layer.name} must be {channels} whole numbers")
+    return found
+
+
+def unit(layer: Layer) -> Array:
+    """One unit of a layer's bias in the float model, (channels,) or (1,): s_c * 2^-f; f is 0 for a classifier."""
+    assert layer.scale is not None
+    f = 0 if layer.neuron is None or isinstance(layer.neuron, Accumulate) else layer.neuron.f
+    return np.asarray(layer.scale * 2.0**-f)

@@ -120,10 +120,14 @@ class Plan:
     def f(self, name: str) -> int:
         return self.lowered.get(name, self.settings.f)
 
-    def bias(self, name: str, bias: Array) -> Array:
-        """A layer's bias, or map of biases, with its shift."""
-        shift = self.shifts.get(name, np.zeros(len(bias)))
-        return bias + shift.reshape(-1, *[1] * (bias.ndim - 1))
+    def bias(self, name: str, bias: Array, units: Array) -> Array:
+        """A layer's bias, or map of biases, in units (channels,), with its shift: b/u + round(shift/u).
+
+        The shift is a whole number of units so that a file can say it, and a reader can tell it from a wrong bias.
+        """
+        shift = np.rint(self.shifts.get(name, np.zeros(len(bias))) / units)
+        ones = [1] * (bias.ndim - 1)
+        return bias / units.reshape(-1, *ones) + shift.reshape(-1, *ones)
 
 
 def channel_scales(weight: Array, settings: QuantSettings) -> Array:
@@ -188,7 +192,7 @@ def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Pl
     if neuron is None:
         return _classifier(node, operation, inputs, plan)
     settings, scale = plan.of(neuron.name), layer_scales(neuron.name, node, plan)
-    cell = spiking(neuron, plan.bias(neuron.name, operation.bias), scale, plan)
+    cell = spiking(neuron, operation.bias, scale, plan)
     return Layer(neuron.name, _synapse(operation, scale, settings), inputs, cell, scale)
 
 
@@ -214,7 +218,7 @@ def _synapse(operation: FloatConv | FloatDense, scale: Array, settings: QuantSet
 def _classifier(node: FloatNode, operation: FloatConv | FloatDense, inputs: tuple[int, ...], plan: Plan) -> Layer:
     """One scale for all classes, because they are compared; its bias is in units of that scale, f = 0."""
     scale = layer_scales(node.name, node, plan)
-    bias = np.rint(plan.bias(node.name, operation.bias) / scale)
+    bias = np.rint(plan.bias(node.name, operation.bias, scale))
     if np.abs(bias).max(initial=0) >= 2**31:
         raise ExportError(f"{node.name}: bias {bias[np.abs(bias).argmax()]:.0f} does not fit 32 bits")
     synapse = _synapse(operation, scale, plan.of(node.name))
@@ -233,7 +237,7 @@ def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> SpikingNe
         raise ExportError(
             f"layer {node.name}, channel {channel}: threshold {exact[channel]:.3g} rounds to 0, the least is 1"
         )
-    whole_bias = _fit(bias / units.reshape(-1, *[1] * (bias.ndim - 1)), node.name, "bias")
+    whole_bias = _fit(plan.bias(node.name, bias, units), node.name, "bias")
     decay = np.clip(np.rint(neuron.tau * 2**k), 0, 2**k - 1).astype(np.uint16)
     make = NEURONS[neuron.kind]
     return make(threshold, whole_bias, decay, neuron, replace(plan, settings=replace(plan.settings, f=f)))

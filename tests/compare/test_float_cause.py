@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from compare import float_cause
 from compare.layers import spiking
 from compare.replay import replay
 from compare.tracing import SpikeDifference, _first_spike
+from export.graph import ExportError
+from export.passes.correct import NOTE, correction
 from export.passes.quantise import QuantSettings
 from export.pipeline import export_checkpoint
 from fixed_point import integer, reference
@@ -155,3 +158,54 @@ def test_saturation(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "STATE_MAX", 2 * sorted(thresholds)[1])
     found = [odd for seed in range(12) if (odd := one_seed(checkpoint, network, seed))]
     assert "saturation" in {odd.at.cause for odd in found}
+
+
+REFINED = QuantSettings(weight_bits=4, passes=("clip", "correct_bias"))
+
+
+def refined(checkpoint: Checkpoint) -> Network:
+    return export_checkpoint(checkpoint, PIXELS, REFINED).network
+
+
+def test_clipped_weights_and_corrected_biases_are_no_fault(checkpoint: Checkpoint) -> None:
+    network = refined(checkpoint)
+    shifts = json.loads(network.metadata[NOTE])
+    assert any(abs(shift) > 1 for shift in shifts["node1"])  # else nothing would be seen here
+    assert first_odd(checkpoint, network).at.cause in ("rounding", "tie")
+
+
+def test_a_wrong_bias_is_found_beside_its_correction(checkpoint: Checkpoint) -> None:
+    def wrong(layer: Layer) -> Layer:
+        assert layer.neuron is not None
+        return replace(layer, neuron=replace(layer.neuron, bias=layer.neuron.bias + layer.neuron.threshold.min() // 3))
+
+    found = first_odd(checkpoint, changed(refined(checkpoint), "node1", wrong))
+    assert (found.at.layer, found.at.cause) == ("node1", "bias")
+
+
+def test_a_correction_that_the_file_does_not_tell_is_a_wrong_bias() -> None:
+    checkpoint = random_init(MODEL, seed=2)
+    network = refined(checkpoint)
+    silent = {key: value for key, value in network.metadata.items() if key != NOTE}
+    assert first_odd(checkpoint, replace(network, metadata=silent)).at.cause == "bias"
+
+
+def test_a_weight_at_the_limit_that_should_be_smaller_is_found(checkpoint: Checkpoint) -> None:
+    """The float weight is of the same sign and smaller in size, or beyond by less than clipping needs."""
+    network = exported(checkpoint)
+
+    def wrong(layer: Layer) -> Layer:
+        assert isinstance(layer.operation, Conv)
+        weight = (layer.operation.weight.astype(int) // 2).astype(np.int8)  # a channel's largest weight halved too
+        return replace(layer, operation=replace(layer.operation, weight=weight))
+
+    found = first_odd(checkpoint, changed(network, "node1", wrong))
+    assert (found.at.layer, found.at.cause) == ("node1", "weight")
+
+
+@pytest.mark.parametrize("entry", ["no JSON", "[1]", '{"node1": [1]}', '{"node1": [0.5, 0, 0]}', '{"node1": "x"}'])
+def test_a_correction_that_makes_no_sense_is_an_error(entry: str) -> None:
+    network = refined(random_init(MODEL, seed=2))
+    layer = next(one for one in network.layers if one.name == "node1")
+    with pytest.raises(ExportError, match=NOTE):
+        correction(replace(network, metadata={NOTE: entry}), layer)
