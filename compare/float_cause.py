@@ -207,7 +207,8 @@ def _path(spot: Spot, at: Divergence) -> Cause:
     return Cause(
         "rounding",
         f"weights, bias and threshold, each within half a unit{corrected}, move the membrane by "
-        f"{error / spot.threshold[0]:+.5f} thresholds; it stands {abs(spot.floats[-1] / spot.threshold[0] - 1):.5f} from the threshold in float",
+        f"{error / spot.threshold[0]:+.5f} thresholds; "
+        f"it stands {abs(spot.floats[-1] / spot.threshold[0] - 1):.5f} from the threshold in float",
     )
 
 
