@@ -74,17 +74,20 @@ def load(path: str | Path, published: Published | None = None) -> Checkpoint:
         _fits(found, Path(path).stat().st_size)
         build(found)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, RandhetError) as error:
-        raise FileError(f"checkpoint {path} is damaged: {(str(error).splitlines() or ['?'])[0]}") from None
+        raise FileError(f"checkpoint {path} is damaged: {(str(error).splitlines() or ['?'])[0][:100]}") from None
     return _finite(path, found)
 
 
 def _published(path: str | Path, content: dict[str, Tensor], chosen: Published) -> Checkpoint:
     try:
+        _held(content, Path(path).stat().st_size)
         settings, state = converted(content, chosen)
         found = Checkpoint(settings, state, chosen.mean, chosen.std, chosen.data, record={"published": True})
         _fits(found, Path(path).stat().st_size)
     except RandhetError as error:
         raise FileError(f"{path}: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise FileError(f"{path} is damaged: {(str(error).splitlines() or ['?'])[0][:100]}") from None
     return found
 
 
@@ -105,11 +108,18 @@ def _unpacked(path: str | Path) -> None:
         raise FileError(f"{path} is not a checkpoint that can be read safely (its entries overlap)")
 
 
+def _held(state: Mapping[str, Tensor], size: int) -> None:
+    """A tensor may claim any shape over one number that the file holds."""
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if claimed > size:
+        raise FileError(f"{len(state)} weights of {claimed} bytes, the file has {size}")
+
+
 def _fits(found: Checkpoint, size: int) -> None:
     """The weights are those of the model of these settings and lie in the file, before the model is allocated."""
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in found.state.values())
-    if claimed > size or len(found.state) < found.settings.layers:
-        raise FileError(f"{len(found.state)} weights of {claimed} bytes, the file has {size}")
+    _held(found.state, size)
+    if len(found.state) < found.settings.layers:
+        raise FileError(f"{len(found.state)} weights for {found.settings.layers} neuron layers")
     with torch.device("meta"):
         wanted = SEWResNet(found.settings, found.mean, found.std).state_dict()
     shapes = {name: tensor.shape for name, tensor in wanted.items()}

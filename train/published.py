@@ -21,6 +21,8 @@ from train.models import ModelSettings, NeuronKind, SEWResNet, one_of
 
 NODE = re.compile(r"(.*(?:node\d|downsample_sn))\.(threshold|sigma|w|act_fun\.alpha)")
 RANDOM: dict[str, NeuronKind] = {"step": "randhet", "forward": "randhet-forward"}
+MAX_WIDTH, MAX_BLOCKS = 2**14, 100
+"""Of a stage; far above any network of this kind, so that what a file claims is bounded before a model is described."""
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """What CIFAR-10 is customarily normalised with."""
 
@@ -69,7 +71,8 @@ def converted(content: Mapping[str, Tensor], chosen: Published) -> tuple[ModelSe
         settings = _settings(weights, nodes, chosen)
     except (KeyError, IndexError, ValueError) as error:
         raise FileError(f"state dict has no usable entry {error}") from None
-    model = SEWResNet(settings, chosen.mean, chosen.std)
+    with torch.device("meta"):  # shapes only: nothing of the size that the file claims is allocated
+        model = SEWResNet(settings, chosen.mean, chosen.std)
     if settings.neuron == "het":
         weights |= {f"{name}.w": node["w"].reshape(node["w"].shape[-3:]) for name, node in nodes.items()}
     _compare(weights, model.state_dict())
@@ -86,11 +89,15 @@ def _settings(
     channels = weights["conv1.weight"].shape[1]
     if channels != len(chosen.mean):
         raise FileError(f"the stem takes {channels} channels, the normalisation has {len(chosen.mean)}")
+    widths = tuple(len(weights[f"layer{stage}.0.conv1.weight"]) for stage in stages)
+    for what, numbers, limit in (("width", widths, MAX_WIDTH), ("block count", map(len, blocks), MAX_BLOCKS)):
+        if (largest := max(numbers, default=0)) > limit:
+            raise FileError(f"a stage has {what} {largest}, at most {limit} is read")
     plain = ModelSettings(
         in_channels=channels,
         classes=len(weights["fc1.weight"]),
         image_size=chosen.image_size,
-        widths=tuple(len(weights[f"layer{stage}.0.conv1.weight"]) for stage in stages),
+        widths=widths,
         blocks=tuple(len(found) for found in blocks),
         steps=chosen.steps,
         neuron=_kind(nodes, chosen),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from train import checkpoint as checkpoints
 from train.neurons import RandomTauLIF, neurons, replaying
 from train.published import MEAN, STD, Published
 
+ROOT = Path(__file__).parents[2]
 State = dict[str, Tensor]
 
 
@@ -204,3 +208,42 @@ def test_wrong_options_are_named() -> None:
     ):
         with pytest.raises(RandhetError, match=words):
             Published(**wrong)  # type: ignore[arg-type]
+
+
+def claims(**shapes: tuple[int, ...]) -> Callable[[State], object]:
+    """Entries of any shape over a single number; dots of names are written __."""
+    return lambda s: s.update({k.replace("__", "."): torch.zeros(1).expand(shape) for k, shape in shapes.items()})
+
+
+LIES: list[tuple[Callable[[State], object], str]] = [
+    (claims(layer1__0__conv1__weight=(2**20, 2**20, 3, 3)), "bytes, the file has"),
+    (claims(fc1__weight=(2**40, 5)), "bytes, the file has"),
+    (claims(layer1__0__conv1__weight=(2**40, 0, 3, 3)), "width 1099511627776, at most 16384"),
+    (claims(layer1__0__conv1__weight=(2**14, 0, 3, 3)), "has shape|is damaged"),
+    (claims(fc1__weight=(2**40, 0)), "has shape|is damaged"),
+    (lambda s: s.update({f"layer1.{i}.x": torch.zeros(1) for i in range(200)}), "block count 200, at most 100"),
+    (lambda s: s.update({"fc1.weight": torch.tensor(1.0)}), "is damaged"),
+    (lambda s: s.update({"node1.threshold": torch.empty((), device="meta")}), "is damaged|finite number"),
+]
+
+
+def test_lying_shapes_are_refused_before_a_model_is_allocated(tmp_path: Path) -> None:
+    """Within 300 MB more of address space than a process has before it reads, one process for all files."""
+    for i, (change, _) in enumerate(LIES):
+        state = state_dict(random=True)
+        change(state)
+        torch.save(state, tmp_path / f"{i}.pt")
+    code = (
+        "import resource, sys; from fixed_point.errors import FileError; from train import checkpoint\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: print('accepted', checkpoint.load(path).settings)\n"
+        "    except FileError as error: print(error)\n"
+    )
+    paths = [str(tmp_path / f"{i}.pt") for i in range(len(LIES))]
+    done = subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == len(LIES)
+    assert [line for line, (_, words) in zip(said, LIES) if not re.search(words, line)] == []
