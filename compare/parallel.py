@@ -6,6 +6,7 @@ worker that dies costs the piece it was on, which runs again elsewhere; a progra
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -97,6 +98,12 @@ def _appending(path: Path, identity: Mapping[str, Any] | None) -> Iterator[IO[st
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from None
     with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
+        except OSError:
+            raise FileError(
+                f"results {path} are being written by another run: wait for it, or give another file"
+            ) from None
         file.seek(0)
         text = file.read()
         file.truncate(len(text[: text.rfind("\n") + 1].encode()))

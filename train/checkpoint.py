@@ -7,6 +7,7 @@ import platform
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write to a temporary name beside `path`, then rename: the old file or the new one, never half of one."""
     content = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     content |= {"format": FORMAT, "settings": asdict(checkpoint.settings), "state": dict(checkpoint.state)}
+    whole = BytesIO()  # torch's own writer tells a full disk as an internal failure, not as an OSError
+    torch.save(content, whole)
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(whole.getbuffer())
 
 
 def load(path: str | Path, published: Published | None = None) -> Checkpoint:
