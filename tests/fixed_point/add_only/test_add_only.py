@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from equality import assert_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import cases
 
 from fixed_point import add_only, reference
 from fixed_point.network import Accumulate, Conv, Dense, Flatten, Input, Layer, Lif, Network
-from fixed_point.result import Result
-
-
-def assert_equal(found: Result, expected: Result) -> None:
-    assert np.array_equal(found.sums, expected.sums)
-    assert found.spikes == expected.spikes
-    assert found.saturations == expected.saturations
-    for name, trace in expected.traces.items():
-        assert np.array_equal(found.traces[name].output, trace.output), name
-        if trace.membrane is not None:
-            assert np.array_equal(found.traces[name].membrane, trace.membrane), name
 
 
 @settings(max_examples=80, deadline=None)

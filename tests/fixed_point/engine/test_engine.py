@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from equality import assert_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
@@ -22,20 +23,6 @@ from fixed_point.engine.plan import columns
 from fixed_point.errors import RandhetError
 from fixed_point.generator import draw, jump
 from fixed_point.network import Accumulate, Add, Conv, Dense, Flatten, Input, Layer, Lif, Network, RandomTau, SumPool
-from fixed_point.result import Result
-
-
-def assert_equal(found: Result, expected: Result) -> None:
-    assert np.array_equal(found.sums, expected.sums)
-    assert np.array_equal(found.predictions, expected.predictions)
-    assert found.spikes == expected.spikes
-    assert found.saturations == expected.saturations
-    assert found.traces.keys() == expected.traces.keys()
-    for name, trace in expected.traces.items():
-        assert np.array_equal(found.traces[name].output, trace.output), name
-        assert (found.traces[name].membrane is None) == (trace.membrane is None), name
-        if trace.membrane is not None:
-            assert np.array_equal(found.traces[name].membrane, trace.membrane), name
 
 
 @settings(max_examples=80, deadline=None)
