@@ -243,8 +243,8 @@ On a network that answers differently each time the stock reading flatters: an A
 that leaves an image alone because it was misclassified once by luck has attacked nothing. *MRA* is the minimum over all
 attacks and both readings. The interval *draws* is of these images over the draws; *images* counts their choice too.
 
-A minimum is over the attacks that were run on that network. Gradients averaged over draws (EOT) find more on a random network
-than those of one draw; where the costly set is missing they are not in its minimum, which is then too high.
+A minimum is over the attacks that were run on that network. Gradients averaged over draws (EOT) find more on a random
+network than those of one draw; where the costly set is missing they are not in its minimum, which is then too high.
 """
 
 
