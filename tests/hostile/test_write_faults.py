@@ -110,11 +110,13 @@ from types import SimpleNamespace
 from fixed_point import files
 from randhet.cli import app
 def replace(temporary, path):
-    if sys.argv[1] == "after":
+    watched = str(path) == sys.argv[2]
+    if not watched or sys.argv[1] == "after":
         os.replace(temporary, path)
-    os.kill(os.getpid(), signal.SIGKILL)
+    if watched:
+        os.kill(os.getpid(), signal.SIGKILL)
 files.os = SimpleNamespace(**{**vars(os), "replace": replace})
-app(sys.argv[2:])
+app(sys.argv[3:])
 """
 
 
@@ -125,7 +127,7 @@ def test_killed_around_the_write(name: str, when: str, files: Path, tmp_path: Pa
     file, words = words_of(name, files, tmp_path)
     file.write_bytes(OLD)
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, when, *words], capture_output=True, env=ENVIRONMENT, timeout=200
+        [sys.executable, "-c", KILLED, when, str(file), *words], capture_output=True, env=ENVIRONMENT, timeout=200
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     if when == "before":
