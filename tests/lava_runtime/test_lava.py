@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import strategies
+from equality import assert_equal
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from fixed_point import generator, reference
@@ -29,7 +30,6 @@ from fixed_point.network import (
     RandomTau,
     SumPool,
 )
-from fixed_point.result import Result
 from lava_runtime.plan import Run
 from lava_runtime.runner import run
 
@@ -77,20 +77,6 @@ def pixels(network: Network, count: int) -> np.ndarray:
     operation = network.layers[0].operation
     assert isinstance(operation, Input)
     return RNG.integers(0, 2**operation.bits, (count, *operation.shape)).astype(np.uint8)
-
-
-def assert_equal(one: Result, other: Result) -> None:
-    assert np.array_equal(one.sums, other.sums)
-    assert np.array_equal(one.predictions, other.predictions)
-    assert one.spikes == other.spikes
-    assert one.saturations == other.saturations
-    assert one.traces.keys() == other.traces.keys()
-    for name, trace in other.traces.items():
-        assert np.array_equal(one.traces[name].output, trace.output), name
-        if trace.membrane is not None:
-            membrane = one.traces[name].membrane
-            assert membrane is not None
-            assert np.array_equal(membrane, trace.membrane), name
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
