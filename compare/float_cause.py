@@ -1,7 +1,7 @@
 """Why the first odd spike between the float model and the integers is odd, both having read the same spikes until then.
 
 With equal inputs and taus the integers' membrane differs from the float one by what rounding the constants explains
-(what clipping and bias correction did at export included, of which the file tells),
+(what clipping did at export included, and bias correction as far as `told_bias` believes what the file tells of it),
 
     e[t] = tau*e[t-1] + (1 - tau)*(sum (q*s - w)*s_in + b_q*u - b) + (tau - tau')*(m'[t-1] - x') + floor
 
@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compare.replay import FloatTrace
+from compare.told_bias import NOTHING, Claim, claim
 from export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
-from export.passes.correct import correction
+from export.passes.correct import correction, unit
 from export.passes.quantise import neuron_of
 from fixed_point.cause import Cause, Seen
 from fixed_point.divergence import Divergence
@@ -29,6 +30,7 @@ from fixed_point.fit import patches
 from fixed_point.integer import STATE_MAX
 from fixed_point.network import Conv, Dense, Het, Layer, Lif, Network, RandomTau
 from fixed_point.result import Trace
+from fixed_point.shape import peaks
 from train.scales import mantissa
 
 HALF = 0.5 + 1e-6
@@ -42,7 +44,7 @@ class Spot:
     """One neuron of one image up to a step: float and integer constants of its channel, and both membranes.
 
     weight, mantissa (taps,); read (T, taps); tau, model_tau, fixed and floats (membranes), fired (T,). limit: of
-    mantissas in this layer; shift: what bias correction added at export, in units.
+    mantissas in this layer; told: what the file says that bias correction added.
     """
 
     unit: float
@@ -51,7 +53,7 @@ class Spot:
     mantissa: NDArray[np.int64]
     limit: int
     bias: tuple[float, int]
-    shift: int
+    told: Claim
     threshold: tuple[float, int]
     read: NDArray[np.int64]
     tau: Float
@@ -95,9 +97,11 @@ def explain(
         return cause
     image = at.image - first_image
     one = Trace(*(part[image : image + 1] for part in (fixed[at.layer].output, _membrane(fixed[at.layer]))))
-    read = [fixed[network.layers[i].name].output[image : image + 1] for i in layer.inputs]
-    seen = Seen(network, index, read, one, seed, at.image)
-    spot = _spot(seen, operation, neuron, at, floats[at.layer].membrane[image])
+    source = layer.inputs[0]
+    read = fixed[network.layers[source].name].output
+    seen = Seen(network, index, [read[image : image + 1]], one, seed, at.image)
+    told = _told(network, layer, operation, at.neuron[0], read, peaks(network)[source])
+    spot = _spot(seen, operation, neuron, at, floats[at.layer].membrane[image], told)
     return _constants(spot, at.neuron) or _path(spot, at)
 
 
@@ -120,8 +124,25 @@ def _tau(model: FloatNeuron, place: tuple[int, ...]) -> float:
     return float(model.tau[place if model.tau.ndim else ()])
 
 
+def _told(
+    network: Network, layer: Layer, operation: FloatConv | FloatDense, channel: int, read: NDArray[np.int64], peak: int
+) -> Claim:
+    """What the file says of a channel's bias, and what the rounding of its weights explains on what was read."""
+    assert isinstance(layer.operation, (Conv, Dense))
+    assert layer.scale is not None
+    scale = float(np.broadcast_to(layer.scale, len(operation.weight))[channel])
+    lost = operation.weight[channel].ravel() - layer.operation.weight[channel].ravel() * scale
+    units = float(np.broadcast_to(unit(layer), len(operation.weight))[channel])
+    return claim(int(correction(network, layer)[channel]), lost / units, layer.operation, channel, read, peak)
+
+
 def _spot(
-    seen: Seen, operation: FloatConv | FloatDense, model: FloatNeuron, at: Divergence, floats: NDArray[np.float32]
+    seen: Seen,
+    operation: FloatConv | FloatDense,
+    model: FloatNeuron,
+    at: Divergence,
+    floats: NDArray[np.float32],
+    told: Claim,
 ) -> Spot:
     layer, channel = seen.layer, at.neuron[0]
     neuron = layer.neuron
@@ -142,7 +163,7 @@ def _spot(
         mantissa=layer.operation.weight[channel].ravel().astype(np.int64),
         limit=limit(seen.network, layer),
         bias=(float(bias), int(np.broadcast_to(seen.bias, seen.sums.shape[2:])[at.neuron])),
-        shift=int(correction(seen.network, layer)[channel]),
+        told=told,
         threshold=(model.threshold, int(neuron.threshold[channel])),
         read=rows[: at.step + 1, place],
         tau=tau,
@@ -174,9 +195,9 @@ def _constants(spot: Spot, place: tuple[int, ...]) -> Cause | None:
             f"weight {tap} of channel {place[0]} is {spot.mantissa[tap]}, the float one is "
             f"{spot.weight[tap] / spot.scale:.2f} units; {wrong.sum()} such weights",
         )
-    for name, (exact, whole), shift in (("bias", spot.bias, spot.shift), ("threshold", spot.threshold, 0)):
-        if abs(whole - shift - exact / spot.unit) > HALF:
-            corrected = f", corrected by {shift}" if shift else ""
+    for name, (exact, whole), told in (("bias", spot.bias, spot.told), ("threshold", spot.threshold, NOTHING)):
+        if abs(whole - told.shift - exact / spot.unit) > HALF or not told.credible:
+            corrected = f", {told}" if told.shift else ""
             words = f"the {name} of {place} is {whole}, the float one is {exact / spot.unit:.2f} units{corrected}"
             return Cause(name, words)
     return None
@@ -203,12 +224,12 @@ def _path(spot: Spot, at: Divergence) -> Cause:
             return _other(spot, t, float(model_x[t]), float(before[t]), error)
     if spot.fixed[-1] == spot.threshold[1]:
         return Cause("tie", f"the integers' membrane equals its threshold, {spot.threshold[1]} units: no spike")
-    corrected = f" and the bias corrected by {spot.shift}" if spot.shift else ""
+    corrected = f"; the bias was {spot.told}" if spot.told.shift else ""
     return Cause(
         "rounding",
-        f"weights, bias and threshold, each within half a unit{corrected}, move the membrane by "
+        f"weights, bias and threshold, each within half a unit, move the membrane by "
         f"{error / spot.threshold[0]:+.5f} thresholds; "
-        f"it stands {abs(spot.floats[-1] / spot.threshold[0] - 1):.5f} from the threshold in float",
+        f"it stands {abs(spot.floats[-1] / spot.threshold[0] - 1):.5f} from the threshold in float{corrected}",
     )
 
 

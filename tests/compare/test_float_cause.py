@@ -12,13 +12,14 @@ import pytest
 from compare import float_cause
 from compare.layers import spiking
 from compare.replay import replay
+from compare.told_bias import Claim, claim
 from compare.tracing import SpikeDifference, _first_spike
 from export.graph import ExportError
 from export.passes.correct import NOTE, correction
 from export.passes.quantise import QuantSettings
 from export.pipeline import export_checkpoint
 from fixed_point import integer, reference
-from fixed_point.network import Conv, Layer, Lif, Network
+from fixed_point.network import Conv, Dense, Het, Layer, Lif, Network, RandomTau
 from train.checkpoint import Checkpoint, build, random_init
 from train.models import ModelSettings
 
@@ -188,6 +189,47 @@ def test_a_correction_that_the_file_does_not_tell_is_a_wrong_bias() -> None:
     network = refined(checkpoint)
     silent = {key: value for key, value in network.metadata.items() if key != NOTE}
     assert first_odd(checkpoint, replace(network, metadata=silent)).at.cause == "bias"
+
+
+def told_more(network: Network, name: str, more: int) -> Network:
+    """A file that tells of a larger correction in every channel of a layer than was made."""
+    shifts = json.loads(network.metadata[NOTE])
+    shifts[name] = [shift + more for shift in shifts[name]]
+    return replace(network, metadata=dict(network.metadata) | {NOTE: json.dumps(shifts)})
+
+
+@pytest.mark.parametrize("images", [len(PIXELS), 2], ids=["spread over images", "largest inputs only"])
+def test_a_forged_correction_does_not_excuse_a_wrong_bias(
+    checkpoint: Checkpoint, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bias and file agree with each other, and both are wrong by more than rounding these weights explains."""
+    monkeypatch.setitem(globals(), "PIXELS", PIXELS[:images])
+    network, wrong = refined(checkpoint), 0
+    for layer in network.layers:
+        if layer.name == "node1":
+            assert isinstance(layer.neuron, (RandomTau, Lif, Het))
+            wrong = 2 * int(layer.neuron.threshold.max())
+
+    def moved(layer: Layer) -> Layer:
+        assert layer.neuron is not None
+        return replace(layer, neuron=replace(layer.neuron, bias=layer.neuron.bias + wrong))
+
+    found = first_odd(checkpoint, told_more(changed(network, "node1", moved), "node1", wrong))
+    assert (found.at.layer, found.at.cause) == ("node1", "bias")
+    shift = json.loads(network.metadata[NOTE])["node1"][found.at.neuron[0]] + wrong
+    assert f"corrected by {shift} as the file tells, rounding explains" in found.at.detail
+
+
+def test_what_rounding_explains_by_hand() -> None:
+    """A dense layer of two taps that lost 1.5 and -2 units per unit read; inputs are at most 100."""
+    lost, operation = np.array([1.5, -2.0]), Dense(np.zeros((1, 2), np.int8))
+    ones, twos = np.array([[[1, 0]]]), np.array([[[2, 0]]])
+    few = claim(1, lost, operation, 0, np.concatenate([ones, twos]), peak=100)
+    assert (few.low, few.high) == (-200.0, 150.0)
+    many = claim(1, lost, operation, 0, np.concatenate([ones, twos] * 5), peak=100)
+    deviation = 0.75 * np.sqrt(10 / 9)  # of 1.5 and 3, five times each, n - 1
+    assert (many.low, many.high) == (pytest.approx(2.25 - 4 * deviation), pytest.approx(2.25 + 4 * deviation))
+    assert [Claim(shift, 1.5, 1.5).credible for shift in (0, 1, 2, 3, -1)] == [True, True, True, False, False]
 
 
 def test_a_weight_at_the_limit_that_should_be_smaller_is_found(checkpoint: Checkpoint) -> None:
