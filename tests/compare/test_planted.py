@@ -1,8 +1,8 @@
 """Faults planted one at a time in the shipped networks: layer, step, neuron and cause are named, in every layer.
 
 A shipped checkpoint whose weights are rounded to whole multiples of their scales, exported with fine membranes, fires
-exactly as its integers do (`test_without_a_fault_no_spike_differs`), so that a planted fault stands alone. The place of a
-difference is found by brute force.
+exactly as its integers do (`test_without_a_fault_no_spike_differs`), so that a planted fault stands alone. Where a
+difference is is found by brute force.
 """
 
 from __future__ import annotations
