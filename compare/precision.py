@@ -1,6 +1,7 @@
 """Sweep over number formats: weight bits x tau bits x fraction bits x kind of scales, each run on the engine.
 
-What a point costs: memory (weights packed at their bits, thresholds and biases at 24) and an estimate of energy.
+What a point costs: memory (weights packed at their bits, thresholds and biases at 24) and an estimate of energy, which
+takes a synaptic operation to cost the same at every weight width: what narrow weights save there, nobody publishes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from train.scales import SCALES
 FLOAT = "float"
 WORDS = {"channel": "scale per channel", "layer": "scale per layer", "power-of-two": "powers of two"}
 STATE_BITS = 24
+WIDTHLESS = "no figures by weight width are published, points differ by their spikes alone"
+"""What must be said beside the estimate of energy; memory does depend on the width."""
 
 
 @dataclass(frozen=True)

@@ -7,35 +7,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compare.precision import WORDS
+from compare.precision import WIDTHLESS, WORDS
 from fixed_point.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MARKERS = {"channel": "o", "layer": "s", "power-of-two": "^"}
 AXES = {"bytes": ("memory, kB", 1e-3), "energy": ("estimated energy, µJ per image", 1e6)}
+TITLES = {"bytes": "", "energy": f"energy: {WIDTHLESS}"}
 
 
 def plot(path: Path, found: dict[str, Any]) -> None:
     """A PNG of `compare.precision.report`."""
+    with replacing(path) as temporary:
+        figure(found).savefig(temporary, format="png", dpi=150)
+
+
+def figure(found: dict[str, Any]) -> Figure:
+    """One panel per cost."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 5), layout="constrained")
+    made = Figure(figsize=(12, 5), layout="constrained")
     rows = [row for row in found["points"] if "accuracy" in row]
-    for ax, (cost, (label, unit)) in zip(figure.subplots(1, 2, sharey=True), AXES.items()):
+    for ax, (cost, (label, unit)) in zip(made.subplots(1, 2, sharey=True), AXES.items()):
         _panel(ax, rows, cost, unit)
         _float(ax, found["float"])
         ax.set_xlabel(label + (f", {found['chip']}" if cost == "energy" else ""))
+        ax.set_title(TITLES[cost], fontsize=8)
         ax.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("accuracy, %")
-    figure.legend(handles=_legend(rows), fontsize=8, loc="outside right upper")
-    figure.suptitle(
+    made.axes[0].set_ylabel("accuracy, %")
+    made.legend(handles=_legend(rows), fontsize=8, loc="outside right upper")
+    made.suptitle(
         f"{found['data']}: {found['samples']} images, {found['draws']} draws; bars: 95 % intervals over the draws",
         fontsize=10,
     )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    return made
 
 
 def _panel(ax: Axes, rows: list[dict[str, Any]], cost: str, unit: float) -> None:

@@ -30,6 +30,7 @@ ASSUMPTIONS = (
     "every neuron is updated at every step",
     "spikes of a layer are spread evenly over its neurons, unless the run recorded where they were",
     "one synaptic operation per arriving spike and synapse, whatever the spike's value",
+    "a synaptic operation costs the same at every weight width: no figures by width are published",
     "messages travel the mean distance of random placement on one chip",
     "within a step a core works one after another, cores work at the same time, and the slowest sets the pace",
     "relayed sums of a pool are sent at every step, unless the run recorded them",

@@ -111,6 +111,8 @@ def show(results: dict[str, Any]) -> None:
     """The table for people: most accurate first, what nothing beats in bold."""
     from rich.table import Table
 
+    from compare.precision import WIDTHLESS
+
     it = results["float"]
     out.print(
         f"{results['data']}: {results['samples']} images, {results['draws']} draws; float {percent(it)}",
@@ -126,6 +128,7 @@ def show(results: dict[str, Any]) -> None:
         table.add_row(row["name"], percent(row), *cells, style="bold" if best else None)
     out.print(table)
     out.print("bold: nothing is both cheaper, in memory or in energy, and more accurate", style="dim")
+    out.print(f"energy is an estimate: {WIDTHLESS}", style="dim")
     for row in results["points"]:
         if "error" in row:
             out.print(f"{row['name']}: no network, {row['error']}", highlight=False, markup=False)

@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from compare.precision import Grid, Point, memory, pareto
+from compare.precision_plot import figure
 from export.passes.quantise import PASSES, QuantSettings
 from export.pipeline import export_checkpoint
 from fixed_point import chip, energy, reference
@@ -97,6 +98,14 @@ def test_more_values_cost_only_the_new_points(unbroken: Path, file: str, tmp_pat
 def test_the_plot_is_a_picture(unbroken: Path) -> None:
     picture = np.asarray(Image.open(unbroken / "sweep.png").convert("RGB"))
     assert picture.shape[0] > 400 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+
+
+def test_plot_and_table_say_that_energy_knows_no_width(unbroken: Path, file: str) -> None:
+    memory_panel, energy_panel = figure(json.loads((unbroken / "sweep.json").read_text())).axes[:2]
+    assert "no figures by weight width are published" in energy_panel.get_title()
+    assert "energy" not in memory_panel.get_title() + memory_panel.get_xlabel()
+    made = CliRunner().invoke(app, ["sweep", file, *OPTIONS, *FEW, "--bits", "8", "--scales", "channel"])
+    assert "no figures by weight width are published" in " ".join(made.stdout.split())
 
 
 def test_memory_by_hand(model: Checkpoint) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,22 @@ def test_energy_of_a_chain_by_hand() -> None:
     )
     assert found.energy == pytest.approx(3166.55 * PICO)
     assert sum(found.by_layer().values()) == pytest.approx(found.energy)
+
+
+def test_wide_weights_cost_what_narrow_ones_do_and_the_assumptions_say_so() -> None:
+    """Weights of 2 bits and of 8 that give the same spikes: no gain may be read out of the estimate."""
+
+    def scaled(by: int) -> Network:
+        """The chain with a hidden layer that fires whenever a pixel is lit."""
+        source, hidden, read = chain().layers
+        weight, cell = np.full((3, 4), by, np.int8), Lif(np.full(3, 32 * by, np.int32), np.zeros(3, np.int32), decay=0)
+        return Network((source, replace(hidden, operation=Dense(weight), neuron=cell), read), 2)
+
+    image = np.ones((1, 1, 2, 2), np.uint8)
+    narrow, wide = estimate(scaled(1), image), estimate(scaled(127), image)
+    assert narrow.terms == wide.terms
+    assert any(term.what == "spikes" and term.count == 6 for term in wide.terms)
+    assert sum("every weight width" in it for it in energy.ASSUMPTIONS) == 1
 
 
 def test_time_of_a_chain_by_hand() -> None:
