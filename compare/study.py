@@ -19,7 +19,10 @@ from compare.accuracy import (
 from compare.backends import BACKENDS, available, require, runner
 from compare.equivalence import Difference
 from compare.layers import LayerFinding
+from compare.tables import wrong_tables
 from compare.tracing import Tracing, thresholds, trace
+from export.passes import fold
+from export.trace import trace as graph_of
 from fixed_point.check import check, check_images
 from fixed_point.errors import RandhetError
 from fixed_point.network import Network
@@ -61,7 +64,7 @@ class Comparison:
     """Everything found. chance: whether taus are drawn; absent: backends that did not run, with the reason.
 
     difference: float minus fixed accuracy on these images; elsewhere: on images like these; runs: how often runs with
-    independent draws agree.
+    independent draws agree. wrong_tables: tables of drawn decays that are not the model's, in words.
     """
 
     data: str
@@ -77,6 +80,7 @@ class Comparison:
     tracing: Tracing
     absent: dict[str, str]
     layers: tuple[LayerFinding, ...]
+    wrong_tables: tuple[str, ...] = ()
 
     @property
     def agreement(self) -> float:
@@ -92,7 +96,7 @@ class Comparison:
             f"under the same taus fewer than {AGREEMENT:.0%} of predictions agree": self.agreement < AGREEMENT,
             "states left 24 bits": self.tracing.saturations > 0,
         }
-        return [sentence for sentence, failed in checks.items() if failed]
+        return [*self.wrong_tables, *(sentence for sentence, failed in checks.items() if failed)]
 
 
 def compare(
@@ -124,6 +128,7 @@ def compare(
         tracing=tracing,
         absent=absent,
         layers=layers.findings(network, tracing.counts, len(images), thresholds(model)),
+        wrong_tables=tuple(wrong_tables(network, fold(graph_of(model, images.pixels.shape[1:])))),
     )
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from math import exp
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ import torch
 from compare import replay as replaying
 from compare.layers import spiking
 from compare.replay import FloatTrace, replay
+from compare.tables import wrong_tables
 from compare.tracing import SpikeDifference, _first_spike
 from export.graph import FloatGraph
 from export.passes import fold
@@ -286,6 +289,37 @@ def test_another_decay(room: Room) -> None:
         assert (odd.at.layer, odd.at.cause) == (layer.name, "tau")
         if isinstance(neuron(layer), Lif):
             assert odd.at.detail == "the decay is 90/256, the float model's tau is 0.5000"
+
+
+def sigmoid_table(sigma: float) -> np.ndarray:
+    """256 * sigmoid(sigma * z), z the normal quantile of (r + 1/2) / 256, by the standard library."""
+    quantiles = [NormalDist().inv_cdf((r + 0.5) / 256) for r in range(256)]
+    return np.array([min(round(256 / (1 + exp(-sigma * z))), 255) for z in quantiles], np.uint16)
+
+
+def test_a_table_of_another_sigma(room: Room) -> None:
+    """Replay would follow the network's own table, so that no spike differs: tables are held against the model's."""
+    if not isinstance(neuron(spiking(room.network)[0]), RandomTau):
+        pytest.skip("this network draws no taus")
+    assert wrong_tables(room.network, room.graph) == []
+    for layer in spiking(room.network):
+
+        def fault(one: Layer) -> Layer:
+            return replace(one, neuron=replace(neuron(one), table=sigmoid_table(0.5)))
+
+        (said,) = wrong_tables(room.planted(layer.name, fault), room.graph)
+        draw = int(np.abs(sigmoid_table(0.5).astype(int) - sigmoid_table(1.0)).argmax())
+        gives, due = sigmoid_table(0.5)[draw], sigmoid_table(1.0)[draw]
+        assert said == (
+            f"the table of layer {layer.name} is not the model's: draw {draw} gives {gives}/256, "
+            f"sigma = 1 asks for {due}/256"
+        )
+
+
+@pytest.mark.parametrize("bits", [1, 3])
+def test_tables_of_fewer_random_bits_are_no_fault(shipped: Room, bits: int) -> None:
+    network = export_checkpoint(shipped.checkpoint, shipped.pixels, QuantSettings(tau_bits=bits)).network
+    assert wrong_tables(network, shipped.graph) == []
 
 
 def test_states_that_leave_24_bits(room: Room) -> None:

@@ -19,7 +19,7 @@ from compare.study import Comparison, StudySettings, compare
 from export.pipeline import export_checkpoint
 from fixed_point import reference
 from fixed_point.errors import RandhetError
-from fixed_point.network import Network
+from fixed_point.network import Network, RandomTau
 from lava_runtime.available import missing
 from train.checkpoint import Checkpoint, random_init
 from train.data import Images
@@ -71,6 +71,17 @@ def test_numbers_are_those_of_the_runs(pair: tuple[Checkpoint, Network]) -> None
     assert [layer.layer for layer in found.layers] == [
         layer.name for layer in pair[1].layers if layer.neuron and layer.name != "fc1"
     ]
+
+
+def test_a_table_that_is_not_the_model_s_fails_the_comparison(pair: tuple[Checkpoint, Network]) -> None:
+    """The decays of the stem for draws in another order: float follows them in replay, and still it is said."""
+    stem = pair[1].layers[1]
+    assert isinstance(stem.neuron, RandomTau)
+    turned = replace(stem, neuron=replace(stem.neuron, table=stem.neuron.table[::-1].copy()))
+    network = replace(pair[1], layers=(pair[1].layers[0], turned, *pair[1].layers[2:]))
+    said = [failure for failure in study((pair[0], network)).failures if "table" in failure]
+    assert len(said) == 1 and said[0].startswith(f"the table of layer {stem.name} is not the model's: draw 0 gives ")
+    assert not any("table" in failure for failure in study(pair).failures)
 
 
 def test_chunks_give_what_one_run_gives(pair: tuple[Checkpoint, Network], monkeypatch: pytest.MonkeyPatch) -> None:
