@@ -16,7 +16,7 @@ import numpy as np
 from fixed_point.errors import FileError
 
 MAX_ENTRIES = 100_000
-"""Groups and datasets of one file."""
+"""Groups and datasets of one file, and texts of one dataset."""
 MAX_DEPTH = 12
 MAX_BYTES = 2**30
 """Unpacked bytes of one file that may be had whatever its size; beyond that, at most the file's own size of data."""
@@ -48,6 +48,7 @@ def _bounded(file: h5py.File, path: str | Path, packed: bool) -> None:
     allowed, spent = max(MAX_BYTES, size), 0
     for name, dataset in datasets(file, path):
         _place(name, dataset, path, packed)
+        _few_texts(name, dataset, path)
         spent += _bytes(dataset, size, allowed - spent)
         if spent > allowed:
             raise FileError(f"{path}: {name} unpacks to more than the {allowed} bytes that are allowed")
@@ -85,11 +86,11 @@ def address(group: h5py.Group) -> int:
 
 def _place(name: str, dataset: h5py.Dataset, path: str | Path, packed: bool) -> None:
     """FileError where a dataset's data is elsewhere, missing, of a strange type or behind a strange filter."""
-    if dataset.shape is None or dataset.dtype.kind not in KINDS:
+    if dataset.shape is None or not readable(dataset.dtype):
         raise FileError(f"{path}: {name} is {dataset.dtype} of shape {dataset.shape}, which is not read")
-    if dataset.external or dataset.is_virtual:
-        raise FileError(f"{path}: {name} keeps its data in another file, which is not allowed")
     settings = dataset.id.get_create_plist()
+    if settings.get_external_count() or settings.get_layout() == h5py.h5d.VIRTUAL:
+        raise FileError(f"{path}: {name} keeps its data in another file, which is not allowed")
     filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
     strange = [number for number in filters if not packed or number not in FILTERS]
     if strange:
@@ -97,6 +98,18 @@ def _place(name: str, dataset: h5py.Dataset, path: str | Path, packed: bool) -> 
     size, held = prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
     if held < size if not filters and dataset.dtype.kind != "O" else size and not held:
         raise FileError(f"{path}: {name} says {size} bytes and holds {held}")
+
+
+def readable(kind: np.dtype) -> bool:
+    """Numbers and texts; of what Python sees as an object, HDF5 ends the process at a damaged sequence or reference."""
+    return kind.kind in KINDS and (kind.kind != "O" or h5py.check_string_dtype(kind) is not None)
+
+
+def _few_texts(name: str, dataset: h5py.Dataset, path: str | Path) -> None:
+    """Texts are read one by one to see how long they are, and a few bytes of a compressed chunk may be millions."""
+    count = max(prod(dataset.shape), prod(dataset.chunks or ()))
+    if dataset.dtype.kind == "O" and count > MAX_ENTRIES:
+        raise FileError(f"{path}: {name} has room for {count} texts, the limit is {MAX_ENTRIES}")
 
 
 def _bytes(dataset: h5py.Dataset, file_size: int, allowed: int) -> int:

@@ -28,7 +28,8 @@ OPERATORS = frozenset(
     }
 )  # fmt: skip
 """None of them calls code or opens files."""
-LISTS = ("randhet.cores", "randhet.spiking", "randhet.probes")
+MAX_CORES = 2**20
+"""Cores of all layers together, each of which has a register to be seeded; Loihi 2 has 128."""
 
 
 def entries(path: str | Path) -> dict[str, str]:
@@ -46,11 +47,25 @@ def entries(path: str | Path) -> dict[str, str]:
         raise FileError(f"{path}: {fault}")
     try:
         check(images(found))
-        if not all(isinstance(json.loads(found[name]), list) for name in LISTS):
-            raise TypeError
+        _lists(found)
     except (LookupError, TypeError, ValueError, RecursionError, NetworkError):
         raise FileError(f"{path}: its description is damaged") from None
     return found
+
+
+def _lists(found: dict[str, str]) -> None:
+    """Cores are [layer, how many], the other lists are names; TypeError otherwise."""
+    cores, *names = (json.loads(found[f"randhet.{name}"]) for name in ("cores", "spiking", "probes"))
+    if not all(_list_of(str, it) for it in names) or not _list_of(list, cores):
+        raise TypeError
+    if not all(_list_of(int, pair) and len(pair) == 2 and min(pair) >= 0 for pair in cores):
+        raise TypeError
+    if sum(count for _, count in cores) > MAX_CORES:
+        raise TypeError
+
+
+def _list_of(kind: type, value: Any) -> bool:
+    return type(value) is list and all(type(it) is kind for it in value)
 
 
 def images(found: dict[str, str]) -> Network:

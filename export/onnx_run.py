@@ -68,6 +68,8 @@ class Graph:
         """Only the input layer: what images look like."""
         self.spiking: list[str] = json.loads(entries["randhet.spiking"])
         self.outputs = [output.name for output in self.session.get_outputs()]
+        if missing := {"prediction", "sums"} - {*self.outputs}:
+            raise FileError(f"the ONNX graph has no output {sorted(missing)[0]}")
 
     @classmethod
     def of(cls, source: Network | str | Path, probes: Collection[str], threads: int | None) -> Graph:
@@ -101,7 +103,7 @@ class Graph:
             feeds["registers"] = registers
         traced = [f"{name}/{part}" for name in probes for part in ("output", "membrane")]
         wanted = [name for name in self.outputs if "/" not in name or name in traced]
-        values = dict(zip(wanted, self.session.run(wanted, feeds)))
+        values = dict(zip(wanted, _outputs(self.session, wanted, feeds)))
         counts = values["spikes"].sum(axis=0) if "spikes" in values else []
         return Result(
             predictions=values["prediction"],
@@ -119,6 +121,18 @@ def _trace(values: dict[str, np.ndarray], name: str) -> Trace:
     return Trace(values[f"{name}/output"].astype(np.int64), values.get(f"{name}/membrane"))
 
 
+def _outputs(session: onnxruntime.InferenceSession, wanted: list[str], feeds: dict[str, Any]) -> list[np.ndarray]:
+    """What the session computes; FileError where the graph, which may be anyone's, cannot be computed."""
+    try:
+        return list(session.run(wanted, feeds))
+    except Exception as error:
+        raise FileError(f"onnxruntime {onnxruntime.__version__} cannot run the model: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
 def session(model: onnx.ModelProto | str, threads: int | None = None) -> onnxruntime.InferenceSession:
     """An onnxruntime session on the CPU from a model or a path."""
     options = onnxruntime.SessionOptions()
@@ -128,5 +142,4 @@ def session(model: onnx.ModelProto | str, threads: int | None = None) -> onnxrun
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise FileError(f"onnxruntime {onnxruntime.__version__} refuses the model: {reason}") from None
+        raise FileError(f"onnxruntime {onnxruntime.__version__} refuses the model: {_reason(error)}") from None

@@ -1,9 +1,11 @@
 """Fuzz the readers with atheris: python fuzz/run.py FOLDER [READER ...] [libFuzzer options, such as -runs=100000].
 
 The first byte of an input says which of the readers (all, unless some are named) gets the rest; coverage guides. Inputs
-that reach new code are kept in FOLDER/new, counts by reader in FOLDER/counts.json. An exception that is no refusal is
-left in FOLDER/faults, once per place in the code, and the run goes on; what ends the process, hangs for 20 s or takes
-more than 2 GB stops it. Needs `pip install 'randhet[fuzz,onnx]'` on Python 3.11 or later.
+that reach new code are kept in FOLDER/new, counts by reader in FOLDER/counts.json, added to those found there: a FOLDER
+is gone on with, by the same readers. An exception that is no refusal is left in FOLDER/faults, once per place in the
+code, and the run goes on; what ends the process, hangs for 60 s or takes more than 2 GB stops it, and leaves its input in
+FOLDER/stopped-*. `fuzz/record.py FOLDER` adds what came of it to the project. Needs `pip install 'randhet[fuzz,onnx]'` on
+Python 3.11 or later.
 """
 
 from __future__ import annotations
@@ -18,60 +20,60 @@ from collections import Counter
 from pathlib import Path
 
 import atheris
+import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 READERS = [
     "export.hdf5", "export.netx_read", "export.nir_file", "export.nir_read", "export.nir_nodes", "export.float_shape",
-    "export.onnx_read", "fixed_point.check", "fixed_point.shape", "fixed_point.chip", "train.checkpoint",
-    "train.published", "train.models", "train.configuration", "train.settings", "train.idx", "train.folders",
-    "compare.parallel", "nir", "tomllib",
+    "export.onnx_read", "export.onnx_meta", "fixed_point.check", "fixed_point.shape", "fixed_point.chip",
+    "train.checkpoint", "train.published", "train.models", "train.configuration", "train.settings", "train.idx",
+    "train.folders", "compare.parallel", "nir", "tomllib", "fuzz.changes",
 ]  # fmt: skip
 """Modules whose branches guide the fuzzer. What numba compiles must not be among them."""
-EVERY = 500
+EVERY = 200
+LARGEST = 30_000
+"""Bytes of an input; a longer seed would be cut, and so be no valid file."""
 
 with atheris.instrument_imports(include=READERS):
-    from fuzz.targets import TARGETS
+    from fuzz.targets import CORPUS, TARGETS, seeds_of
+
+
+def begun(target: str) -> list[bytes]:
+    """Inputs to start from: whole files, or the first choices; and the corpus."""
+    plain = seeds_of(TARGETS[target]) if TARGETS[target].change is None else [b"", b"\1\2\3\4\5"]
+    if too_large := [len(seed) for seed in plain if len(seed) > LARGEST]:
+        raise SystemExit(f"a seed of {target} has {too_large[0]} bytes, the fuzzer would cut it to {LARGEST}")
+    return [*plain, *(path.read_bytes() for path in sorted((CORPUS / target).glob("*")))]
 
 
 class Run:
     """Readers by the first byte of an input, and what came of them."""
 
     def __init__(self, folder: Path, names: list[str]) -> None:
-        self.folder, self.counts = folder, Counter[str]()
+        self.folder, self.record = folder, folder / "counts.json"
         self.places = [name for name in names for _ in range(TARGETS[name].share)]
-        self.seeds = {name: TARGETS[name].seeds() for name in names}
+        self.counts = Counter[str](json.loads(self.record.read_text()) if self.record.exists() else {})
         fast = "/dev/shm" if Path("/dev/shm").is_dir() else None
         self.scratch = Path(tempfile.mkdtemp(prefix="fuzz", dir=fast))
         for name in ("new", "seeds", "faults"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        for name, seeds in self.seeds.items():
-            for i, seed in enumerate(seeds if TARGETS[name].change is None else [b"", b"\1\2\3\4\5"]):
+        (folder / "readers.json").write_text(json.dumps(self.places))
+        for name in names:
+            for i, seed in enumerate(begun(name)):
                 (folder / "seeds" / f"{name}{i}").write_bytes(bytes([self.places.index(name)]) + seed)
 
     def one(self, data: bytes) -> None:
         name = self.places[data[0] % len(self.places)] if data else self.places[0]
-        content = self.content(name, data[1:])
+        content = TARGETS[name].content(data[1:])
         try:
             if content is not None:
                 TARGETS[name](content, self.scratch)
         except Exception as error:
             self.fault(name, content or b"", error)
-        self.counts[name] += 1
+        self.counts[name] += content is not None
         if self.counts.total() % EVERY == 0:
-            (self.folder / "counts.json").write_text(json.dumps(dict(sorted(self.counts.items())), indent=1) + "\n")
-
-    def content(self, name: str, data: bytes) -> bytes | None:
-        """The file that an input stands for; None for a change that HDF5 itself does not allow."""
-        change, seeds = TARGETS[name].change, self.seeds[name]
-        if change is None:
-            return data
-        choices = atheris.FuzzedDataProvider(data)
-        seed = seeds[choices.ConsumeIntInRange(0, len(seeds) - 1)]
-        try:
-            return change(seed, choices.ConsumeIntInRange)
-        except (ValueError, TypeError, RuntimeError, OSError, KeyError, OverflowError):
-            return None
+            self.record.write_text(json.dumps(dict(sorted(self.counts.items())), indent=1) + "\n")
 
     def fault(self, name: str, content: bytes, error: Exception) -> None:
         """The file and the traceback, once per place in the code."""
@@ -87,13 +89,15 @@ def main(arguments: list[str]) -> None:
     folder, *names = [argument for argument in arguments if not argument.startswith("-")]
     run = Run(Path(folder), names or list(TARGETS))
     warnings.simplefilter("ignore")
-    limits = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=20000", "-print_final_stats=1", "-len_control=0"]
-    corpora = [str(place) for place in (run.folder / "new", run.folder / "seeds", HERE / "corpus") if place.is_dir()]
+    torch.set_num_threads(1)
+    limits = ["-timeout=60", "-rss_limit_mb=2048", f"-max_len={LARGEST}", "-print_final_stats=1", "-len_control=0"]
+    corpora = [str(run.folder / name) for name in ("new", "seeds")]
     atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={run.folder}/stopped-", *options, *corpora], run.one)
     try:
         atheris.Fuzz()
-    finally:
+    except SystemExit:
         shutil.rmtree(run.scratch, ignore_errors=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from train.models import ModelSettings, SEWResNet
 from train.published import Published, converted, is_published
 
 FORMAT = "randhet-checkpoint-1"
+WEIGHT_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
+"""Others have no finite numbers that torch could tell, or are no weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,10 @@ def _unpacked(path: str | Path) -> None:
 
 
 def _held(state: Mapping[str, Tensor], size: int) -> None:
-    """A tensor may claim any shape over one number that the file holds."""
+    """A tensor may claim any shape over one number that the file holds, or be of a kind that holds none."""
+    for name, tensor in state.items():
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.dtype not in WEIGHT_TYPES:
+            raise FileError(f"weights {name} are {tensor.dtype}, {tensor.layout} and on {tensor.device.type}, not read")
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if claimed > size:
         raise FileError(f"{len(state)} weights of {claimed} bytes, the file has {size}")

@@ -102,7 +102,7 @@ def _settings(
         steps=chosen.steps,
         neuron=_kind(nodes, chosen),
     )
-    order = _order(plain)
+    order = neuron_order(plain)
     if strange := set(nodes) ^ set(order):
         raise FileError(f"state dict and network differ in the neurons {sorted(strange)[0]}")
     sigmas = [abs(_scalar(nodes, name, "sigma")) for name in order] if "randhet" in plain.neuron else []
@@ -118,7 +118,7 @@ def _kind(nodes: Mapping[str, Mapping[str, Tensor]], chosen: Published) -> Neuro
     return "het" if "w" in first and first["w"].numel() > 1 else "vanilla"
 
 
-def _order(settings: ModelSettings) -> list[str]:
+def neuron_order(settings: ModelSettings) -> list[str]:
     """Names of the neuron layers as the model makes them."""
     names = ["node1"]
     for i, count in enumerate(settings.blocks):

@@ -1,0 +1,267 @@
+"""Small valid files of every kind that is read: what fuzzing and the tests of hostile files start from.
+
+Many small networks instead of one large: a reader's time goes by the number of entries of a file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+
+from compare import parallel
+from export import netx, nir_write, onnx_integer
+from export.graph import (
+    Encoding,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatNode,
+    TimeMean,
+)
+from fixed_point import chip
+from fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Het,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    Neuron,
+    Operation,
+    RandomTau,
+    SumPool,
+)
+from train import checkpoint
+from train.models import ModelSettings, SEWResNet
+from train.published import neuron_order
+
+TINY = ModelSettings(1, 2, (2, 2), (1,), (1,), steps=1)
+Files = list[bytes]
+
+
+def written(write: Callable[[Path], None], name: str) -> bytes:
+    """What a writer leaves in its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / name)
+        return (Path(folder) / name).read_bytes()
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+def _one(value: int, count: int) -> np.ndarray:
+    return np.full(count, value, np.int32)
+
+
+def _conv(size: int) -> Conv:
+    weight = np.arange(size * size, dtype=np.int8).reshape(1, 1, size, size) - 4
+    return Conv(weight, padding=(size // 2, size // 2))
+
+
+def network() -> Network:
+    """A few layers of several kinds."""
+    return Network(
+        (
+            Layer("input", Input((1, 4, 4))),
+            Layer("a", _conv(3), (0,), RandomTau(_one(9, 1), _one(-3, 1), neurons_per_core=5), np.array([0.25])),
+            Layer("b", _conv(3), (1,), Lif(_one(9, 1), _one(0, 1)), np.array([0.5])),
+            Layer("sum", Add(), (1, 2)),
+            Layer("pool", SumPool((2, 2), (2, 2)), (3,)),
+            Layer("read", Dense(np.ones((2, 4), np.int8)), (4,), Accumulate(_one(1, 2)), np.array([0.5])),
+        ),
+        steps=2,
+        classes=("no", "yes"),
+        metadata={"source": "abc"},
+    )
+
+
+def _second_layers() -> list[tuple[tuple[int, ...], Operation, Neuron | None]]:
+    """The image's shape, and the one layer after it: every operation and every neuron at least once."""
+    threshold, bias = _one(9, 1), _one(-3, 1)
+    image = (1, 2, 2)
+    return [
+        (image, _conv(1), RandomTau(threshold, bias, neurons_per_core=5)),
+        (image, _conv(1), RandomTau(threshold, bias, sampling="forward")),
+        (image, _conv(3), Lif(threshold, bias)),
+        (image, _conv(1), Het(threshold, bias, np.arange(1, 5, dtype=np.int32).reshape(1, 2, 2))),
+        ((2,), Dense(np.ones((1, 2), np.int8)), Cuba(threshold, bias, 100, 200)),
+        ((2,), Dense(np.ones((1, 2), np.int8)), Accumulate(bias)),
+        (image, SumPool((2, 2), (2, 2)), None),
+        (image, Flatten(), None),
+        (image, Add(), None),
+    ]
+
+
+def nets() -> Files:
+    """Each a network of an image and one layer."""
+    made = []
+    for shape, operation, neuron in _second_layers():
+        inputs = (0, 0) if isinstance(operation, Add) else (0,)
+        layer = Layer("a", operation, inputs, neuron, np.array([0.5]) if neuron else None)
+        made.append(net(Network((Layer("input", Input(shape)), layer), 1, metadata={"source": "abc"})))
+    return made
+
+
+def net(network: Network) -> bytes:
+    """A `.net` file."""
+    return written(lambda path: netx.write(path, network), "a.net")
+
+
+# --- NIR --------------------------------------------------------------------------------------------------------------
+
+
+def float_graph() -> FloatGraph:
+    """A chain that NIR can say."""
+    return FloatGraph(
+        (
+            FloatNode("input", FloatInput((1, 3, 3))),
+            FloatNode("conv", FloatConv(np.ones((2, 1, 2, 2)), np.zeros(2)), ("input",)),
+            FloatNode("encode", Encoding(2), ("conv",)),
+            FloatNode("node", FloatNeuron("randhet", 0.5), ("encode",)),
+            FloatNode("flat", FloatFlatten(), ("node",)),
+            FloatNode("fc", FloatDense(np.ones((2, 8)), np.zeros(2)), ("flat",)),
+            FloatNode("mean", TimeMean(), ("fc",)),
+        )
+    )
+
+
+def nir_of(graph: nir.NIRGraph) -> bytes:
+    """A `.nir` file."""
+    return written(lambda path: nir_write.save(path, graph), "a.nir")
+
+
+def _chain(shape: tuple[int, ...], *nodes: nir.NIRNode) -> bytes:
+    """A foreign graph: image, nodes in a row, output."""
+    image = nir.Input(np.array(shape))
+    named = {"in": image, **{f"n{i}": node for i, node in enumerate(nodes)}}
+    named["out"] = nir.Output(np.array([1]))
+    return nir_of(nir.NIRGraph(named, list(pairwise(named)), type_check=False))
+
+
+def nirs() -> Files:
+    """One of our own, and foreign ones of every node that is read."""
+    one, linear = np.ones(1), nir.Affine(np.ones((1, 2)), np.ones(1))
+    conv = nir.Conv2d((1, 1), np.ones((1, 1, 1, 1)), 1, 0, 1, 1, np.zeros(1))
+    wide = nir.Conv2d((2, 2), np.ones((1, 1, 2, 2)), 1, 0, 1, 1, np.zeros(1))
+    short = FloatGraph(
+        (
+            FloatNode("input", FloatInput((2,))),
+            FloatNode("encode", Encoding(1), ("input",)),
+            FloatNode("fc", FloatDense(np.ones((1, 2)), np.zeros(1)), ("encode",)),
+            FloatNode("mean", TimeMean(), ("fc",)),
+        )
+    )
+    return [
+        nir_of(nir_write.to_nir(short)),
+        _chain((2,), linear, nir.LIF(one * 0.01, one, one * 0, one)),
+        _chain((2,), nir.Linear(np.ones((1, 2))), nir.IF(one, one)),
+        _chain((2,), nir.Linear(np.ones((1, 2))), nir.CubaLIF(one * 0.01, one * 0.01, one, one * 0, one)),
+        _chain((1, 2, 2), wide, nir.IF(np.ones((1, 1, 1)), np.ones((1, 1, 1)))),
+        _chain((1, 2, 2), nir.AvgPool2d(2, 2, 0), nir.Flatten({"input": np.array([1, 1, 1])}, 0, -1)),
+        _chain((1, 2, 2), nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])), conv),
+    ]
+
+
+# --- ONNX, checkpoints, state dicts -----------------------------------------------------------------------------------
+
+
+def onnxs() -> Files:
+    """Without and with neurons; none that draw, whose table of jumps takes 800 kB."""
+    first = Layer("input", Input((2,)))
+    dense = Dense(np.ones((2, 2), np.int8))
+    return [
+        onnx_integer.model(Network((first, Layer("r", dense, (0,), neuron)), 1)).SerializeToString()
+        for neuron in (Accumulate(_one(0, 2)), Lif(_one(9, 2), _one(0, 2)))
+    ]
+
+
+@lru_cache
+def checkpoints() -> Files:
+    """Of a network that has just been made, and of one whose training may go on."""
+    state = SEWResNet(TINY, (0.5,), (0.25,)).state_dict()
+    made = checkpoint.Checkpoint(TINY, state, (0.5,), (0.25,), record={"epoch": 1}, versions={})
+    going = checkpoint.Checkpoint(TINY, state, (0.5,), (0.25,), "digits", ("a", "b"), resume={"epoch": 1}, versions={})
+    return [written(lambda path, it=it: checkpoint.save(path, it), "a.pt") for it in (made, going)]  # type: ignore[misc]
+
+
+def published(kind: str) -> dict[str, torch.Tensor]:
+    """A bare state dict as the paper's released script writes it, of a network with one block of one channel."""
+    settings = ModelSettings(3, 2, widths=(1,), blocks=(1,), neuron="vanilla")
+    state = dict(SEWResNet(settings, (0.5,) * 3, (0.25,) * 3).state_dict())
+    for name in neuron_order(settings):
+        state |= {f"{name}.threshold": torch.tensor(0.5), f"{name}.act_fun.alpha": torch.tensor(2.0)}
+        state[f"{name}.w"] = torch.zeros(1, 32, 32) if kind == "het" else torch.tensor(0.0)
+        if kind == "randhet":
+            state[f"{name}.sigma"] = torch.tensor(1.0)
+    return state
+
+
+@lru_cache
+def states() -> Files:
+    """Bare state dicts with random, learned and constant decay."""
+    made = []
+    for kind in ("randhet", "het", "vanilla"):
+        stream = io.BytesIO()
+        torch.save(published(kind), stream)
+        made.append(stream.getvalue())
+    return made
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def idxs() -> Files:
+    return [struct.pack(">HBB3I", 0, 8, 3, 2, 2, 2) + bytes(8), struct.pack(">HBBI", 0, 8, 1, 3) + b"\0\1\2"]
+
+
+def pictures() -> Files:
+    """Of every format and mode that a decoder of Pillow's own reads."""
+    from PIL import Image
+
+    def encoded(kind: str, mode: str, **options: Any) -> bytes:
+        stream = io.BytesIO()
+        Image.new(mode, (3, 2), 1).save(stream, kind, **options)
+        return stream.getvalue()
+
+    plain: Sequence[tuple[str, str]] = (
+        ("PNG", "L"), ("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("PNG", "1"), ("PNG", "I;16"), ("JPEG", "L"),
+        ("JPEG", "RGB"), ("JPEG", "CMYK"), ("BMP", "RGB"), ("GIF", "L"), ("PPM", "L"), ("PPM", "RGB"), ("TIFF", "RGB"),
+        ("TIFF", "F"), ("WEBP", "RGB"),
+    )  # fmt: skip
+    return [*(encoded(*pair) for pair in plain), encoded("TIFF", "L", compression="tiff_lzw")]
+
+
+def results() -> Files:
+    header = {"format": parallel.FORMAT, "identity": {"seed": 1}}
+    lines = [json.dumps(line) for line in (header, {"piece": "a", "result": [1.5]}, {"piece": "b", "result": {"x": 2}})]
+    return [("\n".join(lines) + "\n").encode()]
+
+
+def tables() -> Files:
+    """Settings of a training run."""
+    model = '[model]\nname = "sew-small"\nwidths = [4, 8]\nblocks = "1,1"\n'
+    training = '[training]\neps = "4/255"\nepochs = 2\nrate = 0.1\n'
+    return [(model + training).encode(), b'[training]\ndata = "cifar10"\nobjective = "rat"\n']
+
+
+def chips() -> Files:
+    return [(chip.FOLDER / "loihi1.toml").read_bytes()]
