@@ -1,4 +1,4 @@
-"""Add what came of fuzzing to the project: python fuzz/record.py FOLDER ... adds counts.json of each to fuzz/counts.json.
+"""Add what came of fuzzing to the project: python fuzz/record.py FOLDER ... adds each counts.json to fuzz/counts.json.
 
 The counts go into the table of docs/security.md too. Of the inputs in FOLDER/new the smallest that between them reach
 all lines of our own code that all of them reach become fuzz/corpus/READER/*, beside those there. Each FOLDER's counts

@@ -1,11 +1,11 @@
 """Fuzz the readers with atheris: python fuzz/run.py FOLDER [READER ...] [libFuzzer options, such as -runs=100000].
 
 The first byte of an input says which of the readers (all, unless some are named) gets the rest; coverage guides. Inputs
-that reach new code are kept in FOLDER/new, counts by reader in FOLDER/counts.json, added to those found there: a FOLDER
-is gone on with, by the same readers. An exception that is no refusal is left in FOLDER/faults, once per place in the
-code, and the run goes on; what ends the process, hangs for 60 s or takes more than 2 GB stops it, and leaves its input in
-FOLDER/stopped-*. `fuzz/record.py FOLDER` adds what came of it to the project. Needs `pip install 'randhet[fuzz,onnx]'` on
-Python 3.11 or later.
+that reach new code are kept in FOLDER/new, counts by reader in FOLDER/counts.json, added to those found there: a run in
+the same FOLDER, by the same readers, goes on. An exception that is no refusal is left in FOLDER/faults, once per place
+in the code; what ends the process, hangs for 60 s or takes more than 2 GB stops the run and leaves its input in
+FOLDER/stopped-*. `fuzz/record.py FOLDER` adds what came of it to the project. Needs `pip install 'randhet[fuzz,onnx]'`
+on Python 3.11 or later.
 """
 
 from __future__ import annotations
