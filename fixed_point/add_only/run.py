@@ -14,17 +14,19 @@ from fixed_point import reference
 from fixed_point.add_only.counts import Counts, count_layer, total_operations
 from fixed_point.add_only.layer import CUBA, LIF, NONE, run_layer
 from fixed_point.check import check, check_images
+from fixed_point.engine.moves import flat, logical, move
 from fixed_point.engine.plan import (
     Registers,
     Synapse,
     Tile,
     channels_last,
+    image_starts,
     last_reader,
     make_registers,
     make_synapse,
+    visits,
     weighted,
 )
-from fixed_point.engine.run import flat, image_starts, logical, move
 from fixed_point.errors import RandhetError
 from fixed_point.network import Accumulate, Conv, Cuba, Dense, Input, Layer, Network, RandomTau, Shape
 from fixed_point.result import Result, Trace
@@ -200,7 +202,7 @@ class LayerJob:
         self.out = np.empty(size, np.int32 if isinstance(layer.neuron, Accumulate) else np.uint8)
         self.record = np.empty(size if layer.name in engine.probes else (0,), np.int32)
         neuron, registers = layer.neuron, engine.registers.get(i)
-        self.starts: list[np.ndarray] = []
+        self.starts = np.zeros((0, 0), np.uint32)
         if isinstance(neuron, RandomTau) and registers is not None:
             self.starts = image_starts(registers, neuron, self.steps, first, len(values))
 
@@ -271,14 +273,14 @@ class LayerJob:
     def _drawn(self, neuron: RandomTau, image: int, tile: Tile, idle: tuple[object, ...]) -> tuple[object, ...]:
         """decay ... entry_state of `run_layer` where decays are drawn; states of the last core stand at the end."""
         registers = self.engine.registers[self.i]
-        mine = np.flatnonzero((registers.channel >= tile.offset) & (registers.channel < tile.channels.stop))
-        ordered = mine[np.argsort(registers.last[mine], kind="stable")]
+        mine = visits(registers, tile)
+        ordered = mine.number[np.argsort(mine.last, kind="stable")]
         place = np.argsort(ordered)
         near, far = registers.round()
-        last = len(mine) - int(registers.last[mine].sum())
-        entries = registers.pixel[mine], registers.channel[mine] - tile.offset, place
+        last = len(ordered) - int(mine.last.sum())
+        entries = mine.pixel, mine.channel, place
         held, table = neuron.sampling == "forward", neuron.table.astype(np.uint16)
-        return *idle[:2], table, True, held, self.starts[image][ordered], last, near, far, *entries
+        return *idle[:2], table, True, held, self.starts[image, ordered], last, near, far, *entries
 
 
 def _rows(value: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -194,17 +194,31 @@ def sums_image(values, steps, first, per_tap, planes, window, weight, packed, ou
 
 
 @kernel
-def states_of_steps(starts, last, near, far, held, steps):
-    """States of the entries at the start of every step, (steps, entries), from those of step 0."""
-    states = np.empty((steps, len(starts)), np.uint32)
+def power(squarings, clocks):
+    """The product of those of 32 commuting matrices (32, 32 columns) whose bit is set in clocks, as 32 columns."""
+    product = np.uint32(1) << np.arange(32).astype(np.uint32)
+    for bit in range(32):
+        if (clocks >> np.uint64(bit)) & np.uint64(1):
+            jump(product, squarings[bit])
+    return product
+
+
+@kernel
+def states_of_rounds(starts, last, near, far, held, rounds):
+    """States of the entries at the start of every round, (rounds, entries), from those of the first.
+
+    near: the matrix that moves an entry on by a round; far: that of the entries marked `last`. held: none moves.
+    """
+    states = np.empty((rounds, len(starts)), np.uint32)
     states[0] = starts
-    for t in range(1, steps):
+    ends = np.flatnonzero(last)
+    for t in range(1, rounds):
         states[t] = states[t - 1]
         if not held:
             jump(states[t], near)
-            for e in np.flatnonzero(last):
-                states[t, e] = states[t - 1, e]
-                jump(states[t, e : e + 1], far)
+            moved = states[t - 1][ends]
+            jump(moved, far)
+            states[t][ends] = moved
     return states
 
 
@@ -232,7 +246,7 @@ def lif_image(
     before, before_at = (record.reshape(-1) if straight and recorded else one_before), 0
     membrane, registers = np.empty(padded, np.int32), np.zeros(steps * padded, np.uint32)
     flat_bias, flat_given = bias.reshape(-1), given.reshape(-1)
-    states = states_of_steps(starts, entry_last, near, far, held, steps)
+    states = states_of_rounds(starts, entry_last, near, far, held, steps)
     fired = clipped = entry = 0
     for pixel in range(low, high):
         membrane[:] = 0

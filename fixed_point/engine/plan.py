@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
 
-from fixed_point.engine import kernels
+from fixed_point.engine import guard, kernels
 from fixed_point.engine.blocks import CHUNK
 from fixed_point.generator import PERIOD, STEPS_PER_DRAW, core_seed, core_starts, squarings
 from fixed_point.network import Conv, Dense, Layer, Network, RandomTau, Shape
@@ -37,7 +37,10 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Synapse:
-    """A layer's weights as the kernels read them: window (output pixels, taps) holds input pixels, -1 for padding."""
+    """A layer's weights as the kernels read them: window (output pixels, taps) holds input pixels, -1 for padding.
+
+    source: (pixels, channels) of what it reads.
+    """
 
     window: np.ndarray
     tiles: tuple[Tile, ...]
@@ -45,6 +48,7 @@ class Synapse:
     planes: int
     pixels: int
     channels: int
+    source: tuple[int, int]
 
 
 def make_synapse(operation: Conv | Dense, shape_in: Shape, peak: int) -> Synapse:
@@ -63,7 +67,10 @@ def make_synapse(operation: Conv | Dense, shape_in: Shape, peak: int) -> Synapse
         rows = part.transpose(2, 3, 1, 0).reshape(-1, len(part))
         rows = np.ascontiguousarray(np.vstack([rows, np.zeros_like(rows[:1])]), np.int8)
         tiles.append(Tile(offset, group * per_group, rows, pack(rows)))
-    return Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out)
+    source = prod(shape_in[1:]), shape_in[0]
+    for tile in tiles:
+        guard.weights(tile.first, per_group, window, tile.weight, tile.packed, source)
+    return Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out, source)
 
 
 def pack(weight: np.ndarray) -> np.ndarray:
@@ -128,11 +135,7 @@ def _squarings() -> np.ndarray:
 @lru_cache(maxsize=512)
 def columns(draws: int) -> np.ndarray:
     """The matrix of a jump over `draws` draws as 32 uint32 columns."""
-    clocks, matrix = draws * STEPS_PER_DRAW % PERIOD, np.uint32(1) << np.arange(32, dtype=np.uint32)
-    for bit in range(32):
-        if clocks >> bit & 1:
-            kernels.jump(matrix, _squarings()[bit])
-    return matrix
+    return kernels.power(_squarings(), np.uint64(draws * STEPS_PER_DRAW % PERIOD))
 
 
 def jumped(states: np.ndarray, distances: np.ndarray) -> np.ndarray:
@@ -161,10 +164,15 @@ class Registers:
     core: np.ndarray
     before: np.ndarray
 
-    @property
+    @cached_property
     def last(self) -> np.ndarray:
         """Which entries belong to the last core, whose rounds may be shorter."""
         return self.core == len(self.seeds) - 1
+
+    @cached_property
+    def origin(self) -> np.ndarray:
+        """States of the entries in round 0."""
+        return jumped(self.seeds[self.core], self.before)
 
     @property
     def aligned(self) -> bool:
@@ -173,11 +181,29 @@ class Registers:
 
     def starts(self, number: int) -> np.ndarray:
         """States of the entries in round `number` (image*T + step, or image)."""
-        return jumped(jumped(self.seeds, number * self.sizes)[self.core], self.before)
+        return kernels.states_of_rounds(self.origin, self.last, *self.round(number), False, 2)[1]
 
     def round(self, rounds: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Matrices that move on by whole rounds: of the other cores, and of the last one."""
         return columns(rounds * int(self.sizes[0])), columns(rounds * int(self.sizes[-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Visits:
+    """The entries of a tile: their numbers in Registers, and its kernels' entry_pixel, entry_channel, entry_last."""
+
+    number: np.ndarray
+    pixel: np.ndarray
+    channel: np.ndarray
+    last: np.ndarray
+
+
+def visits(registers: Registers, tile: Tile) -> Visits:
+    """Those entries that fall into the channels of a tile."""
+    mine = np.flatnonzero((registers.channel >= tile.offset) & (registers.channel < tile.channels.stop))
+    found = Visits(mine, registers.pixel[mine], registers.channel[mine] - tile.offset, registers.last[mine])
+    guard.visits(found.pixel, found.channel, found.last, tile.weight.shape[1])
+    return found
 
 
 def make_registers(neuron: RandomTau, shape: Shape, layer: int, master: int) -> Registers:
@@ -191,10 +217,11 @@ def make_registers(neuron: RandomTau, shape: Shape, layer: int, master: int) -> 
     return Registers(seeds, sizes, first % pixels, first // pixels, first // per_core, first % per_core)
 
 
-def image_starts(registers: Registers, neuron: RandomTau, steps: int, first: int, images: int) -> list[np.ndarray]:
-    """States of the entries at the start of each image."""
+def image_starts(registers: Registers, neuron: RandomTau, steps: int, first: int, images: int) -> np.ndarray:
+    """States of the entries at the start of each image, (images, entries): one jump to the first, then on by rounds."""
     rounds = 1 if neuron.sampling == "forward" else steps
-    return [registers.starts((first + image) * rounds) for image in range(images)]
+    start = registers.starts(first * rounds)
+    return kernels.states_of_rounds(start, registers.last, *registers.round(rounds), False, images)
 
 
 def last_reader(network: Network) -> list[int]:

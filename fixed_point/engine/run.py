@@ -16,27 +16,28 @@ from fixed_point import reference
 from fixed_point.check import check, check_images
 from fixed_point.engine import guard, kernels
 from fixed_point.engine.blocks import CHUNK
+from fixed_point.engine.moves import Values, flat, logical, move
 from fixed_point.engine.plan import (
     Registers,
     Synapse,
     Tile,
+    Visits,
     channels_last,
     columns,
     image_starts,
     last_reader,
     make_registers,
     make_synapse,
+    visits,
     weighted,
 )
 from fixed_point.errors import RandhetError
 from fixed_point.integer import STATE_MAX
 from fixed_point.network import (
     Accumulate,
-    Add,
     Conv,
     Cuba,
     Dense,
-    Flatten,
     Het,
     Input,
     Layer,
@@ -45,13 +46,10 @@ from fixed_point.network import (
     Neuron,
     RandomTau,
     Shape,
-    SumPool,
 )
 from fixed_point.result import Result, Trace
 from fixed_point.shape import peaks, shapes
 
-Values = np.ndarray
-"""Activity (images, T or 1, pixels, channels); T is 1 where every step is the same."""
 Levels = tuple[np.ndarray, np.ndarray]
 NO_DECAYS = np.zeros((0, 0), np.int32)
 NO_ENTRIES = np.zeros(0, np.uint32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_)
@@ -99,6 +97,7 @@ class Work:
     synapse: Synapse
     levels: dict[int, Levels]
     registers: Registers | None
+    visits: dict[int, Visits]
     values: Values
     out: Values
     record: np.ndarray
@@ -124,13 +123,14 @@ class Engine:
     synapses: dict[int, Synapse] = field(init=False)
     levels: dict[int, dict[int, Levels]] = field(init=False)
     registers: dict[int, Registers] = field(init=False)
+    visits: dict[int, dict[int, Visits]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.shape = shapes(self.network)
         top = peaks(self.network)
         self.peak = top
         self.last = last_reader(self.network)
-        self.synapses, self.levels, self.registers = {}, {}, {}
+        self.synapses, self.levels, self.registers, self.visits = {}, {}, {}, {}
         for i, layer in enumerate(self.network.layers):
             if isinstance(layer.operation, (Conv, Dense)):
                 source = layer.inputs[0]
@@ -138,7 +138,8 @@ class Engine:
                 self.synapses[i] = synapse
                 self.levels[i] = {tile.offset: levels(layer.neuron, self.shape[i], tile) for tile in synapse.tiles}
             if isinstance(layer.neuron, RandomTau):
-                self.registers[i] = make_registers(layer.neuron, self.shape[i], i, self.master)
+                registers = self.registers[i] = make_registers(layer.neuron, self.shape[i], i, self.master)
+                self.visits[i] = {tile.offset: visits(registers, tile) for tile in self.synapses[i].tiles}
 
     def batch(self, images: np.ndarray, first: int, pool: ThreadPoolExecutor, workers: int) -> Result:
         """All layers for a few images."""
@@ -154,7 +155,7 @@ class Engine:
                 if not isinstance(layer.neuron, Accumulate):
                     spikes[layer.name] = fired
             else:
-                kept[i], membranes = self._pass(i, layer, read, images), None
+                kept[i], membranes = self._pass(i, layer, read, images, pool), None
             if layer.name in self.probes:
                 traces[layer.name] = self._trace(i, kept[i], membranes)
             for source in {source for source in kept if self.last[source] <= i < len(network.layers) - 1}:
@@ -173,29 +174,25 @@ class Engine:
         size = (images, steps, synapse.pixels, synapse.channels)
         integer = np.int32 if isinstance(layer.neuron, Accumulate) else np.uint8
         record = np.empty(size, np.int32) if probed else np.empty((0, *size[1:]), np.int32)
-        out, registers = np.empty(size, integer), self.registers.get(i)
-        work = Work(layer, i, self.shape[i], steps, first, synapse, self.levels[i], registers, values, out, record)
+        out, registers, entries = np.empty(size, integer), self.registers.get(i), self.visits.get(i, {})
+        work = Work(
+            layer, i, self.shape[i], steps, first, synapse, self.levels[i], registers, entries, values, out, record
+        )
         assert layer.neuron is not None
-        jobs = list(job(layer.neuron, work, workers))
-        done = list(pool.map(lambda call: call(), jobs))
+        done = shared(list(job(layer.neuron, work, workers)), pool, workers)
         membranes: np.ndarray | None = work.record if probed else None
         if isinstance(layer.neuron, Accumulate):
             work.out[:] += channels_last(layer.neuron.bias, self.shape[i]).astype(np.int32)
             membranes = work.out.cumsum(axis=1, dtype=np.int64)
         return work.out, membranes, sum(fired for fired, _ in done), sum(clipped for _, clipped in done)
 
-    def _pass(self, i: int, layer: Layer, read: list[Values], images: np.ndarray) -> Values:
-        return move(layer.operation, read, images, self.shape[layer.inputs[0]] if layer.inputs else (), self.peak[i])
+    def _pass(self, i: int, layer: Layer, read: list[Values], images: np.ndarray, pool: ThreadPoolExecutor) -> Values:
+        shape = self.shape[layer.inputs[0]] if layer.inputs else ()
+        return move(layer.operation, read, images, shape, self.peak[i], pool.map)
 
     def _trace(self, i: int, values: Values, membranes: np.ndarray | None) -> Trace:
         shape, steps = self.shape[i], self.network.steps
         return Trace(logical(values, steps, shape), None if membranes is None else logical(membranes, steps, shape))
-
-
-def logical(values: Values, steps: int, shape: Shape) -> np.ndarray:
-    """(images, T, *shape) int64 in the order of the definition."""
-    wide = np.broadcast_to(values, (len(values), steps, *values.shape[2:])).astype(np.int64)
-    return wide.swapaxes(2, 3).reshape(len(values), steps, *shape)
 
 
 def _planes(network: Network, source: int, top: list[int]) -> int:
@@ -204,56 +201,6 @@ def _planes(network: Network, source: int, top: list[int]) -> int:
     first = network.layers[0].operation
     signed = isinstance(first, Input) and first.signed
     return 2**24 if signed and not isinstance(operation, (Conv, Dense)) else top[source]
-
-
-def flat(values: Values, shape: Shape) -> Values:
-    """(images, T, pixels, channels) to (images, T, 1, channels*pixels) in channel-major order."""
-    if values.shape[2] == 1:
-        return values
-    return np.ascontiguousarray(values.swapaxes(2, 3).reshape(*values.shape[:2], 1, -1))
-
-
-def narrow(peak: int) -> type:
-    """uint8 where it holds every value of a layer."""
-    return np.uint8 if peak <= 255 else np.int32
-
-
-# --- layers without weights -------------------------------------------------------------------------------------------
-
-
-@singledispatch
-def move(operation: object, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
-    """The values of a layer without weights."""
-    raise TypeError(f"no engine for operation {type(operation).__name__}")
-
-
-@move.register(Input)
-def _(operation: Input, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
-    last = images.reshape(*images.shape[:2], -1).swapaxes(1, 2)[:, None]
-    return np.ascontiguousarray(last.astype(np.uint8 if images.dtype == np.uint8 else np.int32))
-
-
-@move.register(Add)
-def _(operation: Add, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
-    total: Values = read[0].astype(narrow(peak))
-    for values in read[1:]:
-        total = total + values
-    return total.astype(narrow(peak), copy=False)
-
-
-@move.register(SumPool)
-def _(operation: SumPool, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
-    values = read[0]
-    grid = values.reshape(-1, *shape[1:], shape[0]).transpose(0, 3, 1, 2).astype(np.int64)
-    pooled = reference.operate(operation, [grid])
-    last = pooled.reshape(*values.shape[:2], shape[0], -1).swapaxes(2, 3)
-    return np.ascontiguousarray(last.astype(narrow(peak)))
-
-
-@move.register(Flatten)
-def _(operation: Flatten, read: list[Values], images: np.ndarray, shape: Shape, peak: int) -> Values:
-    one_pixel = flat(read[0], shape)
-    return one_pixel.reshape(*one_pixel.shape[:2], 1, -1)
 
 
 # --- neurons: a layer's work as calls that may run in any order ------------------------------------------------------
@@ -267,6 +214,13 @@ def job(neuron: Neuron, work: Work, workers: int) -> Iterator[Job]:
     raise TypeError(f"no engine for neuron {type(neuron).__name__}")
 
 
+def shared(jobs: list[Job], pool: ThreadPoolExecutor, workers: int) -> list[tuple[int, int]]:
+    """What the jobs return, each thread taking the next one as it is free: cheaper than a future for every job."""
+    waiting = iter(jobs)
+    taken = [pool.submit(lambda: [call() for call in waiting]) for _ in range(min(workers, len(jobs)))]
+    return [done for future in taken for done in future.result()]
+
+
 def bands(work: Work, workers: int) -> list[tuple[int, int]]:
     """Pixels are split where there are fewer images and tiles than threads."""
     parts = 1 if len(work.values) * len(work.synapse.tiles) >= workers else min(workers, work.synapse.pixels)
@@ -278,7 +232,7 @@ def bands(work: Work, workers: int) -> list[tuple[int, int]]:
 def _(neuron: Accumulate, work: Work, workers: int) -> Iterator[Job]:
     def call(image: int, tile: Tile) -> tuple[int, int]:
         part = np.empty((work.steps, work.synapse.pixels, tile.weight.shape[1]), np.int32)
-        guard.synapse(*work.common(image, tile))
+        guard.activity(work.values[image], work.steps, work.synapse.source)
         kernels.sums_image(*work.common(image, tile), part)
         work.out[image][:, :, tile.channels] = part
         return 0, 0
@@ -299,7 +253,7 @@ def _(neuron: Cuba, work: Work, workers: int) -> Iterator[Job]:
             *work.common(image, tile), low, high, part, threshold[tile.channels], neuron.f, *kept,
             work.out[image], tile.offset, work.recorded(image),
         )  # fmt: skip
-        guard.cuba(*arguments)
+        guard.cuba(work.synapse.source, *arguments)
         return kernels.cuba_image(*arguments)
 
     yield from _calls(work, bands(work, workers), call)
@@ -326,12 +280,12 @@ def _(neuron: RandomTau, work: Work, workers: int) -> Iterator[Job]:
     held = neuron.sampling == "forward"
 
     def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
-        mine = (registers.channel >= tile.offset) & (registers.channel < tile.channels.stop)
-        states = starts[image][mine]
+        mine = work.visits[tile.offset]
+        states = starts[image, mine.number]
         if low:
             kernels.jump(states, columns(low))
-        entries = states, registers.pixel[mine], registers.channel[mine] - tile.offset, registers.last[mine]
-        return _lif(neuron, work, image, tile, low, high, NO_DECAYS, table, (*entries, held, *registers.round()))
+        entries = states, mine.pixel, mine.channel, mine.last, held, *registers.round()
+        return _lif(neuron, work, image, tile, low, high, NO_DECAYS, table, entries)
 
     whole = [(0, work.synapse.pixels)]
     yield from _calls(work, bands(work, workers) if registers.aligned else whole, call)
@@ -358,7 +312,7 @@ def _lif(
         *work.common(image, tile), low, high, *work.levels[tile.offset], neuron.f, neuron.k, given, table, *entries,
         work.out[image], tile.offset, work.recorded(image),
     )  # fmt: skip
-    guard.lif(*arguments)
+    guard.lif(work.synapse.source, *arguments)
     return kernels.lif_image(*arguments)
 
 

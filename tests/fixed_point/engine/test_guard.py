@@ -38,9 +38,17 @@ def arguments() -> dict[str, object]:
     return dict(zip(NAMES, given, strict=True))
 
 
+def look(call: dict[str, object]) -> None:
+    """What loading looks at, then what a call looks at."""
+    source = 20, 2
+    guard.weights(*(call[name] for name in ("first", "per_tap", "window", "weight", "packed")), source)  # type: ignore[arg-type]
+    guard.visits(*(call[name] for name in ("entry_pixel", "entry_channel", "entry_last")), CHANNELS)  # type: ignore[arg-type]
+    guard.lif(source, *call.values())
+
+
 def test_a_right_call_passes_and_runs() -> None:
     call = arguments()
-    guard.lif(*call.values())
+    look(call)
     fired, clipped = kernels.lif_image(*call.values())
     assert clipped == 0
     assert fired == int(call["out"].sum())  # type: ignore[attr-defined]
@@ -57,7 +65,7 @@ def test_arrays_too_short_or_of_another_type_are_refused(name: str) -> None:
     wrong = [value[..., :-1], value.astype(np.float64), np.repeat(value, 2, axis=-1)[..., ::2]]
     for one in wrong:
         with pytest.raises(NetworkError, match="kernel argument"):
-            guard.lif(*(call | {name: one}).values())
+            look(call | {name: one})
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def test_arrays_too_short_or_of_another_type_are_refused(name: str) -> None:
 )
 def test_positions_outside_are_refused(name: str, value: int) -> None:
     with pytest.raises(NetworkError, match="kernel argument"):
-        guard.lif(*(arguments() | {name: value}).values())
+        look(arguments() | {name: value})
 
 
 def test_windows_and_entries_that_point_outside_are_refused() -> None:
@@ -74,7 +82,7 @@ def test_windows_and_entries_that_point_outside_are_refused() -> None:
         call = arguments()
         call[name] = call[name] + PIXELS  # type: ignore[operator]
         with pytest.raises(NetworkError, match=f"{name} lies in"):
-            guard.lif(*call.values())
+            look(call)
 
 
 PART = """

@@ -1,0 +1,92 @@
+"""Activity in the engines' layout, and the layers without weights, an image at a time so that threads share them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import singledispatch
+
+import numpy as np
+
+from fixed_point import reference
+from fixed_point.network import Add, Flatten, Input, Shape, SumPool
+from fixed_point.shape import window_count
+
+Values = np.ndarray
+"""Activity (images, T or 1, pixels, channels); T is 1 where every step is the same."""
+Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+"""How a call is made for every image: `map`, or that of a pool of threads."""
+
+
+def logical(values: Values, steps: int, shape: Shape) -> np.ndarray:
+    """(images, T, *shape) int64 in the order of the definition."""
+    wide = np.broadcast_to(values, (len(values), steps, *values.shape[2:])).astype(np.int64)
+    return wide.swapaxes(2, 3).reshape(len(values), steps, *shape)
+
+
+def flat(values: Values, shape: Shape) -> Values:
+    """(images, T, pixels, channels) to (images, T, 1, channels*pixels) in channel-major order."""
+    if values.shape[2] == 1:
+        return values
+    return np.ascontiguousarray(values.swapaxes(2, 3).reshape(*values.shape[:2], 1, -1))
+
+
+def narrow(peak: int) -> type:
+    """uint8 where it holds every value of a layer."""
+    return np.uint8 if peak <= 255 else np.int32
+
+
+@singledispatch
+def move(
+    operation: object, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map
+) -> Values:
+    """The values of a layer without weights: shape is that of what it reads, peak the largest value it can have."""
+    raise TypeError(f"no engine for operation {type(operation).__name__}")
+
+
+@move.register(Input)
+def _(operation: Input, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map) -> Values:
+    last = images.reshape(*images.shape[:2], -1).swapaxes(1, 2)[:, None]
+    return np.ascontiguousarray(last.astype(np.uint8 if images.dtype == np.uint8 else np.int32))
+
+
+@move.register(Add)
+def _(operation: Add, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map) -> Values:
+    total = np.empty(np.broadcast_shapes(*(values.shape for values in read)), narrow(peak))
+
+    def add(image: int) -> None:
+        first, second, *others = (values[image] for values in read)
+        accumulate(first, second, total[image])
+        for values in others:
+            accumulate(total[image], values, total[image])
+
+    deque(each(add, range(len(total))), maxlen=0)
+    return total
+
+
+@move.register(SumPool)
+def _(operation: SumPool, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map) -> Values:
+    values, (channels, *size) = read[0], shape
+    rows, columns = (window_count(size[a], operation.kernel[a], operation.stride[a], 0, 1) for a in (0, 1))
+    steps = values.shape[1]
+    pooled = np.zeros((len(values), steps, rows * columns, channels), narrow(peak))
+
+    def pool(image: int) -> None:
+        grid = values[image].reshape(steps, *size, channels).transpose(0, 3, 1, 2)
+        total = pooled[image].reshape(steps, rows, columns, channels).transpose(0, 3, 1, 2)
+        for _, _, seen in reference.taps(grid, operation.kernel, operation.stride):
+            accumulate(total, seen, total)
+
+    deque(each(pool, range(len(pooled))), maxlen=0)
+    return pooled
+
+
+def accumulate(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
+    """total = first + second in the type of total, which holds every sum by the layer's peak."""
+    np.add(first, second, out=total, dtype=total.dtype, casting="unsafe")
+
+
+@move.register(Flatten)
+def _(operation: Flatten, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map) -> Values:
+    one_pixel = flat(read[0], shape)
+    return one_pixel.reshape(*one_pixel.shape[:2], 1, -1)
