@@ -26,7 +26,7 @@ def lif_step(
     all from channel `offset`. Returns (spikes, saturations).
     """
     lanes = len(values)
-    lists, begins, multiply = listed(values, first, per_tap, planes)
+    lists, begins, multiply = listed(values, first, per_tap, planes, np.zeros(len(values), np.bool_))
     rows, total = buffers(window, per_tap, weight)
     width, padded, pixels, channels = weight.shape[1], len(total), out.shape[1], out.shape[2]
     before, spikes, kept = np.empty(padded, np.int32), np.empty(padded, np.uint8), np.zeros(padded, np.int32)
@@ -72,7 +72,7 @@ def cuba_layer_step(
     current_kept, voltage_kept, current, membrane, out, offset, record,
 ):  # fmt: skip
     """The same for CUBA neurons; bias (1 or pixels, tile) and threshold (tile) without padding."""
-    lists, begins, multiply = listed(values, first, per_tap, planes)
+    lists, begins, multiply = listed(values, first, per_tap, planes, np.zeros(len(values), np.bool_))
     rows, total = buffers(window, per_tap, weight)
     width, before = weight.shape[1], np.empty(weight.shape[1], np.int32)
     fired = clipped = 0

@@ -12,7 +12,20 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fixed_point.engine.lanes import INT8, INT16, INT32, INT64, Array, Lanes, broadcast, build, has, permute, total
+from fixed_point.engine.lanes import (
+    INT8,
+    INT16,
+    INT32,
+    INT64,
+    Array,
+    Lanes,
+    broadcast,
+    build,
+    compress,
+    has,
+    permute,
+    total,
+)
 
 CHUNK = 64
 """Output channels whose sums are kept in registers together; tiles are padded to a multiple."""
@@ -285,3 +298,28 @@ def _marked(builder, values, position, plane):
 def first_bit(typing, word):
     """Number of the lowest bit set (word is not 0)."""
     return build(types.int64, (word,), lambda builder, value: builder.cttz(value, ir.IntType(1)(1)))
+
+
+@intrinsic
+def append_bits(typing, lists, at, word, base):
+    """lists[at...] = base + the numbers of the bits set in a word, ascending; it writes up to 15 more. Returns the end.
+
+    Only for processors that gather chosen lanes (AVX-512).
+    """
+    return build(types.int64, (lists, at, word, base), _append_bits)
+
+
+def _append_bits(builder, lists, at, word, base):
+    shift = broadcast(builder, builder.trunc(base, INT32), NEURONS)
+    for first in range(0, CHUNK, NEURONS):
+        sixteen = builder.trunc(builder.lshr(word, INT64(first)), INT16)
+        numbers = shift + Lanes(builder, ir.Constant(shift.value.type, [first + i for i in range(NEURONS)]))
+        lists.store(at, compress(builder, numbers, sixteen))
+        at = builder.add(at, builder.zext(builder.ctpop(sixteen), INT64))
+    return at
+
+
+@intrinsic
+def bits_set(typing, word):
+    """How many bits of a word are set."""
+    return build(types.int64, (word,), lambda builder, value: builder.ctpop(value))

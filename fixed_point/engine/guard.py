@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fixed_point.engine.blocks import CHUNK
+from fixed_point.engine.dense import INPUTS
 from fixed_point.errors import NetworkError
 
 
@@ -35,14 +36,17 @@ def all_within(name: str, values: np.ndarray, low: int, stop: int) -> None:
 
 
 def weights(
-    first: int, per_tap: int, window: np.ndarray, weight: np.ndarray, packed: np.ndarray, source: tuple[int, int]
-) -> None:
+    first: int, per_tap: int, window: np.ndarray, weight: np.ndarray, packed: np.ndarray, wide: np.ndarray,
+    source: tuple[int, int],
+) -> None:  # fmt: skip
     """What a tile keeps, source being (pixels, channels) of what it reads: looked at once, when a network is loaded."""
     pixels, channels = source
     array("window", window, (np.int32,), window.shape[:2])
     rows, width = window.shape[1] * per_tap + 1, weight.shape[1]
     array("weight", weight, (np.int8,), (rows, width))
     array("packed", packed, (np.int8,), (rows * padded(width),))
+    array("wide", wide, (np.int8,), (0,), ((rows - 1) * padded(width),))
+    within("per_tap", per_tap % INPUTS if wide.size else 0, 0, 0, 1)
     within("first", first, first + per_tap - 1, 0, channels)
     all_within("window", window, -1, pixels)
 
@@ -82,7 +86,7 @@ def output(out: np.ndarray, offset: int, record: np.ndarray, size: tuple[int, in
 
 def lif(source: tuple[int, int], *arguments: Any) -> None:
     """The arguments of `kernels.lif_image` that a batch brings; `weights` and `visits` have seen the others."""
-    values, steps, _, _, _, window, weight, _, low, high, *rest = arguments
+    values, steps, _, _, _, window, weight, _, _, _, low, high, *rest = arguments
     bias, threshold, _, _, given, table, starts, pixel, _, _, _, *matrices, out, offset, record = rest
     pixels, width = len(window), weight.shape[1]
     activity(values, steps, source)

@@ -17,40 +17,58 @@ from fixed_point.engine.blocks import (
     add_rows,
     add_rows_twice,
     append,
+    append_bits,
     fire_drawn,
     fire_given,
     first_bit,
     marked,
 )
 from fixed_point.engine.compiled import kernel
+from fixed_point.engine.dense import crowded, in_fours, products
+from fixed_point.engine.lanes import has
 
 DENSE = 8
 """A multiplication costs about as much as adding this many rows."""
 
 
+if has("avx512f"):
+
+    @kernel(forceinline=True)
+    def append_word(lists, n, word, base):
+        """lists[n...] = base + the numbers of the bits set in a word of 64. Returns where the list ends."""
+        return append_bits(lists, n, word, base)
+
+else:
+
+    @kernel(forceinline=True)
+    def append_word(lists, n, word, base):
+        """The same bit by bit."""
+        while word:
+            lists[n] = base + first_bit(word)
+            n += 1
+            word &= word - np.uint64(1)
+        return n
+
+
 @kernel
-def list_active(values, first, count, planes):
+def list_active(values, first, count, planes, skipped):
     """For each step, bit plane and pixel, the channels (from `first`, `count` of them) whose value has that bit.
 
-    values (T, pixels, channels). Returns lists (flat, uint32) and begins (T, planes, pixels + 1): where the list of
-    each pixel begins and the one before ends.
+    values (T, pixels, channels); steps that are `skipped` have no lists. Returns lists (flat, uint32) and begins
+    (T, planes, pixels + 1): where the list of each pixel begins and the one before ends.
     """
     steps, pixels, channels = values.shape
     lists = np.empty(steps * planes * pixels * count + 16, np.uint32)
     begins = np.empty((steps, planes, pixels + 1), np.int64)
     flat, n = values.reshape(-1), 0
     for t in range(steps):
-        for plane in range(planes):
+        for plane in range(0 if skipped[t] else planes):
             at = t * pixels * channels + first
             for pixel in range(pixels):
                 begins[t, plane, pixel] = n
                 c = 0
                 while c + CHUNK <= count:
-                    word = marked(flat, at + c, plane)
-                    while word:
-                        lists[n] = c + first_bit(word)
-                        n += 1
-                        word &= word - np.uint64(1)
+                    n = append_word(lists, n, marked(flat, at + c, plane), c)
                     c += CHUNK
                 while c < count:
                     lists[n] = c
@@ -146,16 +164,16 @@ def cuba_step(total, bias, current_kept, voltage_kept, f, threshold, u, v, befor
 
 
 @kernel
-def listed(values, first, per_tap, planes):
-    """Lists of active inputs of every step that differs, and of which steps multiplying costs less than adding."""
+def listed(values, first, per_tap, planes, skipped):
+    """Lists of active inputs of every step that differs and is not `skipped`; at which steps multiplying costs less."""
     steps = len(values)
     multiply = np.zeros(steps, np.bool_)
     if planes > 8:
         multiply[:] = True
         return np.empty(0, np.uint32), np.empty((steps, 0, 1), np.int64), multiply
-    lists, begins = list_active(values, first, per_tap, planes)
+    lists, begins = list_active(values, first, per_tap, planes, skipped)
     if planes > DENSE // 2:
-        for t in range(steps):
+        for t in np.flatnonzero(~skipped):
             active = 0
             for pixel in range(values.shape[1]):
                 for c in range(per_tap):
@@ -175,6 +193,16 @@ def synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, 
         pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total)
 
 
+@kernel(forceinline=True)
+def taken(chosen, totals, t, total):
+    """Whether the sums of step t were multiplied; then they are copied to total."""
+    if not chosen[min(t, len(chosen) - 1)]:
+        return False
+    for o in range(len(total)):
+        total[o] = totals[t, o]
+    return True
+
+
 @kernel(inline="always")
 def buffers(window, per_tap, weight):
     """rows and total: the rows of a window, and sums for whole chunks of channels."""
@@ -185,7 +213,7 @@ def buffers(window, per_tap, weight):
 @kernel
 def sums_image(values, steps, first, per_tap, planes, window, weight, packed, out):
     """Synaptic sums of a layer without neurons for one image: out (steps, pixels, channels of the tile) int32."""
-    lists, begins, multiply = listed(values, first, per_tap, planes)
+    lists, begins, multiply = listed(values, first, per_tap, planes, np.zeros(len(values), np.bool_))
     rows, total = buffers(window, per_tap, weight)
     for pixel in range(window.shape[0]):
         for t in range(steps):
@@ -224,22 +252,27 @@ def states_of_rounds(starts, last, near, far, held, rounds):
 
 @kernel
 def lif_image(
-    values, steps, first, per_tap, planes, window, weight, packed, low, high,
+    values, steps, first, per_tap, planes, window, weight, packed, wide, limit, low, high,
     bias, threshold, f, k, given, table, starts, entry_pixel, entry_channel, entry_last, held, near, far,
     out, offset, record,
 ):  # fmt: skip
     """All steps of one image for the pixels low..high of one tile of channels, neurons of the LIF family.
 
     Pixel by pixel, all steps of one before the next: its membranes, sums and registers stay in the first-level cache.
+    wide: the weights as `dense.pack` lays them out; where it has entries, steps at which more than `limit` bits of the
+    values are set are multiplied.
     bias (1 or pixels, padded tile), threshold (padded tile). Decays: `given` (1 or pixels, padded tile) int32 where it
     has entries; else drawn: entry e puts starts[e] into the register of entry_channel[e] at entry_pixel[e]; from step
     to step entries move on by the matrix `near`, those of the last core by `far`, or stay where they are `held`.
     Spikes go to out (steps, pixels, channels) from channel `offset`, membranes to record where it has entries.
     Returns (spikes, saturations).
     """
-    lists, begins, multiply = listed(values, first, per_tap, planes)
+    chosen = crowded(values, first, per_tap, planes, limit) if len(wide) else np.zeros(len(values), np.bool_)
+    fours = in_fours(chosen)
+    lists, begins, multiply = listed(values, first, per_tap, planes, chosen)
     rows, total = buffers(window, per_tap, weight)
     width, padded, pixels, channels = weight.shape[1], len(total), out.shape[1], out.shape[2]
+    totals = np.empty((steps, padded), np.int32)
     one_before, one_spikes = np.empty(padded, np.int32), np.empty(padded, np.uint8)
     straight, recorded = width == padded, len(record) > 0
     spikes, spikes_at = (out.reshape(-1) if straight else one_spikes), 0
@@ -255,8 +288,10 @@ def lif_image(
             for t in range(steps):
                 registers[t * padded + entry_channel[entry]] = states[t, entry]
             entry += 1
+        products(values, first, per_tap, window, pixel, wide, fours, totals)
         for t in range(steps):
-            synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
+            if not taken(chosen, totals, t, total):
+                synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
             if straight:
                 spikes_at = (t * pixels + pixel) * channels + offset
                 before_at = spikes_at if recorded else 0
@@ -285,7 +320,7 @@ def cuba_image(
     bias, threshold, f, current_kept, voltage_kept, out, offset, record,
 ):  # fmt: skip
     """The same for CUBA neurons; bias (1 or pixels, tile) and threshold (tile) without padding."""
-    lists, begins, multiply = listed(values, first, per_tap, planes)
+    lists, begins, multiply = listed(values, first, per_tap, planes, np.zeros(len(values), np.bool_))
     rows, total = buffers(window, per_tap, weight)
     width = weight.shape[1]
     u, v, before = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.int32)

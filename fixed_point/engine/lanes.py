@@ -150,6 +150,15 @@ def permute(builder: Any, low: Any, index: Any, high: Any) -> Any:
     return builder.call(call, [low, index, high])
 
 
+def compress(builder: Any, lanes: Lanes, bits: Any) -> Lanes:
+    """The lanes (16 of 32 bits) whose bit is set in a 16 bit number, moved to the front; needs avx512f."""
+    kind, one = lanes.value.type, ir.VectorType(ir.IntType(1), lanes.value.type.count)
+    name, module = f"llvm.x86.avx512.mask.compress.v{kind.count}i32", builder.module
+    call = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind, kind, one]), name)
+    chosen = builder.bitcast(bits, one)
+    return Lanes(builder, builder.call(call, [lanes.value, ir.Constant(kind, None), chosen]))
+
+
 def build(result: Any, kinds: tuple[Any, ...], write: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
     """What an intrinsic returns: `write(builder, *arguments)` gets arrays as Array and numbers as LLVM values."""
 

@@ -52,7 +52,7 @@ def _(operation: Input, read: list[Values], images: np.ndarray, shape: Shape, pe
 
 @move.register(Add)
 def _(operation: Add, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map) -> Values:
-    total = np.empty(np.broadcast_shapes(*(values.shape for values in read)), narrow(peak))
+    total: Values = np.empty(np.broadcast_shapes(*(values.shape for values in read)), narrow(peak))
 
     def add(image: int) -> None:
         first, second, *others = (values[image] for values in read)
@@ -69,7 +69,7 @@ def _(operation: SumPool, read: list[Values], images: np.ndarray, shape: Shape, 
     values, (channels, *size) = read[0], shape
     rows, columns = (window_count(size[a], operation.kernel[a], operation.stride[a], 0, 1) for a in (0, 1))
     steps = values.shape[1]
-    pooled = np.zeros((len(values), steps, rows * columns, channels), narrow(peak))
+    pooled: Values = np.zeros((len(values), steps, rows * columns, channels), narrow(peak))
 
     def pool(image: int) -> None:
         grid = values[image].reshape(steps, *size, channels).transpose(0, 3, 1, 2)

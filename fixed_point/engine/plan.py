@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from fixed_point.engine import guard, kernels
+from fixed_point.engine import dense, guard, kernels
 from fixed_point.engine.blocks import CHUNK
 from fixed_point.generator import PERIOD, STEPS_PER_DRAW, core_seed, core_starts, squarings
 from fixed_point.network import Conv, Dense, Layer, Network, RandomTau, Shape
@@ -22,13 +22,15 @@ TILE_BYTES = 640 * 1024
 class Tile:
     """Output channels offset..offset+width of one group, which reads input channels from `first`.
 
-    weight: rows (taps * inputs + 1, width) int8, the last zero; packed: the same rows as `pack` lays them out.
+    weight: rows (taps * inputs + 1, width) int8, the last zero; packed: the same rows as `pack` lays them out; wide:
+    as `dense.pack` does.
     """
 
     offset: int
     first: int
     weight: np.ndarray
     packed: np.ndarray
+    wide: np.ndarray
 
     @property
     def channels(self) -> slice:
@@ -66,10 +68,11 @@ def make_synapse(operation: Conv | Dense, shape_in: Shape, peak: int) -> Synapse
         part = operation.weight[offset : min(offset + width, group * per_out + per_out)]
         rows = part.transpose(2, 3, 1, 0).reshape(-1, len(part))
         rows = np.ascontiguousarray(np.vstack([rows, np.zeros_like(rows[:1])]), np.int8)
-        tiles.append(Tile(offset, group * per_group, rows, pack(rows)))
+        wide = lined_up(dense.pack(rows[:-1], per_group))
+        tiles.append(Tile(offset, group * per_group, rows, pack(rows), wide))
     source = prod(shape_in[1:]), shape_in[0]
     for tile in tiles:
-        guard.weights(tile.first, per_group, window, tile.weight, tile.packed, source)
+        guard.weights(tile.first, per_group, window, tile.weight, tile.packed, tile.wide, source)
     return Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out, source)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fixed_point import reference
 from fixed_point.check import check, check_images
-from fixed_point.engine import guard, kernels
+from fixed_point.engine import choice, guard, kernels
 from fixed_point.engine.blocks import CHUNK
 from fixed_point.engine.moves import Values, flat, logical, move
 from fixed_point.engine.plan import (
@@ -54,6 +54,7 @@ Levels = tuple[np.ndarray, np.ndarray]
 NO_DECAYS = np.zeros((0, 0), np.int32)
 NO_ENTRIES = np.zeros(0, np.uint32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_)
 NO_MATRICES = np.zeros(32, np.uint32), np.zeros(32, np.uint32)
+NO_WEIGHTS = np.zeros(0, np.int8)
 NO_RECORD = np.zeros((0, 0, 0), np.int32)
 
 
@@ -308,9 +309,11 @@ def _lif(
     table: np.ndarray,
     entries: tuple[Any, ...],
 ) -> tuple[int, int]:
+    wide = tile.wide if work.values.dtype == np.uint8 else NO_WEIGHTS
+    limit = choice.limit(work.synapse.per_tap * work.synapse.source[0])
     arguments = (
-        *work.common(image, tile), low, high, *work.levels[tile.offset], neuron.f, neuron.k, given, table, *entries,
-        work.out[image], tile.offset, work.recorded(image),
+        *work.common(image, tile), wide, limit, low, high, *work.levels[tile.offset], neuron.f, neuron.k, given, table,
+        *entries, work.out[image], tile.offset, work.recorded(image),
     )  # fmt: skip
     guard.lif(work.synapse.source, *arguments)
     return kernels.lif_image(*arguments)

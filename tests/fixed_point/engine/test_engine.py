@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ from numba import njit
 from strategies import cases
 
 from fixed_point import engine, reference
-from fixed_point.engine import kernels
+from fixed_point.engine import choice, dense, kernels
 from fixed_point.engine.blocks import fire_drawn
-from fixed_point.engine.plan import columns
+from fixed_point.engine.plan import columns, make_synapse
 from fixed_point.errors import RandhetError
 from fixed_point.generator import draw, jump
 from fixed_point.network import Accumulate, Add, Conv, Dense, Flatten, Input, Layer, Lif, Network, RandomTau, SumPool
@@ -33,8 +34,12 @@ def test_any_network_equals_the_reference(
     network, images = case
     probes = [layer.name for layer in network.layers]
     expected = reference.run(network, images, seed=seed, first_image=first, probes=probes)
-    found = engine.run(network, images, seed=seed, first_image=first, probes=probes, batch=batch, threads=threads)
-    assert_equal(found, expected)
+    for above in (choice.limit, lambda inputs: -1, lambda inputs: inputs // 2):
+        with patch.object(choice, "limit", above):
+            found = engine.run(
+                network, images, seed=seed, first_image=first, probes=probes, batch=batch, threads=threads
+            )
+        assert_equal(found, expected)
 
 
 def ints(value: int, count: int) -> np.ndarray:
@@ -94,6 +99,57 @@ def test_sums_beyond_sixteen_bits_and_saturation() -> None:
     assert_equal(engine.run(network, images, probes=["all"]), expected)
 
 
+@pytest.mark.skipif(not dense.AVAILABLE, reason="this processor has no instruction for it")
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.sampled_from([4, 8, 60, 64, 68]),
+    st.sampled_from([1, 63, 64, 65, 130]),
+    st.sampled_from([1, 3, 255]),
+    st.integers(0, 2**32),
+)
+def test_products_of_windows(steps: int, inputs: int, width: int, top: int, seed: int) -> None:
+    """Sums by multiplication at every step, and at those of a choice, against a sum over the taps in 64 bit."""
+    rng = np.random.default_rng(seed)
+    operation = Conv(rng.integers(-128, 128, (width, inputs, 3, 2)).astype(np.int8), (2, 1), (1, 0))
+    synapse = make_synapse(operation, (inputs, 4, 3), top)
+    values = rng.integers(0, top + 1, (steps, 12, inputs), dtype=np.uint8)
+    chosen = rng.random(steps) < 0.7
+    fours = dense.in_fours(chosen)
+    assert set(fours.ravel()) == set(np.flatnonzero(chosen))
+    planes = values.astype(np.int64).reshape(steps, 4, 3, inputs).transpose(0, 3, 1, 2)
+    expected = reference.operate(operation, [planes]).reshape(steps, width, -1)
+    for tile in synapse.tiles:
+        totals = np.zeros((steps, len(tile.wide) // (6 * inputs)), np.int32)
+        for pixel in range(synapse.pixels):
+            dense.products(values, 0, inputs, synapse.window, pixel, tile.wide, fours, totals)
+            found = totals[:, : tile.weight.shape[1]]
+            np.testing.assert_array_equal(found[chosen], expected[chosen][:, tile.channels, pixel])
+
+
+def test_steps_are_multiplied_in_fours_where_enough_are_left() -> None:
+    """Nine steps are two rows of four and one left over, too few for a row; eleven fill it by repeating the last."""
+    nine, eleven = np.ones(9, np.bool_), np.ones(11, np.bool_)
+    assert dense.in_fours(nine).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert nine.tolist() == [True] * 8 + [False]
+    assert dense.in_fours(eleven)[-1].tolist() == [8, 9, 10, 10]
+
+
+def test_steps_with_more_bits_than_the_limit_are_crowded() -> None:
+    values = np.zeros((3, 5, 70), np.uint8)
+    values[1, 2, 3:8] = 1
+    values[2, 4, 66:69] = 3
+    assert dense.crowded(values, 0, 70, 2, 4).tolist() == [False, True, True]
+    assert dense.crowded(values, 0, 70, 2, 5).tolist() == [False, False, True]
+    assert dense.crowded(values, 0, 68, 2, 3).tolist() == [False, True, True]
+    assert not dense.crowded(values, 0, 68, 2, 6).any()
+
+
+def test_the_choice_is_a_share() -> None:
+    assert choice.LOWEST <= choice.break_even() <= choice.HIGHEST
+    assert choice.limit(1000) == (int(1000 * choice.break_even()) if dense.AVAILABLE else 2**62)
+
+
 @njit
 def fire(table: np.ndarray, registers: np.ndarray, k: int, before: np.ndarray) -> int:
     """One step of silent neurons whose membranes are 2^22: m = A * 2^22 >> k."""
@@ -115,15 +171,18 @@ def test_draws_and_looked_up_decays(states: list[int], k: int, seed: int) -> Non
     assert before.tolist() == [int(decays[draw(state)[0] & 0xFF]) * 2**22 >> k for state in states]
 
 
-def test_draws_on_a_processor_without_wide_vectors(tmp_path: Path) -> None:
-    """The same test where the code is made for any processor: tables are read lane by lane, vectors are split."""
+def test_a_processor_without_wide_vectors(tmp_path: Path) -> None:
+    """Two tests where the code is made for any processor: tables are read lane by lane, vectors are split, lists are
+    made bit by bit and nothing is multiplied.
+    """
     plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
-    test = f"{__file__}::test_draws_and_looked_up_decays"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    names = "test_draws_and_looked_up_decays", "test_wide_layers_equal_the_reference"
+    tests = [f"{__file__}::{name}" for name in names]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     home = Path(__file__).resolve().parents[3]
     done = subprocess.run(command, env=os.environ | plain, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.startswith(".")
+    assert done.stdout.startswith("." * 16)
 
 
 @given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=9), st.integers(0, 2**40))

@@ -16,8 +16,8 @@ from fixed_point.errors import NetworkError
 from fixed_point.network import Conv
 
 NAMES = (
-    "values", "steps", "first", "per_tap", "planes", "window", "weight", "packed", "low", "high", "bias",
-    "threshold", "f", "k", "given", "table", "starts", "entry_pixel", "entry_channel", "entry_last", "held",
+    "values", "steps", "first", "per_tap", "planes", "window", "weight", "packed", "wide", "limit", "low", "high",
+    "bias", "threshold", "f", "k", "given", "table", "starts", "entry_pixel", "entry_channel", "entry_last", "held",
     "near", "far", "out", "offset", "record",
 )  # fmt: skip
 STEPS, PIXELS, CHANNELS = 2, 20, 3
@@ -30,8 +30,8 @@ def arguments() -> dict[str, object]:
     one, matrix = np.zeros(CHANNELS, np.int64), np.zeros(32, np.uint32)
     out = np.zeros((STEPS, PIXELS, CHANNELS), np.uint8)
     given = (
-        np.ones((STEPS, PIXELS, 2), np.uint8), STEPS, 0, 2, 1, synapse.window, tile.weight, tile.packed, 0, PIXELS,
-        level, level[0], 6, 8, np.zeros((0, 0), np.int32), np.zeros(512, np.uint8),
+        np.ones((STEPS, PIXELS, 2), np.uint8), STEPS, 0, 2, 1, synapse.window, tile.weight, tile.packed,
+        tile.wide, 0, 0, PIXELS, level, level[0], 6, 8, np.zeros((0, 0), np.int32), np.zeros(512, np.uint8),
         one.astype(np.uint32), one, np.arange(CHANNELS), one > 0, False, matrix, matrix,
         out, 0, np.zeros((0, 0, 0), np.int32),
     )  # fmt: skip
@@ -41,7 +41,7 @@ def arguments() -> dict[str, object]:
 def look(call: dict[str, object]) -> None:
     """What loading looks at, then what a call looks at."""
     source = 20, 2
-    guard.weights(*(call[name] for name in ("first", "per_tap", "window", "weight", "packed")), source)  # type: ignore[arg-type]
+    guard.weights(*(call[name] for name in ("first", "per_tap", "window", "weight", "packed", "wide")), source)  # type: ignore[arg-type]
     guard.visits(*(call[name] for name in ("entry_pixel", "entry_channel", "entry_last")), CHANNELS)  # type: ignore[arg-type]
     guard.lif(source, *call.values())
 
