@@ -1,17 +1,19 @@
-"""What this machine can add and load, and how close each kernel of the engine comes to it.
+"""What this machine can add, multiply and load, and how close each kernel comes to it.
 
     python -m benchmarks.limits
 
-One thread, processor time of the best of many short runs. Adds: 16 bit additions of independent vectors in registers.
-Loads: cache lines read in an irregular order from arrays that fit the first and the second cache. A row of 64 weights
-costs two additions and a shift and one line, which gives the limit that its kernel is held against.
+One thread, processor time of the best of many short runs. Limits are measured, not looked up: 16 bit additions of
+independent vectors in registers, instructions that multiply and add bytes the same way, cache lines read in the order
+of a list of rows from arrays that fit the first and the second cache, bytes copied. A kernel's limit is the largest of
+what its instructions and its loads would take if nothing else were to be done: the rest is waiting and overhead.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from time import thread_time
 
 import numpy as np
@@ -19,19 +21,36 @@ from llvmlite import ir
 from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from fixed_point.engine.blocks import CHUNK, add_rows, add_rows_twice, fire_drawn, fire_given, loop
-from fixed_point.engine.kernels import gather, jump, listed
-from fixed_point.engine.lanes import INT16, INT64, Lanes, broadcast, build
-from fixed_point.engine.plan import lined_up, windows
-from fixed_point.network import Conv
+from fixed_point.add_only.kernels import leak
+from fixed_point.engine import dense
+from fixed_point.engine.blocks import CHUNK, NEURONS, add_rows, add_rows_twice, fire_drawn, fire_given, loop
+from fixed_point.engine.kernels import gather, listed, sums_image
+from fixed_point.engine.lanes import INT16, INT32, INT64, Lanes, broadcast, build
+from fixed_point.engine.moves import move
+from fixed_point.engine.plan import lined_up, make_synapse, windows
+from fixed_point.network import Add, Conv, SumPool
 
 LANES = CHUNK // 2
 CHAINS = 8
 FIRST, SECOND = 256, 8192
 """Rows of 64 bytes that stay in the first cache (16 KiB) and in the second (512 KiB)."""
+SIZE = 128
+"""Channels of the layers that are measured."""
+GIVEN, DRAWN, SERIAL = 24, 43, 7
+"""Vector instructions for 16 neurons in `Neurons.fire` (a product of 32 bits counts twice), in `shuffled` and the table
+besides, and for one bit in the add-only `leak`; counted by hand.
+"""
+LIMITS = {
+    "16 bit additions in registers": ("add", "32 additions"),
+    "products of bytes in registers": ("dot", "64 products"),
+    "a line, first cache": ("first", "64 bytes"),
+    "a line, second cache": ("second", "64 bytes"),
+    "a copy of 1 MiB": ("copy", "64 bytes"),
+}
 
 
 @intrinsic
@@ -54,15 +73,34 @@ def add_chains(typing, seed, count):
 
 
 @intrinsic
+def dot_chains(typing, seed, count):
+    """count times sixteen independent instructions of 64 products of bytes each."""
+
+    def write(builder, seed, count):
+        kind = ir.VectorType(INT32, LANES // 2)
+        places = [cgutils.alloca_once(builder, kind) for _ in range(2 * CHAINS)]
+        given = broadcast(builder, builder.trunc(seed, INT32), LANES // 2)
+        for place in places:
+            builder.store(given.value, place)
+        with loop(builder, INT64(0), count) as (position, _):
+            more = broadcast(builder, builder.trunc(position, INT32), LANES // 2) ^ given
+            for place in places:
+                builder.store(dense.dot(builder, builder.load(place), given.value, more.value), place)
+        return _combined(builder, places)
+
+    return build(types.int64, (seed, count), write)
+
+
+@intrinsic
 def read_lines(typing, lines, order, stop):
     """Exclusive or of the lines of 64 bytes in the order given: one load and one operation each."""
 
     def write(builder, lines, order, stop):
         kind = ir.VectorType(INT16, LANES)
-        places = [cgutils.alloca_once(builder, kind) for _ in range(2)]
+        places = [cgutils.alloca_once(builder, kind) for _ in range(CHAINS)]
         for place in places:
             builder.store(ir.Constant(kind, None), place)
-        with loop(builder, INT64(0), stop, 2) as (position, _):
+        with loop(builder, INT64(0), stop, CHAINS) as (position, _):
             for next_one, place in enumerate(places):
                 row = builder.zext(order.item(builder.add(position, INT64(next_one))), INT64)
                 line = lines.load(builder.shl(row, INT64(6)), LANES, INT16)
@@ -77,7 +115,7 @@ def _combined(builder, places):
     whole = Lanes(builder, builder.load(places[0]))
     for place in places[1:]:
         whole = whole ^ Lanes(builder, builder.load(place))
-    return builder.zext(builder.extract_element(whole.value, ir.IntType(32)(0)), INT64)
+    return builder.zext(builder.extract_element(whole.value, INT32(0)), INT64)
 
 
 @njit
@@ -88,6 +126,11 @@ def adds(count):
 @njit
 def loads(lines, order):
     return read_lines(lines, order, len(order))
+
+
+@njit
+def dots(count):
+    return dot_chains(count, count)
 
 
 @njit
@@ -125,6 +168,18 @@ def gathered(window, lists, begins, per_tap, rows):
     return count
 
 
+@njit
+def multiplied(values, window, wide, fours, totals):
+    for pixel in range(len(window)):
+        dense.products(values, 0, values.shape[2], window, pixel, wide, fours, totals)
+
+
+@njit
+def decayed(x, decay, membrane, acc, repeats):
+    for _ in range(repeats):
+        leak(x, decay, 0, 8, membrane, 0, acc)
+
+
 def best(call: Callable[[], object], runs: int = 30) -> float:
     """Least processor time of one call in seconds; the first, which compiles, does not count."""
     call()
@@ -136,25 +191,50 @@ def best(call: Callable[[], object], runs: int = 30) -> float:
     return found
 
 
-def machine() -> dict[str, float]:
-    """Limits: nanoseconds for 32 additions of 16 bits, and for one line from either cache."""
+@dataclass(frozen=True)
+class Machine:
+    """Nanoseconds: 32 additions of 16 bits; 64 products of bytes; 64 bytes from either cache; 64 bytes copied."""
+
+    add: float
+    dot: float
+    first: float
+    second: float
+    copy: float
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a kernel takes per unit, and what bounds it, in nanoseconds."""
+
+    name: str
+    unit: str
+    took: float
+    limit: float
+
+
+def machine() -> Machine:
+    """What bounds the kernels."""
     rng, count = np.random.default_rng(0), 200_000
-    seconds = {"add": best(lambda: adds(count)) / (count * CHAINS)}
-    for name, size in (("first", FIRST), ("second", SECOND)):
+    add = best(lambda: adds(count)) / (count * CHAINS)
+    dot = best(lambda: dots(count)) / (count * 2 * CHAINS) if dense.AVAILABLE else float("nan")
+    caches = []
+    for size in (FIRST, SECOND):
         lines = lined_up(np.ones(size * CHUNK, np.int8))
-        order = rng.integers(0, size, 100_000).astype(np.uint32)
-        seconds[name] = best(lambda lines=lines, order=order: loads(lines, order)) / len(order)  # type: ignore[misc]
-    return {name: value * 1e9 for name, value in seconds.items()}
+        order = np.sort(rng.integers(0, size, (800, 120)), axis=1).astype(np.uint32).reshape(-1)
+        caches.append(best(lambda lines=lines, order=order: loads(lines, order)) / len(order))  # type: ignore[misc]
+    source, target = np.zeros(2**20, np.uint8), np.zeros(2**20, np.uint8)
+    copy = best(lambda: np.copyto(target, source)) / (len(source) / CHUNK)
+    return Machine(*(1e9 * seconds for seconds in (add, dot, *caches, copy)))
 
 
-def row_kernels() -> dict[str, tuple[float, str]]:
-    """ns per row of 64 weights, and the cache it is fed from."""
-    found = {}
-    for cache, size in (("first", FIRST), ("second", SECOND)):
+def row_kernels(limit: Machine) -> Iterator[Kernel]:
+    """Adding rows of 64 weights: two additions, a shift and a line."""
+    for cache, size, line in (("first", FIRST, limit.first), ("second", SECOND, limit.second)):
         for per in (16, 120):
             for name, seconds in _rows(size, per).items():
-                found[f"{name}, {per} a call, {cache} cache"] = seconds * 1e9, cache
-    return found
+                yield Kernel(
+                    f"{name}, {per} a call, {cache} cache", "row of 64", 1e9 * seconds, max(3 * limit.add, line)
+                )
 
 
 def _rows(size: int, per: int) -> dict[str, float]:
@@ -168,39 +248,91 @@ def _rows(size: int, per: int) -> dict[str, float]:
     }
 
 
-def other_kernels() -> dict[str, float]:
-    """ns per neuron, per pixel and step of a 3x3 convolution of 128 channels at 10 % activity, and per jump."""
-    rng, size, repeats = np.random.default_rng(0), 128, 1000
-    level, registers = np.full(size, 999, np.int32), rng.integers(1, 2**32, size).astype(np.uint32)
-    table, spikes = rng.integers(0, 256, 512).astype(np.uint8), np.zeros(size, np.uint8)
-    state = np.zeros(size, np.int32), np.zeros(size, np.int32), spikes, repeats
-    values = (rng.random((8, 1024, size)) < 0.1).astype(np.uint8)
-    lists, begins, _ = listed(values, 0, size, 1)
-    window = windows(Conv(np.ones((1, 1, 3, 3), np.int8), padding=(1, 1)), (size, 32, 32))
-    rows, many = np.empty(9 * size + 16, np.uint32), registers.repeat(64)
-    return {
-        "fire_drawn, per neuron": best(lambda: neurons_drawn(level, table, registers, *state)) / repeats / size,
-        "fire_given, per neuron": best(lambda: neurons_given(level, level, *state)) / repeats / size,
-        "listed, per pixel and step": best(lambda: listed(values, 0, size, 1)) / 8192,
-        "gather, per pixel and step": best(lambda: gathered(window, lists, begins, size, rows)) / 8192,
-        "jump, per register": best(lambda: jump(many, many[:32])) / len(many),
-    }
+def dense_kernel(limit: Machine) -> Iterator[Kernel]:
+    """Multiplying: an instruction for four inputs of one output pixel and step, 16 channels."""
+    if dense.AVAILABLE:
+        synapse = make_synapse(Conv(np.ones((SIZE, SIZE, 3, 3), np.int8), padding=(1, 1)), (SIZE, 16, 16), 1)
+        values, totals = np.ones((8, 256, SIZE), np.uint8), np.zeros((8, SIZE), np.int32)
+        fours = np.arange(8).reshape(2, 4)
+        count = (synapse.window >= 0).sum() * 8 * SIZE * SIZE / 64
+        wide = synapse.tiles[0].wide
+        seconds = best(lambda: multiplied(values, synapse.window, wide, fours, totals)) / count
+        yield Kernel("products, 128 to 128 channels", "64 products", 1e9 * seconds, limit.dot)
+
+
+def neuron_kernels(limit: Machine) -> Iterator[Kernel]:
+    """The update of neurons, 16 at a time: its vector instructions, were they as quick as additions."""
+    rng, repeats = np.random.default_rng(0), 1000
+    level, registers = np.full(SIZE, 999, np.int32), rng.integers(1, 2**32, SIZE).astype(np.uint32)
+    table, spikes = rng.integers(0, 256, 512).astype(np.uint8), np.zeros(SIZE, np.uint8)
+    state = np.zeros(SIZE, np.int32), np.zeros(SIZE, np.int32), spikes, repeats
+    for name, operations, call in (
+        ("fire_drawn", DRAWN, lambda: neurons_drawn(level, table, registers, *state)),
+        ("fire_given", GIVEN, lambda: neurons_given(level, level, *state)),
+    ):
+        yield Kernel(name, "neuron", 1e9 * best(call) / repeats / SIZE, operations * limit.add / NEURONS)
+
+
+def list_kernels(limit: Machine) -> Iterator[Kernel]:
+    """A 3x3 convolution of 128 channels at 10 %: the bytes seen once, and the numbers of the active written."""
+    values = (np.random.default_rng(0).random((8, 1024, SIZE)) < 0.1).astype(np.uint8)
+    none = np.zeros(8, np.bool_)
+    lists, begins, _ = listed(values, 0, SIZE, 1, none)
+    window = windows(Conv(np.ones((1, 1, 3, 3), np.int8), padding=(1, 1)), (SIZE, 32, 32))
+    rows = np.empty(9 * SIZE + 16, np.uint32)
+    lines = SIZE / CHUNK
+    seconds = best(lambda: listed(values, 0, SIZE, 1, none)) / 8192
+    yield Kernel("listed", "pixel and step", 1e9 * seconds, lines * limit.copy)
+    seconds = best(lambda: gathered(window, lists, begins, SIZE, rows)) / 8192
+    yield Kernel("gather", "pixel and step", 1e9 * seconds, 9 * limit.first)
+    seconds = best(lambda: dense.crowded(values, 0, SIZE, 1, 0)) / 8192
+    yield Kernel("crowded", "pixel and step", 1e9 * seconds, lines * limit.second)
+
+
+def move_kernels(limit: Machine) -> Iterator[Kernel]:
+    """Layers without weights, a byte per value: what they read and write."""
+    read = [np.ones((1, 8, 1024, SIZE), np.uint8)] * 2
+    lines = read[0].size / CHUNK
+    seconds = best(lambda: move(Add(), read, read[0], (SIZE, 32, 32), 2))
+    yield Kernel("a sum of two layers", "64 values", 1e9 * seconds / lines, 1.5 * limit.copy)
+    seconds = best(lambda: move(SumPool((4, 4), (4, 4)), read[:1], read[0], (SIZE, 32, 32), 16))
+    yield Kernel("pooling 4x4", "64 values", 1e9 * seconds / lines, 0.5 * limit.copy)
+
+
+def stem_kernel(limit: Machine) -> Iterator[Kernel]:
+    """The first layer, once per image: pixels of 8 bits, plane by plane, 3 to 128 channels at 32x32."""
+    weight = np.random.default_rng(0).integers(-9, 9, (SIZE, 3, 3, 3)).astype(np.int8)
+    synapse = make_synapse(Conv(weight, padding=(1, 1)), (3, 32, 32), 255)
+    (tile,), values = synapse.tiles, np.random.default_rng(1).integers(0, 256, (1, 1024, 3), dtype=np.uint8)
+    bits = np.unpackbits(values[0][synapse.window[synapse.window >= 0]]).sum()
+    out = np.empty((1, 1024, SIZE), np.int32)
+    arguments = values, 1, 0, 3, 8, synapse.window, tile.weight, tile.packed, out
+    seconds = best(lambda: sums_image(*arguments)) / (bits * SIZE / CHUNK)
+    yield Kernel("stem, by bit planes", "row of 64", 1e9 * seconds, max(3 * limit.add, limit.first))
+
+
+def serial_kernel(limit: Machine) -> Iterator[Kernel]:
+    """The add-only engine's decay: seven instructions for each of 8 bits."""
+    rng, repeats = np.random.default_rng(0), 1000
+    x, membrane = (rng.integers(-(2**20), 2**20, SIZE).astype(np.int32) for _ in range(2))
+    decay, acc = rng.integers(0, 256, SIZE).astype(np.uint16), np.zeros(SIZE, np.int32)
+    seconds = best(lambda: decayed(x, decay, membrane, acc, repeats)) / repeats / SIZE
+    yield Kernel("add-only: serial decay, 8 bits", "neuron", 1e9 * seconds, 8 * SERIAL * limit.add / NEURONS)
+
+
+KERNELS = (row_kernels, dense_kernel, neuron_kernels, list_kernels, move_kernels, stem_kernel, serial_kernel)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table, in Markdown where the output is a file."""
     limit = machine()
-    table = Table("kernel", "ns", "G adds/s", "limit ns", "of the limit", title="One thread, best of 30")
-    adds_per_second = LANES / limit["add"]
-    table.add_row("16 bit additions in registers", f"{limit['add']:.3f}", f"{adds_per_second:.0f}", "", "")
-    for cache in ("first", "second"):
-        table.add_row(f"a line of 64 bytes, {cache} cache", f"{limit[cache]:.3f}", "", "", "")
-    for name, (took, cache) in row_kernels().items():
-        least = max(3 * limit["add"], limit[cache])
-        table.add_row(name, f"{took:.3f}", f"{CHUNK / took:.0f}", f"{least:.3f}", f"{least / took:.0%}")
-    for name, seconds in other_kernels().items():
-        table.add_row(name, f"{seconds * 1e9:.2f}", "", "", "")
-    Console().print(table)
+    table = Table("kernel", "ns", "per", "limit ns", "of the limit", title="One thread, best of 30", box=MARKDOWN)
+    for name, unit in LIMITS.items():
+        table.add_row(name, f"{getattr(limit, unit[0]):.3f}", unit[1], "", "")
+    for kernel in (kernel for kernels in KERNELS for kernel in kernels(limit)):
+        share = f"{kernel.limit / kernel.took:.0%}"
+        table.add_row(kernel.name, f"{kernel.took:.3g}", kernel.unit, f"{kernel.limit:.3g}", share)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

@@ -76,10 +76,18 @@ def rows_table(rows: Sequence[Row]) -> Iterator[str]:
         ])  # fmt: skip
 
 
+def machine_line(machine: Mapping[str, Any]) -> str:
+    """When and on what a run was made."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"{machine['date'][:10]}, {machine['processor']} ({', '.join(machine['features'])}), "
+        f"{machine['cores']} cores, load {machine['load']} when it began. Python {machine['python']}, {versions}."
+    )
+
+
 def tables(content: Content) -> Iterator[str]:
     """A table per spike rate with what it was measured on."""
     machine = content["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     for rate in dict.fromkeys(row["spike_rate"] for row in content["rows"]):
         rows = [row for row in content["rows"] if row["spike_rate"] == rate]
         first = rows[0]
@@ -88,8 +96,7 @@ def tables(content: Content) -> Iterator[str]:
         widths = "-".join(map(str, first["widths"]))
         mean, stem = (100 * first[f"measured_{where}_rate"] for where in ("mean", "stem"))
         yield (
-            f"{machine['date'][:10]}, {machine['processor']} ({', '.join(machine['features'])}), "
-            f"{machine['cores']} cores, load {machine['load']} when it began. Python {machine['python']}, {versions}. "
+            f"{machine_line(machine)} "
             f"Widths {widths}, T = {first['steps']}; the integers fire at {mean:.1f} %, the stem's at {stem:.1f} %."
         )
         yield ""
@@ -160,13 +167,21 @@ def aims_table(content: Content) -> Iterator[str]:
 
 
 def growth(content: Content) -> Iterator[str]:
-    """Exponents of cost ~ value^p."""
-    names = list(dict.fromkeys(found["name"] for found in content["growth"]))
-    yield line(("cost grows with", *names))
-    yield line(("---", *["---:"] * len(names)))
-    for axis in dict.fromkeys(found["axis"] for found in content["growth"]):
-        powers = {found["name"]: found["exponent"] for found in content["growth"] if found["axis"] == axis}
-        yield line((axis, *(cell(powers.get(name), ".2f") for name in names)))
+    """Milliseconds per image at every value of every axis, and the exponent p of cost ~ value^p."""
+    names = list(dict.fromkeys(row["name"] for row in content["rows"]))
+    powers = {(found["axis"], found["name"]): found["exponent"] for found in content["growth"]}
+    yield "### How cost grows"
+    yield ""
+    yield machine_line(content["machine"])
+    yield ""
+    yield line(("changed", "to", *(f"{name}, ms per image" for name in names)))
+    yield line(("---", "---:", *["---:"] * len(names)))
+    for axis in dict.fromkeys(row["axis"] for row in content["rows"]):
+        along = [row for row in content["rows"] if row["axis"] == axis]
+        for value in dict.fromkeys(row["value"] for row in along):
+            at = {row["name"]: row["ms_per_image"] for row in along if row["value"] == value}
+            yield line((axis, f"{value:g}", *(cell(at.get(name), ".1f") for name in names)))
+        yield line((axis, "exponent", *(cell(powers.get((axis, name)), ".2f") for name in names)))
     yield ""
 
 

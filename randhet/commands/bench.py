@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -97,38 +99,47 @@ def measured_table(cases: Sequence[Any], names: Sequence[str], repeats: int, sta
 
     content: dict[str, Any] = {"rows": [], "tau_cost": []}
     for case in cases:
-        activities, found = measure(
-            case, names, repeats, stage(f"spike rate {case.rate:g}", len(names) * (repeats + 1))
-        )
+        done = stage(f"spike rate {case.rate:g}", len(names) * (repeats + 1))
+        with ExitStack() as stack:
+            activities, found = measure(case, names, repeats, done, {}, stack)
         content["rows"] += rows(case, activities, found)
         content["tau_cost"] += tau_cost(case, found)
     return content
 
 
 def measured_scaling(base: Any, names: Sequence[str], repeats: int, stage: Stage) -> dict[str, Any]:
-    """The rows of every point of every axis, and the exponents of growth."""
+    """The rows of every point of every axis, and the exponents of growth. A case on several axes is measured once."""
     from benchmarks.rows import rows
     from benchmarks.scaling import points, slopes
 
     along = list(points(base))
-    done = stage("scaling", len(along) * len(names) * (repeats + 1))
-    content: list[dict[str, Any]] = []
-    for point in along:
-        activities, found = measure(point.case, names, repeats, done)
-        content += [row | {"axis": point.axis, "value": point.value} for row in rows(point.case, activities, found)]
+    cases = dict.fromkeys(point.case for point in along)
+    done = stage("scaling", len(cases) * len(names) * (repeats + 1))
+    with ExitStack() as stack:
+        made: Made = {}
+        measured = {case: rows(case, *measure(case, names, repeats, done, made, stack)) for case in cases}
+    content = [row | {"axis": point.axis, "value": point.value} for point in along for row in measured[point.case]]
     return {"rows": content, "growth": slopes(content)}
 
 
-def measure(case: Any, names: Sequence[str], repeats: int, progress: Any) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """Make the networks of a case and race on them."""
+Made = dict[Any, tuple[Path, Mapping[str, Any]]]
+"""Folders with the networks of cases, whatever their number of threads, and the networks' activities."""
+
+
+def measure(
+    case: Any, names: Sequence[str], repeats: int, progress: Any, made: Made, stack: ExitStack
+) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Race on the networks of a case, which are made where no case before had them."""
     from benchmarks.contenders import CONTENDERS
     from benchmarks.networks import prepare
     from benchmarks.race import race
 
-    with TemporaryDirectory(prefix="randhet-bench-") as folder:
-        kinds = tuple(dict.fromkeys(CONTENDERS[name].taus for name in names))
-        activities = prepare(case, Path(folder), kinds)
-        return activities, race(names, Path(folder), case.batch, case.threads, repeats, progress)
+    key = replace(case, threads=0)
+    if key not in made:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="randhet-bench-")))
+        made[key] = folder, prepare(case, folder, tuple(dict.fromkeys(CONTENDERS[name].taus for name in names)))
+    folder, activities = made[key]
+    return activities, race(names, folder, case.batch, case.threads, repeats, progress)
 
 
 def save(content: dict[str, Any], folder: Path, scaling: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import page
+from benchmarks import page, scaling
 from benchmarks.networks import Activity, Case
 from benchmarks.race import Times
 from benchmarks.rows import rows, tau_cost
@@ -64,3 +64,22 @@ def test_a_folder_without_results_is_a_sentence(tmp_path: Path) -> None:
     file.write_text(f"{page.BEGIN}\n{page.END}")
     with pytest.raises(RandhetError, match="has no bench.json"):
         page.main(file, [tmp_path])
+
+
+def test_growth_has_every_value_and_the_exponent(tmp_path: Path) -> None:
+    """The engine's cost in proportion to T, torch's as its square; add-only failed at one value."""
+    cost = {"engine": (1.0, 2.0, 4.0), "torch-eager": (10.0, 40.0, 160.0), "add-only": (3.0, None, 5.0)}
+    along = [
+        {"axis": "T", "value": value, "name": name, "ms_per_image": values[i]}
+        for i, value in enumerate((1, 2, 4))
+        for name, values in cost.items()
+    ]
+    made = {"rows": along, "growth": scaling.slopes(along), "machine": MACHINE | {"load": 0.1}}
+    (tmp_path / "scaling.json").write_text(json.dumps(made))
+    file = tmp_path / "page.md"
+    file.write_text(f"{page.BEGIN}\n{page.END}")
+    page.main(file, [tmp_path])
+    text = file.read_text()
+    assert "| T | 2 | 2.0 | 40.0 | – |" in text
+    assert "| T | exponent | 1.00 | 2.00 |" in text
+    assert "Some CPU (avx2), 2 cores, load 0.1 when it began. Python 3.10.1, torch 2.3.1." in text
