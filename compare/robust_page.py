@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import hypot, isfinite, sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ from fixed_point.files import replacing
 Result = dict[str, Any]
 NEURONS = ("vanilla", "het", "randhet", "randhet-forward")
 EXPECTED = tuple(f"cifar10-{neuron}-{objective}" for objective in ("at", "rat") for neuron in NEURONS)
+COSTLY = "pgd50"
+"""An attack of the costly set, by which a file that has the set is known."""
+ENOUGH = 100
+"""Images below which a file adds nothing to a minimum over all attacks: those of all files must be the same."""
 NEEDED = {"checkpoint", "samples", "eps", "clean", "attacks", "mra", "mra_attack", "readings", "training", "model"}
 
 
@@ -67,6 +71,30 @@ def lowest(name: str) -> Callable[[dict[str, Result]], Any]:
     return ask
 
 
+def weakest(name: str) -> Callable[[dict[str, Result]], Any]:
+    """The reading with the lowest accuracy over all files of a checkpoint, on the images that all of them have.
+
+    KeyError where the costly set is not among them.
+    """
+
+    def ask(results: dict[str, Result]) -> Any:
+        files = [it for it in results[name]["files"] if it["samples"] >= ENOUGH]
+        if not any(COSTLY in it["readings"] for it in files):
+            raise KeyError(COSTLY)
+        found = [
+            kind
+            for it in files
+            for attack, kinds in it["readings"].items()
+            if attack != "clean"
+            for kind in kinds.values()
+        ]
+        count = min(len(shares(reading)) for reading in found)
+        first = [reading | {"correct": " ".join(reading["correct"].split()[:count])} for reading in found]
+        return min(first, key=lambda reading: shares(reading).mean())
+
+    return ask
+
+
 def pair(a: Callable[..., Any], b: Callable[..., Any]) -> Callable[[dict[str, Result]], tuple[Any, Any]]:
     return lambda results: (a(results), b(results))
 
@@ -90,6 +118,10 @@ CLAIMS = (
         pair(lowest(AT), lowest(VANILLA)),
     ),
     Claim(
+        "The same over all attacks here, the costly set included (EOT, 50 steps, another loss, Square, transfer).",
+        pair(weakest(AT), weakest(VANILLA)),
+    ),
+    Claim(
         "Against RandHet, APGD-10 is a weaker attack than PGD-10 (47.6 against 41.8), as published (stock).",
         pair(kept(AT, "apgd10", "stock"), kept(AT, "pgd10", "stock")),
     ),
@@ -100,6 +132,10 @@ CLAIMS = (
     Claim(
         "RandHet* has a higher minimum robust accuracy than RandHet (44.3 against 41.8).",
         pair(lowest(FORWARD), lowest(AT)),
+    ),
+    Claim(
+        "The same over all attacks here, the costly set included.",
+        pair(weakest(FORWARD), weakest(AT)),
     ),
     Claim(
         "RandHet with RAT has a higher minimum robust accuracy than with AT (44.9 against 41.8).",
@@ -116,21 +152,15 @@ def verdict(a: Any, b: Any) -> str:
     """reproduced, the opposite, or no clear answer, from the 95 % interval of the mean difference per image.
 
     d_i = p_i(a) - p_i(b), p_i the share of draws that were right on image i; mean(d) ± 1.96 sd(d) / sqrt(n), over the
-    first n images, which both have. Results without counts per image are compared as if of different images.
+    first n images, which both have.
     """
-    if not ("correct" in a and "correct" in b):
-        half = hypot(*((it["interval_images"][1] - it["interval_images"][0]) / 2 for it in (a, b)))
-        return worded(a["accuracy"], b["accuracy"], half, "unpaired")
     count = min(len(shares(a)), len(shares(b)))
     first, second = shares(a)[:count], shares(b)[:count]
     half = 1.96 * float((first - second).std(ddof=1)) / sqrt(count)
-    return worded(first.mean(), second.mean(), half, f"n = {count}")
-
-
-def worded(a: float, b: float, half: float, how: str) -> str:
-    """What a - b ± half, in 0..1, says."""
-    found = "reproduced" if a - b > half else "the opposite" if a - b < -half else "no clear answer"
-    return f"{found}: {percent(a)} against {percent(b)}, {100 * (a - b):+.1f} ± {100 * half:.1f}, {how}"
+    gap = float(first.mean() - second.mean())
+    found = "reproduced" if gap > half else "the opposite" if gap < -half else "no clear answer"
+    both = f"{percent(first.mean())} against {percent(second.mean())}"
+    return f"{found}: {both}, {100 * gap:+.1f} ± {100 * half:.1f}, n = {count}"
 
 
 def shares(reading: Any) -> NDArray[np.float64]:
@@ -206,8 +236,9 @@ def claims(results: Sequence[Result]) -> Iterator[str]:
     """What the paper says, and what these results say to it."""
     by_name: dict[str, Result] = {}
     for it in results:  # the largest number of images last: it has the word, others add attacks it does not have
-        before = by_name.get(name_of(it), {}).get("readings", {})
-        by_name[name_of(it)] = {**it, "readings": before | it["readings"]}
+        before = by_name.get(name_of(it), {"readings": {}, "files": []})
+        files = [*before["files"], it]
+        by_name[name_of(it)] = {**it, "readings": before["readings"] | it["readings"], "files": files}
     rows = []
     for claim in CLAIMS:
         try:
@@ -243,8 +274,9 @@ On a network that answers differently each time the stock reading flatters: an A
 that leaves an image alone because it was misclassified once by luck has attacked nothing. *MRA* is the minimum over all
 attacks and both readings. The interval *draws* is of these images over the draws; *images* counts their choice too.
 
-A minimum is over the attacks that were run on that network. Gradients averaged over draws (EOT) find more on a random
-network than those of one draw; where the costly set is missing they are not in its minimum, which is then too high.
+A minimum is over the attacks of one row. On 500 images each gradient is of one draw. The costly set (gradients averaged
+over ten draws, EOT; 50 steps; another loss; Square; transfer from the mean taus) is run on fewer images and finds more.
+What it leaves of RandHet's advantage stands among the claims below.
 """
 
 
@@ -257,9 +289,7 @@ def render(results: Sequence[Result]) -> str:
         "",
         *overview(results),
         "",
-        "Rows with different numbers of images are not comparable with each other. The attacks that take longest",
-        "(gradients over ten draws, more steps, Square, transfer from the mean taus) are run on fewer images and have",
-        "rows of their own.",
+        "Rows with different numbers of images are not comparable with each other.",
         f"Trained with {', '.join(versions)}." if versions else "",
         "",
         "## What of the paper did and did not reproduce at this scale",

@@ -30,6 +30,8 @@ from train.data import Images
 
 CLEAN = "clean"
 """In place of an attack's name: the images as they are."""
+CHOICE = 2
+"""Version of the rule that chooses noise-aware examples: results of another rule are not taken up again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,7 @@ class Setup:
             "weights": weights_hash(self.checkpoint.state),
             "model": settings.hexdigest(),
             "images": pixels,
+            "choice": CHOICE,
         } | numbers
 
 
