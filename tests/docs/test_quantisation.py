@@ -94,13 +94,13 @@ def test_rows_are_those_of_the_reference_and_the_float_model(script: ModuleType,
         assert row["loss"] == pytest.approx(floats[:, :FEWER].mean() - right.mean())
     tuned = integer_answers(script.shipped(script.TUNED), 4, (), SAMPLES)
     assert rows[f"{script.TUNED} 4 bit"]["accuracy"] == pytest.approx(tuned.mean())
-    beside, row = float_answers(control), rows[script.CONTROL]
-    assert row["accuracy"] == pytest.approx(beside.mean())
-    assert row["loss"] == pytest.approx(floats.mean() - beside.mean())
+    beside, tuned, row = float_answers(control)[:, :FEWER], tuned[:, :FEWER], rows[script.CONTROL]
+    assert (row["images"], row["accuracy"]) == (FEWER, pytest.approx(beside.mean()))
+    assert row["loss"] == pytest.approx(floats[:, :FEWER].mean() - beside.mean())
     assert row["tuned_loss"] == pytest.approx(beside.mean() - tuned.mean())
     low, high = row["tuned_interval"]
     differences = beside.mean(axis=0) - tuned.mean(axis=0)
-    half = 1.699 * differences.std(ddof=1) / np.sqrt(SAMPLES)  # Student's t, 29 degrees of freedom, 5 % on each side
+    half = 1.729 * differences.std(ddof=1) / np.sqrt(FEWER)  # Student's t, 19 degrees of freedom, 5 % on each side
     assert (low, high) == pytest.approx((differences.mean() - half, differences.mean() + half), abs=1e-4)
 
 
