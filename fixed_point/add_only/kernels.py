@@ -1,7 +1,8 @@
 """Kernels that add, shift, compare and select. No multiplication, division or floating point is compiled into them.
 
 So that indices need no multiplication either, every array is flat and every start of a row comes from a table that the
-caller made (`*_at`). A test reads the generated code and fails on any such instruction.
+caller made (`*_at`). A test reads the generated code and fails on any such instruction. Loops run over views that begin
+at the row: of an index that is a sum the compiler must suppose that it may be negative, and makes no vector code.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -10,69 +11,61 @@ from __future__ import annotations
 
 import numpy as np
 
+from fixed_point.engine.blocks import CHUNK, FLUSH, add_rows, add_rows_twice, append, marked
 from fixed_point.engine.compiled import kernel
+from fixed_point.engine.kernels import append_word
 
 LIMIT = np.int32(2**23 - 1)
 ONE = np.int32(1)
 LOW_BYTE = np.uint32(0xFF)
-FLUSH = 256
-"""Rows of int8 weights whose sum cannot leave int16."""
 
 
 @kernel
-def list_active(values, value_at, first, weight_at, plane, list_at, lists, counts):
-    """For each pixel, where the weights of the channels start whose value has bit `plane`: lists, flat, and counts.
+def list_active(values, value_at, first, count, plane, list_at, lists, counts):
+    """For each pixel, the channels (`count` of them from `first`) whose value has bit `plane`: lists and their lengths.
 
-    weight_at (channels of the group,): start of a channel's row within a tap.
+    It writes up to 16 entries beyond a list, which the next one overwrites.
     """
     bit = np.int32(plane)
     for pixel in range(len(value_at)):
-        at, source, n = list_at[pixel], value_at[pixel] + first, 0
-        for c in range(len(weight_at)):
-            lists[at + n] = weight_at[c]
+        n, source, c = list_at[pixel], value_at[pixel] + first, 0
+        while c + CHUNK <= count:
+            n = append_word(lists, n, marked(values, source + c, plane), c)
+            c += CHUNK
+        while c < count:
+            lists[n] = c
             n += (np.int32(values[source + c]) >> bit) & ONE
-        counts[pixel] = n
+            c += 1
+        counts[pixel] = n - list_at[pixel]
 
 
 @kernel
-def gather(window, start, stop, tap_at, list_at, lists, counts, silent, rows):
-    """Row starts of one window (entries start..stop of `window`), filled up to eights with the silent row."""
+def gather(window, start, stop, tap_at, list_at, lists, counts, rows):
+    """Weight rows of one window (entries start..stop of `window`); returns how many."""
     n = 0
     for entry in range(start, stop):
         pixel = window[entry]
         if pixel >= 0:
-            base, at = tap_at[entry - start], list_at[pixel]
-            for j in range(counts[pixel]):
-                rows[n + j] = base + lists[at + j]
-            n += counts[pixel]
-    used = n
-    while n & 7:
-        rows[n] = silent
-        n += 1
-    return used
+            at, count = list_at[pixel], counts[pixel]
+            append(rows, n, lists, at, at + count, tap_at[entry - start])
+            n += count
+    return n
 
 
 @kernel
-def add_rows(weight, rows, start, stop, sums):
-    """sums (int16) += the weight rows that start at rows[start:stop], eight at a time."""
-    for i in range(start, stop, 8):
-        a, b, c, d = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
-        e, f, g, h = rows[i + 4], rows[i + 5], rows[i + 6], rows[i + 7]
-        for o in range(np.uint32(len(sums))):
-            low = np.int16(weight[a + o]) + np.int16(weight[b + o]) + np.int16(weight[c + o]) + np.int16(weight[d + o])
-            low += np.int16(weight[e + o]) + np.int16(weight[f + o])
-            sums[o] += low + np.int16(weight[g + o]) + np.int16(weight[h + o])
+def spend(packed, chunk_at, rows, used, sums):
+    """sums (int32, whole chunks of 64) += all gathered rows, emptied from 16 bit before it could overflow.
 
-
-@kernel
-def spend(weight, rows, used, short, total):
-    """total (int32) += all gathered rows, emptied from 16 bit before it could overflow."""
-    stop = (used + 7) & ~7
-    for start in range(0, stop, FLUSH):
-        short[:] = 0
-        add_rows(weight, rows, start, min(start + FLUSH, stop), short)
-        for o in range(len(total)):
-            total[o] += short[o]
+    packed: as the engine's `pack` lays weights out, chunks of 64 channels from chunk_at; a row is 64 bytes of each.
+    """
+    for start in range(0, used, FLUSH):
+        stop, first, chunk = min(start + FLUSH, used), 0, 0
+        while first + CHUNK + CHUNK <= len(sums):
+            add_rows_twice(packed, chunk_at[chunk], chunk_at[chunk + 1], rows, start, stop, sums, first)
+            first += CHUNK + CHUNK
+            chunk += 2
+        if first < len(sums):
+            add_rows(packed, chunk_at[chunk], rows, start, stop, sums, first)
 
 
 @kernel
@@ -124,9 +117,9 @@ def enter(entry, pixel, entry_pixel, entry_channel, entry_state, states, registe
 def to_current(total, bias, bias_at, f, edge):
     """total <- sat24((total << f) + bias); returns how many saturated. edge: a sum beyond it saturates in any case."""
     clipped = np.int32(0)
-    shift = np.int32(f)
+    shift, own_bias = np.int32(f), bias[bias_at:]
     for o in range(len(total)):
-        x = np.int32((min(max(total[o], -edge), edge) << shift) + bias[bias_at + o])
+        x = np.int32((min(max(total[o], -edge), edge) << shift) + own_bias[o])
         kept = min(max(x, -LIMIT), LIMIT)
         clipped += np.int32(kept != x)
         total[o] = kept
@@ -136,13 +129,14 @@ def to_current(total, bias, bias_at, f, edge):
 @kernel
 def leak(x, decay, decay_at, k, membrane, state_at, acc):
     """acc <- x + ((A*(m - x)) >> k), the product by k conditional additions and shifts from the lowest bit of A up."""
+    own_decay, own = decay[decay_at:], membrane[state_at:]
     for o in range(len(x)):
         acc[o] = 0
     for i in range(k):
         bit = np.int32(i)
         for o in range(len(x)):
-            chosen = -((np.int32(decay[decay_at + o]) >> bit) & ONE)
-            difference = np.int32(membrane[state_at + o] - x[o])
+            chosen = -((np.int32(own_decay[o]) >> bit) & ONE)
+            difference = np.int32(own[o] - x[o])
             acc[o] = np.int32(acc[o] + (difference & chosen)) >> ONE
     for o in range(len(x)):
         acc[o] += x[o]
@@ -151,11 +145,11 @@ def leak(x, decay, decay_at, k, membrane, state_at, acc):
 @kernel
 def fire(m, threshold, membrane, state_at, spikes, spike_at):
     """Strict threshold and reset to 0; returns the number of spikes."""
-    fired = np.int32(0)
+    fired, own, own_spikes = np.int32(0), membrane[state_at:], spikes[spike_at:]
     for o in range(len(m)):
         spike = np.int32(m[o] > threshold[o])
-        membrane[state_at + o] = m[o] & (spike - ONE)
-        spikes[spike_at + o] = spike
+        own[o] = m[o] & (spike - ONE)
+        own_spikes[o] = spike
         fired += spike
     return fired
 
@@ -163,8 +157,9 @@ def fire(m, threshold, membrane, state_at, spikes, spike_at):
 @kernel
 def store(values, record, at):
     """record[at:] <- values."""
+    own = record[at:]
     for o in range(len(values)):
-        record[at + o] = values[o]
+        own[o] = values[o]
 
 
 @kernel

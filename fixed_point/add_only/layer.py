@@ -12,45 +12,45 @@ LIF, CUBA, NONE = 0, 1, 2
 
 
 @kernel
-def prepare(values, value_at, first, weight_at, planes, list_at, plane_at, count_at, lists, counts):
+def prepare(values, value_at, first, per_tap, planes, list_at, plane_at, count_at, lists, counts):
     """Lists of every bit plane of one step."""
     for plane in range(planes):
         part, number = lists[plane_at[plane] :], counts[count_at[plane] :]
-        kernels.list_active(values, value_at, first, weight_at, plane, list_at, part, number)
+        kernels.list_active(values, value_at, first, per_tap, plane, list_at, part, number)
 
 
 @kernel
 def synapse(
-    window, start, stop, tap_at, list_at, plane_at, count_at, lists, counts, planes, signed, weight, silent,
-    rows, short, total,
+    window, start, stop, tap_at, list_at, plane_at, count_at, lists, counts, planes, signed, packed, chunk_at,
+    rows, sums,
 ):  # fmt: skip
     """Sums of one output pixel, bit plane by bit plane from the highest; returns how many weight rows were added.
 
     The highest plane of a signed value counts negative.
     """
-    total[:] = 0
+    sums[:] = 0
     used = 0
     for down in range(planes):
         plane = planes - 1 - down
         if down:
-            kernels.double(total)
+            kernels.double(sums)
         part, number = lists[plane_at[plane] :], counts[count_at[plane] :]
-        n = kernels.gather(window, start, stop, tap_at, list_at, part, number, silent, rows)
-        kernels.spend(weight, rows, n, short, total)
+        n = kernels.gather(window, start, stop, tap_at, list_at, part, number, rows)
+        kernels.spend(packed, chunk_at, rows, n, sums)
         if signed and not down:
-            kernels.negate(total)
+            kernels.negate(sums)
         used += n
     return used
 
 
 @kernel
 def run_layer(
-    values, value_at, step_at, first, weight_at, planes, signed, list_at, plane_at, count_at,
-    window, window_at, tap_at, weight, silent,
+    values, value_at, step_at, first, per_tap, planes, signed, list_at, plane_at, count_at,
+    window, window_at, tap_at, packed, chunk_at,
     kind, bias, bias_at, threshold, f, edge, k, decay, decay_at, table, drawn, held,
     states, last, near, far, entry_pixel, entry_channel, entry_state,
     kept_u, kept_v, state_at, out, out_at, record, rows_used, tally,
-    lists, counts, rows, short, total, membrane, u, acc, wide, chosen, registers,
+    lists, counts, rows, sums, membrane, u, acc, wide, chosen, registers,
 ):  # fmt: skip
     """All steps of one image for one tile of channels.
 
@@ -61,10 +61,10 @@ def run_layer(
     on by the matrices `near` and `far` (states from `last` on) or stay where they are `held`. The last line of
     arguments is scratch memory, zeros where it is state.
     """
-    at = 0
+    at, total = 0, sums[: len(acc)]
     for t in range(len(step_at)):
         now = values[step_at[t] :]
-        prepare(now, value_at, first, weight_at, planes, list_at, plane_at, count_at, lists, counts)
+        prepare(now, value_at, first, per_tap, planes, list_at, plane_at, count_at, lists, counts)
         if t and drawn and not held:
             jump(states[:last], near)
             jump(states[last:], far)
@@ -72,7 +72,7 @@ def run_layer(
         for p in range(len(window_at) - 1):
             rows_used[t] += synapse(
                 window, window_at[p], window_at[p + 1], tap_at, list_at, plane_at, count_at, lists, counts,
-                planes, signed, weight, silent, rows, short, total,
+                planes, signed, packed, chunk_at, rows, sums,
             )  # fmt: skip
             if kind == NONE:
                 kernels.store(total, out, out_at[at])

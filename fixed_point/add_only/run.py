@@ -14,6 +14,8 @@ from fixed_point import reference
 from fixed_point.add_only.counts import Counts, count_layer, total_operations
 from fixed_point.add_only.layer import CUBA, LIF, NONE, run_layer
 from fixed_point.check import check, check_images
+from fixed_point.engine.blocks import CHUNK
+from fixed_point.engine.guard import padded
 from fixed_point.engine.moves import flat, logical, move
 from fixed_point.engine.plan import (
     Registers,
@@ -215,13 +217,12 @@ class LayerJob:
         out = np.empty((self.steps, synapse.pixels, width), self.out.dtype)
         record = np.empty(out.shape if self.record.ndim > 1 else (0,), np.int32)
         rows, tally = np.zeros(self.steps, np.int64), np.zeros(2, np.int64)
-        weight_at = (np.arange(synapse.per_tap) * width).astype(np.uint32)
-        tap_at = (np.arange(synapse.window.shape[1]) * synapse.per_tap * width).astype(np.uint32)
-        silent = np.uint32((len(tile.weight) - 1) * width)
+        tap_at = np.arange(synapse.window.shape[1]) * synapse.per_tap
+        chunk_at = np.arange(0, tile.packed.size, len(tile.weight) * CHUNK)
         run_layer(
-            values.reshape(-1), flat_.value_at, starts, tile.first, weight_at, flat_.planes, flat_.signed,
+            values.reshape(-1), flat_.value_at, starts, tile.first, synapse.per_tap, flat_.planes, flat_.signed,
             flat_.list_at, flat_.plane_at, flat_.count_at, flat_.window, flat_.window_at, tap_at,
-            tile.weight.reshape(-1), silent,
+            tile.packed, chunk_at,
             *self._neuron(image, tile),
             np.arange(synapse.pixels + 1) * width, out.reshape(-1), np.arange(self.steps * synapse.pixels) * width,
             record.reshape(-1), rows, tally, *self._scratch(width),
@@ -235,11 +236,10 @@ class LayerJob:
     def _scratch(self, width: int) -> tuple[np.ndarray, ...]:
         synapse, states = self.synapse, self.synapse.pixels * width
         return (
-            np.empty(int(self.flat.plane_at[-1]), np.uint32),
+            np.empty(int(self.flat.plane_at[-1]) + 16, np.uint32),
             np.zeros(int(self.flat.count_at[-1]), np.int32),
-            np.empty(synapse.per_tap * synapse.window.shape[1] + 8, np.uint32),
-            np.empty(width, np.int16),
-            np.empty(width, np.int32),
+            np.empty(synapse.per_tap * synapse.window.shape[1] + 16, np.uint32),
+            np.empty(padded(width), np.int32),
             np.zeros(states, np.int32),
             np.zeros(states, np.int32),
             np.empty(width, np.int32),
