@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 NEW := .venv311
 
-.PHONY: help setup setup311 demo test test311 lint bench docs clean
+.PHONY: help setup setup311 demo demo311 test test311 lint bench docs clean
 help:
-	@echo "make setup | demo | test | lint | bench | docs | test311 | clean"
+	@echo "make setup | demo | test | lint | bench | docs | setup311 | demo311 | test311 | clean"
 
 setup:
 	@scripts/setup 3.10 $(VENV) lava,onnx,attacks,bench,dev,docs
@@ -16,6 +16,9 @@ setup311:
 
 demo: setup
 	$(BIN)/randhet demo --out demo
+
+demo311: setup311
+	$(NEW)/bin/randhet demo --out demo
 
 test: setup
 	$(BIN)/python -m pytest

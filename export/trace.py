@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from export.float_shape import shapes
 from export.graph import (
     Affine,
     Array,
@@ -75,12 +76,21 @@ def trace(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
         operation = _operation(node, modules, shape)
         names[node] = _name(node, inputs, {found.name for found in nodes})
         if operation is None:
-            refused.append(f"{names[node]} ({_kind(node, modules)})")
+            refused.append(_refusal(names[node], node, modules))
             operation = FloatAdd()
         nodes.append(FloatNode(names[node], operation, inputs))
     if refused:
         raise ExportError(f"not supported: {', '.join(refused)}; supported are +, {', '.join(supported())}")
-    return FloatGraph(tuple(nodes))
+    graph = FloatGraph(tuple(nodes))
+    shapes(graph)  # what does not fit together is said by name, before anything is folded
+    return graph
+
+
+def _refusal(name: str, node: fx.Node, modules: dict[str, nn.Module]) -> str:
+    """A module by name and kind; a function by its own, since modules are what is read."""
+    if node.op == "call_module":
+        return f"{name} ({type(modules[str(node.target)]).__name__})"
+    return f"{node.name} (function {getattr(node.target, '__name__', node.target)}, which must be a module)"
 
 
 def _operation(node: fx.Node, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> FloatOperation | None:
@@ -90,12 +100,6 @@ def _operation(node: fx.Node, modules: dict[str, nn.Module], shape: tuple[int, .
         return convert(modules[str(node.target)])
     is_sum = node.target in (operator.add, operator.iadd, torch.add, "add", "add_")
     return FloatAdd() if is_sum and len(node.all_input_nodes) == 2 else None
-
-
-def _kind(node: fx.Node, modules: dict[str, nn.Module]) -> str:
-    if node.op == "call_module":
-        return type(modules[str(node.target)]).__name__
-    return getattr(node.target, "__name__", str(node.target))
 
 
 def _name(node: fx.Node, inputs: tuple[str, ...], taken: set[str]) -> str:

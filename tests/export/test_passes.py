@@ -224,6 +224,13 @@ def test_a_model_of_ones_own_exports() -> None:
     assert isinstance(network.layers[-1].operation, Dense) and network.steps == 4
 
 
+class WithFunction(nn.Module):
+    """Traced to the bottom, as a container of the user's own is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x)
+
+
 def refused(*modules: nn.Module) -> str:
     with pytest.raises(ExportError) as caught:
         export_model(nn.Sequential(*modules), IMAGES)
@@ -243,6 +250,8 @@ def test_what_cannot_be_exported_is_named_all_at_once() -> None:
         ((BatchNorm2d(3), Conv2d(3, 4, 3), Encode(2), LIF()), "does not follow a convolution"),
         ((Conv2d(3, 4, 3, padding_mode="reflect"), Encode(2), LIF()), "reflect"),
         ((Encode(2), AvgPool2d(2), Flatten(), Linear(48, 2)), "reads the image"),
+        ((Conv2d(5, 4, 3), Encode(2), LIF()), "0: takes 5 channels of (y, x), its input has shape (3, "),
+        ((Conv2d(3, 4, 3), Encode(2), LIF(), WithFunction()), "relu (function relu, which must be a module)"),
     ],
 )
 def test_structures_that_do_not_fit_are_refused(modules: tuple[nn.Module, ...], words: str) -> None:

@@ -14,11 +14,17 @@ pytest.importorskip("nir")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from lava_runtime.available import missing
+from train import checkpoint as checkpoints
+from train.data import load
+from train.models import ModelSettings
+
 ROOT = Path(__file__).parents[2]
 WORK = """
 import sys
 from pathlib import Path
 from typer.testing import CliRunner
+from lava_runtime.available import missing
 from randhet.cli import app
 
 checkpoint, folder, threads = sys.argv[1:]
@@ -26,11 +32,14 @@ def call(*arguments):
     made = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert made.exit_code == 0, made.output
     return made.stdout
+train = ("--data", "digits", "--samples", 24, "--batch", 8, "--epochs", 1, "--threads", 1)
+call("train", *train, "--out", Path(folder) / "trained.pt")
 places = {"-o": "a.net", "--onnx": "a.onnx", "--onnx-float": "f.onnx", "--onnx-step": "s.onnx", "--nir": "a.nir"}
 files = [part for option, name in places.items() for part in (option, Path(folder) / name)]
 call("export", checkpoint, *files, "--samples", 24, "--seed", 9, "--threads", threads)
 call("import-nir", Path(folder) / "a.nir", "-o", Path(folder) / "b.net", "--data", "digits", "--samples", 24)
-for backend in ("engine", "add-only", "onnx"):
+backends = ["engine", "add-only", "onnx"] + ["lava"] * (missing() is None)
+for backend in backends:
     said = call("run", Path(folder) / "a.net", "--backend", backend, "--samples", 24, "--threads", threads, "--json")
     (Path(folder) / f"{backend}.json").write_text(said)
 """
@@ -52,7 +61,8 @@ def made(folder: Path, threads: int, hash_seed: str) -> dict[str, bytes]:
         command, cwd=ROOT, env=os.environ | many | {"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".net", ".onnx", ".nir")}
+    found["weights"] = checkpoints.weights_hash(checkpoints.load(folder / "trained.pt").state).encode()
     for path in folder.glob("*.json"):
         said = json.loads(path.read_text())
         kept = [said[name] for name in ("predictions", "spikes", "saturations", "accuracy")]
@@ -62,6 +72,26 @@ def made(folder: Path, threads: int, hash_seed: str) -> dict[str, bytes]:
 
 def test_two_processes_write_the_same_bytes_and_predict_the_same(tmp_path: Path) -> None:
     one, other = made(tmp_path / "one", 1, "1"), made(tmp_path / "other", 2, "77")
-    assert len(one) == 9 and one.keys() == other.keys()
+    assert len(one) == 11 - bool(missing()) and one.keys() == other.keys()
     assert [name for name in one if one[name] != other[name]] == []
     assert len({one[f"{name}.json"] for name in ("engine", "add-only", "onnx")}) == 1
+
+
+def test_a_sweep_gives_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
+    """Here, and on two processes, whose points come in as they are done."""
+    pytest.importorskip("distributed")
+    from typer.testing import CliRunner
+
+    from randhet.cli import app
+
+    path = tmp_path / "a.pt"
+    model = ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=2)
+    checkpoints.save(path, checkpoints.random_init(model, images=load("digits", "train").pixels[:64]))
+    formats = ["--bits", "8,4", "--tau-bits", "8", "--fractions", "6", "--scales", "channel,layer"]
+    few = ["--samples", "16", "--calibration", "8", "--draws", "2", "--data", "digits", "--json"]
+    said = [
+        CliRunner().invoke(app, ["sweep", str(path), *formats, *few, "--threads", str(threads)]) for threads in (1, 2)
+    ]
+    assert [result.exit_code for result in said] == [0, 0], said[1].output
+    one, other = (json.loads(result.stdout) for result in said)
+    assert one == other and len(one["points"]) == 4

@@ -25,11 +25,15 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": f"{HOME}{os.pathsep}{HOME / 'tests'}"}
 MODEL = ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=2)
 OLD = b"the old file\n"
 FEW = ["--samples", "8"]
+SWEEP = ["sweep", "MODEL", "--bits", "8", "--tau-bits", "8", "--fractions", "6", "--scales", "channel", *FEW]
+SWEEP += ["--calibration", "8", "--draws", "2", "--threads", "1"]
 WRITERS: dict[str, tuple[str, list[str]]] = {
     "export": ("a.net", ["export", "MODEL", "--data", "digits", *FEW, "--out", "FILE"]),
     "export onnx": ("a.onnx", ["export", "MODEL", "--data", "digits", *FEW, "--out", "FREE", "--onnx", "FILE"]),
     "export nir": ("a.nir", ["export", "MODEL", "--data", "digits", *FEW, "--out", "FREE", "--nir", "FILE"]),
     "train": ("a.pt", ["train", "--data", "digits", *FEW, "--batch", "4", "--epochs", "1", "--out", "FILE"]),
+    "sweep": ("sweep.json", [*SWEEP, "--out", "FOLDER"]),
+    "sweep's plot": ("sweep.png", [*SWEEP, "--out", "FOLDER"]),
     "compare": ("a.html", ["compare", "MODEL", "NET", *FEW, "--draws", "2", "--report", "FILE"]),
 }
 RUN_ALL = """
@@ -59,7 +63,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words_of(name: str, files: Path, folder: Path) -> tuple[Path, list[str]]:
     """The file that a command writes into the folder, and the command."""
     file, words = folder / WRITERS[name][0], WRITERS[name][1]
-    places = {"MODEL": files / "model.pt", "NET": files / "model.net", "FILE": file, "FREE": files / "free.net"}
+    places = {
+        "MODEL": files / "model.pt",
+        "NET": files / "model.net",
+        "FILE": file,
+        "FREE": files / "free.net",
+        "FOLDER": folder,
+    }
     return file, [str(places.get(word, word)) for word in words]
 
 
@@ -121,7 +131,7 @@ app(sys.argv[3:])
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("name", ["export", "train", "compare"])
+@pytest.mark.parametrize("name", ["export", "train", "sweep", "sweep's plot", "compare"])
 def test_killed_around_the_write(name: str, when: str, files: Path, tmp_path: Path) -> None:
     """At the worst moments, the last before and the first after the new file takes its place."""
     file, words = words_of(name, files, tmp_path)
@@ -136,8 +146,47 @@ def test_killed_around_the_write(name: str, when: str, files: Path, tmp_path: Pa
         assert netx.read(file).steps == MODEL.steps
     elif name == "train":
         assert checkpoints.load(file).record["epoch"] == 1
+    elif name == "sweep":
+        assert len(json.loads(file.read_text())["points"]) == 1
+    elif name == "sweep's plot":
+        assert file.read_bytes().endswith(b"IEND\xaeB`\x82") and json.loads((tmp_path / "sweep.json").read_text())
     else:
         assert file.read_text().rstrip().endswith("</html>")
+
+
+EPOCH = """
+import os, signal, sys
+from train import loop
+step, seen = loop._step, []
+def kill(*arguments):
+    seen.append(1)
+    if len(seen) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(*arguments)
+loop._step = kill
+from randhet.cli import app
+app(sys.argv[2:])
+"""
+
+
+def test_killed_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    """Two batches an epoch; killed in the second batch of the second: the first epoch's file is whole, and goes on.
+
+    What comes of going on is, weight for weight, what a run gives that nobody killed.
+    """
+    words = ["train", "--data", "digits", *FEW, "--batch", "4", "--epochs", "3", "--threads", "1", "--out"]
+    broken, whole = tmp_path / "broken.pt", tmp_path / "whole.pt"
+
+    def train(last_batch: int, file: Path, *more: str) -> int:
+        command = [sys.executable, "-c", EPOCH, str(last_batch), *words, str(file), *more]
+        return subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=250).returncode
+
+    assert train(4, broken) == -signal.SIGKILL
+    assert checkpoints.load(broken).record["epoch"] == 1
+    assert train(0, broken, "--resume") == 0 and train(0, whole) == 0
+    one, other = checkpoints.load(broken), checkpoints.load(whole)
+    assert one.record["epoch"] == other.record["epoch"] == 3
+    assert checkpoints.weights_hash(one.state) == checkpoints.weights_hash(other.state)
 
 
 SLOW = """

@@ -1,0 +1,94 @@
+"""The soak passes for some seconds on what is sound, and fails where memory really grows or a prediction changes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compare.backends import runner
+from export import netx
+from export.pipeline import export_checkpoint
+from fixed_point.result import Result
+from train.checkpoint import random_init
+from train.data import load
+from train.models import ModelSettings
+
+pytest.importorskip("psutil")
+SOAK = Path(__file__).parents[2] / "scripts" / "soak"
+SECONDS = 3
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("soak") / "a.net"
+    images = load("digits", "train").pixels[:64]
+    made = random_init(ModelSettings(1, 10, (8, 8), (3,), (1,), steps=2), images=images)
+    netx.write(path, export_checkpoint(made, images[:16]).network)
+    return path
+
+
+@pytest.fixture
+def soak(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    loader = SourceFileLoader("soak", str(SOAK))
+    spec = spec_from_loader("soak", loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("backends", [["engine"], pytest.param(["engine", "lava"], marks=pytest.mark.lava)])
+def test_some_seconds(backends: list[str], network: Path, tmp_path: Path) -> None:
+    words = [network, "--minutes", f"{SECONDS / 60}", "--samples", "4", "--out", tmp_path / "a.json"]
+    done = subprocess.run(
+        [sys.executable, SOAK, *map(str, words), "--backends", *backends], capture_output=True, text=True, timeout=250
+    )
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["odd"] == 0 and all(found["runs"][name] > 0 for name in backends)
+    for fault in found["faults"]:  # a few seconds are too short for memory to have settled
+        assert fault.startswith("memory went from")
+    assert done.returncode == bool(found["faults"]), done.stderr
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def planted(kind: str) -> Any:
+    """A runner of engines that keep 4 MB at every run, or change a prediction at the 30th."""
+    kept: list[np.ndarray] = []
+
+    def make(name: str, threads: int) -> Any:
+        run = runner(name, threads=threads)
+
+        def faulty(*args: Any, **options: Any) -> Result:
+            result = run(*args, **options)
+            kept.append(np.ones(2**22 if kind == "memory" else 1, np.uint8))
+            if kind == "prediction" and len(kept) == 30:
+                return replace(result, predictions=(result.predictions + 1) % 10)
+            return result
+
+        return faulty
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("memory", "memory went from"), ("prediction", "1 repetitions predicted something else")]
+)
+def test_a_planted_fault_is_told(
+    kind: str, words: str, network: Path, tmp_path: Path, soak: ModuleType, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(soak, "runner", planted(kind))
+    arguments = [network, "--minutes", f"{SECONDS / 60}", "--samples", "4", "--out", tmp_path / "a.json"]
+    monkeypatch.setattr(sys, "argv", ["soak", *map(str, arguments), "--backends", "engine"])
+    assert soak.main() == 1
+    assert any(fault.startswith(words) for fault in json.loads(capsys.readouterr().out)["faults"])
