@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compare.accuracy import Draws
 from compare.equivalence import Difference
-from compare.study import AGREEMENT, Comparison
+from compare.study import Comparison
 from compare.tracing import BackendFinding
 from fixed_point import chip
 from fixed_point.divergence import Divergence
@@ -171,7 +171,7 @@ def agreeing(found: Comparison) -> str:
     """How often the predictions are the same under the same taus."""
     both = "Given the same taus, f" if found.chance else "F"
     start = f"{both}loat and integers predict the same class on {percent(found.agreement)} of the images"
-    return f"{start} (at least {percent(AGREEMENT)} is asked for)."
+    return f"{start} (at least {percent(found.agreement_asked)} is asked for)."
 
 
 def divergences(found: Comparison) -> Iterator[tuple[str, Divergence | None, str]]:

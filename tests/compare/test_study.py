@@ -84,6 +84,21 @@ def test_a_table_that_is_not_the_model_s_fails_the_comparison(pair: tuple[Checkp
     assert not any("table" in failure for failure in study(pair).failures)
 
 
+@pytest.mark.parametrize(
+    ("floor", "same", "failed"),
+    [(0.5, 4, False), (0.5, 3, False), (0.5, 2, True), (0.99, 5, True), (0.99, 6, False), (None, 5, True)],
+)
+def test_predictions_must_agree_as_often_as_two_float_runs(
+    pair: tuple[Checkpoint, Network], floor: float | None, same: int, failed: bool
+) -> None:
+    """Of 6 images; 97 % is asked for where chance changes fewer answers than that, or there is none."""
+    found = study(pair)
+    tracing = replace(found.tracing, same_tau=same)
+    found = replace(found, runs=replace(found.runs, floats=floor), tracing=tracing)
+    assert any("same taus" in failure for failure in found.failures) == failed
+    assert f"at least {50 if floor == 0.5 else 97}.0 % is asked for" in words.agreeing(found)
+
+
 def test_chunks_give_what_one_run_gives(pair: tuple[Checkpoint, Network], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = study(pair)
     monkeypatch.setattr("compare.tracing.TRACE_BYTES", 1)
