@@ -309,7 +309,8 @@ def _lif(
     table: np.ndarray,
     entries: tuple[Any, ...],
 ) -> tuple[int, int]:
-    wide = tile.wide if work.values.dtype == np.uint8 else NO_WEIGHTS
+    bytewise = work.values.dtype == np.uint8 and work.synapse.planes <= 8
+    wide = tile.wide if bytewise else NO_WEIGHTS
     limit = choice.limit(work.synapse.per_tap * work.synapse.source[0])
     arguments = (
         *work.common(image, tile), wide, limit, low, high, *work.levels[tile.offset], neuron.f, neuron.k, given, table,
