@@ -27,10 +27,15 @@ def table_plot(rows: Rows, path: Path) -> None:
         high = [row["ms_max"] - row["ms_per_image"] for row in seen]
         axes.barh(names, middle, xerr=(low, high), color=[COLOURS.get(name, OTHERS) for name in names], capsize=2)
         for place, row in enumerate(seen):
-            axes.annotate(f" {row['ms_per_image']:.3g}", (row["ms_max"], place), va="center", fontsize=8)
+            axes.annotate(f" {shortened(row['ms_per_image'])}", (row["ms_max"], place), va="center", fontsize=8)
         axes.set(xscale="log", xlabel="ms per image", title=f"{100 * rate:g} % of the neurons fire per step")
-        axes.margins(x=0.15)
+        axes.margins(x=0.3)
     _save(figure, path)
+
+
+def shortened(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def scaling_plot(rows: Rows, path: Path) -> None:
