@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fixed_point.files import replacing
 from train.configuration import named
 from train.models import SEWResNet
 from train.neurons import LIF, Neuron, RandomTauLIF
@@ -168,7 +169,8 @@ def main() -> None:
         print("  ".join(f"{value:10.2f}" if isinstance(value, float) else f"{value!s:>22}" for value in row.values()))
     if given.out:
         found = {"rows": rows, "batch": given.batch, "repeats": given.repeats, "torch": torch.__version__}
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
+        with replacing(given.out) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
