@@ -24,12 +24,13 @@ from compare.told_bias import NOTHING, Claim, claim
 from export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
 from export.passes.correct import correction, unit
 from export.passes.quantise import neuron_of
-from fixed_point.cause import Cause, Seen
+from fixed_point.cause import Cause
 from fixed_point.divergence import Divergence
 from fixed_point.fit import patches
 from fixed_point.integer import STATE_MAX
 from fixed_point.network import Conv, Dense, Het, Layer, Lif, Network, RandomTau
 from fixed_point.result import Trace
+from fixed_point.seen import Seen
 from fixed_point.shape import peaks
 from train.scales import mantissa
 

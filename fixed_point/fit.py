@@ -46,6 +46,17 @@ def bias_shift(window: Window, odd: Mask) -> tuple[str, int, int] | None:
     return None
 
 
+def current_window(membrane: Int, before: Int, decay: Int, k: int) -> tuple[Int, Int]:
+    """Least and largest x with x + ((A*(m - x)) >> k) = M, for an M that is not cut off.
+
+    M*2^k - A*m <= x*(2^k - A) < (M + 1)*2^k - A*m, and 2^k - A > 0.
+    """
+    rest = (1 << k) - decay
+    low = -((decay * before - (membrane << k)) // rest)
+    high = -((decay * before - ((membrane + 1) << k)) // rest) - 1
+    return low, high
+
+
 def tau_window(membrane: Int, before: Int, x: Int, k: int) -> tuple[Int, Int]:
     """Least and largest A in 0..2^k-1 with (A*(m - x)) >> k = M - x; least > largest where there is none."""
     difference, gained = before - x, membrane - x

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from export.pipeline import export_checkpoint
 from fixed_point import integer, reference
-from fixed_point.cause import current_window
 from fixed_point.difference import assert_equal, divergence
 from fixed_point.divergence import Divergence
-from fixed_point.fit import tau_window
+from fixed_point.fit import current_window, tau_window
 from fixed_point.integer import Int
 from fixed_point.network import Add, Conv, Dense, Layer, Network
 from fixed_point.result import Result, Trace
