@@ -1,21 +1,14 @@
-"""The neuron of the paper as one would write it: what compiled and fused neurons are tested against."""
+"""The spike of the paper as autograd makes it: what compiled and fused neurons are tested against."""
 
 from __future__ import annotations
 
 from math import pi
 
 import torch
+from torch import Tensor
 
 
-class Arctan(torch.autograd.Function):
-    """Strict step forward; the derivative of arctan(pi v)/pi + 1/2 backward, 1 / (1 + (pi v)^2): alpha = 2."""
-
-    @staticmethod
-    def forward(ctx, v):
-        ctx.save_for_backward(v)
-        return (v > 0).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (v,) = ctx.saved_tensors
-        return grad / (1 + (pi * v) ** 2)
+def arctan_step(v: Tensor) -> Tensor:
+    """1 where v > 0 else 0; backward as if it were arctan(pi*v)/pi + 1/2, alpha = 2."""
+    smooth = torch.atan(pi * v) / pi
+    return (v > 0).to(v.dtype) + (smooth - smooth.detach())

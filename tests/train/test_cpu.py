@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest, norm
-from surrogate import Arctan
+from surrogate import arctan_step
 from torch import Tensor
 
 from train.cpu import CpuLif, Taus, constant_taus, drawn, keys, random_taus, tau_table
@@ -22,7 +22,7 @@ def plain(x: Tensor, tau: Callable[[int], Tensor], theta: float = 0.5) -> tuple[
     for t in range(len(x)):
         m = tau(t) * m + (1 - tau(t)) * x[t]
         nearest = min(nearest, float((m - theta).abs().min()))
-        spikes.append(Arctan.apply(m - theta))
+        spikes.append(arctan_step(m - theta))
         m = m * (1 - spikes[-1].detach())
     return torch.stack(spikes), torch.tensor(nearest)
 

@@ -8,25 +8,10 @@ from math import pi
 import pytest
 import torch
 from scipy.stats import kstest, norm
+from surrogate import arctan_step
 from torch import Tensor
 
 from train.neurons import LIF, HetLIF, Neuron, RandomTauLIF, neurons, recording, replaying
-
-
-class Arctan(torch.autograd.Function):
-    """Strict step forward; derivative of arctan(pi/2*alpha*v)/pi + 1/2 backward, alpha = 2."""
-
-    @staticmethod
-    def forward(ctx, v):
-        ctx.save_for_backward(v)
-        return (v > 0).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (v,) = ctx.saved_tensors
-        return (
-            grad * torch.autograd.functional.jvp(lambda u: torch.atan(pi / 2 * 2.0 * u) / pi, v, torch.ones_like(v))[1]
-        )
 
 
 def plain(x: Tensor, tau: Callable[[int], Tensor], theta: float = 0.5) -> tuple[Tensor, Tensor]:
@@ -34,7 +19,7 @@ def plain(x: Tensor, tau: Callable[[int], Tensor], theta: float = 0.5) -> tuple[
     m, spikes, membranes = torch.zeros_like(x[0]), [], []
     for t in range(len(x)):
         m = tau(t) * m + (1 - tau(t)) * x[t]
-        s = Arctan.apply(m - theta)
+        s = arctan_step(m - theta)
         spikes.append(s)
         membranes.append(m)
         m = m * (1 - s.detach())
