@@ -50,7 +50,7 @@ def test_lava_is_imported_whatever_start_method_is_set_and_leaves_it(method: str
     """In a program of its own: `set_start_method` as Dask or a user calls it, then the import, then what is set."""
     chosen = f"multiprocessing.set_start_method({method!r})" if method else "pass"
     code = (
-        f"import multiprocessing\n{chosen}\nimport lava_runtime.builder, lava_runtime.processes.models\n"
+        f"import multiprocessing\n{chosen}\nimport lava_runtime.builder, lava_runtime.processes.layers\n"
         "print(multiprocessing.get_start_method(allow_none=True))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOME, timeout=60)

@@ -201,8 +201,7 @@ import os, sys, time
 from pathlib import Path
 import numpy as np
 import lava_runtime.driver as d
-import lava_runtime.processes.models as m
-import lava_runtime.processes.process as p
+from lava_runtime.processes import guarded, layers, process as p, wiring
 
 def planted():
     Path({failed!r}).write_text(str(time.monotonic()))
@@ -210,35 +209,42 @@ def planted():
 """
 """A planted fault says when it happens, on the clock that all processes share."""
 RAISE = """
-kept = m.{owner}.{method}
+kept = {owner}.{method}
 def failing(self, *arguments):
     name, step = self.params["name"], getattr(self, "time_step", 0)
     if name == {victim!r} and step >= {step} and planted():
         {act}
     return kept(self, *arguments)
-m.{owner}.{method} = failing
+{owner}.{method} = failing
 """
 ERROR = "raise ValueError('planted')"
 RAISED = [
-    ("LayerModel", "setup", "two", 0, ERROR, "ValueError: planted"),
-    ("InputModel", "setup", "input", 0, ERROR, "ValueError: planted"),
-    ("RecorderModel", "setup", "read.recorder", 0, ERROR, "ValueError: planted"),
-    ("LifModel", "integrate", "two", 6, "raise MemoryError('planted')", "MemoryError: planted"),
-    ("InputModel", "advance", "input", 6, ERROR, "ValueError: planted"),
-    ("ResidualSumModel", "advance", "sum", 6, ERROR, "ValueError: planted"),
-    ("PoolModel", "advance", "pool", 6, ERROR, "ValueError: planted"),
-    ("ReadOutFixed", "integrate", "read", 6, ERROR, "ValueError: planted"),
-    ("RecorderModel", "advance", "read.recorder", 6, ERROR, "ValueError: planted"),
-    ("LifModel", "integrate", "two", 6, "sys.exit(0)", "its process ended unexpectedly .exit code 0"),
-    ("LayerModel", "advance", "two", 6, "self.outgoing = np.zeros((1, 2, 3), np.uint8)", "AssertionError: data.shape"),
+    ("layers.LayerModel", "setup", "two", 0, ERROR, "ValueError: planted"),
+    ("wiring.InputModel", "setup", "input", 0, ERROR, "ValueError: planted"),
+    ("wiring.RecorderModel", "setup", "read.recorder", 0, ERROR, "ValueError: planted"),
+    ("layers.LifModel", "integrate", "two", 6, "raise MemoryError('planted')", "MemoryError: planted"),
+    ("wiring.InputModel", "advance", "input", 6, ERROR, "ValueError: planted"),
+    ("wiring.ResidualSumModel", "advance", "sum", 6, ERROR, "ValueError: planted"),
+    ("wiring.PoolModel", "advance", "pool", 6, ERROR, "ValueError: planted"),
+    ("layers.ReadOutFixed", "integrate", "read", 6, ERROR, "ValueError: planted"),
+    ("wiring.RecorderModel", "advance", "read.recorder", 6, ERROR, "ValueError: planted"),
+    ("layers.LifModel", "integrate", "two", 6, "sys.exit(0)", "its process ended unexpectedly .exit code 0"),
+    (
+        "layers.LayerModel",
+        "advance",
+        "two",
+        6,
+        "self.outgoing = np.zeros((1, 2, 3), np.uint8)",
+        "AssertionError: data.shape",
+    ),
 ]
 CONSTRUCTED = """
-kept = m.Guarded.__init__
+kept = guarded.Guarded.__init__
 def failing(self, params):
     if params["name"] == "two" and planted():
         raise ValueError("planted")
     kept(self, params)
-m.Guarded.__init__ = failing
+guarded.Guarded.__init__ = failing
 """
 SHAPED = """
 kept = p.Layer.__init__
