@@ -55,6 +55,7 @@ class Draws:
 
     @property
     def mean(self) -> float:
+        """Mean accuracy, 0..1, over the draws."""
         return self.sample.mean
 
     @property

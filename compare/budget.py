@@ -76,6 +76,7 @@ class Simulation:
 
     @property
     def predictions(self) -> NDArray[np.int64]:
+        """The class with the largest sum, (N,)."""
         return self.sums.argmax(axis=1)
 
 
@@ -326,6 +327,7 @@ class Meter:
 
     @property
     def float_accuracy(self) -> float:
+        """Mean accuracy, 0..1, of the float draws."""
         return float(np.mean([run.predictions == self.labels for run in self.floats]))
 
     def cost(self, parts: Sequence[Part], only: Sequence[str] | None = None, of: Simulator | None = None) -> Cost:

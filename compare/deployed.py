@@ -67,6 +67,7 @@ class AttackSettings:
 
     @property
     def named(self) -> tuple[Attack, ...]:
+        """The attacks, parsed; RandhetError for one that does not exist."""
         return parse_list(self.attacks)
 
 
@@ -150,6 +151,7 @@ class Standing:
 
     @property
     def accuracy(self) -> float:
+        """Mean over images and draws, 0..1."""
         return float(self.right.mean())
 
     @property
@@ -175,6 +177,7 @@ class Deployment:
     standings: tuple[Standing, ...]
 
     def of(self, attacker: str, judge: str) -> list[Standing]:
+        """Every attack of one attacker before one judge."""
         return [one for one in self.standings if (one.attacker, one.judge) == (attacker, judge)]
 
     def weakest(self, attacker: str, judge: str) -> Standing:

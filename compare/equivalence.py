@@ -60,6 +60,7 @@ class Difference:
 
     @property
     def finding(self) -> Finding:
+        """Equivalent: the interval is inside the margin; different: it is wholly outside."""
         if -self.margin <= self.low and self.high <= self.margin:
             return "equivalent"
         return "different" if self.low > self.margin or self.high < -self.margin else "not enough data"

@@ -52,6 +52,7 @@ class Recommendation:
 
     @property
     def bytes_after(self) -> float:
+        """Of weights as recommended."""
         return sum(layer.bytes for layer in self.layers)
 
     @property

@@ -43,10 +43,12 @@ class Taus:
 
     @property
     def mean(self) -> float:
+        """Mean tau, 0..1."""
         return float((self.values * self.counts).sum() / self.counts.sum())
 
     @property
     def drawn(self) -> int:
+        """How many decays were drawn."""
         return int(self.counts.sum())
 
 

@@ -38,6 +38,7 @@ class BackendFinding:
 
     @property
     def identical(self) -> bool:
+        """Whether every compared value was equal."""
         return self.divergence is None
 
 

@@ -136,6 +136,7 @@ class FloatGraph:
     nodes: tuple[FloatNode, ...]
 
     def node(self, name: str) -> FloatNode:
+        """The node of this name, which must exist."""
         return next(node for node in self.nodes if node.name == name)
 
     def readers(self, name: str) -> list[FloatNode]:

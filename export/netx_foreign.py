@@ -72,6 +72,7 @@ class Chain:
     shapes: list[Shape]
 
     def add(self, name: str, operation: Operation, neuron: Cuba | None = None) -> None:
+        """Append a layer that reads the last one."""
         inputs = (len(self.layers) - 1,) if self.layers else ()
         self.layers.append(Layer(name, operation, inputs, neuron))
         self.shapes.append(output_shape(operation, tuple(self.shapes[-1:])))

@@ -49,9 +49,11 @@ class Node:
         self.group = group
 
     def fail(self, key: str, fault: str) -> FileError:
+        """The error that says what is wrong with an entry."""
         return FileError(f"{Path(self.group.file.filename).name}: {self.group.name}/{key} {fault}")
 
     def has(self, key: str) -> bool:
+        """Whether there is such an entry."""
         return key in self.group
 
     def _dataset(self, key: str) -> h5py.Dataset:
@@ -82,9 +84,11 @@ class Node:
         return int(value[0])
 
     def number(self, key: str) -> float:
+        """One finite real number."""
         return float(self.array(key, "iuf", (0,)))
 
     def text(self, key: str) -> str:
+        """One string of at most 1000 bytes."""
         value = self.array(key, "SO", (0, 1)).reshape(-1)
         if len(value) != 1 or not isinstance(value[0], bytes) or len(value[0]) > 1000:
             raise self.fail(key, "is not one short string")
@@ -98,6 +102,7 @@ class Node:
         return int(value[0]), int(value[-1])
 
     def attribute(self, key: str, kind: type, default: Any = None) -> Any:
+        """An attribute of the given Python kind, or the default where it is absent."""
         if key in self.group.attrs:
             found = self.group.attrs.get_id(key)
             if found.shape != () or not readable(found.dtype):
@@ -170,6 +175,7 @@ def layer_groups(root: Node) -> list[Node]:
 
 
 def group(parent: Node, key: str) -> Node:
+    """A group inside this one; FileError where it is missing or something else."""
     found = parent.group.get(key)
     if not isinstance(found, h5py.Group):
         raise parent.fail(key, "is missing or not a group")

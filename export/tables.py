@@ -25,6 +25,7 @@ def knows(function: Any, kind: type) -> bool:
 
 
 def said(answer: bool) -> str:
+    """The table's word for yes or no."""
     return YES if answer else NO
 
 
@@ -63,6 +64,7 @@ def nir_rows() -> list[tuple[str, ...]]:
 
 
 def tool_rows() -> list[tuple[str, ...]]:
+    """Every tool whose NIR is read: how it turns differential equations into steps."""
     return [(name, *_discretisation(time)) for name, time in TOOLS.items()]
 
 

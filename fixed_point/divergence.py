@@ -42,6 +42,7 @@ class Divergence:
     detail: str = ""
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
         return asdict(self) | {"neuron": list(self.neuron)}
 
     def __str__(self) -> str:

@@ -72,6 +72,7 @@ class Estimate:
 
     @property
     def energy(self) -> float:
+        """J per image, over all events."""
         return sum(term.total for term in self.terms)
 
     def by_kind(self) -> dict[str, float]:

@@ -60,6 +60,7 @@ class Inspection:
 
     @property
     def ok(self) -> bool:
+        """Whether no rule is broken."""
         return not broken(list(self.rules))
 
     def sentences(self) -> list[str]:

@@ -41,6 +41,7 @@ class Core:
 
     @property
     def pixels(self) -> int:
+        """Positions of the box."""
         return len(self.rows) * len(self.columns)
 
 

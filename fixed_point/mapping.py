@@ -46,6 +46,7 @@ class LayerMap:
 
     @property
     def name(self) -> str:
+        """The layer's name."""
         return self.population.layer.name
 
     def largest(self, resource: str) -> int:
@@ -62,10 +63,12 @@ class Mapping:
 
     @property
     def cores(self) -> int:
+        """Cores of all layers."""
         return sum(len(layer.cores) for layer in self.layers)
 
     @property
     def chips(self) -> int:
+        """Chips that hold so many cores."""
         return ceil(self.cores / self.chip.need("cores_per_chip"))
 
     @property

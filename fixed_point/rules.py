@@ -48,6 +48,7 @@ class Case:
 
     @property
     def spiking(self) -> list[Layer]:
+        """Layers with weights and spikes: all but the classifier."""
         return [layer for _, layer in self.weighted if not isinstance(layer.neuron, Accumulate)]
 
 
@@ -75,6 +76,7 @@ def _signed(bits: int) -> int:
 
 
 def weight_mantissa(case: Case) -> Iterator[Finding]:
+    """The largest weight, either sign, in the chip's weight bits."""
     limit = _signed(case.chip.need("weight_bits"))
     for _, layer in case.weighted:
         assert isinstance(layer.operation, (Conv, Dense))
@@ -114,6 +116,7 @@ def _bounds(case: Case) -> list[int]:
 
 
 def threshold_range(case: Case) -> Iterator[Finding]:
+    """The largest threshold in the chip's state bits."""
     limit = _signed(case.chip.need("state_bits"))
     for layer in case.spiking:
         yield _within("threshold fits the state", layer.name, int(layer.neuron.threshold.max()), limit)  # type: ignore[union-attr]
@@ -131,6 +134,7 @@ def threshold_mantissa(case: Case) -> Iterator[Finding]:
 
 
 def thresholds_per_core(case: Case) -> Iterator[Finding]:
+    """Chips that share thresholds among a core's neurons hold only so many different ones."""
     limit = case.chip.limit("thresholds_per_core")
     for layer in case.mapping.layers if limit is not None else ():
         threshold = getattr(layer.population.layer.neuron, "threshold", None)
@@ -141,6 +145,7 @@ def thresholds_per_core(case: Case) -> Iterator[Finding]:
 
 
 def bias_range(case: Case) -> Iterator[Finding]:
+    """The largest bias, either sign, in the chip's state bits."""
     limit = _signed(case.chip.need("state_bits"))
     for layer in case.spiking:
         yield _within("|bias| fits the state", layer.name, _largest(layer.neuron.bias), limit)  # type: ignore[union-attr]
@@ -159,6 +164,7 @@ def bias_mantissa(case: Case) -> Iterator[Finding]:
 
 
 def decay_width(case: Case) -> Iterator[Finding]:
+    """Bits of the decays: k, or those of CUBA's larger one."""
     limit = case.chip.need("decay_bits")
     for layer in case.spiking:
         neuron = layer.neuron
@@ -168,6 +174,7 @@ def decay_width(case: Case) -> Iterator[Finding]:
 
 
 def decays_per_core(case: Case) -> Iterator[Finding]:
+    """Chips that share decays among a core's neurons hold only so many different ones."""
     limit = case.chip.limit("decays_per_core")
     for layer in case.mapping.layers if limit is not None else ():
         neuron = layer.population.layer.neuron
@@ -248,18 +255,22 @@ def register_on_one_core(case: Case) -> Iterator[Finding]:
 
 
 def neurons_per_core(case: Case) -> Iterator[Finding]:
+    """Neurons on the layer's fullest core."""
     yield from _per_core(case, "neurons per core", "neurons", "neurons_per_core")
 
 
 def memory_per_core(case: Case) -> Iterator[Finding]:
+    """Bits on the layer's fullest core."""
     yield from _per_core(case, "memory per core, bits", "memory_bits", "memory_per_core")
 
 
 def fan_in_axons(case: Case) -> Iterator[Finding]:
+    """Axons into the core that has most of them."""
     yield from _per_core(case, "fan-in axons per core", "in_axons", "input_axons_per_core")
 
 
 def fan_out_axons(case: Case) -> Iterator[Finding]:
+    """Axons out of the core that has most of them."""
     yield from _per_core(case, "fan-out axons per core", "out_axons", "output_axons_per_core")
 
 

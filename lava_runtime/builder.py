@@ -51,6 +51,7 @@ class Built:
     processes: list[AbstractProcess] = field(default_factory=list)
 
     def keep(self, made: AbstractProcess) -> AbstractProcess:
+        """Note a process, so that it lives as long as the run; returns it."""
         self.processes.append(made)
         return made
 

@@ -118,9 +118,11 @@ class Watch:
     guard: int
 
     def start(self) -> None:
+        """Look on in a thread of its own."""
         threading.Thread(target=self.look, daemon=True).start()
 
     def look(self) -> None:
+        """Until a process ends or the guard is gone; then leave the program, with a report of what ended."""
         try:
             while not (ended := list(self.ended())):
                 if os.getppid() != self.guard:

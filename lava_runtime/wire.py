@@ -26,10 +26,12 @@ class Wire:
 
     @property
     def channels(self) -> int:
+        """C of a layer's shape."""
         return self.shape[0]
 
     @property
     def pixels(self) -> int:
+        """Y*X of a layer's shape, 1 without positions."""
         return prod(self.shape[1:])
 
     @property

@@ -98,6 +98,7 @@ def flat(x: Tensor) -> tuple[NDArray[Any], int]:
 
 @cache
 def pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that last as long as the program, one pool per number of them."""
     return ThreadPoolExecutor(threads)
 
 

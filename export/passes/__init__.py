@@ -23,6 +23,7 @@ class Pass:
 
     @property
     def name(self) -> str:
+        """The function's name."""
         return self.run.__name__
 
 

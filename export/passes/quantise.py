@@ -118,6 +118,7 @@ class Plan:
         return replace(self.settings, weight_bits=bits)
 
     def f(self, name: str) -> int:
+        """Fractional membrane bits of a layer."""
         return self.lowered.get(name, self.settings.f)
 
     def bias(self, name: str, bias: Array, units: Array) -> Array:
