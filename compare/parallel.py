@@ -13,9 +13,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from io import FileIO
 from logging import CRITICAL
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from fixed_point.errors import FileError, RandhetError
 
@@ -90,11 +91,11 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _appending(path: Path, identity: Mapping[str, Any] | None) -> Iterator[IO[str]]:
-    """The file, open at the end of its last whole line, with its header."""
+def _appending(path: Path, identity: Mapping[str, Any] | None) -> Iterator[FileIO]:
+    """The file, open at the end of its last whole line, with its header; without a buffer that close would write."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = path.open("ab+", buffering=0)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from None
     with file:
@@ -105,16 +106,21 @@ def _appending(path: Path, identity: Mapping[str, Any] | None) -> Iterator[IO[st
                 f"results {path} are being written by another run: wait for it, or give another file"
             ) from None
         file.seek(0)
-        text = file.read()
-        file.truncate(len(text[: text.rfind("\n") + 1].encode()))
-        if "\n" not in text:
+        text = file.readall()
+        file.truncate(text.rfind(b"\n") + 1)
+        if b"\n" not in text:
             _write(file, {"format": FORMAT, "identity": dict(identity or {})})
         yield file
 
 
-def _write(file: IO[str], content: Mapping[str, Any]) -> None:
-    file.write(json.dumps(content) + "\n")
-    file.flush()
+def _write(file: FileIO, content: Mapping[str, Any]) -> None:
+    """A line; FileError where it cannot be written whole."""
+    line = (json.dumps(content) + "\n").encode()
+    try:
+        while line:
+            line = line[file.write(line) :]
+    except OSError as error:
+        raise FileError(f"cannot write {file.name}: {error.strerror or error}") from None
 
 
 def _results(
