@@ -20,8 +20,8 @@ from fixed_point.files import replacing
 if TYPE_CHECKING:
     from compare.budget import Budget
     from compare.deployed import Deployment
+    from compare.picture import Picture
     from compare.recommend import Recommendation
-    from compare.report_figures import Picture
 
 PACKAGES = ("randhet", "numpy", "numba", "torch", "lava-nc", "onnxruntime", "matplotlib")
 
@@ -88,7 +88,7 @@ def render(report: Report) -> str:
     """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from compare.report_figures import PALETTE
+    from compare.picture import PALETTE
 
     environment = Environment(
         loader=PackageLoader("compare", "."),

@@ -1,109 +1,28 @@
-"""The report's figures as SVG text inside a page, whose style sheet gives them their colours, light or dark."""
+"""The report's figures: what was measured, drawn, told in words and explained."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from html import escape
-from io import StringIO
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logit
 
 from compare.accuracy import Draws
 from compare.layers import LayerFinding, StepFinding
+from compare.picture import PALETTE, Picture, canvas, picture, rows_of
 from compare.report_evidence import LayerOperations, Taus, Trials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Plot
 
     from compare.budget import Budget
     from compare.deployed import Deployment
     from compare.study import Comparison
     from fixed_point.energy import Estimate
 
-PALETTE = {
-    "ink": "#1b2430",
-    "muted": "#566373",
-    "line": "#d5dbe2",
-    "float": "#1d6fb8",
-    "fixed": "#b34a12",
-    "good": "#2a7a4b",
-    "bad": "#b02a22",
-}
-"""Light colours; in the page each becomes the variable of its name."""
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 9.5,
-    "axes.edgecolor": PALETTE["muted"],
-    "axes.labelcolor": PALETTE["ink"],
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.linewidth": 0.8,
-    "text.color": PALETTE["ink"],
-    "xtick.color": PALETTE["muted"],
-    "ytick.color": PALETTE["muted"],
-    "xtick.labelcolor": PALETTE["ink"],
-    "ytick.labelcolor": PALETTE["ink"],
-    "grid.color": PALETTE["line"],
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
-WIDTH = 4.7
-"""Inches: at the width of a phone the letters are as large as the text's small print."""
-RASTERED, ROWS, SHOWN = 3, 24, 10
-"""Layers, neurons and trials in the raster."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the page: svg is markup; alt says in words what is to be seen, caption how to read it."""
-
-    name: str
-    title: str
-    alt: str
-    caption: str
-    svg: str
-
-
-@contextmanager
-def canvas(height: float, rows: int = 1, **options: Any) -> Iterator[tuple[Plot, Any]]:
-    """A figure of the page's width and its axes, without any state left behind."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        plot = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasSVG(plot)
-        yield plot, plot.subplots(rows, **options)
-
-
-def picture(name: str, title: str, plot: Plot, alt: str, caption: str) -> Picture:
-    """The figure as markup: names made its own, colours made variables, nothing in it that points outside."""
-    import matplotlib
-
-    text = StringIO()
-    with matplotlib.rc_context(STYLE):
-        plot.savefig(
-            text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
-        )
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL).replace("xlink:href", "href")
-    svg = re.sub(r'\sid="([^"]+)"', rf' id="{name}-\1"', svg)
-    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
-    for variable, colour in PALETTE.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    head = re.search(r'viewBox="[^"]+"', svg)
-    assert head is not None
-    label = f'<svg {head[0]} role="img" aria-label="{escape(alt)}" style="stroke-linejoin: round">'
-    return Picture(name, title, alt, caption, re.sub(r"<svg[^>]*>", lambda match: label, svg, count=1))
+ROWS, SHOWN = 24, 10
+"""Neurons and trials in the raster."""
 
 
 # --- accuracy -------------------------------------------------------------------------------------------------------
@@ -122,8 +41,10 @@ def accuracy(found: Comparison) -> Picture:
         f"Accuracy of each draw: float mean {100 * found.floats.mean:.2f} %, fixed {100 * found.fixed.mean:.2f} %. "
         f"Their difference is {100 * d.value:.2f} points against a margin of {100 * d.margin:.2f}: {d.finding}."
     )
-    caption = "Small dots are draws of the taus, the large one is their mean, its line the 95 % interval. Below, float "
-    caption += "minus fixed with its 90 % interval: wholly inside the shaded margin means equivalent."
+    caption = (
+        "Small dots are draws of the taus, the large one is their mean, its line the 95 % interval. Below, float "
+        "minus fixed with its 90 % interval: wholly inside the shaded margin means equivalent."
+    )
     return picture("accuracy", "Accuracy, draw by draw", plot, alt, caption)
 
 
@@ -220,8 +141,8 @@ def taus(found: Taus) -> Picture:
     alt = f"Histogram of {found.drawn:,} decays of {found.layer}, mean {found.mean:.3f}, and the density to follow."
     caption = (
         f"{found.drawn:,} draws of the registers of {found.layer}, through its table of {2**found.k} steps, against "
+        f"τ = sigmoid({found.sigma:g}·n), n normal: the distribution that the float model draws from."
     )
-    caption += f"τ = sigmoid({found.sigma:g}·n), n normal: the distribution that the float model draws from."
     return picture("taus", "The random decays", plot, alt, caption)
 
 
@@ -234,21 +155,26 @@ def density(sigma: float) -> tuple[np.ndarray, np.ndarray]:
 
 def raster(found: Trials) -> Picture:
     """Spikes of some neurons of a few layers, trial after trial."""
-    names = list(found.spikes)
-    chosen = [names[i] for i in sorted({0, len(names) // 2, len(names) - 1})][:RASTERED]
+    chosen = _spread(found)
     with canvas(0.8 + 1.15 * len(chosen), len(chosen), sharex=True, squeeze=False) as (plot, rows):
         for axes, name in zip(rows[:, 0], chosen):
             _raster(axes, name, found.spikes[name][:SHOWN])
-        steps = found.spikes[names[0]].shape[1]
+        steps = found.spikes[chosen[0]].shape[1]
         axes.set(xlabel="trial", xticks=np.arange(SHOWN) * steps + steps / 2, xticklabels=range(1, SHOWN + 1))
         axes.tick_params(axis="x", length=0)
     right = int((found.predictions == found.label).sum())
     alt = f"Raster of the spikes of {', '.join(chosen)} while image {found.image} is shown {SHOWN} times."
     caption = (
         f"The same image, {SHOWN} times in a row, {steps} steps each; a mark is a spike of one of {ROWS} neurons. "
+        f"Of {len(found.predictions)} such trials {right} were classified right."
     )
-    caption += f"Of {len(found.predictions)} such trials {right} were classified right."
     return picture("raster", "One image, trial after trial", plot, alt, caption)
+
+
+def _spread(found: Trials) -> list[str]:
+    """The first layer, one half way and the last."""
+    names = list(found.spikes)
+    return [names[i] for i in sorted({0, len(names) // 2, len(names) - 1})]
 
 
 def _raster(axes: Axes, name: str, spikes: np.ndarray) -> None:
@@ -274,8 +200,8 @@ def variability(found: Trials) -> Picture:
     with canvas(2.9) as (plot, axes):
         mean = np.linspace(0, steps, 200)
         axes.plot(mean, mean * (1 - mean / steps), color=PALETTE["muted"], linewidth=1.2, linestyle="--")
-        for i, (name, spikes) in enumerate(_spread(found)):
-            counts = spikes.sum(axis=1)
+        for i, name in enumerate(_spread(found)):
+            counts = found.spikes[name].sum(axis=1)
             pairs = np.unique(np.stack([counts.mean(axis=0), counts.var(axis=0, ddof=1)], 1).round(3), axis=0)
             pairs = pairs[np.linspace(0, len(pairs) - 1, min(120, len(pairs))).astype(int)]
             options = {"markersize": 3.4, "alpha": 0.6, "markeredgewidth": 0}
@@ -289,14 +215,9 @@ def variability(found: Trials) -> Picture:
     alt = f"Variance against mean of spikes per trial. Variance over mean by layer: {', '.join(fanos)}."
     caption = (
         f"Each dot is a neuron over {len(found.predictions)} trials of one image. Dashed: what {steps} independent "
+        "steps of one firing probability would give; neurons on the floor always do the same."
     )
-    caption += "steps of one firing probability would give; neurons on the floor always do the same."
     return picture("variability", "Variability from trial to trial", plot, alt, caption)
-
-
-def _spread(found: Trials) -> list[tuple[str, np.ndarray]]:
-    names = list(found.spikes)
-    return [(names[i], found.spikes[names[i]]) for i in sorted({0, len(names) // 2, len(names) - 1})]
 
 
 # --- costs ----------------------------------------------------------------------------------------------------------
@@ -311,18 +232,14 @@ def operations(rows: Sequence[LayerOperations]) -> Picture:
             (0.2, "dense_macs", PALETTE["float"], "dense multiply-accumulates"),
         ):
             axes.barh(place + shift, [getattr(row, kind) for row in rows], 0.36, color=colour, label=label)
-        axes.set(yticks=place, yticklabels=[row.layer for row in rows], xscale="log", xlabel="per image")
-        axes.invert_yaxis()
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
+        rows_of(axes, [row.layer for row in rows], xscale="log", xlabel="per image")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), ncols=2)
     done, dense = (sum(getattr(row, kind) for row in rows) for kind in ("additions", "dense_macs"))
     alt = f"Operations per image by layer: {done:,.0f} additions; dense, {dense:,.0f} multiply-accumulates."
     caption = (
         "What the add-only engine spent, neurons included, beside what a network would that multiplies every weight at "
+        "every step. Logarithmic."
     )
-    caption += "every step. Logarithmic."
     return picture("operations", "Operations per image", plot, alt, caption)
 
 
@@ -337,11 +254,7 @@ def energy(estimates: dict[str, Estimate]) -> Picture:
             size = 0.76 / len(estimates)
             values = [1e6 * it.by_kind().get(kind, 0.0) for kind in kinds]
             axes.barh(place - 0.38 + (i + 0.5) * size, values, size, color=colours[i % 2], label=it.chip or name)
-        axes.set(yticks=place, yticklabels=kinds, xlabel="µJ per image")
-        axes.invert_yaxis()
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
+        rows_of(axes, kinds, xlabel="µJ per image")
         axes.legend(loc="lower right")
     sums = ", ".join(f"{it.chip}: {1e6 * it.energy:.2f} µJ" for it in estimates.values())
     alt = f"Estimated energy per image by kind of event. In all {sums}."
@@ -360,16 +273,14 @@ def budget(found: Budget) -> Picture:
         ):
             axes.barh(place + shift, [costs[part].scores for part in parts], 0.36, color=colour, label=label)
         axes.axvline(found.together.scores, color=PALETTE["muted"], linestyle="--", linewidth=1.2)
-        axes.set(yticks=place, yticklabels=parts, xlabel="change of class scores (1: that of another draw)")
-        axes.invert_yaxis()
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
+        rows_of(axes, parts, xlabel="change of class scores (1: that of another draw)")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), ncols=2)
     worst = max(parts, key=lambda part: found.alone[part].scores)
     alt = f"What each part of the quantisation changes: most of it {worst}; all together {found.together.scores:.3f}."
-    caption = "Mean squared change of the class scores against float under the same random numbers, over what another "
-    caption += "draw of the taus changes them by. Dashed: everything quantised."
+    caption = (
+        "Mean squared change of the class scores against float under the same random numbers, over what another "
+        "draw of the taus changes them by. Dashed: everything quantised."
+    )
     return picture("budget", "What each part changes", plot, alt, caption)
 
 
@@ -382,13 +293,11 @@ def robustness(found: Deployment) -> Picture:
             colour = PALETTE["float" if one.judge == "float" else "fixed"]
             axes.plot([100 * side for side in one.interval], [row, row], color=colour, linewidth=2.2)
             axes.plot([100 * one.accuracy], [row], "o", color=colour, markersize=7)
-        axes.set(yticks=range(len(rows)), yticklabels=[label for label, _ in rows], xlabel="accuracy, %", xlim=(0, 101))
-        axes.tick_params(axis="y", length=0)
-        axes.invert_yaxis()
-        axes.grid()
-        axes.set_axisbelow(True)
+        rows_of(axes, [label for label, _ in rows], grid="both", xlabel="accuracy, %", xlim=(0, 101))
     told = "; ".join(f"{label} {100 * one.accuracy:.1f} %".replace("\n", " ") for label, one in rows)
     alt = f"Accuracy under the strongest attack of each attacker: {told}."
-    caption = "The lowest accuracy over all attacks and both readings, with its 95 % interval over images like these. "
-    caption += "Left: who attacks, and what classifies the result."
+    caption = (
+        "The lowest accuracy over all attacks and both readings, with its 95 % interval over images like these. "
+        "Left: who attacks, and what classifies the result."
+    )
     return picture("robustness", "Accuracy under the strongest attack", plot, alt, caption)

@@ -18,8 +18,9 @@ from scipy import integrate
 from compare import report_evidence, words
 from compare.backends import runner
 from compare.deployed import AttackSettings, attack_deployed
+from compare.picture import PALETTE
 from compare.report import Report, pictures, render, write
-from compare.report_figures import PALETTE, density
+from compare.report_figures import density
 from compare.study import StudySettings, compare
 from export.pipeline import export_checkpoint
 from fixed_point import reference
