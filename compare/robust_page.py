@@ -276,10 +276,11 @@ attacks and both readings. The interval *draws* is of these images over the draw
 
 A minimum is over the attacks of one row. On 500 images each gradient is of one draw. The costly set (gradients averaged
 over ten draws, EOT; 50 steps; another loss; Square; transfer from the mean taus) is run on fewer images and finds more.
-What it leaves of RandHet's advantage stands among the claims below. RFGSM and FAB were given 100 images;
-AutoAttack (aa) 50: APGD with 100 steps, also towards nine other classes, FAB, and Square with 5,000 queries, of which the
-worst counts, image by image. **It leaves next to nothing of the vanilla network**, whose surrogate gradients mislead the
-other attacks trust; the minima above it are upper limits, for every network here.
+What it leaves of RandHet's advantage stands among the claims below.
+
+RFGSM and FAB were given 100 images, AutoAttack (aa) 50: APGD with 100 steps, also towards nine other classes, FAB, and
+Square with 5,000 queries, of which the worst counts, image by image. **It leaves next to nothing of the vanilla
+network**, whose surrogate gradients mislead the other attacks: minima without it are upper limits, for every network.
 """
 
 
