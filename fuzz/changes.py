@@ -143,6 +143,8 @@ def in_memory(content: bytes) -> h5py.File:
     return h5py.File(h5py.h5f.open(b"memory", h5py.h5f.ACC_RDWR, fapl=access))
 
 
+LARGEST = 2**20
+"""Values of an entry that is changed in place."""
 SHAPES = ((), (0,), (1,), (2,), (1, 1), (3, 1), (1, 1, 3, 3), (2**12,), (1,) * 8)
 TYPES = ("i1", "u1", "<i4", ">i8", "u8", "f4", "f8", "c8", "S3", "b1")
 WORDS = ("", "conv", "dense", "LIF", "IF", "CubaLIF", "LI", "NIRGraph", "Conv2d", "same", "step", "{", "é" * 9)
@@ -156,8 +158,10 @@ def new_array(file: h5py.File, name: str, choose: Integer) -> None:
 
 
 def new_values(file: h5py.File, name: str, choose: Integer) -> None:
-    if isinstance(file[name], h5py.Dataset) and file[name].dtype.kind in "iuf" and file[name].size:
-        value = np.array(file[name])
+    old = file[name]
+    # what an earlier change made huge is a reader's trouble, not ours
+    if isinstance(old, h5py.Dataset) and old.dtype.kind in "iuf" and 0 < old.size <= LARGEST:
+        value = np.array(old)
         value.flat[choose(0, value.size - 1)] = np.array(pick(choose, NUMBERS)).astype(value.dtype)
         del file[name]
         file[name] = value
