@@ -281,6 +281,8 @@ What it leaves of RandHet's advantage stands among the claims below.
 RFGSM and FAB were given 100 images, AutoAttack (aa) 50: APGD with 100 steps, also towards nine other classes, FAB, and
 Square with 5,000 queries, of which the worst counts, image by image. **It leaves next to nothing of the vanilla
 network**, whose surrogate gradients mislead the other attacks: minima without it are upper limits, for every network.
+Made on RandHet's mean taus (aa@mean) and transferred it does not do that to RandHet, but this is not the strongest
+AutoAttack against a network with chance, which averages gradients over 20 draws.
 """
 
 
