@@ -21,6 +21,8 @@ MAX_DEPTH = 12
 MAX_BYTES = 2**30
 """Unpacked bytes of one file that may be had whatever its size; beyond that, at most the file's own size of data."""
 KINDS = "biufSUO"
+ENTRY = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
+"""How a dataset holds a text of any length: its bytes, and where in the file's heap they are."""
 FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 """Filters that are undone, by their registered numbers; the rest of HDF5's and all plug-ins are not."""
 
@@ -106,10 +108,30 @@ def readable(kind: np.dtype) -> bool:
 
 
 def _few_texts(name: str, dataset: h5py.Dataset, path: str | Path) -> None:
-    """Texts are read one by one to see how long they are, and a few bytes of a compressed chunk may be millions."""
-    count = max(prod(dataset.shape), prod(dataset.chunks or ()))
-    if dataset.dtype.kind == "O" and count > MAX_ENTRIES:
+    """Not too many texts, as they are read one by one to see how long they are, and none longer than the file."""
+    if dataset.dtype.kind != "O":
+        return
+    count, size = max(prod(dataset.shape), prod(dataset.chunks or ())), Path(path).stat().st_size
+    if count > MAX_ENTRIES:
         raise FileError(f"{path}: {name} has room for {count} texts, the limit is {MAX_ENTRIES}")
+    longest = _longest_text(name, dataset, path)
+    if longest > size:
+        raise FileError(f"{path}: {name} has a text of {longest} bytes, the file has {size}")
+
+
+def _longest_text(name: str, dataset: h5py.Dataset, path: str | Path) -> int:
+    """The largest length that the texts' entries give. HDF5 would allocate it before it looks for the text."""
+    begin, expected = dataset.id.get_offset(), prod(dataset.shape) * ENTRY.itemsize
+    if not expected:
+        return 0
+    if begin is None or dataset.id.get_storage_size() != expected:
+        raise FileError(f"{path}: {name} keeps its texts in chunks or with short addresses, which is not read")
+    with Path(path).open("rb") as file:
+        file.seek(begin)
+        found = file.read(expected)
+    if len(found) < expected:
+        raise FileError(f"{path}: {name} lies beyond the end of the file")
+    return int(np.frombuffer(found, ENTRY)["length"].max())
 
 
 def _bytes(dataset: h5py.Dataset, file_size: int, allowed: int) -> int:

@@ -7,6 +7,8 @@ import gzip
 import io
 import os
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zipfile
@@ -422,3 +424,33 @@ def test_the_command_line_says_one_sentence_and_status_2(tmp_path: Path) -> None
         result = CliRunner().invoke(app, [*map(str, command)])
         assert result.exit_code == 2, command
         assert result.stderr.startswith("randhet: ") and result.stderr.count("\n") == 1
+
+
+MEASURED = """
+import resource, sys
+from export.hdf5 import verify
+from fixed_point.errors import FileError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    verify(sys.argv[1])
+    said = "read"
+except FileError as error:
+    said = str(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, said)
+"""
+
+
+@pytest.mark.parametrize("length", [4, 2**31 + 5])
+def test_a_text_that_says_it_is_longer_than_the_file(length: int, tmp_path: Path) -> None:
+    """HDF5 allocates what a text's entry says before it looks for it: the file is refused without asking HDF5."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        place = file.create_dataset("name", data="text").id.get_offset()
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    content[place : place + 4] = length.to_bytes(4, "little")
+    (tmp_path / "a.h5").write_bytes(content)
+    command = [sys.executable, "-c", MEASURED, str(tmp_path / "a.h5")]
+    home = str(Path(__file__).parents[2])
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": home}, capture_output=True, text=True, check=True)
+    kilobytes, said = done.stdout.strip().split(" ", 1)
+    assert int(kilobytes) < 200_000, said
+    assert said == "read" if length == 4 else f"name has a text of {length} bytes" in said
