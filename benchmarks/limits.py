@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from time import thread_time
 
 import numpy as np
 from llvmlite import ir
@@ -28,6 +27,7 @@ from rich.table import Table
 from fixed_point.add_only.kernels import leak
 from fixed_point.engine import dense
 from fixed_point.engine.blocks import CHUNK, NEURONS, add_rows, add_rows_twice, fire_drawn, fire_given, loop
+from fixed_point.engine.choice import least_time
 from fixed_point.engine.kernels import gather, listed, sums_image
 from fixed_point.engine.lanes import INT16, INT32, INT64, Lanes, broadcast, build
 from fixed_point.engine.moves import move
@@ -180,15 +180,9 @@ def decayed(x, decay, membrane, acc, repeats):
         leak(x, decay, 0, 8, membrane, 0, acc)
 
 
-def best(call: Callable[[], object], runs: int = 30) -> float:
-    """Least processor time of one call in seconds; the first, which compiles, does not count."""
-    call()
-    found = float("inf")
-    for _ in range(runs):
-        start = thread_time()
-        call()
-        found = min(found, thread_time() - start)
-    return found
+def best(call: Callable[[], object]) -> float:
+    """Least processor time of thirty calls in seconds."""
+    return least_time(call, 30)
 
 
 @dataclass(frozen=True)
