@@ -20,7 +20,9 @@ pytest.importorskip("distributed")
 ROOT = Path(__file__).parents[2]
 DAY = 86_400
 JUMPS = (0, 3 * DAY, -DAY, 3600, -3600, 400 * DAY)
-"""Seconds from the true time, each for a moment; 300 are what Dask takes for a worker that is gone."""
+"""Seconds from the true time, each for a moment."""
+FORWARD = tuple(DAY * days for days in range(1000))
+"""The same for Dask: after 300 s it takes a worker for gone; set back, its timers wait for as long as the step."""
 MOMENT = 0.3
 WORK = """
 import json, sys, time
@@ -45,11 +47,11 @@ if parallel:
     call("sweep", folder / "a.pt", *formats, *few, "--calibration", 8, "--threads", 2, "--out", folder / "formats")
 (folder / "clock.json").write_text(json.dumps(seen))
 """
-JUMPING = f"""
+JUMPING = """
 import time
+began = time.monotonic()
 def jumping(real, unit):
-    began = time.monotonic()
-    return lambda: real() + {JUMPS}[int((time.monotonic() - began) / {MOMENT}) % {len(JUMPS)}] * unit
+    return lambda: real() + JUMPS[int((time.monotonic() - began) / MOMENT) % len(JUMPS)] * unit
 time.time, time.time_ns = jumping(time.time, 1), jumping(time.time_ns, 10**9)
 """
 
@@ -92,11 +94,13 @@ def check(steady: Path, folder: Path, environment: dict[str, str], parallel: boo
         assert 0 < seconds < took
 
 
-def test_a_clock_that_jumps_in_python(steady: Path, tmp_path: Path) -> None:
-    """time.time of the program and of its workers; runs everywhere."""
-    (tmp_path / "sitecustomize.py").write_text(JUMPING)
+@pytest.mark.parametrize("jumps", [JUMPS, FORWARD], ids=["both-ways", "forward-with-workers"])
+def test_a_clock_that_jumps_in_python(steady: Path, tmp_path: Path, jumps: tuple[int, ...]) -> None:
+    """time.time of the program and, forward, of its workers; runs everywhere."""
+    settings = f"JUMPS, MOMENT = {jumps}, {MOMENT}"
+    (tmp_path / "sitecustomize.py").write_text(settings + JUMPING)
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    check(steady, tmp_path / "jumping", {"PYTHONPATH": path})
+    check(steady, tmp_path / "jumping", {"PYTHONPATH": path}, parallel=jumps is FORWARD)
 
 
 def test_a_clock_that_jumps_for_the_system(steady: Path, tmp_path: Path) -> None:
