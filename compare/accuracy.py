@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compare.backends import Runner
-from compare.equivalence import LEVEL, Difference, Sample, difference, exact, paired
+from compare.equivalence import LEVEL, Difference, Sample, difference, exact, paired, wilson
 from compare.replay import float_predictions
 from fixed_point.network import Network, RandomTau
 from train.data import Images
@@ -67,6 +67,11 @@ class Draws:
     def interval(self) -> tuple[float, float]:
         """95 % interval of the mean over the draws."""
         return self.sample.interval()
+
+    @property
+    def elsewhere(self) -> tuple[float, float]:
+        """95 % interval on images like these, Wilson's (1927) for as many images; of one draw as of several."""
+        return wilson(self.mean, len(self.labels))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import floor, sqrt
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from compare.accuracy import is_random
 from compare.backends import Runner
-from compare.equivalence import Difference, paired
+from compare.equivalence import Difference, paired, wilson
 from compare.replay import samplers
 from fixed_point.errors import RandhetError
 from fixed_point.network import Network
@@ -158,12 +158,6 @@ class Standing:
     def interval(self) -> tuple[float, float]:
         """95 % interval on images like these, Wilson's (1927) for as many images."""
         return wilson(self.accuracy, len(self.right))
-
-
-def wilson(share: float, size: int, z: float = 1.959964) -> tuple[float, float]:
-    """(p + z^2/2n -+ z*sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n); wide enough for means of shares, which vary less."""
-    middle, half = share + z * z / (2 * size), z * sqrt(share * (1 - share) / size + z * z / (4 * size * size))
-    return max((middle - half) / (1 + z * z / size), 0.0), min((middle + half) / (1 + z * z / size), 1.0)
 
 
 @dataclass(frozen=True, eq=False)

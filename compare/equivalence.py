@@ -44,6 +44,12 @@ class Sample:
         return self.mean - half, self.mean + half
 
 
+def wilson(share: float, size: int, z: float = 1.959964) -> tuple[float, float]:
+    """(p + z^2/2n -+ z*sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n); wide enough for means of shares, which vary less."""
+    middle, half = share + z * z / (2 * size), z * sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    return max((middle - half) / (1 + z * z / size), 0.0), min((middle + half) / (1 + z * z / size), 1.0)
+
+
 @dataclass(frozen=True)
 class Difference:
     """value with its 90 % interval; p of the equivalence test; needed: values per side for a clear answer.

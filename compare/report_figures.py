@@ -28,6 +28,21 @@ ROWS, SHOWN = 24, 10
 # --- accuracy -------------------------------------------------------------------------------------------------------
 
 
+ACCURACY = {
+    True: (
+        "Accuracy, draw by draw",
+        "Small dots are draws of the taus, the large one is their mean, its line the 95 % interval. Below, float "
+        "minus fixed with its 90 % interval: wholly inside the shaded margin means equivalent.",
+    ),
+    False: (
+        "Accuracy",
+        "No draws, the network is deterministic: one number each. Below, float minus fixed: inside the shaded margin "
+        "means equivalent.",
+    ),
+}
+"""Title and caption, by whether there is chance."""
+
+
 def accuracy(found: Comparison) -> Picture:
     """Every draw, both means with their intervals, and the difference against the margin."""
     with canvas(3.0, 2, height_ratios=(3, 2)) as (plot, (top, bottom)):
@@ -37,15 +52,13 @@ def accuracy(found: Comparison) -> Picture:
         top.grid(axis="x")
         _difference(bottom, found)
     d = found.difference
+    drawn = "of each draw" if found.chance else "without draws"
     alt = (
-        f"Accuracy of each draw: float mean {100 * found.floats.mean:.2f} %, fixed {100 * found.fixed.mean:.2f} %. "
+        f"Accuracy {drawn}: float mean {100 * found.floats.mean:.2f} %, fixed {100 * found.fixed.mean:.2f} %. "
         f"Their difference is {100 * d.value:.2f} points against a margin of {100 * d.margin:.2f}: {d.finding}."
     )
-    caption = (
-        "Small dots are draws of the taus, the large one is their mean, its line the 95 % interval. Below, float "
-        "minus fixed with its 90 % interval: wholly inside the shaded margin means equivalent."
-    )
-    return picture("accuracy", "Accuracy, draw by draw", plot, alt, caption)
+    title, caption = ACCURACY[found.chance]
+    return picture("accuracy", title, plot, alt, caption)
 
 
 def _draws(axes: Axes, row: int, draws: Draws, colour: str) -> None:

@@ -42,10 +42,26 @@ def between(interval: tuple[float, float]) -> str:
     return f"{percent(low)} to {percent(high)}" if isfinite(low) else "unknown"
 
 
-def about_mean(draws: Draws) -> str:
+def about_mean(draws: Draws, chance: bool) -> str:
     """How sure a mean is, in a few words."""
     low, high = draws.interval
-    return f"± {points((high - low) / 2)} points" if isfinite(low) else "one run"
+    if not chance:
+        return "no draws, deterministic"
+    return f"± {points((high - low) / 2)} points" if isfinite(low) else "one draw"
+
+
+def over_draws(draws: Draws, chance: bool) -> tuple[str, str, str]:
+    """Interval over the draws, deviation and number of draws; dashes for a network that draws nothing."""
+    if not chance:
+        return "–", "–", "no draws"
+    return between(draws.interval), points(draws.deviation), str(len(draws.accuracies))
+
+
+def seeds(found: Comparison) -> str:
+    """How many draws, and the seeds that they are of."""
+    if not found.chance:
+        return "no draws, the network is deterministic"
+    return f"{len(found.floats.accuracies)}, seeds from {found.seed} on"
 
 
 def amount(value: float) -> str:

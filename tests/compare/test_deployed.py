@@ -24,8 +24,8 @@ from compare.deployed import (
     attack_deployed,
     inside,
     pieces,
-    wilson,
 )
+from compare.equivalence import wilson
 from compare.replay import samplers
 from export.pipeline import export_checkpoint
 from fixed_point import reference

@@ -16,6 +16,7 @@ import pytest
 from scipy import integrate
 
 from compare import report_evidence, words
+from compare.accuracy import Draws
 from compare.backends import runner
 from compare.deployed import AttackSettings, attack_deployed
 from compare.picture import PALETTE
@@ -155,9 +156,28 @@ def test_a_comparison_alone_makes_a_page(report: Report) -> None:
     still = compare(checkpoint, network, IMAGES, StudySettings(draws=3, backends=()), silent)
     evidence = report_evidence.gather(network, PIXELS, IMAGES.labels)
     assert "No layer of this network draws" in render(Report(still, evidence))
+    assert "no draws, the network is deterministic" in render(Report(still)) and "unknown" not in render(Report(still))
     settings = AttackSettings("fgsm", draws=1)
     robust = attack_deployed(network, build(checkpoint), IMAGES, settings, runner("engine", threads=1))
     assert "no seed to be kept" in render(Report(still, robustness=robust))
+
+
+def test_a_network_without_chance_has_no_interval_over_draws(report: Report) -> None:
+    """One number each, an interval over images alone; 3 of 8 right is 13.7 to 69.4 % by Wilson's formula."""
+    still = replace(report.found, chance=False, floats=one_draw(3), fixed=one_draw(8))
+    page = render(Report(still))
+    cells = lambda name: re.findall(r"<td>(.*?)</td>", page.split(f'<tr><th scope="row">{name}</th>')[1])[:5]
+    assert cells("float") == ["37.5 %", "–", "13.7 % to 69.4 %", "–", "no draws"]
+    assert cells("fixed point") == ["100.0 %", "–", "67.6 % to 100.0 %", "–", "no draws"]
+    assert "no draws, the network is deterministic" in page
+    for wrong in ("unknown", "one run", "one draw", "seeds from", "draws of the taus", "draw by draw"):
+        assert wrong not in page, wrong
+    alone = render(Report(replace(still, chance=True)))
+    assert "unknown" in alone and "one draw" in alone, "of a single draw the spread is not known"
+
+
+def one_draw(right: int) -> Draws:
+    return Draws(np.array([[0] * right + [1] * (8 - right)]), np.zeros(8, np.int64))
 
 
 def variables() -> Iterator[dict[str, str]]:
