@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from struct import Struct
 
 import h5py
 import numpy as np
@@ -18,11 +20,17 @@ from fixed_point.errors import FileError
 MAX_ENTRIES = 100_000
 """Groups and datasets of one file, and texts of one dataset."""
 MAX_DEPTH = 12
+MAX_PLACES = 10_000
+"""Places of one file that may read like the same attribute."""
 MAX_BYTES = 2**30
 """Unpacked bytes of one file that may be had whatever its size; beyond that, at most the file's own size of data."""
 KINDS = "biufSUO"
 ENTRY = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
-"""How a dataset holds a text of any length: its bytes, and where in the file's heap they are."""
+"""How a dataset or an attribute holds a text of any length: its bytes, and where in the file's heap they are."""
+MESSAGE = Struct("<BBHHH")
+"""How an attribute begins in the file: version, flags, sizes of its name, its type and its shape."""
+TEXT = 9
+"""Class of the type of texts and lists of any length."""
 FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 """Filters that are undone, by their registered numbers; the rest of HDF5's and all plug-ins are not."""
 
@@ -132,6 +140,50 @@ def _longest_text(name: str, dataset: h5py.Dataset, path: str | Path) -> int:
     if len(found) < expected:
         raise FileError(f"{path}: {name} lies beyond the end of the file")
     return int(np.frombuffer(found, ENTRY)["length"].max())
+
+
+def text_of_attribute(path: str | Path, name: str) -> int:
+    """The largest length that a text of any length gives which is an attribute of this name, alone, in any group.
+
+    HDF5 allocates it before it looks for the text, and does not tell where an attribute lies. But it lies in one piece
+    and unpacked, so it is at one of the places that read like an attribute of this name; FileError where none does.
+    """
+    with Path(path).open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        # a heap begins with FRHP, version 0, 2 bytes for its identifiers and 2 for its filters' size
+        if any(content[at + 7 : at + 9].strip(b"\0") for at in _places(content, b"FRHP\0", path)):
+            raise FileError(f"{path}: keeps attributes behind HDF5 filters, which is not allowed")
+        key = name.encode() + b"\0"
+        lengths = [length for at in _places(content, key, path) for length in _lengths(content, at, len(key))]
+    if not lengths:
+        raise FileError(f"{path}: attribute {name} is kept in a way that is not read")
+    return max(lengths)
+
+
+def _places(content: mmap, piece: bytes, path: str | Path) -> Iterator[int]:
+    """Everywhere the piece begins; FileError where that is too often to be looked at one by one."""
+    at = content.find(piece)
+    for _ in range(MAX_PLACES):
+        if at < 0:
+            return
+        yield at
+        at = content.find(piece, at + 1)
+    raise FileError(f"{path}: {piece!r} is in it more than {MAX_PLACES} times")
+
+
+def _lengths(content: mmap, at: int, size: int) -> Iterator[int]:
+    """What the text of an attribute whose name is at this place says is its length, if there can be such a thing.
+
+    Version 3 has one byte more before the name; version 1 fills name, type and shape up to a multiple of 8 bytes.
+    """
+    for version, begin in ((1, at - 8), (2, at - 8), (3, at - 9)):
+        found, flags, *sizes = MESSAGE.unpack_from(content, max(begin, 0))
+        if begin < 0 or found != version or sizes[0] != size:
+            continue
+        steps = [-(-part // 8) * 8 for part in sizes] if version == 1 else sizes
+        kind, value = at + steps[0], at + sum(steps)
+        shared = version > 1 and flags & 1  # then the type is elsewhere
+        if value + ENTRY.itemsize <= len(content) and (shared or content[kind] & 15 == TEXT):
+            yield int.from_bytes(content[value : value + 4], "little")
 
 
 def _bytes(dataset: h5py.Dataset, file_size: int, allowed: int) -> int:

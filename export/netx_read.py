@@ -11,7 +11,7 @@ from typing import Any, cast
 import h5py
 import numpy as np
 
-from export.hdf5 import readable, verify
+from export.hdf5 import readable, text_of_attribute, verify
 from fixed_point.check import check
 from fixed_point.errors import FileError, NetworkError
 from fixed_point.network import (
@@ -107,11 +107,20 @@ class Node:
             found = self.group.attrs.get_id(key)
             if found.shape != () or not readable(found.dtype):
                 raise self.fail(key, f"is {found.dtype} of shape {found.shape}, it must be one value")
+            if found.dtype.kind == "O":
+                self._short(key)
         value = self.group.attrs.get(key, default)
         value = value.item() if isinstance(value, np.generic) else value
         if not isinstance(value, kind):
             raise self.fail(key, f"is {type(value).__name__}, it must be {kind.__name__}")
         return value
+
+    def _short(self, key: str) -> None:
+        """FileError where a text says it is longer than the file, which HDF5 would allocate."""
+        path = Path(self.group.file.filename)
+        length, size = text_of_attribute(path, key), path.stat().st_size
+        if length > size:
+            raise self.fail(key, f"is a text of {length} bytes, the file has {size}")
 
     def table(self, key: str, kind: type) -> Any:
         """A JSON attribute of the given Python kind."""

@@ -164,15 +164,26 @@ def test_sizes_beyond_any_machine_are_refused_before_they_are_allocated(tmp_path
 MEASURED = """
 import resource, sys
 from export.hdf5 import verify
+from export.netx import read
 from fixed_point.errors import FileError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    verify(sys.argv[1])
+    {"verify": verify, "read": read}[sys.argv[1]](sys.argv[2])
     said = "read"
 except FileError as error:
     said = str(error)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, said)
 """
+
+
+def measured(reader: str, path: Path) -> str:
+    """What a reader says of a file, in a process of its own that may not grow by 200 MB."""
+    command = [sys.executable, "-c", MEASURED, reader, str(path)]
+    home = str(Path(__file__).parents[2])
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": home}, capture_output=True, text=True, check=True)
+    kilobytes, said = done.stdout.strip().split(" ", 1)
+    assert int(kilobytes) < 200_000, said
+    return said
 
 
 @pytest.mark.parametrize("length", [4, 2**31 + 5])
@@ -183,9 +194,71 @@ def test_a_text_that_says_it_is_longer_than_the_file(length: int, tmp_path: Path
     content = bytearray((tmp_path / "a.h5").read_bytes())
     content[place : place + 4] = length.to_bytes(4, "little")
     (tmp_path / "a.h5").write_bytes(content)
-    command = [sys.executable, "-c", MEASURED, str(tmp_path / "a.h5")]
-    home = str(Path(__file__).parents[2])
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": home}, capture_output=True, text=True, check=True)
-    kilobytes, said = done.stdout.strip().split(" ", 1)
-    assert int(kilobytes) < 200_000, said
+    said = measured("verify", tmp_path / "a.h5")
     assert said == "read" if length == 4 else f"name has a text of {length} bytes" in said
+
+
+def lie(path: Path, name: str, true: int, length: int) -> None:
+    """Another length in the entry of an attribute, a text of `true` bytes."""
+    content = bytearray(path.read_bytes())
+    place = content.index(true.to_bytes(4, "little"), content.index(name.encode() + b"\0"))
+    content[place : place + 4] = length.to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["format", "classes", "metadata"])
+def test_an_attribute_that_says_it_is_longer_than_the_file(name: str, tmp_path: Path) -> None:
+    path = grown("net", tmp_path / "a.net", lambda file: None)
+    assert measured("read", path) == "read"
+    with h5py.File(path) as file:
+        true = len(file.attrs[name].encode())
+    lie(path, name, true, 2**31 + 5)
+    assert f"/{name} is a text of {2**31 + 5} bytes, the file has {path.stat().st_size}" in measured("read", path)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("libver", ["earliest", "v108", "latest"])
+def test_attributes_are_found_however_hdf5_keeps_them(libver: str, count: int, tmp_path: Path) -> None:
+    """In the header of a group as messages of versions 1 and 3, and many of them in a heap of their own."""
+    path = tmp_path / "a.h5"
+    bounds = libver if libver == "earliest" else (libver, "latest")
+    with h5py.File(path, "w", libver=bounds, userblock_size=512) as file:
+        for i in range(count):
+            file.attrs[f"name{i}"] = "x" * (1000 + i)
+        file.attrs["list"] = np.arange(3)
+    assert (b"FRHP" in path.read_bytes()) == (count > 1 and libver != "earliest")
+    for i in range(count):
+        assert hdf5.text_of_attribute(path, f"name{i}") == 1000 + i
+    lie(path, "name0", 1000, 2**32 - 1)
+    assert hdf5.text_of_attribute(path, "name0") == 2**32 - 1
+    for name in ("name", "list", "absent"):
+        with pytest.raises(FileError, match=f"attribute {name} is kept in a way that is not read"):
+            hdf5.text_of_attribute(path, name)
+
+
+def test_an_attribute_whose_type_is_kept_elsewhere_is_found(tmp_path: Path) -> None:
+    """A message of version 2, with a pointer in the place of the type."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["type"] = h5py.string_dtype()
+        h5py.h5a.create(file.id, b"name", file["type"].id, h5py.h5s.create(h5py.h5s.SCALAR))
+        file.attrs.modify("name", "x" * 1000)
+    content = path.read_bytes()
+    assert content[content.index(b"name\0") - 8 :][:2] == b"\2\1"
+    lie(path, "name", 1000, 2**32 - 1)
+    assert hdf5.text_of_attribute(path, "name") == 2**32 - 1
+
+
+def test_attributes_behind_filters_or_names_without_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        for i in range(40):
+            file.attrs[f"name{i}"] = "x"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"FRHP") + 7] = 1
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="behind HDF5 filters"):
+        hdf5.text_of_attribute(path, "name0")
+    path.write_bytes(b"name\0" * (hdf5.MAX_PLACES + 1))
+    with cheaply(), pytest.raises(FileError, match=f"more than {hdf5.MAX_PLACES} times"):
+        hdf5.text_of_attribute(path, "name")
