@@ -11,6 +11,7 @@ import numpy as np
 
 from compare.sweep import AXES, Sweep
 from fixed_point.files import replacing
+from train.attacks.names import spelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,8 +55,9 @@ def accuracy(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> 
     for marker, (name, one) in zip(cycle(MARKERS), found.items()):
         for colour, (attack, points) in zip(_colours(), one["curves"].items()):
             for kind in points[0]:
-                parts = (_named(name, found), attack, kind if len(points[0]) > 1 else "")
-                label, style = " ".join(part for part in parts if part), _style(sweep, kind) | {"marker": marker}
+                written = f"{_named(name, found)} {spelled(attack)}".strip()
+                label = f"{written}, {kind}" if len(points[0]) > 1 else written
+                style = _style(sweep, kind) | {"marker": marker}
                 _line(ax, sweep, [point[kind] for point in points], label, color=colour, **style)
     ax.set_ylabel("accuracy, %")
     ax.set_ylim(bottom=0)
@@ -74,7 +76,7 @@ def similarity(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -
     for colour, (name, one) in zip(_colours(), found.items()):
         for kind, reading in zip(KINDS, STYLE):
             points = [point[kind]["mean"] for point in one["cosines"]]
-            of = f"two runs of {sweep.similarity}" if kind == "perturbation" else "two gradients"
+            of = f"two runs of {spelled(sweep.similarity)}" if kind == "perturbation" else "two gradients"
             label = f"{_named(name, found)} {of}".strip()
             ax.plot(_places(sweep), points, label=label, color=colour, markersize=4, **_style(sweep, reading))
     ax.set_ylabel("mean cosine")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from compare.curves import accuracy
+from compare.curves import accuracy, similarity
 from compare.robustness import CLEAN, Trial
 from compare.sweep import AXES, Sweep, read
 from fixed_point.errors import FileError
@@ -22,6 +22,22 @@ def test_the_shipped_sweeps_can_be_run(path: Path) -> None:
     for value in sweep.values:
         for name in (*sweep.attacks, *filter(None, [sweep.similarity])):
             assert parse(sweep.trial(name, value).attack).family
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_no_legend_shows_a_template(path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    sweep, ax = read(path), Figure().subplots()
+    point = {"stock": {"accuracy": 0.5, "interval": None}, "aware": {"accuracy": 0.5, "interval": None}}
+    if sweep.attacks:
+        accuracy(ax, sweep, {"net": {"curves": {attack: [point] * len(sweep.values) for attack in sweep.attacks}}})
+    alike = {kind: {"mean": 0.5} for kind in ("gradient", "perturbation")}
+    if sweep.similarity:
+        similarity(ax, sweep, {"net": {"cosines": [alike] * len(sweep.values)}})
+    labels = ax.get_legend_handles_labels()[1]
+    assert len(labels) == 2 * (len(sweep.attacks) + bool(sweep.similarity))
+    assert not [label for label in labels if set(label) & set("{}") or "pgd" in label]
 
 
 def test_every_axis_is_shipped() -> None:
@@ -73,7 +89,7 @@ def test_the_lines_of_a_plot_are_the_accuracies() -> None:
     accuracy(ax, Sweep("title", "eps", (2 / 255, 4 / 255), ("pgd2",)), {"net": {"curves": {"pgd2": curve}}})
     handles, labels = ax.get_legend_handles_labels()
     # the name of a single checkpoint stands above the plot
-    assert labels == ["pgd2 stock", "pgd2 aware"]
+    assert labels == ["PGD-2, stock", "PGD-2, aware"]
     for handle, expected in zip(handles, ([50, 30], [40, 20])):
         line = handle.lines[0]
         assert line.get_xdata() == pytest.approx([2, 4]) and line.get_ydata() == pytest.approx(expected)

@@ -80,9 +80,14 @@ FAMILIES = {
     "aa": Family(lambda p, a: autoattack.standard(p), 0, eot=False, classes=4),
     "aa-rand": Family(lambda p, a: autoattack.rand(p), 0, eot=False, classes=3),
 }
+WORDS = {"square": "Square", "aa": "AutoAttack", "aa-rand": "AutoAttack rand"}
+"""Families that are not written in capitals."""
 # the longest name first: fgsmx20 is fgsm with draws, and apgd-t10 not apgd
 FAMILY = "|".join(sorted(FAMILIES, key=len, reverse=True))
-PATTERN = re.compile(rf"({FAMILY})(\d+)?(?:x(\d+))?(?:-d(\d+(?:\.\d+)?))?(@mean)?")
+FORM = r"({family})({count})?(?:x({count}))?(?:-d(\d+(?:\.\d+)?))?(@mean)?"
+PATTERN = re.compile(FORM.format(family=FAMILY, count=r"\d+"))
+TEMPLATE = re.compile(FORM.format(family=FAMILY, count=r"\d+|{\w+}"))
+"""The same with {n} or {m} where a number may be, as in sweeps."""
 
 
 def parse(name: str) -> Attack:
@@ -104,6 +109,19 @@ def parse(name: str) -> Attack:
     if (steps is not None and int(steps) < 1) or (draws is not None and int(draws) < 1):
         raise RandhetError(f"attack {name!r}: steps and draws start at 1")
     return Attack(name, family, int(steps or known.steps or 0), int(draws or 1), float(decay or 1), mean is not None)
+
+
+def spelled(name: str) -> str:
+    """As one writes an attack: pgd10x{m} is PGD-10, m draws. What is no attack's name stays as it is."""
+    match = TEMPLATE.fullmatch(name)
+    if match is None:
+        return name
+    family, *counts, decay, mean = match.groups()
+    steps, draws = (count and count.strip("{}") for count in counts)
+    parts = [WORDS.get(family, family.upper()) + (f"-{steps}" if steps else "")]
+    parts += [f"{draws} draw{'s' * (draws != '1')}"] if draws else []
+    parts += [f"decay {decay}"] if decay else []
+    return ", ".join(parts + ["on the mean taus"] * (mean is not None))
 
 
 def parse_list(text: str) -> tuple[Attack, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from train.attacks.names import FAMILIES, Attack, mean_taus, parse, parse_list, run
+from train.attacks.names import FAMILIES, Attack, mean_taus, parse, parse_list, run, spelled
 from train.checkpoint import Checkpoint, build, random_init
 from train.models import ModelSettings
 
@@ -30,6 +30,26 @@ from train.models import ModelSettings
 )
 def test_a_name_taken_apart(name: str, meant: Attack) -> None:
     assert parse(name) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("pgd10", "PGD-10"),
+        ("pgd{n}", "PGD-n"),
+        ("pgd10x{m}", "PGD-10, m draws"),
+        ("apgd-dlr{n}x{m}", "APGD-DLR-n, m draws"),
+        ("apgd-t10x1", "APGD-T-10, 1 draw"),
+        ("fgsmx20", "FGSM, 20 draws"),
+        ("mifgsm5-d0.9", "MIFGSM-5, decay 0.9"),
+        ("pgd10@mean", "PGD-10, on the mean taus"),
+        ("square200", "Square-200"),
+        ("aa", "AutoAttack"),
+        ("clean", "clean"),
+    ],
+)
+def test_a_name_as_one_writes_it(name: str, written: str) -> None:
+    assert spelled(name) == written
 
 
 def test_a_list_of_names() -> None:
