@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from export.graph import Encoding, ExportError, FloatGraph
+from export.graph import Encoding, ExportError, FloatGraph, TimeMean
 from export.passes import fold, refine
 from export.passes.activity import Activity, watch
 from export.passes.calibrate import Calibration, calibrate, representable
@@ -76,15 +76,17 @@ def export_model(
     metadata: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """The same for a module of supported layers that takes images (N, C, Y, X) in 0..1."""
+    """The same for a module of supported layers that takes images (N, C, Y, X) in 0..1 and ends in MeanOverTime."""
     if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
         raise ExportError(
             f"calibration images are {images.dtype} of shape {images.shape}, they must be (N, C, Y, X) uint8"
         )
     if seed is not None and not 0 <= seed < 2**64:
         raise ExportError(f"seed is {seed}, the limits are 0 to 2^64 - 1")
+    traced = trace(model, images.shape[1:])
+    _decides_by_mean(traced)
     return export_graph(
-        trace(model, images.shape[1:]),
+        traced,
         images,
         settings or QuantSettings(),
         seed=seed,
@@ -92,6 +94,16 @@ def export_model(
         metadata=metadata,
         progress=progress,
     )
+
+
+def _decides_by_mean(traced: FloatGraph) -> None:
+    """ExportError for outputs of every step: whoever reads the last step's would get another network than their own."""
+    last, steps = traced.nodes[-1], steps_of(traced)
+    if not isinstance(last.operation, TimeMean):
+        raise ExportError(
+            f"the model ends in {last.name} with an output for each of {steps} time steps: it must end in "
+            "MeanOverTime() of train.layers, since the exported network decides by the sum over all steps"
+        )
 
 
 def export_graph(

@@ -212,10 +212,11 @@ def test_a_model_of_ones_own_exports() -> None:
             self.spike = RandomTauLIF(sigma=0.5)
             self.conv, self.spike2 = Conv2d(4, 4, 3, padding=1), RandomTauLIF()
             self.pool, self.flatten, self.read = AvgPool2d(2), Flatten(), Linear(64, 5)
+            self.mean = MeanOverTime()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = self.spike(self.stem(x))
-            return self.read(self.flatten(self.pool(x + self.spike2(self.conv(x)))))
+            return self.mean(self.read(self.flatten(self.pool(x + self.spike2(self.conv(x))))))
 
     network = export_model(Mine(), IMAGES).network
     assert [type(layer.operation).__name__ for layer in network.layers] == [
@@ -255,7 +256,26 @@ def test_what_cannot_be_exported_is_named_all_at_once() -> None:
     ],
 )
 def test_structures_that_do_not_fit_are_refused(modules: tuple[nn.Module, ...], words: str) -> None:
-    assert words in refused(*modules)
+    assert words in refused(*modules, MeanOverTime())
+
+
+@pytest.mark.parametrize(
+    "end", [(Linear(32, 2),), (Linear(32, 4), LIF(threshold=0.05)), (Linear(32, 2), nn.Identity())]
+)
+def test_a_model_without_its_mean_over_time_is_refused(end: tuple[nn.Module, ...]) -> None:
+    """Its last step, which is what a user may read, often decides otherwise than the sum over all steps."""
+    images = RNG.integers(0, 256, (32, 1, 6, 6), dtype=np.uint8)
+    torch.manual_seed(0)
+    stem = (Conv2d(1, 8, 3), Encode(4), LIF(threshold=0.3), Conv2d(8, 8, 3), LIF(threshold=0.3), Flatten())
+    name = "7" if isinstance(end[-1], LIF) else "6"
+    words = rf"the model ends in {name} with an output for each of 4 time steps: it must end in MeanOverTime\(\) of"
+    with pytest.raises(ExportError, match=words):
+        export_model(nn.Sequential(*stem, *end), images)
+    with torch.no_grad():
+        outputs = nn.Sequential(*stem, *end)(torch.from_numpy(images).float() / 255)
+    assert not torch.equal(outputs[-1].argmax(1), outputs.sum(0).argmax(1))
+    network = export_model(nn.Sequential(*stem, *end, MeanOverTime()), images).network
+    assert network.layers[-1].name == name
 
 
 def test_settings_have_limits() -> None:
