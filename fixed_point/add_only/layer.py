@@ -1,98 +1,211 @@
-"""One layer of the add-only engine for one image: the kernels in their order. No arithmetic on data happens here."""
+"""One layer of the add-only engine for one image: the kernels in their order. No arithmetic on data happens here.
+
+Pixel by pixel, all steps of one before the next: its membranes, sums and registers stay in the first-level cache.
+"""
 
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+
 from fixed_point.add_only import kernels
-from fixed_point.engine.compiled import kernel
-from fixed_point.engine.kernels import jump
-
-LIF, CUBA, NONE = 0, 1, 2
+from fixed_point.add_only.kernels import bare
+from fixed_point.add_only.neurons import fire_drawn, fire_given
 
 
-@kernel
-def prepare(values, value_at, first, per_tap, planes, list_at, plane_at, count_at, lists, counts):
-    """Lists of every bit plane of one step."""
-    for plane in range(planes):
-        part, number = lists[plane_at[plane] :], counts[count_at[plane] :]
-        kernels.list_active(values, value_at, first, per_tap, plane, list_at, part, number)
+class Inputs(NamedTuple):
+    """What a tile of channels of one image reads, flat, with its tables of starts.
+
+    values: activity from step_at (T, or 1 where every step is the same) and there from value_at (pixels); channels
+    `first`, `per_tap` of them. window: input pixels that each output pixel sees, from window_at (output pixels + 1).
+    tap_at: weight rows of each tap. begin_at (T), plane_at (planes, from the highest down): where the tables of a list
+    begin. signed: the highest plane counts negative.
+    """
+
+    values: np.ndarray
+    step_at: np.ndarray
+    value_at: np.ndarray
+    first: int
+    per_tap: int
+    window: np.ndarray
+    window_at: np.ndarray
+    tap_at: np.ndarray
+    begin_at: np.ndarray
+    plane_at: np.ndarray
+    signed: bool
+    packed: np.ndarray
+    chunk_at: np.ndarray
 
 
-@kernel
-def synapse(
-    window, start, stop, tap_at, list_at, plane_at, count_at, lists, counts, planes, signed, packed, chunk_at,
-    rows, sums,
-):  # fmt: skip
+class Scratch(NamedTuple):
+    """Memory to work in: lists of active inputs and their tables; rows of one window, where those of each plane end;
+    the sums, whole chunks of channels.
+    """
+
+    lists: np.ndarray
+    begins: np.ndarray
+    rows: np.ndarray
+    ends: np.ndarray
+    sums: np.ndarray
+
+
+class Output(NamedTuple):
+    """Where results go: values of pixel p at step t to out from out_step[t] + out_pixel[p] on, `width` of them.
+
+    record: membranes, empty or as out. rows_used (T,): weight rows added. tally: [spikes, saturations].
+    """
+
+    out: np.ndarray
+    record: np.ndarray
+    out_step: np.ndarray
+    out_pixel: np.ndarray
+    width: int
+    rows_used: np.ndarray
+    tally: np.ndarray
+
+
+class Levels(NamedTuple):
+    """Bias from bias_at (pixels), threshold, fractional bits, bits of the decay."""
+
+    bias: np.ndarray
+    bias_at: np.ndarray
+    threshold: np.ndarray
+    f: int
+    k: int
+
+
+class Draws(NamedTuple):
+    """How decays are drawn: `states` of the entries round by round from round_at, the first round filled in.
+
+    Arguments of `kernels.move_on` and `kernels.enter`; registers of each step begin at register_at.
+    """
+
+    table: np.ndarray
+    states: np.ndarray
+    round_at: np.ndarray
+    last: int
+    near: np.ndarray
+    far: np.ndarray
+    held: bool
+    entry_pixel: np.ndarray
+    entry_channel: np.ndarray
+    entry_state: np.ndarray
+    registers: np.ndarray
+    register_at: np.ndarray
+
+
+@bare
+def find_active(inputs, scratch):
+    """Lists of every step and bit plane."""
+    n = 0
+    for t in range(len(inputs.step_at)):
+        for down in range(len(inputs.plane_at)):
+            plane, begin = len(inputs.plane_at) - 1 - down, inputs.begin_at[t] + inputs.plane_at[down]
+            n = kernels.list_active(
+                inputs.values, inputs.step_at[t], inputs.value_at, inputs.first, inputs.per_tap, plane,
+                scratch.lists, n, scratch.begins, begin,
+            )  # fmt: skip
+
+
+@bare
+def synapse(inputs, scratch, pixel, t):
     """Sums of one output pixel, bit plane by bit plane from the highest; returns how many weight rows were added.
 
-    The highest plane of a signed value counts negative.
+    Where every step is the same, the rows gathered at the first are added again.
     """
+    rows, ends, sums = scratch.rows, scratch.ends, scratch.sums
+    if t < len(inputs.step_at):
+        start, stop, n = inputs.window_at[pixel], inputs.window_at[pixel + 1], 0
+        for down in range(len(ends)):
+            begin = inputs.begin_at[t] + inputs.plane_at[down]
+            n = kernels.gather(
+                inputs.window, start, stop, inputs.tap_at, scratch.lists, scratch.begins, begin, rows, n
+            )  # fmt: skip
+            ends[down] = n
     sums[:] = 0
     used = 0
-    for down in range(planes):
-        plane = planes - 1 - down
+    for down in range(len(ends)):
         if down:
             kernels.double(sums)
-        part, number = lists[plane_at[plane] :], counts[count_at[plane] :]
-        n = kernels.gather(window, start, stop, tap_at, list_at, part, number, rows)
-        kernels.spend(packed, chunk_at, rows, n, sums)
-        if signed and not down:
+        kernels.spend(inputs.packed, inputs.chunk_at, rows, used, ends[down], sums)
+        if inputs.signed and not down:
             kernels.negate(sums)
-        used += n
+        used = ends[down]
     return used
 
 
-@kernel
-def run_layer(
-    values, value_at, step_at, first, per_tap, planes, signed, list_at, plane_at, count_at,
-    window, window_at, tap_at, packed, chunk_at,
-    kind, bias, bias_at, threshold, f, edge, k, decay, decay_at, table, drawn, held,
-    states, last, near, far, entry_pixel, entry_channel, entry_state,
-    kept_u, kept_v, state_at, out, out_at, record, rows_used, tally,
-    lists, counts, rows, sums, membrane, u, acc, wide, chosen, registers,
-):  # fmt: skip
-    """All steps of one image for one tile of channels.
+@bare
+def sum_layer(inputs, scratch, output, low, high):
+    """The sums of a layer without neurons, all steps of the pixels low..high."""
+    find_active(inputs, scratch)
+    for pixel in range(low, high):
+        for t in range(len(output.out_step)):
+            output.rows_used[t] += synapse(inputs, scratch, pixel, t)
+            at = output.out_step[t] + output.out_pixel[pixel]
+            kernels.store(scratch.sums, output.out, at, output.width)
 
-    step_at (T,): where the input of each step starts in `values`; window_at (pixels + 1,): the entries of each window;
-    bias_at, state_at (pixels,): rows of bias map and states; decay_at, out_at (T * pixels,): rows of decays and
-    output. rows_used (T,) receives weight rows added; tally: [spikes, saturations]. kind NONE puts out the sums.
-    Registers: one per channel, loaded at the entries (see `kernels.enter`) from `states`, which from step to step move
-    on by the matrices `near` and `far` (states from `last` on) or stay where they are `held`. The last line of
-    arguments is scratch memory, zeros where it is state.
-    """
-    at, total = 0, sums[: len(acc)]
-    for t in range(len(step_at)):
-        now = values[step_at[t] :]
-        prepare(now, value_at, first, per_tap, planes, list_at, plane_at, count_at, lists, counts)
-        if t and drawn and not held:
-            jump(states[:last], near)
-            jump(states[last:], far)
-        entry = 0
-        for p in range(len(window_at) - 1):
-            rows_used[t] += synapse(
-                window, window_at[p], window_at[p + 1], tap_at, list_at, plane_at, count_at, lists, counts,
-                planes, signed, packed, chunk_at, rows, sums,
+
+@bare
+def drawn_layer(inputs, scratch, output, low, high, levels, draws, membrane, before, spikes):
+    """The same for neurons that draw their decays; membrane, before and spikes are scratch memory of whole chunks."""
+    find_active(inputs, scratch)
+    kernels.move_on(draws.states, draws.round_at, draws.last, draws.near, draws.far, draws.held)
+    entry = 0
+    for pixel in range(low, high):
+        membrane[:] = 0
+        entry = kernels.enter(
+            entry, pixel, draws.entry_pixel, draws.entry_channel, draws.entry_state, draws.states, draws.round_at,
+            draws.registers, draws.register_at,
+        )  # fmt: skip
+        for t in range(len(output.out_step)):
+            output.rows_used[t] += synapse(inputs, scratch, pixel, t)
+            tally = fire_drawn(
+                scratch.sums, levels.bias, levels.bias_at[pixel], levels.threshold, levels.f, levels.k,
+                membrane, before, 0, spikes, 0, len(membrane), draws.table, draws.registers, draws.register_at[t],
             )  # fmt: skip
-            if kind == NONE:
-                kernels.store(total, out, out_at[at])
-            else:
-                if kind == LIF:
-                    tally[1] += kernels.to_current(total, bias, bias_at[p], f, edge)
-                    if drawn:
-                        entry = kernels.enter(
-                            entry, p, entry_pixel, entry_channel, entry_state, states, registers
-                        )  # fmt: skip
-                        kernels.draw(registers)
-                        kernels.look_up(registers, table, chosen)
-                        kernels.leak(total, chosen, 0, k, membrane, state_at[p], acc)
-                    else:
-                        kernels.leak(total, decay, decay_at[at], k, membrane, state_at[p], acc)
-                else:
-                    tally[1] += kernels.cuba(
-                        total, bias, bias_at[p], f, kept_u, kept_v, u, membrane, state_at[p], wide, acc
-                    )
-                if len(record):
-                    kernels.store(acc, record, out_at[at])
-                tally[0] += kernels.fire(acc, threshold, membrane, state_at[p], out, out_at[at])
-            at += 1
+            put(output, t, pixel, before, spikes, tally)
+
+
+@bare
+def given_layer(inputs, scratch, output, low, high, levels, decays, decay_at, membrane, before, spikes):
+    """The same with decays (int32) of each pixel from decay_at."""
+    find_active(inputs, scratch)
+    for pixel in range(low, high):
+        membrane[:] = 0
+        for t in range(len(output.out_step)):
+            output.rows_used[t] += synapse(inputs, scratch, pixel, t)
+            tally = fire_given(
+                scratch.sums, levels.bias, levels.bias_at[pixel], levels.threshold, levels.f, levels.k,
+                membrane, before, 0, spikes, 0, len(membrane), decays, decay_at[pixel],
+            )  # fmt: skip
+            put(output, t, pixel, before, spikes, tally)
+
+
+@bare
+def cuba_layer(inputs, scratch, output, low, high, levels, kept_u, kept_v, u, v, wide, before, spikes):
+    """The same for CUBA neurons: states u and v, and scratch memory for one pixel's channels."""
+    find_active(inputs, scratch)
+    for pixel in range(low, high):
+        u[:] = 0
+        v[:] = 0
+        for t in range(len(output.out_step)):
+            output.rows_used[t] += synapse(inputs, scratch, pixel, t)
+            saturated = kernels.cuba(
+                scratch.sums, levels.bias, levels.bias_at[pixel], levels.f, kept_u, kept_v, u, v, wide, before
+            )  # fmt: skip
+            fired = kernels.fire(before, levels.threshold, v, spikes)
+            put(output, t, pixel, before, spikes, (np.int64(fired) << 32) | np.int64(saturated))
+
+
+@bare(forceinline=True)
+def put(output, t, pixel, before, spikes, tally):
+    """Results of one pixel and step; tally: spikes << 32 | saturations."""
+    at = output.out_step[t] + output.out_pixel[pixel]
+    kernels.store(spikes, output.out, at, output.width)
+    if len(output.record):
+        kernels.store(before, output.record, at, output.width)
+    output.tally[0] += tally >> 32
+    output.tally[1] += tally & 0xFFFFFFFF

@@ -71,7 +71,7 @@ def main() -> None:
         kernels.double = multiplying
     run(network(), np.ones((1, 1, 4, 4), np.uint8), seed=1, probes=["l4"])
     checked = 0
-    for kernel in (layer.run_layer,):
+    for kernel in (layer.sum_layer, layer.drawn_layer, layer.given_layer, layer.cuba_layer):
         assert kernel.signatures
         for signature in kernel.signatures:
             for name, body in functions(kernel.inspect_asm(signature)).items():
