@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from threading import local
 from typing import Any
 
 import numpy as np
 
 from fixed_point.add_only import layer as kernels
 from fixed_point.add_only.layer import Draws, Inputs, Levels, Output, Scratch
+from fixed_point.add_only.lists import SLACK
 from fixed_point.engine.blocks import CHUNK
 from fixed_point.engine.guard import padded
 from fixed_point.engine.kernels import jump
@@ -89,10 +91,24 @@ def load(
     )  # fmt: skip
 
 
+class Memory(local):
+    """Room for lists, one array per thread: new memory, of which they fill a tenth, costs more time than filling it."""
+
+    def __init__(self) -> None:
+        self.room = np.empty(0, np.uint32)
+
+    def lists(self, size: int) -> np.ndarray:
+        """At least so many entries, of any content."""
+        if len(self.room) < size:
+            self.room = np.empty(size, np.uint32)
+        return self.room
+
+
 class LayerJob:
     """One layer in one batch."""
 
-    def __init__(self, loaded: Loaded, values: np.ndarray, first: int, probed: bool) -> None:
+    def __init__(self, loaded: Loaded, values: np.ndarray, first: int, probed: bool, memory: Memory) -> None:
+        self.memory = memory
         self.loaded, self.values = loaded, np.ascontiguousarray(values)
         synapse, neuron = loaded.synapse, loaded.layer.neuron
         size = (len(values), loaded.steps, synapse.pixels, synapse.channels)
@@ -119,7 +135,9 @@ class LayerJob:
             jump(states, columns(low))
         out, pixels = self.out[image], loaded.synapse.pixels
         step, pixel = np.arange(loaded.steps) * prod(out.shape[1:]), np.arange(pixels) * out.shape[2] + tile.offset
-        output = Output(out.reshape(-1), self.record[image].reshape(-1), step, pixel, width, rows, tally)
+        output = Output(
+            out.reshape(-1), self.record[image].reshape(-1), step, pixel, width, width == padded(width), rows, tally
+        )
         loaded.neurons[tile.offset](self._inputs(image, tile), self._scratch(width), output, low, high, states)
         # each tile spends its own rows; the counts want them once per channel
         return np.concatenate([tally, rows * width])
@@ -137,9 +155,9 @@ class LayerJob:
         loaded, (different, pixels) = self.loaded, self.values.shape[1:3]
         per_tap, taps = loaded.synapse.per_tap, len(loaded.tap_at)
         return Scratch(
-            lists=np.empty(different * loaded.planes * pixels * per_tap + 16, np.uint32),
+            lists=self.memory.lists(different * loaded.planes * pixels * per_tap + SLACK),
             begins=np.empty(int(loaded.begin_at[different]), np.int64),
-            rows=np.empty(loaded.planes * taps * per_tap + 16, np.uint32),
+            rows=np.empty(loaded.planes * taps * per_tap + SLACK, np.uint32),
             ends=np.zeros(loaded.planes, np.int64),
             sums=np.zeros(padded(width), np.int32),
         )

@@ -12,8 +12,9 @@ from functools import partial
 
 import numpy as np
 
+from fixed_point.add_only.lists import append
 from fixed_point.add_only.neurons import leak_row
-from fixed_point.engine.blocks import CHUNK, FLUSH, add_rows, add_rows_twice, append, marked
+from fixed_point.engine.blocks import CHUNK, FLUSH, add_rows, add_rows_twice, marked
 from fixed_point.engine.compiled import kernel
 from fixed_point.engine.kernels import append_word, jump
 
@@ -23,7 +24,7 @@ ONE = np.int32(1)
 bare = partial(kernel, _nrt=False)
 """A kernel that allocates nothing, and so does not count who holds its arrays.
 
-Counting is an atomic addition for each array and call: for those that work on one pixel and step, as costly as their work.
+Counting is an atomic addition for each array and call: where a call works on one pixel and step, as dear as the work.
 """
 
 

@@ -56,6 +56,7 @@ class Output(NamedTuple):
     """Where results go: values of pixel p at step t to out from out_step[t] + out_pixel[p] on, `width` of them.
 
     record: membranes, empty or as out. rows_used (T,): weight rows added. tally: [spikes, saturations].
+    straight: the width is one of whole chunks, so that neurons may write to out themselves.
     """
 
     out: np.ndarray
@@ -63,6 +64,7 @@ class Output(NamedTuple):
     out_step: np.ndarray
     out_pixel: np.ndarray
     width: int
+    straight: bool
     rows_used: np.ndarray
     tally: np.ndarray
 
@@ -110,7 +112,7 @@ def find_active(inputs, scratch):
             )  # fmt: skip
 
 
-@bare
+@bare(forceinline=True)
 def synapse(inputs, scratch, pixel, t):
     """Sums of one output pixel, bit plane by bit plane from the highest; returns how many weight rows were added.
 
@@ -153,7 +155,7 @@ def drawn_layer(inputs, scratch, output, low, high, levels, draws, membrane, bef
     """The same for neurons that draw their decays; membrane, before and spikes are scratch memory of whole chunks."""
     find_active(inputs, scratch)
     kernels.move_on(draws.states, draws.round_at, draws.last, draws.near, draws.far, draws.held)
-    entry = 0
+    entry, out, at = 0, output.out if output.straight else spikes, 0
     for pixel in range(low, high):
         membrane[:] = 0
         entry = kernels.enter(
@@ -162,26 +164,31 @@ def drawn_layer(inputs, scratch, output, low, high, levels, draws, membrane, bef
         )  # fmt: skip
         for t in range(len(output.out_step)):
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
+            if output.straight:
+                at = output.out_step[t] + output.out_pixel[pixel]
             tally = fire_drawn(
                 scratch.sums, levels.bias, levels.bias_at[pixel], levels.threshold, levels.f, levels.k,
-                membrane, before, 0, spikes, 0, len(membrane), draws.table, draws.registers, draws.register_at[t],
+                membrane, before, 0, out, at, len(membrane), draws.table, draws.registers, draws.register_at[t],
             )  # fmt: skip
-            put(output, t, pixel, before, spikes, tally)
+            put(output, t, pixel, before, spikes, tally, output.straight)
 
 
 @bare
 def given_layer(inputs, scratch, output, low, high, levels, decays, decay_at, membrane, before, spikes):
     """The same with decays (int32) of each pixel from decay_at."""
     find_active(inputs, scratch)
+    out, at = output.out if output.straight else spikes, 0
     for pixel in range(low, high):
         membrane[:] = 0
         for t in range(len(output.out_step)):
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
+            if output.straight:
+                at = output.out_step[t] + output.out_pixel[pixel]
             tally = fire_given(
                 scratch.sums, levels.bias, levels.bias_at[pixel], levels.threshold, levels.f, levels.k,
-                membrane, before, 0, spikes, 0, len(membrane), decays, decay_at[pixel],
+                membrane, before, 0, out, at, len(membrane), decays, decay_at[pixel],
             )  # fmt: skip
-            put(output, t, pixel, before, spikes, tally)
+            put(output, t, pixel, before, spikes, tally, output.straight)
 
 
 @bare
@@ -197,14 +204,15 @@ def cuba_layer(inputs, scratch, output, low, high, levels, kept_u, kept_v, u, v,
                 scratch.sums, levels.bias, levels.bias_at[pixel], levels.f, kept_u, kept_v, u, v, wide, before
             )  # fmt: skip
             fired = kernels.fire(before, levels.threshold, v, spikes)
-            put(output, t, pixel, before, spikes, (np.int64(fired) << 32) | np.int64(saturated))
+            put(output, t, pixel, before, spikes, (np.int64(fired) << 32) | np.int64(saturated), False)
 
 
 @bare(forceinline=True)
-def put(output, t, pixel, before, spikes, tally):
-    """Results of one pixel and step; tally: spikes << 32 | saturations."""
+def put(output, t, pixel, before, spikes, tally, written):
+    """Results of one pixel and step, spikes unless they are `written`; tally: spikes << 32 | saturations."""
     at = output.out_step[t] + output.out_pixel[pixel]
-    kernels.store(spikes, output.out, at, output.width)
+    if not written:
+        kernels.store(spikes, output.out, at, output.width)
     if len(output.record):
         kernels.store(before, output.record, at, output.width)
     output.tally[0] += tally >> 32

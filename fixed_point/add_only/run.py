@@ -10,7 +10,7 @@ import numpy as np
 
 from fixed_point import reference
 from fixed_point.add_only.counts import Counts, count_layer, total_operations
-from fixed_point.add_only.job import LayerJob, Loaded, load
+from fixed_point.add_only.job import LayerJob, Loaded, Memory, load
 from fixed_point.check import check, check_images
 from fixed_point.engine.moves import flat, logical, move
 from fixed_point.engine.plan import channels_last, last_reader, weighted
@@ -73,7 +73,7 @@ class AddOnly:
     """A loaded network, its tables, and the weight rows it has added so far."""
 
     def __init__(self, network: Network, master: int, probes: frozenset[str]) -> None:
-        self.network, self.probes = network, probes
+        self.network, self.probes, self.memory = network, probes, Memory()
         self.shape, self.peak, self.last = shapes(network), peaks(network), last_reader(network)
         self.rows = {i: np.zeros(network.steps, np.int64) for i, layer in enumerate(network.layers) if weighted(layer)}
         self.loaded = {i: self._load(i, network.layers[i], master) for i in self.rows}
@@ -117,7 +117,7 @@ class AddOnly:
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         if isinstance(layer.operation, Dense):
             values = flat(values, self.shape[layer.inputs[0]])
-        job = LayerJob(self.loaded[i], values, first, layer.name in self.probes)
+        job = LayerJob(self.loaded[i], values, first, layer.name in self.probes, self.memory)
         tallies = sum(
             pool.map(lambda call: job.run(*call), job.calls(workers)), np.zeros(2 + self.network.steps, np.int64)
         )
