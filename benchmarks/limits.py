@@ -3,9 +3,10 @@
     python -m benchmarks.limits
 
 One thread, processor time of the best of many short runs. Limits are measured, not looked up: 16 bit additions of
-independent vectors in registers, instructions that multiply and add bytes the same way, cache lines read in the order
-of a list of rows from arrays that fit the first and the second cache, bytes copied. A kernel's limit is the largest of
-what its instructions and its loads would take if nothing else were to be done: the rest is waiting and overhead.
+independent vectors in registers, instructions that multiply and add bytes, as vectors and as matrices, cache lines
+read in the order of a list of rows from arrays that fit the first and the second cache, bytes copied. A kernel's limit
+is the largest of what its instructions and its loads would take if nothing else were to be done: the rest is waiting
+and overhead.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -25,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from fixed_point.add_only.kernels import leak
-from fixed_point.engine import dense
+from fixed_point.engine import dense, matrix, vectors
 from fixed_point.engine.blocks import CHUNK, NEURONS, add_rows, add_rows_twice, fire_drawn, fire_given, loop
 from fixed_point.engine.choice import least_time
 from fixed_point.engine.kernels import gather, listed, sums_image
-from fixed_point.engine.lanes import INT16, INT32, INT64, Lanes, broadcast, build
+from fixed_point.engine.lanes import INT8, INT16, INT32, INT64, Lanes, broadcast, build
 from fixed_point.engine.moves import move
 from fixed_point.engine.plan import lined_up, make_synapse, windows
 from fixed_point.network import Add, Conv, SumPool
@@ -46,7 +47,8 @@ besides, and for one bit in the add-only `leak`; counted by hand.
 """
 LIMITS = {
     "16 bit additions in registers": ("add", "32 additions"),
-    "products of bytes in registers": ("dot", "64 products"),
+    "products of bytes in vectors": ("dot", "64 products"),
+    "products of bytes in matrices": ("matrix", "64 products"),
     "a line, first cache": ("first", "64 bytes"),
     "a line, second cache": ("second", "64 bytes"),
     "a copy of 1 MiB": ("copy", "64 bytes"),
@@ -85,10 +87,22 @@ def dot_chains(typing, seed, count):
         with loop(builder, INT64(0), count) as (position, _):
             more = broadcast(builder, builder.trunc(position, INT32), LANES // 2) ^ given
             for place in places:
-                builder.store(dense.dot(builder, builder.load(place), given.value, more.value), place)
+                builder.store(vectors.dot(builder, builder.load(place), given.value, more.value), place)
         return _combined(builder, places)
 
     return build(types.int64, (seed, count), write)
+
+
+@intrinsic
+def matrix_chains(typing, count):
+    """count times four independent instructions of 16 * 16 * 64 products of bytes each."""
+
+    def write(builder, count):
+        with loop(builder, INT64(0), count):
+            for sums in range(4):
+                matrix.instruction(builder, "tdpbusd", *map(INT8, (sums, 4 + sums // 2, 6 + sums % 2)))
+
+    return build(types.void, (count,), write)
 
 
 @intrinsic
@@ -134,6 +148,13 @@ def dots(count):
 
 
 @njit
+def matrices(count):
+    matrix.begin(matrix.CONFIGURATION)
+    matrix_chains(count)
+    matrix.end()
+
+
+@njit
 def rows_once(weight, rows, per, sums):
     for start in range(0, len(rows) - per + 1, per):
         add_rows(weight, 0, rows, start, start + per, sums, 0)
@@ -149,14 +170,14 @@ def rows_twice(weight, second, rows, per, sums):
 def neurons_drawn(level, table, registers, membrane, before, spikes, repeats):
     for _ in range(repeats):
         fire_drawn(
-            level, level, 0, level, 6, 8, table, registers, 0, membrane, before, 0, spikes, 0, len(level)
+            level, 0, level, 0, level, 6, 8, table, registers, 0, membrane, before, 0, spikes, 0, len(level)
         )  # fmt: skip
 
 
 @njit
 def neurons_given(level, decays, membrane, before, spikes, repeats):
     for _ in range(repeats):
-        fire_given(level, level, 0, level, 6, 8, decays, 0, membrane, before, 0, spikes, 0, len(level))
+        fire_given(level, 0, level, 0, level, 6, 8, decays, 0, membrane, before, 0, spikes, 0, len(level))
 
 
 @njit
@@ -169,9 +190,11 @@ def gathered(window, lists, begins, per_tap, rows):
 
 
 @njit
-def multiplied(values, window, wide, fours, totals):
-    for pixel in range(len(window)):
-        dense.products(values, 0, values.shape[2], window, pixel, wide, fours, totals)
+def multiplied(values, window, wide, group, activity, sums):
+    steps = np.arange(len(values))
+    for pixel in range(0, len(window), group):
+        count = min(group, len(window) - pixel)
+        dense.products(values, 0, values.shape[2], window, pixel, count, wide, steps, activity, sums, 0)
 
 
 @njit
@@ -187,10 +210,11 @@ def best(call: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Machine:
-    """Nanoseconds: 32 additions of 16 bits; 64 products of bytes; 64 bytes from either cache; 64 bytes copied."""
+    """Nanoseconds: 32 additions of 16 bits; 64 products of bytes, two ways; 64 bytes, two caches; 64 bytes copied."""
 
     add: float
     dot: float
+    matrix: float
     first: float
     second: float
     copy: float
@@ -210,7 +234,8 @@ def machine() -> Machine:
     """What bounds the kernels."""
     rng, count = np.random.default_rng(0), 200_000
     add = best(lambda: adds(count)) / (count * CHAINS)
-    dot = best(lambda: dots(count)) / (count * 2 * CHAINS) if dense.AVAILABLE else float("nan")
+    dot = best(lambda: dots(count)) / (count * 2 * CHAINS) if vectors.AVAILABLE else float("nan")
+    product = best(lambda: matrices(count)) / (count * 4 * 16 * 16) if matrix.AVAILABLE else float("nan")
     caches = []
     for size in (FIRST, SECOND):
         lines = lined_up(np.ones(size * CHUNK, np.int8))
@@ -218,7 +243,7 @@ def machine() -> Machine:
         caches.append(best(lambda lines=lines, order=order: loads(lines, order)) / len(order))  # type: ignore[misc]
     source, target = np.zeros(2**20, np.uint8), np.zeros(2**20, np.uint8)
     copy = best(lambda: np.copyto(target, source)) / (len(source) / CHUNK)
-    return Machine(*(1e9 * seconds for seconds in (add, dot, *caches, copy)))
+    return Machine(*(1e9 * seconds for seconds in (add, dot, product, *caches, copy)))
 
 
 def row_kernels(limit: Machine) -> Iterator[Kernel]:
@@ -242,16 +267,18 @@ def _rows(size: int, per: int) -> dict[str, float]:
     }
 
 
-def dense_kernel(limit: Machine) -> Iterator[Kernel]:
-    """Multiplying: an instruction for four inputs of one output pixel and step, 16 channels."""
-    if dense.AVAILABLE:
-        synapse = make_synapse(Conv(np.ones((SIZE, SIZE, 3, 3), np.int8), padding=(1, 1)), (SIZE, 16, 16), 1)
-        values, totals = np.ones((8, 256, SIZE), np.uint8), np.zeros((8, SIZE), np.int32)
-        fours = np.arange(8).reshape(2, 4)
-        count = (synapse.window >= 0).sum() * 8 * SIZE * SIZE / 64
-        wide = synapse.tiles[0].wide
-        seconds = best(lambda: multiplied(values, synapse.window, wide, fours, totals)) / count
-        yield Kernel("products, 128 to 128 channels", "64 products", 1e9 * seconds, limit.dot)
+def dense_kernels(limit: Machine) -> Iterator[Kernel]:
+    """Multiplying, 3x3 convolutions: all pixels, steps, inputs and channels, 64 products the unit."""
+    bound = limit.matrix if matrix.AVAILABLE else limit.dot
+    for channels, size in ((SIZE, 16), (4 * SIZE, 4)) if dense.AVAILABLE else ():
+        operation = Conv(np.ones((SIZE, channels, 3, 3), np.int8), padding=(1, 1))
+        synapse = make_synapse(operation, (channels, size, size), 1)
+        values, wide = np.ones((8, size * size, channels), np.uint8), synapse.tiles[0].wide
+        group, space, seen = dense.together(np.arange(8), 9 * channels)
+        activity, sums = np.zeros(seen, np.uint8), np.zeros(space * SIZE, np.int32)
+        count = synapse.window.size * 8 * channels * SIZE / 64
+        seconds = best(lambda: multiplied(values, synapse.window, wide, group, activity, sums)) / count  # noqa: B023
+        yield Kernel(f"products, {channels} to {SIZE} channels", "64 products", 1e9 * seconds, bound)
 
 
 def neuron_kernels(limit: Machine) -> Iterator[Kernel]:
@@ -314,7 +341,7 @@ def serial_kernel(limit: Machine) -> Iterator[Kernel]:
     yield Kernel("add-only: serial decay, 8 bits", "neuron", 1e9 * seconds, 8 * SERIAL * limit.add / NEURONS)
 
 
-KERNELS = (row_kernels, dense_kernel, neuron_kernels, list_kernels, move_kernels, stem_kernel, serial_kernel)
+KERNELS = (row_kernels, dense_kernels, neuron_kernels, list_kernels, move_kernels, stem_kernel, serial_kernel)
 
 
 def main() -> None:
@@ -322,7 +349,7 @@ def main() -> None:
     limit = machine()
     table = Table("kernel", "ns", "per", "limit ns", "of the limit", title="One thread, best of 30", box=MARKDOWN)
     for name, unit in LIMITS.items():
-        table.add_row(name, f"{getattr(limit, unit[0]):.3f}", unit[1], "", "")
+        table.add_row(name, f"{getattr(limit, unit[0]):.3g}", unit[1], "", "")
     for kernel in (kernel for kernels in KERNELS for kernel in kernels(limit)):
         share = f"{kernel.limit / kernel.took:.0%}"
         table.add_row(kernel.name, f"{kernel.took:.3g}", kernel.unit, f"{kernel.limit:.3g}", share)

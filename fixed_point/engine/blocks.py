@@ -150,7 +150,7 @@ def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[Lanes], La
 
 @intrinsic
 def fire_drawn(
-    typing, sums, bias, bias_at, threshold, f, k, table, registers, registers_at,
+    typing, sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
     membrane, before, before_at, spikes, spikes_at, count,
 ):  # fmt: skip
     """One step of `count` neurons (a multiple of 16) of the LIF family that draw their decays.
@@ -160,7 +160,7 @@ def fire_drawn(
     """
 
     def write(
-        builder, sums, bias, bias_at, threshold, f, k, table, registers, registers_at,
+        builder, sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
         membrane, before, before_at, spikes, spikes_at, count,
     ):  # fmt: skip
         def step(wide):
@@ -172,7 +172,7 @@ def fire_drawn(
                 registers.store(place, register)
                 return look(register)
 
-            neurons = Neurons(builder, sums, bias, bias_at, threshold, f, k, membrane)
+            neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, membrane)
             return neurons.fire(decay, before, before_at, spikes, spikes_at, count)
 
         tally = cgutils.alloca_once(builder, INT64)
@@ -186,7 +186,7 @@ def fire_drawn(
     return build(
         types.int64,
         (
-            sums, bias, bias_at, threshold, f, k, table, registers, registers_at,
+            sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
             membrane, before, before_at, spikes, spikes_at, count,
         ),
         write,
@@ -195,23 +195,23 @@ def fire_drawn(
 
 @intrinsic
 def fire_given(
-    typing, sums, bias, bias_at, threshold, f, k, decays, decays_at,
+    typing, sums, sums_at, bias, bias_at, threshold, f, k, decays, decays_at,
     membrane, before, before_at, spikes, spikes_at, count,
 ):  # fmt: skip
     """The same with the decays (int32) that begin at `decays_at`."""
 
     def write(
-        builder, sums, bias, bias_at, threshold, f, k, decays, decays_at,
+        builder, sums, sums_at, bias, bias_at, threshold, f, k, decays, decays_at,
         membrane, before, before_at, spikes, spikes_at, count,
     ):  # fmt: skip
-        neurons = Neurons(builder, sums, bias, bias_at, threshold, f, k, membrane)
+        neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, membrane)
         decay = lambda position: decays.load(builder.add(decays_at, position), NEURONS)
         return neurons.fire(decay, before, before_at, spikes, spikes_at, count)
 
     return build(
         types.int64,
         (
-            sums, bias, bias_at, threshold, f, k, decays, decays_at,
+            sums, sums_at, bias, bias_at, threshold, f, k, decays, decays_at,
             membrane, before, before_at, spikes, spikes_at, count,
         ),
         write,
@@ -224,6 +224,7 @@ class Neurons:
 
     builder: Any
     sums: Array
+    sums_at: Any
     bias: Array
     bias_at: Any
     threshold: Array
@@ -241,7 +242,7 @@ class Neurons:
         clipped, fired = Tally(builder), Tally(builder)
         with loop(builder, INT64(0), count, NEURONS) as (position, _):
             bias = self.bias.load(builder.add(self.bias_at, position), NEURONS)
-            x, outside = current(self.sums.load(position, NEURONS), bias, f)
+            x, outside = current(self.sums.load(builder.add(self.sums_at, position), NEURONS), bias, f)
             m = leak(x, self.membrane.load(position, NEURONS), decay(position), k, mask)
             spiking = m.compare(">", self.threshold.load(position, NEURONS))
             clipped.add(outside)

@@ -14,7 +14,7 @@ from fixed_point.network import Conv
 
 STEPS, INPUTS, SIZE = 4, 128, 6
 RATES = 0.1, 0.3
-LOWEST, HIGHEST = 0.1, 0.5
+LOWEST, HIGHEST = 0.01, 0.5
 """A disturbed measurement must not do much harm."""
 RUNS = 7
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fixed_point.engine.blocks import CHUNK
-from fixed_point.engine.dense import INPUTS
+from fixed_point.engine.dense import BY
 from fixed_point.errors import NetworkError
 
 
@@ -45,8 +45,7 @@ def weights(
     rows, width = window.shape[1] * per_tap + 1, weight.shape[1]
     array("weight", weight, (np.int8,), (rows, width))
     array("packed", packed, (np.int8,), (rows * padded(width),))
-    array("wide", wide, (np.int8,), (0,), ((rows - 1) * padded(width),))
-    within("per_tap", per_tap % INPUTS if wide.size else 0, 0, 0, 1)
+    array("wide", wide, (np.int8,), (0,), (BY.packed_size(rows - 1, padded(width)),))
     within("first", first, first + per_tap - 1, 0, channels)
     all_within("window", window, -1, pixels)
 

@@ -24,7 +24,7 @@ from fixed_point.engine.blocks import (
     marked,
 )
 from fixed_point.engine.compiled import kernel
-from fixed_point.engine.dense import crowded, in_fours, products
+from fixed_point.engine.dense import arranged, crowded, products, together
 from fixed_point.engine.lanes import has
 
 DENSE = 8
@@ -194,13 +194,15 @@ def synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, 
 
 
 @kernel(forceinline=True)
-def taken(chosen, totals, t, total):
-    """Whether the sums of step t were multiplied; then they are copied to total."""
-    if not chosen[min(t, len(chosen) - 1)]:
-        return False
-    for o in range(len(total)):
-        total[o] = totals[t, o]
-    return True
+def step_sums(
+    t, chosen, places, values, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total
+):  # fmt: skip
+    """Where the sums of step t are: at its place where they were multiplied; else at 0, in total, made now."""
+    read = min(t, len(values) - 1)
+    if chosen[read]:
+        return places[read]
+    synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
+    return 0
 
 
 @kernel(inline="always")
@@ -268,11 +270,15 @@ def lif_image(
     Returns (spikes, saturations).
     """
     chosen = crowded(values, first, per_tap, planes, limit) if len(wide) else np.zeros(len(values), np.bool_)
-    fours = in_fours(chosen)
+    multiplied = arranged(chosen)
+    group, space, seen = together(multiplied, window.shape[1] * per_tap)
     lists, begins, multiply = listed(values, first, per_tap, planes, chosen)
-    rows, total = buffers(window, per_tap, weight)
-    width, padded, pixels, channels = weight.shape[1], len(total), out.shape[1], out.shape[2]
-    totals = np.empty((steps, padded), np.int32)
+    rows, none = buffers(window, per_tap, weight)
+    width, padded, pixels, channels = weight.shape[1], len(none), out.shape[1], out.shape[2]
+    # sums of the step at hand where rows are added, then those that were multiplied for several pixels and steps
+    sums, rank, activity = np.empty((1 + space) * padded, np.int32), np.cumsum(chosen), np.zeros(seen, np.uint8)
+    total = sums[:padded]
+    total[:] = 0
     one_before, one_spikes = np.empty(padded, np.int32), np.empty(padded, np.uint8)
     straight, recorded = width == padded, len(record) > 0
     spikes, spikes_at = (out.reshape(-1) if straight else one_spikes), 0
@@ -288,21 +294,27 @@ def lif_image(
             for t in range(steps):
                 registers[t * padded + entry_channel[entry]] = states[t, entry]
             entry += 1
-        products(values, first, per_tap, window, pixel, wide, fours, totals)
+        ahead = (pixel - low) % group
+        if ahead == 0 and len(multiplied) > 0:
+            count = min(group, high - pixel)
+            products(values, first, per_tap, window, pixel, count, wide, multiplied, activity, sums, padded)
+        places = (ahead * len(multiplied) + rank) * padded
         for t in range(steps):
-            if not taken(chosen, totals, t, total):
-                synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
+            sums_at = step_sums(
+                t, chosen, places, values, pixel, first, per_tap, multiply,
+                window, weight, packed, lists, begins, rows, total,
+            )  # fmt: skip
             if straight:
                 spikes_at = (t * pixels + pixel) * channels + offset
                 before_at = spikes_at if recorded else 0
             if len(given):
                 tally = fire_given(
-                    total, flat_bias, bias_at, threshold, f, k, flat_given, given_at,
+                    sums, sums_at, flat_bias, bias_at, threshold, f, k, flat_given, given_at,
                     membrane, before, before_at, spikes, spikes_at, padded,
                 )  # fmt: skip
             else:
                 tally = fire_drawn(
-                    total, flat_bias, bias_at, threshold, f, k, table, registers, t * padded,
+                    sums, sums_at, flat_bias, bias_at, threshold, f, k, table, registers, t * padded,
                     membrane, before, before_at, spikes, spikes_at, padded,
                 )  # fmt: skip
             fired += tally >> 32
