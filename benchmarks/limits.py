@@ -191,10 +191,10 @@ def gathered(window, lists, begins, per_tap, rows):
 
 @njit
 def multiplied(values, window, wide, group, activity, sums):
-    steps = np.arange(len(values))
+    at = np.arange(len(values)) * (values.shape[1] * values.shape[2])
     for pixel in range(0, len(window), group):
         count = min(group, len(window) - pixel)
-        dense.products(values, 0, values.shape[2], window, pixel, count, wide, steps, activity, sums, 0)
+        dense.products(values, at, values.shape[2], window, pixel, count, wide, activity, sums, 0)
 
 
 @njit
@@ -306,7 +306,7 @@ def list_kernels(limit: Machine) -> Iterator[Kernel]:
     yield Kernel("listed", "pixel and step", 1e9 * seconds, lines * limit.copy)
     seconds = best(lambda: gathered(window, lists, begins, SIZE, rows)) / 8192
     yield Kernel("gather", "pixel and step", 1e9 * seconds, 9 * limit.first)
-    seconds = best(lambda: dense.crowded(values, 0, SIZE, 1, 0)) / 8192
+    seconds = best(lambda: dense.crowded(values, 0, SIZE, 1, 0, none)) / 8192
     yield Kernel("crowded", "pixel and step", 1e9 * seconds, lines * limit.second)
 
 

@@ -45,3 +45,11 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     made = njit(function, nogil=True, **options)
     made._cache = SourceCache(function)  # type: ignore[attr-defined]
     return made
+
+
+def inner(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """A kernel for inner loops: it allocates nothing, so numba need not count who holds which array.
+
+    Each count is an atomic addition; in loops over pixels and steps they cost more than the arithmetic between them.
+    """
+    return kernel(function, _nrt=False, **options)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fixed_point.engine import matrix, vectors
 from fixed_point.engine.blocks import CHUNK, bits_set, marked
-from fixed_point.engine.compiled import kernel
+from fixed_point.engine.compiled import inner
 
 AVAILABLE = matrix.AVAILABLE or vectors.AVAILABLE
 BY = matrix if matrix.AVAILABLE else vectors
@@ -27,19 +27,19 @@ if AVAILABLE:
     products = BY.products
 else:
 
-    @kernel
-    def products(values, first, per_tap, window, pixel, count, wide, steps, activity, sums, sums_at):
+    @inner
+    def products(values, at, per_tap, window, pixel, count, wide, activity, sums, sums_at):
         """Never with a step here: tiles have no weights to multiply with."""
 
 
 arranged, together = BY.arranged, BY.together
 
 
-@kernel
-def crowded(values, first, per_tap, planes, limit):
-    """Steps (T,) of values (T, pixels, channels) at which more than `limit` bits of the inputs are set."""
+@inner
+def crowded(values, first, per_tap, planes, limit, found):
+    """found (T,): steps of values (T, pixels, channels) at which more than `limit` bits of the inputs are set."""
     steps, pixels, channels = values.shape
-    found, flat = np.zeros(steps, np.bool_), values.reshape(-1)
+    flat = values.reshape(-1)
     for t in range(steps):
         count = 0
         for pixel in range(pixels):
@@ -53,4 +53,3 @@ def crowded(values, first, per_tap, planes, limit):
                     count += (flat[at + c] >> plane) & 1
                     c += 1
         found[t] = count > limit
-    return found

@@ -23,7 +23,7 @@ from fixed_point.engine.blocks import (
     first_bit,
     marked,
 )
-from fixed_point.engine.compiled import kernel
+from fixed_point.engine.compiled import inner, kernel
 from fixed_point.engine.dense import arranged, crowded, products, together
 from fixed_point.engine.lanes import has
 
@@ -33,14 +33,14 @@ DENSE = 8
 
 if has("avx512f"):
 
-    @kernel(forceinline=True)
+    @inner(forceinline=True)
     def append_word(lists, n, word, base):
         """lists[n...] = base + the numbers of the bits set in a word of 64. Returns where the list ends."""
         return append_bits(lists, n, word, base)
 
 else:
 
-    @kernel(forceinline=True)
+    @inner(forceinline=True)
     def append_word(lists, n, word, base):
         """The same bit by bit."""
         while word:
@@ -50,16 +50,14 @@ else:
         return n
 
 
-@kernel
-def list_active(values, first, count, planes, skipped):
+@inner
+def list_active(values, first, count, planes, skipped, lists, begins):
     """For each step, bit plane and pixel, the channels (from `first`, `count` of them) whose value has that bit.
 
-    values (T, pixels, channels); steps that are `skipped` have no lists. Returns lists (flat, uint32) and begins
+    values (T, pixels, channels); steps that are `skipped` have no lists. Writes lists (flat, uint32) and begins
     (T, planes, pixels + 1): where the list of each pixel begins and the one before ends.
     """
     steps, pixels, channels = values.shape
-    lists = np.empty(steps * planes * pixels * count + 16, np.uint32)
-    begins = np.empty((steps, planes, pixels + 1), np.int64)
     flat, n = values.reshape(-1), 0
     for t in range(steps):
         for plane in range(0 if skipped[t] else planes):
@@ -76,10 +74,9 @@ def list_active(values, first, count, planes, skipped):
                     c += 1
                 at += channels
             begins[t, plane, pixels] = n
-    return lists, begins
 
 
-@kernel(forceinline=True)
+@inner(forceinline=True)
 def gather(window, pixel, lists, begins, t, plane, per_tap, rows):
     """Weight rows of a window: tap i sees input pixel window[pixel, i] (-1 outside). Returns how many."""
     n, tap_at = 0, 0
@@ -93,7 +90,7 @@ def gather(window, pixel, lists, begins, t, plane, per_tap, rows):
     return n
 
 
-@kernel(forceinline=True)
+@inner(forceinline=True)
 def pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total):
     """Synaptic sums of one output pixel: total (channels of the tile) int32. Graded values by bit planes, doubled.
 
@@ -116,7 +113,7 @@ def pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total):
                 add_rows(packed, base, rows, start, min(start + FLUSH, n), total, first)
 
 
-@kernel
+@inner
 def pixel_products(window, values, first, per_tap, weight, total):
     """The same sums with multiplications, for graded inputs whose bit planes would cost more than they save."""
     total[:] = 0
@@ -131,7 +128,7 @@ def pixel_products(window, values, first, per_tap, weight, total):
                         total[o] += value * np.int32(row[o])
 
 
-@kernel
+@inner
 def jump(registers, columns):
     """Multiply every register by the matrix with these 32 columns: a jump over many draws."""
     for i in range(len(registers)):
@@ -141,7 +138,7 @@ def jump(registers, columns):
         registers[i] = moved
 
 
-@kernel
+@inner
 def cuba_step(total, bias, current_kept, voltage_kept, f, threshold, u, v, before, spikes):
     """Loihi's CUBA LIF of `integer.cuba`, in 64 bit. Returns (spikes, saturations)."""
     fired, saturated = 0, 0
@@ -171,7 +168,9 @@ def listed(values, first, per_tap, planes, skipped):
     if planes > 8:
         multiply[:] = True
         return np.empty(0, np.uint32), np.empty((steps, 0, 1), np.int64), multiply
-    lists, begins = list_active(values, first, per_tap, planes, skipped)
+    lists = np.empty(steps * planes * values.shape[1] * per_tap + 16, np.uint32)
+    begins = np.empty((steps, planes, values.shape[1] + 1), np.int64)
+    list_active(values, first, per_tap, planes, skipped, lists, begins)
     if planes > DENSE // 2:
         for t in np.flatnonzero(~skipped):
             active = 0
@@ -182,7 +181,7 @@ def listed(values, first, per_tap, planes, skipped):
     return lists, begins, multiply
 
 
-@kernel(forceinline=True)
+@inner(forceinline=True)
 def synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total):
     """Sums of one output pixel at step t; where every step has the same input, those of step 0 stay."""
     if t > 0 and len(values) == 1:
@@ -193,14 +192,14 @@ def synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, 
         pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total)
 
 
-@kernel(forceinline=True)
+@inner(forceinline=True)
 def step_sums(
-    t, chosen, places, values, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total
+    t, chosen, rank, ahead, values, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total
 ):  # fmt: skip
-    """Where the sums of step t are: at its place where they were multiplied; else at 0, in total, made now."""
+    """The row of the sums of step t: behind `ahead` others where they were multiplied; else 0, total, made now."""
     read = min(t, len(values) - 1)
     if chosen[read]:
-        return places[read]
+        return ahead + rank[read]
     synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
     return 0
 
@@ -217,10 +216,23 @@ def sums_image(values, steps, first, per_tap, planes, window, weight, packed, ou
     """Synaptic sums of a layer without neurons for one image: out (steps, pixels, channels of the tile) int32."""
     lists, begins, multiply = listed(values, first, per_tap, planes, np.zeros(len(values), np.bool_))
     rows, total = buffers(window, per_tap, weight)
+    sums_pixels(values, steps, first, per_tap, window, weight, packed, lists, begins, multiply, rows, total, out)
+
+
+@inner
+def sums_pixels(values, steps, first, per_tap, window, weight, packed, lists, begins, multiply, rows, total, out):
+    """The loop over pixels and steps of `sums_image`."""
     for pixel in range(window.shape[0]):
         for t in range(steps):
             synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
-            out[t, pixel] = total[: out.shape[2]]
+            copy_to(out[t, pixel], total)
+
+
+@inner(forceinline=True)
+def copy_to(target, source):
+    """target = the beginning of source."""
+    for o in range(len(target)):
+        target[o] = source[o]
 
 
 @kernel
@@ -269,60 +281,86 @@ def lif_image(
     Spikes go to out (steps, pixels, channels) from channel `offset`, membranes to record where it has entries.
     Returns (spikes, saturations).
     """
-    chosen = crowded(values, first, per_tap, planes, limit) if len(wide) else np.zeros(len(values), np.bool_)
+    chosen = np.zeros(len(values), np.bool_)
+    if len(wide) > 0:
+        crowded(values, first, per_tap, planes, limit, chosen)
     multiplied = arranged(chosen)
     group, space, seen = together(multiplied, window.shape[1] * per_tap)
     lists, begins, multiply = listed(values, first, per_tap, planes, chosen)
     rows, none = buffers(window, per_tap, weight)
-    width, padded, pixels, channels = weight.shape[1], len(none), out.shape[1], out.shape[2]
-    # sums of the step at hand where rows are added, then those that were multiplied for several pixels and steps
-    sums, rank, activity = np.empty((1 + space) * padded, np.int32), np.cumsum(chosen), np.zeros(seen, np.uint8)
-    total = sums[:padded]
-    total[:] = 0
+    width, padded = weight.shape[1], len(none)
+    # the first row is of the step at hand where rows are added, the others of steps and pixels that were multiplied
+    sums, activity = np.zeros((1 + space, padded), np.int32), np.zeros(seen, np.uint8)
+    rank, at = np.cumsum(chosen), multiplied * (values.shape[1] * values.shape[2]) + first
     one_before, one_spikes = np.empty(padded, np.int32), np.empty(padded, np.uint8)
-    straight, recorded = width == padded, len(record) > 0
-    spikes, spikes_at = (out.reshape(-1) if straight else one_spikes), 0
-    before, before_at = (record.reshape(-1) if straight and recorded else one_before), 0
-    membrane, registers = np.empty(padded, np.int32), np.zeros(steps * padded, np.uint32)
-    flat_bias, flat_given = bias.reshape(-1), given.reshape(-1)
-    states = states_of_rounds(starts, entry_last, near, far, held, steps)
-    fired = clipped = entry = 0
+    membrane, registers = np.empty(padded, np.int32), np.zeros((steps, padded), np.uint32)
+    straight = width == padded
+    spikes = out.reshape(-1) if straight else one_spikes
+    before = record.reshape(-1) if straight and len(record) > 0 else one_before
+    return lif_pixels(
+        values, steps, first, per_tap, window, weight, packed, wide, low, high,
+        bias.reshape(-1), len(bias), threshold, f, k, given.reshape(-1), len(given), table,
+        states_of_rounds(starts, entry_last, near, far, held, steps), entry_pixel, entry_channel,
+        chosen, rank, at, group, activity, lists, begins, multiply, rows, sums, membrane, registers, padded,
+        spikes, before, out, offset, record,
+    )  # fmt: skip
+
+
+@inner
+def lif_pixels(
+    values, steps, first, per_tap, window, weight, packed, wide, low, high,
+    bias, biases, threshold, f, k, given, givens, table, states, entry_pixel, entry_channel,
+    chosen, rank, at, group, activity, lists, begins, multiply, rows, sums, membrane, registers, padded,
+    spikes, before, out, offset, record,
+):  # fmt: skip
+    """The loop over pixels and steps of `lif_image`.
+
+    Spikes and membranes are written straight to out and record where their channels are whole chunks, else to buffers
+    of one chunk and then copied.
+    """
+    pixels, channels, width = out.shape[1], out.shape[2], weight.shape[1]
+    straight, recorded, flat_sums, flat_registers = (
+        width == padded,
+        len(record) > 0,
+        sums.reshape(-1),
+        registers.reshape(-1),
+    )
+    total, n = sums[0], len(at)
+    fired = clipped = entry = spikes_at = before_at = 0
     for pixel in range(low, high):
         membrane[:] = 0
-        bias_at, given_at = min(pixel, len(bias) - 1) * padded, min(pixel, len(given) - 1) * padded
-        while entry < len(starts) and entry_pixel[entry] <= pixel:
+        bias_at, given_at = min(pixel, biases - 1) * padded, min(pixel, givens - 1) * padded
+        while entry < states.shape[1] and entry_pixel[entry] <= pixel:
             for t in range(steps):
-                registers[t * padded + entry_channel[entry]] = states[t, entry]
+                registers[t, entry_channel[entry]] = states[t, entry]
             entry += 1
         ahead = (pixel - low) % group
-        if ahead == 0 and len(multiplied) > 0:
-            count = min(group, high - pixel)
-            products(values, first, per_tap, window, pixel, count, wide, multiplied, activity, sums, padded)
-        places = (ahead * len(multiplied) + rank) * padded
+        if ahead == 0 and n > 0:
+            products(values, at, per_tap, window, pixel, min(group, high - pixel), wide, activity, flat_sums, padded)
         for t in range(steps):
-            sums_at = step_sums(
-                t, chosen, places, values, pixel, first, per_tap, multiply,
+            row = step_sums(
+                t, chosen, rank, ahead * n, values, pixel, first, per_tap, multiply,
                 window, weight, packed, lists, begins, rows, total,
             )  # fmt: skip
             if straight:
                 spikes_at = (t * pixels + pixel) * channels + offset
                 before_at = spikes_at if recorded else 0
-            if len(given):
+            if givens:
                 tally = fire_given(
-                    sums, sums_at, flat_bias, bias_at, threshold, f, k, flat_given, given_at,
+                    flat_sums, row * padded, bias, bias_at, threshold, f, k, given, given_at,
                     membrane, before, before_at, spikes, spikes_at, padded,
                 )  # fmt: skip
             else:
                 tally = fire_drawn(
-                    sums, sums_at, flat_bias, bias_at, threshold, f, k, table, registers, t * padded,
+                    flat_sums, row * padded, bias, bias_at, threshold, f, k, table, flat_registers, t * padded,
                     membrane, before, before_at, spikes, spikes_at, padded,
                 )  # fmt: skip
             fired += tally >> 32
             clipped += tally & 0xFFFFFFFF
             if not straight:
-                out[t, pixel, offset : offset + width] = spikes[:width]
+                copy_to(out[t, pixel, offset : offset + width], spikes)
                 if recorded:
-                    record[t, pixel, offset : offset + width] = before[:width]
+                    copy_to(record[t, pixel, offset : offset + width], before)
     return fired, clipped
 
 
@@ -334,9 +372,21 @@ def cuba_image(
     """The same for CUBA neurons; bias (1 or pixels, tile) and threshold (tile) without padding."""
     lists, begins, multiply = listed(values, first, per_tap, planes, np.zeros(len(values), np.bool_))
     rows, total = buffers(window, per_tap, weight)
-    width = weight.shape[1]
-    u, v, before = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.int32)
-    fired = clipped = 0
+    state = np.empty((3, weight.shape[1]), np.int32)
+    return cuba_pixels(
+        values, steps, first, per_tap, window, weight, packed, low, high,
+        bias, threshold, f, current_kept, voltage_kept, lists, begins, multiply, rows, total,
+        state[0], state[1], state[2], out, offset, record,
+    )  # fmt: skip
+
+
+@inner
+def cuba_pixels(
+    values, steps, first, per_tap, window, weight, packed, low, high, bias, threshold, f, current_kept, voltage_kept,
+    lists, begins, multiply, rows, total, u, v, before, out, offset, record,
+):  # fmt: skip
+    """The loop over pixels and steps of `cuba_image`."""
+    fired, clipped, width = 0, 0, weight.shape[1]
     for pixel in range(low, high):
         u[:] = 0
         v[:] = 0
@@ -349,5 +399,5 @@ def cuba_image(
             fired += spikes
             clipped += saturated
             if len(record):
-                record[t, pixel, offset : offset + width] = before
+                copy_to(record[t, pixel, offset : offset + width], before)
     return fired, clipped

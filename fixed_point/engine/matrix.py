@@ -18,7 +18,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fixed_point.engine.blocks import CHUNK, loop
-from fixed_point.engine.compiled import kernel
+from fixed_point.engine.compiled import inner, kernel
 from fixed_point.engine.lanes import INT8, INT64, Lanes, build, has
 
 ROWS = 32
@@ -154,18 +154,18 @@ def _copy(builder, values, at, target, target_at, count, widths):
         start = stop
 
 
-@kernel
-def products(values, first, per_tap, window, pixel, count, wide, steps, activity, sums, sums_at):
-    """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and steps[i].
+@inner
+def products(values, at, per_tap, window, pixel, count, wide, activity, sums, sums_at):
+    """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and step i.
 
-    values (T, pixels, channels) uint8. wide: as `pack` lays it out. activity: bytes that `together` asks for. sums:
-    int32, flat, rows of whole chunks of channels from `sums_at`. More than one pixel only where all rows fit.
+    values (T, pixels, channels) uint8, in which step i begins at byte at[i]. wide: as `pack` lays it out. activity:
+    bytes that `together` asks for. sums: int32, flat, rows of whole chunks of channels from `sums_at`. More than one
+    pixel only where all rows fit.
     """
-    channels, taps, n = values.shape[2], window.shape[1], len(steps)
+    channels, taps, n = values.shape[2], window.shape[1], len(at)
     blocks = (taps * per_tap + BLOCK - 1) // BLOCK
     apart, padded = row_bytes(blocks), len(wide) // (blocks * BLOCK)
     aligned = -activity.ctypes.data % BLOCK
-    at = steps * (values.shape[1] * channels) + first
     begin(CONFIGURATION)
     for start in range(0, n, ROWS):
         for j in range(count):
@@ -181,7 +181,7 @@ def products(values, first, per_tap, window, pixel, count, wide, steps, activity
     end()
 
 
-@kernel
+@inner
 def row_bytes(blocks):
     """Bytes from row to row of the activity: an odd number of cache lines, which spreads them over the cache."""
     return (blocks | 1) * BLOCK

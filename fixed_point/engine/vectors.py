@@ -13,7 +13,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fixed_point.engine.blocks import CHUNK, loop
-from fixed_point.engine.compiled import kernel
+from fixed_point.engine.compiled import inner, kernel
 from fixed_point.engine.lanes import INT32, INT64, Lanes, broadcast, build, has
 
 STEPS = 4
@@ -34,20 +34,24 @@ def dot(builder, sums, unsigned, signed):
 
 
 @intrinsic
-def dot_window(typing, values, at, apart, window, window_at, taps, groups, weight, base, sums, sums_at, chunk_at):
+def dot_window(
+    typing, values, at, four, apart, window, window_at, taps, groups, weight, base, sums, sums_at, sums_apart
+):  # fmt: skip
     """Sums of 64 output channels at one pixel for four steps, over all taps of its window.
 
-    values: bytes, flat; tap i reads 4*groups of them from at[s] + window[window_at + i] * apart at step s, none where
-    the window is negative. weight: as `pack` lays it out, from byte `base`. sums (int32, flat): written from
-    sums_at[s] + chunk_at.
+    values: bytes, flat; tap i reads 4*groups of them from at[four + s] + window[window_at + i] * apart for step s, none
+    where the window is negative. weight: as `pack` lays it out, from byte `base`. sums (int32, flat): written from
+    sums_at + s * sums_apart.
     """
 
-    def write(builder, values, at, apart, window, window_at, taps, groups, weight, base, sums, sums_at, chunk_at):
+    def write(
+        builder, values, at, four, apart, window, window_at, taps, groups, weight, base, sums, sums_at, sums_apart
+    ):  # fmt: skip
         none = ir.Constant(ir.VectorType(INT32, LANES), None)
         places = [[cgutils.alloca_once(builder, none.type) for _ in range(PARTS)] for _ in range(STEPS)]
         for place in (place for step in places for place in step):
             builder.store(none, place)
-        begins = [at.item(INT64(step)) for step in range(STEPS)]
+        begins = [at.item(builder.add(four, INT64(step))) for step in range(STEPS)]
         per_tap = builder.mul(groups, INT64(INPUTS * CHUNK))
         with loop(builder, INT64(0), taps) as (tap, _):
             source = builder.sext(window.item(builder.add(window_at, tap)), INT64)
@@ -58,11 +62,11 @@ def dot_window(typing, values, at, apart, window, window_at, taps, groups, weigh
                 with loop(builder, INT64(0), groups) as (group, _):
                     _four_inputs(builder, values, seen, weight, weights_at, group, places)
         for step, own in enumerate(places):
-            first = builder.add(sums_at.item(INT64(step)), chunk_at)
+            first = builder.add(sums_at, builder.mul(sums_apart, INT64(step)))
             for part, place in enumerate(own):
                 sums.store(builder.add(first, INT64(part * LANES)), Lanes(builder, builder.load(place)))
 
-    arguments = (values, at, apart, window, window_at, taps, groups, weight, base, sums, sums_at, chunk_at)
+    arguments = (values, at, four, apart, window, window_at, taps, groups, weight, base, sums, sums_at, sums_apart)
     return build(types.void, arguments, write)
 
 
@@ -93,26 +97,21 @@ def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(rows // INPUTS, INPUTS, chunks, CHUNK).transpose(2, 0, 3, 1)).reshape(-1)
 
 
-@kernel
-def products(values, first, per_tap, window, pixel, count, wide, steps, activity, sums, sums_at):
-    """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and steps[i].
+@inner
+def products(values, at, per_tap, window, pixel, count, wide, activity, sums, sums_at):
+    """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and step i.
 
-    values (T, pixels, channels) uint8. wide: as `pack` lays it out, `steps` as `arranged`. sums: int32, flat, rows of
-    whole chunks of channels from `sums_at`. activity: nothing here.
+    values (T, pixels, channels) uint8, in which step i begins at byte at[i]. wide: as `pack` lays it out, steps as
+    `arranged`. sums: int32, flat, rows of whole chunks of channels from `sums_at`. activity: nothing here.
     """
-    pixels, channels, taps = values.shape[1], values.shape[2], window.shape[1]
+    channels, taps, n = values.shape[2], window.shape[1], len(at)
     padded, groups = len(wide) // (taps * per_tap), per_tap // INPUTS
-    at, rows_at = np.empty(STEPS, np.int64), np.empty(STEPS, np.int64)
     for j in range(count):
-        for four in range(0, len(steps), STEPS):
-            for s in range(STEPS):
-                at[s] = steps[four + s] * pixels * channels + first
-                rows_at[s] = sums_at + (j * len(steps) + four + s) * padded
+        for four in range(0, n, STEPS):
             for chunk_at in range(0, padded, CHUNK):
-                base = taps * per_tap * chunk_at
                 dot_window(
-                    values.reshape(-1), at, channels, window.reshape(-1), (pixel + j) * taps, taps, groups, wide, base,
-                    sums, rows_at, chunk_at,
+                    values.reshape(-1), at, four, channels, window.reshape(-1), (pixel + j) * taps, taps, groups,
+                    wide, taps * per_tap * chunk_at, sums, sums_at + (j * n + four) * padded + chunk_at, padded,
                 )  # fmt: skip
 
 

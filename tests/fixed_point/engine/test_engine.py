@@ -140,7 +140,9 @@ def test_products_of_windows(steps: int, inputs: int, width: int, top: int, seed
     sums = np.full((2 + space) * padded, 99, np.int32)
     for pixel in range(0, synapse.pixels if len(multiplied) else 0, group):
         count = min(group, synapse.pixels - pixel)
-        dense.products(values, 0, inputs, window, pixel, count, tile.wide, multiplied, activity, sums, padded)
+        dense.products(
+            values, multiplied * 12 * inputs, inputs, window, pixel, count, tile.wide, activity, sums, padded
+        )
         rows = sums.reshape(-1, padded)
         for j in range(count):
             found = rows[1 + j * len(multiplied) + rank[chosen], : tile.weight.shape[1]]
@@ -164,14 +166,20 @@ def test_vectors_multiply_steps_in_fours_where_enough_are_left() -> None:
     assert vectors.arranged(eleven).tolist() == [*range(11), 10]
 
 
+def crowded(values: np.ndarray, inputs: int, limit: int) -> np.ndarray:
+    found = np.ones(len(values), np.bool_)
+    dense.crowded(values, 0, inputs, 2, limit, found)
+    return found
+
+
 def test_steps_with_more_bits_than_the_limit_are_crowded() -> None:
     values = np.zeros((3, 5, 70), np.uint8)
     values[1, 2, 3:8] = 1
     values[2, 4, 66:69] = 3
-    assert dense.crowded(values, 0, 70, 2, 4).tolist() == [False, True, True]
-    assert dense.crowded(values, 0, 70, 2, 5).tolist() == [False, False, True]
-    assert dense.crowded(values, 0, 68, 2, 3).tolist() == [False, True, True]
-    assert not dense.crowded(values, 0, 68, 2, 6).any()
+    assert crowded(values, 70, 4).tolist() == [False, True, True]
+    assert crowded(values, 70, 5).tolist() == [False, False, True]
+    assert crowded(values, 68, 3).tolist() == [False, True, True]
+    assert not crowded(values, 68, 6).any()
 
 
 def test_the_choice_is_a_share() -> None:
