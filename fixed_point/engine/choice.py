@@ -12,7 +12,7 @@ from fixed_point.engine import dense, kernels
 from fixed_point.engine.plan import make_synapse
 from fixed_point.network import Conv
 
-STEPS, INPUTS, SIZE = 4, 128, 6
+STEPS, INPUTS, SIZE = 8, 128, 12
 RATES = 0.1, 0.3
 LOWEST, HIGHEST = 0.01, 0.5
 """A disturbed measurement must not do much harm."""
