@@ -9,60 +9,80 @@ from __future__ import annotations
 import numpy as np
 
 from fixed_point.engine.blocks import fire_drawn, fire_given
-from fixed_point.engine.compiled import kernel
-from fixed_point.engine.kernels import buffers, cuba_step, listed, synapse
+from fixed_point.engine.compiled import inner, kernel
+from fixed_point.engine.dense import products
+from fixed_point.engine.kernels import buffers, copy_to, cuba_step, listed, multiplied, step_sums, synapse
 
 
 @kernel
 def lif_step(
-    values, first, per_tap, planes, window, weight, packed, bias, threshold, f, k,
+    values, first, per_tap, planes, window, weight, packed, wide, limit, bias, threshold, f, k,
     given, table, states, entry_pixel, entry_channel, membrane, out, offset, record,
 ):  # fmt: skip
     """Sums, currents, leak, threshold and reset of one tile of channels, neurons of the LIF family.
 
-    values (lanes, pixels, channels); bias, threshold, given and table as in the engine's `lif_image`; states (lanes,
-    entries): entry e is put into the register of entry_channel[e] at entry_pixel[e]. membrane (lanes, pixels,
-    channels) is read and written; so are out (spikes) and, where it has entries, record (membranes before the reset),
-    all from channel `offset`. Returns (spikes, saturations).
+    values (lanes, pixels, channels), whose lanes are to the kernels what steps are in the engine; wide, limit, bias,
+    threshold, given and table as in its `lif_image`; states (lanes, entries): entry e is put into the register of
+    entry_channel[e] at entry_pixel[e]. membrane (lanes, pixels, channels) is read and written; so are out (spikes)
+    and, where it has entries, record (membranes before the reset), all from channel `offset`. Returns (spikes,
+    saturations).
     """
-    lanes = len(values)
-    lists, begins, multiply = listed(values, first, per_tap, planes, np.zeros(len(values), np.bool_))
-    rows, total = buffers(window, per_tap, weight)
-    width, padded, pixels, channels = weight.shape[1], len(total), out.shape[1], out.shape[2]
+    chosen, rank, at, group, space, activity = multiplied(values, first, per_tap, planes, window, wide, limit)
+    lists, begins, multiply = listed(values, first, per_tap, planes, chosen)
+    rows, none = buffers(window, per_tap, weight)
+    padded = len(none)
     before, spikes, kept = np.empty(padded, np.int32), np.empty(padded, np.uint8), np.zeros(padded, np.int32)
-    registers = np.zeros(lanes * padded, np.uint32)
-    straight, all_membranes = width == padded, membrane.reshape(-1)
-    flat_bias, flat_given = bias.reshape(-1), given.reshape(-1)
+    return lif_step_pixels(
+        values, first, per_tap, window, weight, packed, wide,
+        bias.reshape(-1), len(bias), threshold, f, k, given.reshape(-1), len(given), table,
+        states, entry_pixel, entry_channel, chosen, rank, at, group, activity, lists, begins, multiply, rows,
+        np.zeros((1 + space, padded), np.int32), np.zeros((len(values), padded), np.uint32),
+        before, spikes, kept, padded, membrane, out, offset, record,
+    )  # fmt: skip
+
+
+@inner
+def lif_step_pixels(
+    values, first, per_tap, window, weight, packed, wide,
+    bias, biases, threshold, f, k, given, givens, table, states, entry_pixel, entry_channel,
+    chosen, rank, at, group, activity, lists, begins, multiply, rows,
+    sums, registers, before, spikes, kept, padded, membrane, out, offset, record,
+):  # fmt: skip
+    """The loop over pixels and lanes of `lif_step`."""
+    width, pixels, n = weight.shape[1], out.shape[1], len(at)
+    total, flat_sums, flat_registers = sums[0], sums.reshape(-1), registers.reshape(-1)
     fired = clipped = entry = 0
     for pixel in range(pixels):
-        bias_at, given_at = min(pixel, len(bias) - 1) * padded, min(pixel, len(given) - 1) * padded
+        bias_at, given_at = min(pixel, biases - 1) * padded, min(pixel, givens - 1) * padded
         while entry < len(entry_pixel) and entry_pixel[entry] <= pixel:
-            for lane in range(lanes):
-                registers[lane * padded + entry_channel[entry]] = states[lane, entry]
+            for lane in range(len(values)):
+                registers[lane, entry_channel[entry]] = states[lane, entry]
             entry += 1
-        for lane in range(lanes):
-            synapse(values, lane, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
-            at = (lane * pixels + pixel) * channels + offset
-            cells = all_membranes[at : at + padded] if straight else kept
-            if not straight:
-                kept[:width] = membrane[lane, pixel, offset : offset + width]
-            if len(given):
+        ahead = pixel % group
+        if ahead == 0 and n > 0:
+            products(values, at, per_tap, window, pixel, min(group, pixels - pixel), wide, activity, flat_sums, padded)
+        for lane in range(len(values)):
+            row = step_sums(
+                lane, chosen, rank, ahead * n, values, pixel, first, per_tap, multiply,
+                window, weight, packed, lists, begins, rows, total,
+            )  # fmt: skip
+            copy_to(kept[:width], membrane[lane, pixel, offset : offset + width])
+            if givens:
                 tally = fire_given(
-                    total, flat_bias, bias_at, threshold, f, k, flat_given, given_at,
-                    cells, before, 0, spikes, 0, padded,
+                    flat_sums, row * padded, bias, bias_at, threshold, f, k, given, given_at,
+                    kept, before, 0, spikes, 0, padded,
                 )  # fmt: skip
             else:
                 tally = fire_drawn(
-                    total, flat_bias, bias_at, threshold, f, k, table, registers, lane * padded,
-                    cells, before, 0, spikes, 0, padded,
+                    flat_sums, row * padded, bias, bias_at, threshold, f, k, table, flat_registers, lane * padded,
+                    kept, before, 0, spikes, 0, padded,
                 )  # fmt: skip
             fired += tally >> 32
             clipped += tally & 0xFFFFFFFF
-            out[lane, pixel, offset : offset + width] = spikes[:width]
-            if not straight:
-                membrane[lane, pixel, offset : offset + width] = kept[:width]
+            copy_to(out[lane, pixel, offset : offset + width], spikes)
+            copy_to(membrane[lane, pixel, offset : offset + width], kept)
             if len(record):
-                record[lane, pixel, offset : offset + width] = before[:width]
+                copy_to(record[lane, pixel, offset : offset + width], before)
     return fired, clipped
 
 
@@ -74,8 +94,20 @@ def cuba_layer_step(
     """The same for CUBA neurons; bias (1 or pixels, tile) and threshold (tile) without padding."""
     lists, begins, multiply = listed(values, first, per_tap, planes, np.zeros(len(values), np.bool_))
     rows, total = buffers(window, per_tap, weight)
-    width, before = weight.shape[1], np.empty(weight.shape[1], np.int32)
-    fired = clipped = 0
+    before = np.empty(weight.shape[1], np.int32)
+    return cuba_step_pixels(
+        values, first, per_tap, window, weight, packed, bias, threshold, f, current_kept, voltage_kept,
+        lists, begins, multiply, rows, total, before, current, membrane, out, offset, record,
+    )  # fmt: skip
+
+
+@inner
+def cuba_step_pixels(
+    values, first, per_tap, window, weight, packed, bias, threshold, f, current_kept, voltage_kept,
+    lists, begins, multiply, rows, total, before, current, membrane, out, offset, record,
+):  # fmt: skip
+    """The loop over pixels and lanes of `cuba_layer_step`."""
+    fired, clipped, width = 0, 0, weight.shape[1]
     for pixel in range(out.shape[1]):
         for lane in range(len(values)):
             synapse(values, lane, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total)
@@ -87,5 +119,5 @@ def cuba_layer_step(
             fired += spikes
             clipped += saturated
             if len(record):
-                record[lane, pixel, offset : offset + width] = before
+                copy_to(record[lane, pixel, offset : offset + width], before)
     return fired, clipped

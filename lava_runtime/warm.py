@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fixed_point import events
-from fixed_point.engine import kernels
+from fixed_point.engine import choice, kernels
 from fixed_point.engine.blocks import CHUNK
 from fixed_point.engine.plan import make_synapse
 from fixed_point.generator import DRAW_VALUES
@@ -52,5 +52,5 @@ def _lif(values: np.ndarray) -> None:
     level, none = np.zeros((1, CHUNK), np.int32), np.zeros(0, np.int64)
     drawn = np.zeros((0, 0), np.int32), np.zeros(512, np.uint8), np.zeros((1, 0), np.uint32), none, none
     membrane, spikes = _states()
-    constants = *_synapse(), level, level[0], 6, 8, *drawn
+    constants = *_synapse(), np.zeros(0, np.int8), choice.limit(1), level, level[0], 6, 8, *drawn
     step.lif_step(values, *constants, membrane, spikes, 0, membrane)

@@ -192,6 +192,22 @@ def synapse(values, t, pixel, first, per_tap, multiply, window, weight, packed, 
         pixel_sums(window, pixel, lists, begins, t, per_tap, packed, rows, total)
 
 
+@kernel
+def multiplied(values, first, per_tap, planes, window, wide, limit):
+    """What is multiplied of values (T, pixels, channels): the steps with more than `limit` bits, if `wide` has weights.
+
+    Returns which steps; the row of each among them, from 1; where in values each begins; pixels of one call; rows of
+    sums and bytes of activity that it needs.
+    """
+    chosen = np.zeros(len(values), np.bool_)
+    if len(wide) > 0:
+        crowded(values, first, per_tap, planes, limit, chosen)
+    steps = arranged(chosen)
+    group, space, seen = together(steps, window.shape[1] * per_tap)
+    at = steps * (values.shape[1] * values.shape[2]) + first
+    return chosen, np.cumsum(chosen), at, group, space, np.zeros(seen, np.uint8)
+
+
 @inner(forceinline=True)
 def step_sums(
     t, chosen, rank, ahead, values, pixel, first, per_tap, multiply, window, weight, packed, lists, begins, rows, total
@@ -281,17 +297,12 @@ def lif_image(
     Spikes go to out (steps, pixels, channels) from channel `offset`, membranes to record where it has entries.
     Returns (spikes, saturations).
     """
-    chosen = np.zeros(len(values), np.bool_)
-    if len(wide) > 0:
-        crowded(values, first, per_tap, planes, limit, chosen)
-    multiplied = arranged(chosen)
-    group, space, seen = together(multiplied, window.shape[1] * per_tap)
+    chosen, rank, at, group, space, activity = multiplied(values, first, per_tap, planes, window, wide, limit)
     lists, begins, multiply = listed(values, first, per_tap, planes, chosen)
     rows, none = buffers(window, per_tap, weight)
     width, padded = weight.shape[1], len(none)
     # the first row is of the step at hand where rows are added, the others of steps and pixels that were multiplied
-    sums, activity = np.zeros((1 + space, padded), np.int32), np.zeros(seen, np.uint8)
-    rank, at = np.cumsum(chosen), multiplied * (values.shape[1] * values.shape[2]) + first
+    sums = np.zeros((1 + space, padded), np.int32)
     one_before, one_spikes = np.empty(padded, np.int32), np.empty(padded, np.uint8)
     membrane, registers = np.empty(padded, np.int32), np.zeros((steps, padded), np.uint32)
     straight = width == padded

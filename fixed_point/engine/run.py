@@ -309,15 +309,19 @@ def _lif(
     table: np.ndarray,
     entries: tuple[Any, ...],
 ) -> tuple[int, int]:
-    bytewise = work.values.dtype == np.uint8 and work.synapse.planes <= 8
-    wide = tile.wide if bytewise else NO_WEIGHTS
-    limit = choice.limit(work.synapse.per_tap * work.synapse.source[0])
     arguments = (
-        *work.common(image, tile), wide, limit, low, high, *work.levels[tile.offset], neuron.f, neuron.k, given, table,
+        *work.common(image, tile), *products(work.synapse, tile, work.values), low, high,
+        *work.levels[tile.offset], neuron.f, neuron.k, given, table,
         *entries, work.out[image], tile.offset, work.recorded(image),
     )  # fmt: skip
     guard.lif(work.synapse.source, *arguments)
     return kernels.lif_image(*arguments)
+
+
+def products(synapse: Synapse, tile: Tile, values: np.ndarray) -> tuple[np.ndarray, int]:
+    """A tile's weights to multiply by, where what it reads is bytes, and the active bits above which to do so."""
+    wide = tile.wide if values.dtype == np.uint8 and synapse.planes <= 8 else NO_WEIGHTS
+    return wide, choice.limit(synapse.per_tap * synapse.source[0])
 
 
 def levels(neuron: Neuron | None, shape: Shape, tile: Tile) -> Levels:

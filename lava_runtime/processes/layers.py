@@ -13,7 +13,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from fixed_point.engine import kernels
 from fixed_point.engine.plan import Tile, channels_last, make_synapse
-from fixed_point.engine.run import levels, padded
+from fixed_point.engine.run import levels, padded, products
 from fixed_point.network import Conv, Cuba, Dense, Het, Lif, RandomTau
 from lava_runtime import step as steps
 from lava_runtime.plan import LayerPlan
@@ -110,8 +110,9 @@ class LifModel(LayerModel):
         spikes = self.room(values, np.uint8)
         for tile, (bias, threshold) in zip(self.synapse.tiles, self.levels):
             fired, clipped = steps.lif_step(
-                *self.common(tile, values), bias, threshold, self.neuron.f, self.neuron.k,
-                *self.decays(tile), self.membrane, spikes, tile.offset, self.before,
+                *self.common(tile, values), *products(self.synapse, tile, values),
+                bias, threshold, self.neuron.f, self.neuron.k, *self.decays(tile),
+                self.membrane, spikes, tile.offset, self.before,
             )  # fmt: skip
             self.spikes += fired
             self.saturations += clipped
