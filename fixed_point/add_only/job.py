@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from threading import local
-from typing import Any
 
 import numpy as np
 
@@ -29,20 +28,29 @@ from fixed_point.engine.plan import (
     visits,
 )
 from fixed_point.integer import STATE_MAX
-from fixed_point.network import Accumulate, Conv, Cuba, Dense, Layer, RandomTau, Shape
+from fixed_point.network import Accumulate, Conv, Cuba, Dense, Het, Layer, Lif, Neuron, RandomTau, Shape
 
-Call = tuple[int, Tile, int, int]
-"""Image, tile, first pixel, and the one after the last."""
+SPARE = 3
+"""Arrays kept: where layers shrink, older and larger ones are let go."""
+Call = tuple[int, "Part", int, int]
+"""Image, part, first pixel, and the one after the last."""
 Run = Callable[[Inputs, Scratch, Output, int, int, np.ndarray], None]
 """Runs pixels low..high of a tile, given the states of its entries at the image's start."""
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
-    """A layer with weights: tables of starts (see `layer.Inputs`), and for each tile by offset what runs its neurons.
+class Part:
+    """A tile, what runs it, its entries in order (those of the last core at the end), and where its chunks begin."""
 
-    order: the entries of a tile, those of the last core at the end.
-    """
+    tile: Tile
+    run: Run
+    order: np.ndarray
+    chunk_at: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A layer with weights, and its tables of starts (see `layer.Inputs` and `layer.Output`)."""
 
     layer: Layer
     steps: int
@@ -50,14 +58,16 @@ class Loaded:
     planes: int
     signed: bool
     registers: Registers | None
-    neurons: dict[int, Run]
-    order: dict[int, np.ndarray]
+    parts: list[Part]
+    step_at: np.ndarray
     value_at: np.ndarray
     window: np.ndarray
     window_at: np.ndarray
     tap_at: np.ndarray
     begin_at: np.ndarray
     plane_at: np.ndarray
+    out_step: np.ndarray
+    out_pixel: np.ndarray
 
 
 def load(
@@ -69,26 +79,50 @@ def load(
     synapse, planes = make_synapse(operation, source, peak), int(peak).bit_length() + signed
     pixels, channels = synapse.source
     registers = make_registers(neuron, shape, number, master) if isinstance(neuron, RandomTau) else None
-    neurons, order = dict[int, Run](), dict[int, np.ndarray]()
-    for tile in synapse.tiles:
-        order[tile.offset] = np.zeros(0, np.int64)
-        if isinstance(neuron, RandomTau) and registers is not None:
-            neurons[tile.offset], order[tile.offset] = _drawn(neuron, registers, tile, shape, steps)
-        elif isinstance(neuron, Cuba):
-            neurons[tile.offset] = _cuba(neuron, tile, shape)
-        elif neuron is None or isinstance(neuron, Accumulate):
-            neurons[tile.offset] = _sums
-        else:
-            neurons[tile.offset] = _given(neuron, tile, shape)
     return Loaded(
-        layer, steps, synapse, planes, signed, registers, neurons, order,
+        layer, steps, synapse, planes, signed, registers,
+        parts=[_part(neuron, registers, tile, shape, steps) for tile in synapse.tiles],
+        step_at=np.arange(steps) * pixels * channels,
         value_at=np.arange(pixels) * channels,
         window=synapse.window.reshape(-1),
-        window_at=np.arange(len(synapse.window) + 1) * synapse.window.shape[1],
+        window_at=np.arange(synapse.pixels + 1) * synapse.window.shape[1],
         tap_at=np.arange(synapse.window.shape[1]) * synapse.per_tap,
         begin_at=np.arange(steps + 1) * planes * (pixels + 1),
         plane_at=np.arange(planes) * (pixels + 1),
+        out_step=np.arange(steps) * synapse.pixels * synapse.channels,
+        out_pixel=np.arange(synapse.pixels) * synapse.channels,
     )  # fmt: skip
+
+
+def _part(neuron: Neuron | None, registers: Registers | None, tile: Tile, shape: Shape, steps: int) -> Part:
+    run: Run = _sums
+    order = np.zeros(0, np.int64)
+    if isinstance(neuron, RandomTau) and registers is not None:
+        run, order = _drawn(neuron, registers, tile, shape, steps)
+    elif isinstance(neuron, Cuba):
+        run = _cuba(neuron, tile, shape)
+    elif isinstance(neuron, (Lif, Het)):
+        run = _given(neuron, tile, shape)
+    return Part(tile, run, order, np.arange(0, tile.packed.size, len(tile.weight) * CHUNK))
+
+
+class Spare:
+    """A few arrays of layers that nobody reads any more, for the layers to come: clearing new memory takes the system
+    as long as some layers take.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
+
+    def give(self, values: np.ndarray) -> None:
+        self.arrays = [values, *self.arrays][:SPARE]
+
+    def take(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """An array of any content."""
+        for i, values in enumerate(self.arrays):
+            if values.shape == shape and values.dtype == dtype:
+                return self.arrays.pop(i)
+        return np.empty(shape, dtype)
 
 
 class Memory(local):
@@ -107,12 +141,13 @@ class Memory(local):
 class LayerJob:
     """One layer in one batch."""
 
-    def __init__(self, loaded: Loaded, values: np.ndarray, first: int, probed: bool, memory: Memory) -> None:
-        self.memory = memory
-        self.loaded, self.values = loaded, np.ascontiguousarray(values)
+    def __init__(
+        self, loaded: Loaded, values: np.ndarray, first: int, probed: bool, memory: Memory, spare: Spare
+    ) -> None:
+        self.loaded, self.values, self.memory = loaded, np.ascontiguousarray(values), memory
         synapse, neuron = loaded.synapse, loaded.layer.neuron
         size = (len(values), loaded.steps, synapse.pixels, synapse.channels)
-        self.out = np.empty(size, np.int32 if neuron is None or isinstance(neuron, Accumulate) else np.uint8)
+        self.out = spare.take(size, np.int32 if neuron is None or isinstance(neuron, Accumulate) else np.uint8)
         self.record = np.empty(size if probed else (len(values), 0), np.int32)
         self.starts = np.zeros((len(values), 0), np.uint32)
         if isinstance(neuron, RandomTau) and loaded.registers is not None:
@@ -121,34 +156,32 @@ class LayerJob:
     def calls(self, workers: int) -> list[Call]:
         """Tiles outermost, so that their weights stay in the cache; few images are split into bands of pixels."""
         synapse, registers = self.loaded.synapse, self.loaded.registers
-        whole = len(self.values) * len(synapse.tiles) >= workers or (registers is not None and not registers.aligned)
-        parts = 1 if whole else min(workers, synapse.pixels)
-        bands = list(pairwise(np.linspace(0, synapse.pixels, parts + 1).astype(int).tolist()))
-        return [(i, tile, low, high) for tile in synapse.tiles for i in range(len(self.values)) for low, high in bands]
+        images, tiles = range(len(self.values)), self.loaded.parts
+        whole = len(images) * len(tiles) >= workers or (registers is not None and not registers.aligned)
+        count = 1 if whole else min(workers, synapse.pixels)
+        bands = list(pairwise(np.linspace(0, synapse.pixels, count + 1).astype(int).tolist()))
+        return [(image, tile, low, high) for tile in tiles for image in images for low, high in bands]
 
-    def run(self, image: int, tile: Tile, low: int, high: int) -> np.ndarray:
+    def run(self, image: int, part: Part, low: int, high: int) -> np.ndarray:
         """All steps of one image and tile; returns [spikes, saturations, weight rows added at each step]."""
-        loaded, width = self.loaded, tile.weight.shape[1]
+        loaded, tile, width = self.loaded, part.tile, part.tile.weight.shape[1]
         rows, tally = np.zeros(loaded.steps, np.int64), np.zeros(2, np.int64)
-        states = self.starts[image, loaded.order[tile.offset]]
+        states = self.starts[image, part.order]
         if low:
             jump(states, columns(low))
-        out, pixels = self.out[image], loaded.synapse.pixels
-        step, pixel = np.arange(loaded.steps) * prod(out.shape[1:]), np.arange(pixels) * out.shape[2] + tile.offset
-        output = Output(
-            out.reshape(-1), self.record[image].reshape(-1), step, pixel, width, width == padded(width), rows, tally
-        )
-        loaded.neurons[tile.offset](self._inputs(image, tile), self._scratch(width), output, low, high, states)
+        out, record = (values[image].reshape(-1)[tile.offset :] for values in (self.out, self.record))
+        straight = width == padded(width)
+        output = Output(out, record, loaded.out_step, loaded.out_pixel, width, straight, rows, tally)
+        part.run(self._inputs(image, part), self._scratch(width), output, low, high, states)
         # each tile spends its own rows; the counts want them once per channel
         return np.concatenate([tally, rows * width])
 
-    def _inputs(self, image: int, tile: Tile) -> Inputs:
+    def _inputs(self, image: int, part: Part) -> Inputs:
         loaded, values = self.loaded, self.values[image]
         return Inputs(
-            values.reshape(-1), np.arange(len(values)) * prod(values.shape[1:]), loaded.value_at,
-            tile.first, loaded.synapse.per_tap, loaded.window, loaded.window_at, loaded.tap_at,
-            loaded.begin_at, loaded.plane_at, loaded.signed,
-            tile.packed, np.arange(0, tile.packed.size, len(tile.weight) * CHUNK),
+            values.reshape(-1), loaded.step_at[: len(values)], loaded.value_at, part.tile.first, loaded.synapse.per_tap,
+            loaded.window, loaded.window_at, loaded.tap_at, loaded.begin_at, loaded.plane_at, loaded.signed,
+            part.tile.packed, part.chunk_at,
         )  # fmt: skip
 
     def _scratch(self, width: int) -> Scratch:
@@ -186,7 +219,7 @@ def _drawn(neuron: RandomTau, registers: Registers, tile: Tile, shape: Shape, st
     return run, ordered
 
 
-def _given(neuron: Any, tile: Tile, shape: Shape) -> Run:
+def _given(neuron: Lif | Het, tile: Tile, shape: Shape) -> Run:
     levels, width = _levels(neuron, tile, shape), padded(tile.weight.shape[1])
     decays, decay_at = _rows(channels_last(np.asarray(neuron.decay), shape)[:, tile.channels], 0, len(levels.bias_at))
 
@@ -213,7 +246,7 @@ def _row(width: int, *wide: np.ndarray) -> tuple[np.ndarray, ...]:
     return np.zeros(width, np.int32), *wide, np.zeros(width, np.int32), np.zeros(width, np.uint8)
 
 
-def _levels(neuron: Any, tile: Tile, shape: Shape) -> Levels:
+def _levels(neuron: RandomTau | Lif | Het | Cuba, tile: Tile, shape: Shape) -> Levels:
     bias, bias_at = _rows(channels_last(neuron.bias, shape)[:, tile.channels], 0, prod(shape[1:]))
     threshold, _ = _rows(neuron.threshold[None, tile.channels], STATE_MAX, 1)
     return Levels(bias, bias_at, threshold, neuron.f, getattr(neuron, "k", 0))

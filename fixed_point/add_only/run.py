@@ -10,12 +10,12 @@ import numpy as np
 
 from fixed_point import reference
 from fixed_point.add_only.counts import Counts, count_layer, total_operations
-from fixed_point.add_only.job import LayerJob, Loaded, Memory, load
+from fixed_point.add_only.job import LayerJob, Loaded, Memory, Spare, load
 from fixed_point.check import check, check_images
 from fixed_point.engine.moves import flat, logical, move
 from fixed_point.engine.plan import channels_last, last_reader, weighted
 from fixed_point.errors import RandhetError
-from fixed_point.network import Accumulate, Dense, Input, Layer, Network, Shape
+from fixed_point.network import Accumulate, Dense, Flatten, Input, Layer, Network, Shape
 from fixed_point.result import Result, Trace
 from fixed_point.shape import peaks, shapes
 
@@ -73,7 +73,9 @@ class AddOnly:
     """A loaded network, its tables, and the weight rows it has added so far."""
 
     def __init__(self, network: Network, master: int, probes: frozenset[str]) -> None:
-        self.network, self.probes, self.memory = network, probes, Memory()
+        self.network, self.probes = network, probes
+        self.memory, self.spare = Memory(), Spare()
+        self.seen = {i for layer in network.layers if isinstance(layer.operation, Flatten) for i in layer.inputs}
         self.shape, self.peak, self.last = shapes(network), peaks(network), last_reader(network)
         self.rows = {i: np.zeros(network.steps, np.int64) for i, layer in enumerate(network.layers) if weighted(layer)}
         self.loaded = {i: self._load(i, network.layers[i], master) for i in self.rows}
@@ -108,16 +110,21 @@ class AddOnly:
                     None if membranes is None else logical(membranes, self.network.steps, self.shape[i]),
                 )
             for source_layer in {number for number in kept if self.last[number] <= i < len(layers) - 1}:
-                del kept[source_layer]
+                self._let_go(source_layer, kept.pop(source_layer))
         sums = logical(kept[len(layers) - 1], self.network.steps, self.shape[-1]).sum(axis=1).reshape(len(images), -1)
         return Result(sums.argmax(axis=1), sums, spikes, saturations, traces=traces)
+
+    def _let_go(self, i: int, values: np.ndarray) -> None:
+        """Keep the memory of layer i for later layers, unless a flattened layer may be another view of it."""
+        if i not in self.seen and not isinstance(self.network.layers[i].operation, (Input, Flatten)):
+            self.spare.give(values)
 
     def _layer(
         self, i: int, layer: Layer, values: np.ndarray, first: int, pool: ThreadPoolExecutor, workers: int
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         if isinstance(layer.operation, Dense):
             values = flat(values, self.shape[layer.inputs[0]])
-        job = LayerJob(self.loaded[i], values, first, layer.name in self.probes, self.memory)
+        job = LayerJob(self.loaded[i], values, first, layer.name in self.probes, self.memory, self.spare)
         tallies = sum(
             pool.map(lambda call: job.run(*call), job.calls(workers)), np.zeros(2 + self.network.steps, np.int64)
         )
