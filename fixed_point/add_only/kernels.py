@@ -8,27 +8,19 @@ caller made (`*_at`). A test reads the generated code and fails on any such inst
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from fixed_point.add_only.lists import append
 from fixed_point.add_only.neurons import leak_row
 from fixed_point.engine.blocks import CHUNK, FLUSH, add_rows, add_rows_twice, marked
-from fixed_point.engine.compiled import kernel
+from fixed_point.engine.compiled import inner
 from fixed_point.engine.kernels import append_word, jump
 
 LIMIT = np.int32(2**23 - 1)
 ONE = np.int32(1)
 
-bare = partial(kernel, _nrt=False)
-"""A kernel that allocates nothing, and so does not count who holds its arrays.
 
-Counting is an atomic addition for each array and call: where a call works on one pixel and step, as dear as the work.
-"""
-
-
-@bare
+@inner
 def list_active(values, step, value_at, first, count, plane, lists, n, begins, begin):
     """Append to `lists`, for each pixel of a step, the channels (`count` from `first`) whose value has bit `plane`.
 
@@ -50,7 +42,7 @@ def list_active(values, step, value_at, first, count, plane, lists, n, begins, b
     return n
 
 
-@bare(forceinline=True)
+@inner(forceinline=True)
 def gather(window, start, stop, tap_at, lists, begins, begin, rows, n):
     """Append to `rows` the weight rows of one window (entries start..stop of `window`); returns where they end."""
     for entry in range(start, stop):
@@ -62,7 +54,7 @@ def gather(window, start, stop, tap_at, lists, begins, begin, rows, n):
     return n
 
 
-@bare(forceinline=True)
+@inner(forceinline=True)
 def spend(packed, chunk_at, rows, start, stop, sums):
     """sums (int32, whole chunks of 64) += rows start..stop, emptied from 16 bit before it could overflow.
 
@@ -78,21 +70,21 @@ def spend(packed, chunk_at, rows, start, stop, sums):
             add_rows(packed, chunk_at[chunk], rows, begin, end, sums, first)
 
 
-@bare
+@inner
 def double(total):
     """total <- total + total: the next bit plane weighs twice as much."""
     for o in range(len(total)):
         total[o] += total[o]
 
 
-@bare
+@inner
 def negate(total):
     """total <- -total."""
     for o in range(len(total)):
         total[o] = -total[o]
 
 
-@bare
+@inner
 def move_on(states, round_at, last, near, far, held):
     """States of the entries at the start of every round but the first, round after round from `round_at`.
 
@@ -107,7 +99,7 @@ def move_on(states, round_at, last, near, far, held):
             jump(own[last:], far)
 
 
-@bare
+@inner
 def enter(entry, pixel, entry_pixel, entry_channel, entry_state, states, round_at, registers, register_at):
     """Entries from number `entry` on that begin at `pixel` put their states into their channels' registers.
 
@@ -120,13 +112,13 @@ def enter(entry, pixel, entry_pixel, entry_channel, entry_state, states, round_a
     return entry
 
 
-@bare
+@inner
 def leak(x, decay, decay_at, k, membrane, state_at, acc):
     """acc <- x + ((A*(m - x)) >> k) for whole chunks of neurons, as they do it: for `benchmarks.limits`."""
     leak_row(x, membrane, state_at, decay, decay_at, k, acc, len(x))
 
 
-@bare
+@inner
 def store(values, target, at, count):
     """target[at : at + count] <- values, in their order."""
     own = target[at : at + count]
@@ -134,7 +126,7 @@ def store(values, target, at, count):
         own[o] = values[o]
 
 
-@bare
+@inner
 def fire(m, threshold, membrane, spikes):
     """Strict threshold and reset to 0; returns the number of spikes."""
     fired = np.int32(0)
@@ -146,7 +138,7 @@ def fire(m, threshold, membrane, spikes):
     return fired
 
 
-@bare
+@inner
 def decay_toward_zero(state, kept, acc):
     """acc <- sign(v) * ((|v| * kept) >> 12), kept 0..4096, by conditional additions and shifts in 64 bit."""
     for o in range(len(state)):
@@ -158,7 +150,7 @@ def decay_toward_zero(state, kept, acc):
         acc[o] = product if state[o] >= 0 else -product
 
 
-@bare
+@inner
 def cuba(total, bias, bias_at, f, kept_u, kept_v, u, v, acc, m):
     """CUBA current and voltage before the threshold; returns saturations of the voltage."""
     saturated = np.int32(0)

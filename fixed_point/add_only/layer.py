@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fixed_point.add_only import kernels
-from fixed_point.add_only.kernels import bare
 from fixed_point.add_only.neurons import fire_drawn, fire_given
+from fixed_point.engine.compiled import inner
 
 
 class Inputs(NamedTuple):
@@ -99,7 +99,7 @@ class Draws(NamedTuple):
     register_at: np.ndarray
 
 
-@bare
+@inner
 def find_active(inputs, scratch):
     """Lists of every step and bit plane."""
     n = 0
@@ -112,7 +112,7 @@ def find_active(inputs, scratch):
             )  # fmt: skip
 
 
-@bare(forceinline=True)
+@inner(forceinline=True)
 def synapse(inputs, scratch, pixel, t):
     """Sums of one output pixel, bit plane by bit plane from the highest; returns how many weight rows were added.
 
@@ -139,7 +139,7 @@ def synapse(inputs, scratch, pixel, t):
     return used
 
 
-@bare
+@inner
 def sum_layer(inputs, scratch, output, low, high):
     """The sums of a layer without neurons, all steps of the pixels low..high."""
     find_active(inputs, scratch)
@@ -150,7 +150,7 @@ def sum_layer(inputs, scratch, output, low, high):
             kernels.store(scratch.sums, output.out, at, output.width)
 
 
-@bare
+@inner
 def drawn_layer(inputs, scratch, output, low, high, levels, draws, membrane, before, spikes):
     """The same for neurons that draw their decays; membrane, before and spikes are scratch memory of whole chunks."""
     find_active(inputs, scratch)
@@ -173,7 +173,7 @@ def drawn_layer(inputs, scratch, output, low, high, levels, draws, membrane, bef
             put(output, t, pixel, before, spikes, tally, output.straight)
 
 
-@bare
+@inner
 def given_layer(inputs, scratch, output, low, high, levels, decays, decay_at, membrane, before, spikes):
     """The same with decays (int32) of each pixel from decay_at."""
     find_active(inputs, scratch)
@@ -191,7 +191,7 @@ def given_layer(inputs, scratch, output, low, high, levels, decays, decay_at, me
             put(output, t, pixel, before, spikes, tally, output.straight)
 
 
-@bare
+@inner
 def cuba_layer(inputs, scratch, output, low, high, levels, kept_u, kept_v, u, v, wide, before, spikes):
     """The same for CUBA neurons: states u and v, and scratch memory for one pixel's channels."""
     find_active(inputs, scratch)
@@ -207,7 +207,7 @@ def cuba_layer(inputs, scratch, output, low, high, levels, kept_u, kept_v, u, v,
             put(output, t, pixel, before, spikes, (np.int64(fired) << 32) | np.int64(saturated), False)
 
 
-@bare(forceinline=True)
+@inner(forceinline=True)
 def put(output, t, pixel, before, spikes, tally, written):
     """Results of one pixel and step, spikes unless they are `written`; tally: spikes << 32 | saturations."""
     at = output.out_step[t] + output.out_pixel[pixel]

@@ -55,3 +55,23 @@ def test_counts_are_those_of_the_spikes() -> None:
     assert result.operations is not None
     assert result.operations["multiply"] == 0
     assert result.operations["fetch"] == counts["stem"].accumulates.sum() + counts["read"].accumulates.sum()
+
+
+def test_flattened_values_are_not_written_over_while_they_are_read() -> None:
+    """A flattened layer of one pixel is a view of the one before, whose memory must not serve the layer that reads it.
+
+    That layer has two tiles: the second reads what the first might have written over.
+    """
+    rng, size = np.random.default_rng(7), 1024
+    neuron = Lif(np.full(size, 900, np.int32), np.full(size, 300, np.int32), k=8, decay=128)
+    layers = (
+        Layer("input", Input((3, 1, 1))),
+        Layer("first", Conv(rng.integers(-9, 9, (size, 3, 1, 1)).astype(np.int8)), (0,), neuron),
+        Layer("flat", Flatten(), (1,)),
+        Layer("second", Dense(rng.integers(-9, 9, (size, size)).astype(np.int8)), (2,), neuron),
+        Layer("read", Dense(rng.integers(-9, 9, (4, size)).astype(np.int8)), (3,), Accumulate(np.zeros(4, np.int32))),
+    )
+    network, images = Network(layers, steps=6), rng.integers(0, 256, (3, 3, 1, 1), dtype=np.uint8)
+    expected = reference.run(network, images, seed=0)
+    assert min(expected.spikes.values()) > 0
+    assert_equal(add_only.run(network, images, seed=0, batch=1, threads=1), expected)
