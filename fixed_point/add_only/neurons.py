@@ -8,6 +8,7 @@ current, the draw and the table look-up are the engine's (`engine.blocks`), whic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fixed_point.engine.blocks import NEURONS, Tally, current, loop, shuffled, table_reader
+from fixed_point.engine.blocks import NEURONS, Tally, current, drawn, loop, shuffled, table_reader
 from fixed_point.engine.lanes import INT8, INT32, INT64, Array, Lanes, broadcast, build
 
 GROUPS = 2
@@ -56,8 +57,8 @@ class Row:
     count: Any
 
 
-def fire(builder: Any, row: Row, decay: Any) -> Any:
-    """Code for one step; decay(position) makes the code for the decays of 16 neurons from a position."""
+def fire(builder: Any, row: Row, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
+    """Code for one step; decays(places) makes the code for the decays of the 16 neurons from each place."""
     f = broadcast(builder, builder.trunc(row.f, INT32), NEURONS)
     clipped, fired = Tally(builder), Tally(builder)
     with loop(builder, INT64(0), row.count, GROUPS * NEURONS) as (position, _):
@@ -69,7 +70,7 @@ def fire(builder: Any, row: Row, decay: Any) -> Any:
             clipped.add(outside)
             levels.append(x)
             differences.append(row.membrane.load(place, NEURONS) - x)
-        leaks = products(builder, differences, [decay(place) for place in places], row.k)
+        leaks = products(builder, differences, decays(places), row.k)
         for place, x, leak in zip(places, levels, leaks):
             # between its two ends, which are 24 bit: it cannot saturate
             m = x + leak
@@ -94,14 +95,7 @@ def fire_drawn(
 
         def step(wide):
             look = table_reader(builder, table, wide)
-
-            def decay(position):
-                place = builder.add(registers_at, position)
-                register = shuffled(registers.load(place, NEURONS))
-                registers.store(place, register)
-                return look(register)
-
-            return fire(builder, neurons, decay)
+            return fire(builder, neurons, drawn(builder, look, registers, registers_at, shuffled))
 
         tally = cgutils.alloca_once(builder, INT64)
         with builder.if_else(builder.icmp_signed(">", neurons.k, INT64(8))) as (more, byte):
@@ -127,9 +121,8 @@ def fire_given(
 
     def write(builder, *arguments):
         *row, decays, decays_at = arguments
-        return fire(
-            builder, Row(*row), lambda position: decays.load(builder.add(decays_at, position), NEURONS)
-        )  # fmt: skip
+        load = lambda places: [decays.load(builder.add(decays_at, place), NEURONS) for place in places]
+        return fire(builder, Row(*row), load)
 
     arguments = (
         sums, bias, bias_at, threshold, f, k, membrane, before, before_at, spikes, spikes_at, count,

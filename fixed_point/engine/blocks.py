@@ -23,8 +23,9 @@ from fixed_point.engine.lanes import (
     build,
     compress,
     has,
+    map_bits,
     permute,
-    total,
+    short_products,
 )
 
 CHUNK = 64
@@ -32,7 +33,11 @@ CHUNK = 64
 FLUSH = 256
 """Rows whose sums cannot leave 16 bits: 256 * 127 < 2^15 for signed bytes, 256 * 255 < 2^16 for shifted ones."""
 NEURONS = 16
-"""Neurons updated by one pass of the vector code."""
+"""Neurons of one vector."""
+GROUPS = 4
+"""Vectors updated by one pass: their decays are looked up together."""
+SPLIT = 12
+"""Low bits of a difference that are multiplied by themselves; k is at most as large."""
 LIMIT = 2**23 - 1
 """STATE_MAX, a plain constant for the compiler."""
 CLAMP = 2**25
@@ -99,8 +104,31 @@ def shuffled(register: Lanes) -> Lanes:
     byte = register & 0xFF
     g = byte ^ (byte << 1)
     f = (g ^ (g << 3) ^ (g << 6)) & 0xFF
-    low = f.unsigned_shift(6) ^ f.unsigned_shift(7)
+    return _moved(register, f, f.unsigned_shift(6) ^ f.unsigned_shift(7))
+
+
+def shuffled_at_once(register: Lanes) -> Lanes:
+    """The same where the processor maps bits of bytes linearly (GFNI): one instruction for the feedback bits, one for
+    those of them that the taps 1 and 0 see.
+    """
+    if not (has("gfni") and has("avx512bw")):
+        return shuffled(register)
+    return _moved(register, map_bits(register, FEEDBACK), map_bits(register, FOLDED))
+
+
+def _moved(register: Lanes, f: Lanes, low: Lanes) -> Lanes:
     return register.unsigned_shift(8) ^ (f << 24) ^ (f << 14) ^ low
+
+
+def _feedback(byte: int) -> int:
+    """The feedback bits of eight clocks of a register with this low byte."""
+    g = byte ^ byte << 1
+    return (g ^ g << 3 ^ g << 6) & 0xFF
+
+
+FEEDBACK = [_feedback(1 << bit) for bit in range(8)]
+FOLDED = [f >> 6 ^ f >> 7 for f in FEEDBACK]
+"""What each bit of the low byte adds to the feedback bits, and to the two of them that fall on bits 0 and 1."""
 
 
 def current(sums: Lanes, bias: Lanes, f: Lanes) -> tuple[Lanes, Lanes]:
@@ -111,41 +139,79 @@ def current(sums: Lanes, bias: Lanes, f: Lanes) -> tuple[Lanes, Lanes]:
     return held, wide.compare("!=", held)
 
 
-def leak(x: Lanes, membrane: Lanes, decay: Lanes, k: Lanes, mask: Lanes) -> Lanes:
-    """m = x + ((A*(m - x)) >> k), the product split at bit k so that 32 bits hold it.
+def leak(x: Lanes, membrane: Lanes, decay: Lanes, k: Lanes) -> Lanes:
+    """m = x + ((A*(m - x)) >> k), k and A < 2^k of at most 12 bits, in products of 16 bit numbers.
 
-    m stays between its two ends, which are 24 bit, so it cannot saturate.
+    The difference is split at bit 12: h*2^12 + l, l >= 0. A*h*2^12 has no bits below k, so the shift is that of A*l
+    alone: x + (A << (12 - k))*h + ((A*l) >> k). m stays between its two ends, which are 24 bit: it cannot saturate.
     """
     difference = membrane - x
-    return x + decay * (difference >> k) + ((decay * (difference & mask)) >> k)
+    high = short_products(decay << (k * -1 + SPLIT), difference >> SPLIT)
+    return x + high + (short_products(decay, difference & (2**SPLIT - 1)) >> k)
 
 
-def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[Lanes], Lanes]:
-    """Looks up the low byte of each register in a table of 256 decays; table holds their low bytes, then their high.
+def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[list[Lanes]], list[Lanes]]:
+    """Looks up the low byte of each lane in a table of 256 decays, which holds their low bytes, then their high.
 
-    Where the processor permutes bytes of two vectors (AVX-512 VBMI) the table lives in such vectors; elsewhere it is
-    read lane by lane. Not wide: the high bytes are all zero.
+    Where the processor permutes bytes of two vectors (AVX-512 VBMI) the table lives in such vectors, and up to four
+    vectors of registers are looked up at once, each in a byte of its own; elsewhere it is read lane by lane. Not wide:
+    the high bytes are all zero.
     """
     if not has("avx512vbmi"):
-        return lambda register: (
+        return lambda registers: [
             table.look_up(register & 0xFF).widen(INT32, signed=False)
             | (table.look_up((register & 0xFF) + 256).widen(INT32, signed=False) << 8)
-        )
+            for register in registers
+        ]
     parts = [table.load(INT64(start), 64).value for start in range(0, 512, 64)]
     low, high = parts[:4], parts[4:]
 
-    def look(register: Lanes) -> Lanes:
-        return permuted(low, register) | permuted(high, register) << 8 if wide else permuted(low, register)
+    def look(registers: list[Lanes]) -> list[Lanes]:
+        index = interleaved(registers)
+        found = [_byte(permuted(low, index), i) for i in range(len(registers))]
+        if not wide:
+            return found
+        upper = permuted(high, index)
+        return [one | _byte(upper, i) << 8 for i, one in enumerate(found)]
 
-    def permuted(parts: list[Any], register: Lanes) -> Lanes:
-        """Every byte of the registers is looked up in place; only the lowest of each lane is kept."""
-        index = builder.bitcast(register.value, parts[0].type)
+    def permuted(parts: list[Any], lanes: Lanes) -> Lanes:
+        """Every byte looked up in place."""
+        index = builder.bitcast(lanes.value, parts[0].type)
         first, second = (permute(builder, parts[i], index, parts[i + 1]) for i in (0, 2))
         upper = Lanes(builder, index).compare("<", 0)
         chosen = builder.select(upper.value, second, first)
-        return Lanes(builder, builder.bitcast(chosen, register.value.type)) & 0xFF
+        return Lanes(builder, builder.bitcast(chosen, lanes.value.type))
 
     return look
+
+
+def interleaved(registers: list[Lanes]) -> Lanes:
+    """The low bytes of up to four vectors, each in a byte of its own."""
+    index = registers[0]
+    for i, register in enumerate(registers[1:], 1):
+        below = 2 ** (8 * i) - 1
+        index = (index & below) | (register << (8 * i) & ~below)
+    return index
+
+
+def _byte(lanes: Lanes, number: int) -> Lanes:
+    return lanes.unsigned_shift(8 * number) & 0xFF
+
+
+def drawn(
+    builder: Any, look: Callable[[list[Lanes]], list[Lanes]], registers: Array, start: Any,
+    shuffle: Callable[[Lanes], Lanes],
+) -> Callable[[list[Any]], list[Lanes]]:  # fmt: skip
+    """Makes the code that moves registers on by one draw and looks their decays up, 16 from each of some places."""
+
+    def decays(places: list[Any]) -> list[Lanes]:
+        at = [builder.add(start, place) for place in places]
+        moved = [shuffle(registers.load(place, NEURONS)) for place in at]
+        for place, register in zip(at, moved):
+            registers.store(place, register)
+        return look(moved)
+
+    return decays
 
 
 @intrinsic
@@ -153,7 +219,7 @@ def fire_drawn(
     typing, sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
     membrane, before, before_at, spikes, spikes_at, count,
 ):  # fmt: skip
-    """One step of `count` neurons (a multiple of 16) of the LIF family that draw their decays.
+    """One step of `count` neurons (a multiple of 64) of the LIF family that draw their decays.
 
     registers move on by one draw; spikes (uint8) and membranes before the reset are written. Returns the number of
     spikes << 32 | the number of currents that saturated.
@@ -164,16 +230,9 @@ def fire_drawn(
         membrane, before, before_at, spikes, spikes_at, count,
     ):  # fmt: skip
         def step(wide):
-            look = table_reader(builder, table, wide)
-
-            def decay(position):
-                place = builder.add(registers_at, position)
-                register = shuffled(registers.load(place, NEURONS))
-                registers.store(place, register)
-                return look(register)
-
+            decays = drawn(builder, table_reader(builder, table, wide), registers, registers_at, shuffled_at_once)
             neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, membrane)
-            return neurons.fire(decay, before, before_at, spikes, spikes_at, count)
+            return neurons.fire(decays, before, before_at, spikes, spikes_at, count)
 
         tally = cgutils.alloca_once(builder, INT64)
         with builder.if_else(builder.icmp_signed(">", k, INT64(8))) as (more, byte):
@@ -205,8 +264,8 @@ def fire_given(
         membrane, before, before_at, spikes, spikes_at, count,
     ):  # fmt: skip
         neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, membrane)
-        decay = lambda position: decays.load(builder.add(decays_at, position), NEURONS)
-        return neurons.fire(decay, before, before_at, spikes, spikes_at, count)
+        load = lambda places: [decays.load(builder.add(decays_at, place), NEURONS) for place in places]
+        return neurons.fire(load, before, before_at, spikes, spikes_at, count)
 
     return build(
         types.int64,
@@ -233,40 +292,47 @@ class Neurons:
     membrane: Array
 
     def fire(
-        self, decay: Callable[[Any], Lanes], before: Array, before_at: Any, spikes: Array, spikes_at: Any, count: Any
+        self,
+        decays: Callable[[list[Any]], list[Lanes]],
+        before: Array,
+        before_at: Any,
+        spikes: Array,
+        spikes_at: Any,
+        count: Any,
     ) -> Any:
-        """Code for one step; decay(position) makes the code for the decays of the neurons from a position."""
+        """Code for one step; decays(places) makes the code for the decays of the 16 neurons from each place."""
         builder = self.builder
         f, k = (broadcast(builder, builder.trunc(value, INT32), NEURONS) for value in (self.f, self.k))
-        mask = (Lanes(builder, f._same(1)) << k) - 1
         clipped, fired = Tally(builder), Tally(builder)
-        with loop(builder, INT64(0), count, NEURONS) as (position, _):
-            bias = self.bias.load(builder.add(self.bias_at, position), NEURONS)
-            x, outside = current(self.sums.load(builder.add(self.sums_at, position), NEURONS), bias, f)
-            m = leak(x, self.membrane.load(position, NEURONS), decay(position), k, mask)
-            spiking = m.compare(">", self.threshold.load(position, NEURONS))
-            clipped.add(outside)
-            fired.add(spiking)
-            before.store(builder.add(before_at, position), m)
-            self.membrane.store(position, spiking.where(0, m))
-            spikes.store(builder.add(spikes_at, position), spiking.widen(INT8, signed=False))
+        with loop(builder, INT64(0), count, GROUPS * NEURONS) as (position, _):
+            places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
+            for place, decay in zip(places, decays(places)):
+                bias = self.bias.load(builder.add(self.bias_at, place), NEURONS)
+                x, outside = current(self.sums.load(builder.add(self.sums_at, place), NEURONS), bias, f)
+                m = leak(x, self.membrane.load(place, NEURONS), decay, k)
+                spiking = m.compare(">", self.threshold.load(place, NEURONS))
+                clipped.add(outside)
+                fired.add(spiking)
+                before.store(builder.add(before_at, place), m)
+                self.membrane.store(place, spiking.where(0, m))
+                spikes.store(builder.add(spikes_at, place), spiking.widen(INT8, signed=False))
         return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
 
 
 class Tally:
-    """Counts bits set, lane by lane, summed at the end."""
+    """Counts bits set."""
 
     def __init__(self, builder: Any) -> None:
-        none = ir.Constant(ir.VectorType(INT32, NEURONS), None)
-        self.builder, self.place = builder, cgutils.alloca_once(builder, none.type)
-        builder.store(none, self.place)
+        self.builder, self.place = builder, cgutils.alloca_once(builder, INT64)
+        builder.store(INT64(0), self.place)
 
     def add(self, bits: Lanes) -> None:
-        self.builder.store((Lanes(self.builder, self.builder.load(self.place)) - bits.widen(INT32)).value, self.place)
+        more = self.builder.zext(self.builder.ctpop(bits.bits()), INT64)
+        self.builder.store(self.builder.add(self.builder.load(self.place), more), self.place)
 
     def total(self) -> Any:
         """As a 64 bit number."""
-        return self.builder.zext(total(Lanes(self.builder, self.builder.load(self.place))), INT64)
+        return self.builder.load(self.place)
 
 
 @intrinsic

@@ -128,15 +128,6 @@ def broadcast(builder: Any, scalar: Any, lanes: int) -> Lanes:
     return Lanes(builder, builder.shuffle_vector(one, empty, ir.Constant(ir.VectorType(INT32, lanes), None)))
 
 
-def total(lanes: Lanes) -> Any:
-    """The sum over the lanes."""
-    kind = lanes.value.type
-    name = f"llvm.vector.reduce.add.v{kind.count}i{kind.element.width}"
-    module = lanes.builder.module
-    reduce = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind.element, [kind]), name)
-    return lanes.builder.call(reduce, [lanes.value])
-
-
 def has(feature: str) -> bool:
     """Whether kernels are compiled for a processor with this feature, by LLVM's name of it."""
     *_, features = cpu_target.target_context.codegen().magic_tuple()
@@ -148,6 +139,34 @@ def permute(builder: Any, low: Any, index: Any, high: Any) -> Any:
     name, module = "llvm.x86.avx512.vpermi2var.qi.512", builder.module
     call = module.globals.get(name) or ir.Function(module, ir.FunctionType(low.type, [low.type] * 3), name)
     return builder.call(call, [low, index, high])
+
+
+def map_bits(lanes: Lanes, images: list[int]) -> Lanes:
+    """Of every lane (32 bits) the low byte under a linear map of its bits, others zero; needs gfni and avx512bw.
+
+    images: what each bit of the byte, alone, becomes; the image of a byte is the exclusive or of those of its bits.
+    """
+    builder, kind, flat = lanes.builder, lanes.value.type, ir.VectorType(INT8, 4 * lanes.value.type.count)
+    # row i of the instruction, in byte 7 - i, has the bits that decide bit i of the image
+    rows = [sum((image >> i & 1) << bit for bit, image in enumerate(images)) for i in range(7, -1, -1)]
+    name, module = "llvm.x86.vgf2p8affineqb.512", builder.module
+    call = module.globals.get(name) or ir.Function(module, ir.FunctionType(flat, [flat, flat, INT8]), name)
+    matrix = ir.Constant(flat, rows * (flat.count // 8))
+    mapped = builder.call(call, [builder.bitcast(lanes.value, flat), matrix, INT8(0)])
+    lowest = ir.Constant(ir.VectorType(ir.IntType(1), flat.count), [1, 0, 0, 0] * kind.count)
+    return Lanes(builder, builder.bitcast(builder.select(lowest, mapped, ir.Constant(flat, None)), kind))
+
+
+def short_products(first: Lanes, second: Lanes) -> Lanes:
+    """Products lane by lane, of lanes (32 bits) that 16 bits hold with their signs; the first is not negative."""
+    if not has("avx512bw"):
+        return first * second
+    builder, kind = first.builder, first.value.type
+    halves = ir.VectorType(INT16, 2 * kind.count)
+    name, module = "llvm.x86.avx512.pmaddw.d.512", builder.module
+    call = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [halves] * 2), name)
+    # it adds the product of the upper halves, and that of the first is zero
+    return Lanes(builder, builder.call(call, [builder.bitcast(lanes.value, halves) for lanes in (first, second)]))
 
 
 def compress(builder: Any, lanes: Lanes, bits: Any) -> Lanes:

@@ -20,7 +20,7 @@ from strategies import cases
 
 from fixed_point import engine, reference
 from fixed_point.engine import choice, dense, kernels, matrix, vectors
-from fixed_point.engine.blocks import fire_drawn
+from fixed_point.engine.blocks import fire_drawn, fire_given
 from fixed_point.engine.plan import columns, make_synapse
 from fixed_point.errors import RandhetError
 from fixed_point.generator import draw, jump
@@ -198,14 +198,45 @@ def fire(table: np.ndarray, registers: np.ndarray, k: int, before: np.ndarray) -
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 2**32 - 1), min_size=16, max_size=16), st.integers(1, 12), st.integers(0, 2**32))
+@given(st.lists(st.integers(1, 2**32 - 1), min_size=64, max_size=64), st.integers(1, 12), st.integers(0, 2**32))
 def test_draws_and_looked_up_decays(states: list[int], k: int, seed: int) -> None:
     """The branchless draw is the register clocked eight times, and the table is read at its low byte."""
     decays = np.random.default_rng(seed).integers(0, 2**k, 256)
-    registers, before = np.array(states, np.uint32), np.zeros(16, np.int32)
+    registers, before = np.array(states, np.uint32), np.zeros(64, np.int32)
     assert fire(np.concatenate([decays & 0xFF, decays >> 8]).astype(np.uint8), registers, k, before) == 0
     assert registers.tolist() == [draw(state)[0] for state in states]
     assert before.tolist() == [int(decays[draw(state)[0] & 0xFF]) * 2**22 >> k for state in states]
+
+
+@njit
+def leaked(bias: np.ndarray, membrane: np.ndarray, decays: np.ndarray, k: int, before: np.ndarray) -> int:
+    """One step of neurons whose current is their bias and that never fire."""
+    none, spikes = np.zeros(len(before), np.int32), np.zeros(len(before), np.uint8)
+    threshold = np.full(len(before), 2**23 - 1, np.int32)
+    return fire_given(
+        none, 0, bias, 0, threshold, 6, k, decays, 0, membrane, before, 0, spikes, 0, len(before)
+    )  # fmt: skip
+
+
+STATES = st.one_of(
+    st.integers(-(2**23) + 1, 2**23 - 1), st.sampled_from([-(2**23) + 1, -4097, -4096, -1, 0, 2**23 - 1])
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(STATES, min_size=64, max_size=64),
+    st.lists(STATES, min_size=64, max_size=64),
+    st.integers(1, 12),
+    st.integers(0, 2**32),
+)
+def test_the_leak_in_short_products_is_the_definition(x: list[int], m: list[int], k: int, seed: int) -> None:
+    """m <- x + ((A*(m - x)) >> k) with Python's integers, to the ends of 24 bits and of every k."""
+    decays = np.random.default_rng(seed).integers(0, 2**k, 64)
+    decays[:2] = 0, 2**k - 1
+    before = np.zeros(64, np.int32)
+    leaked(np.array(x, np.int32), np.array(m, np.int32), decays.astype(np.int32), k, before)
+    assert before.tolist() == [a + (int(decay) * (b - a) >> k) for a, b, decay in zip(x, m, decays)]
 
 
 LESSER = {
@@ -224,7 +255,11 @@ def test_a_lesser_processor(kind: str, tmp_path: Path) -> None:
         pytest.skip("this processor is no more than that")
     name, features = LESSER[kind]
     lesser = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
-    names = {"test_draws_and_looked_up_decays": 1, "test_wide_layers_equal_the_reference": 30}
+    names = {
+        "test_draws_and_looked_up_decays": 1,
+        "test_the_leak_in_short_products_is_the_definition": 1,
+        "test_wide_layers_equal_the_reference": 30,
+    }
     if kind == "vectors":
         names |= {"test_products_of_windows": 1, "test_any_network_equals_the_reference": 1}
     tests = [f"{__file__}::{name}" for name in names]
