@@ -299,12 +299,13 @@ What it leaves of RandHet's advantage stands among the claims below.
 
 RFGSM and FAB were given 100 images, AutoAttack and its parts 50. AutoAttack (aa) is APGD with 100 steps, also towards
 nine other classes, FAB, and Square with 5,000 queries; the worst counts, image by image. **It leaves 4 % of the vanilla
-network.** Its Square alone, which asks for answers and follows no gradient, leaves 8 %, its APGD 14: the surrogate
-gradients of a spiking network mislead whatever follows them, and minima without AutoAttack are upper limits, for every
-network. On RandHet, which answers differently each time, Square gets nowhere (63 % of 70 are left, also where each
-proposal is compared under the same draws), and AutoAttack made on the mean taus (aa@mean) leaves 32 %. What brings it
-lowest is AutoAttack for networks with chance (aa-rand: APGD with two losses, 100 steps, each gradient over 20 draws):
-22 % in the noise-aware reading, 35 in the stock one. That is the lowest of what was tried here, not of what there is.
+network, and 4 % of Het.** On vanilla its Square alone, which asks for answers and follows no gradient, leaves 8 %, its
+APGD 14: the surrogate gradients of a spiking network mislead whatever follows them, and minima without AutoAttack are
+upper limits, for every network. On RandHet, which answers differently each time, Square gets nowhere (63 % of 70 are
+left, also where each proposal is compared under the same draws), and AutoAttack made on the mean taus (aa@mean) leaves
+32 %, as many as of RandHet*. What brings RandHet lowest is AutoAttack for networks with chance (aa-rand: APGD with two
+losses, 100 steps, each gradient over 20 draws): 22 % in the noise-aware reading, 35 in the stock one. That is the lowest
+of what was tried here, not of what there is.
 """
 
 
