@@ -100,7 +100,7 @@ def matrix_chains(typing, count):
     def write(builder, count):
         with loop(builder, INT64(0), count):
             for sums in range(4):
-                matrix.instruction(builder, "tdpbusd", *map(INT8, (sums, 4 + sums // 2, 6 + sums % 2)))
+                matrix.act(builder, "tdpbusd", *map(INT8, (sums, 4 + sums // 2, 6 + sums % 2)))
 
     return build(types.void, (count,), write)
 

@@ -101,10 +101,19 @@ def shuffled(register: Lanes) -> Lanes:
     The feedback bits of eight clocks are the low byte divided by 1 + x + x^2 over GF(2), modulo x^8; each then stands
     where the taps 31, 21, 1 and 0 have moved by the last clock. Tested against the register clocked bit by bit.
     """
-    byte = register & 0xFF
+    f = feedback(register & 0xFF)
+    return _moved(register, f, folded(f))
+
+
+def feedback(byte):
+    """The feedback bits of eight clocks of registers with this low byte: a number, or lanes."""
     g = byte ^ (byte << 1)
-    f = (g ^ (g << 3) ^ (g << 6)) & 0xFF
-    return _moved(register, f, f.unsigned_shift(6) ^ f.unsigned_shift(7))
+    return (g ^ (g << 3) ^ (g << 6)) & 0xFF
+
+
+def folded(f):
+    """Those of them that fall on the bits 0 and 1."""
+    return (f >> 6) ^ (f >> 7)
 
 
 def shuffled_at_once(register: Lanes) -> Lanes:
@@ -120,15 +129,9 @@ def _moved(register: Lanes, f: Lanes, low: Lanes) -> Lanes:
     return register.unsigned_shift(8) ^ (f << 24) ^ (f << 14) ^ low
 
 
-def _feedback(byte: int) -> int:
-    """The feedback bits of eight clocks of a register with this low byte."""
-    g = byte ^ byte << 1
-    return (g ^ g << 3 ^ g << 6) & 0xFF
-
-
-FEEDBACK = [_feedback(1 << bit) for bit in range(8)]
-FOLDED = [f >> 6 ^ f >> 7 for f in FEEDBACK]
-"""What each bit of the low byte adds to the feedback bits, and to the two of them that fall on bits 0 and 1."""
+FEEDBACK = [feedback(1 << bit) for bit in range(8)]
+FOLDED = [folded(f) for f in FEEDBACK]
+"""What each bit of the low byte adds to either."""
 
 
 def current(sums: Lanes, bias: Lanes, f: Lanes) -> tuple[Lanes, Lanes]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 
 INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -134,11 +134,15 @@ def has(feature: str) -> bool:
     return f"+{feature}" in features.split(",")
 
 
+def instruction(builder: Any, name: str, result: ir.Type, *arguments: Any) -> Any:
+    """What an instruction of this processor returns, by LLVM's name of it behind llvm.x86."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), arguments)
+
+
 def permute(builder: Any, low: Any, index: Any, high: Any) -> Any:
     """Bytes of two vectors of 64 by the low seven bits of each index byte; needs avx512vbmi."""
-    name, module = "llvm.x86.avx512.vpermi2var.qi.512", builder.module
-    call = module.globals.get(name) or ir.Function(module, ir.FunctionType(low.type, [low.type] * 3), name)
-    return builder.call(call, [low, index, high])
+    return instruction(builder, "avx512.vpermi2var.qi.512", low.type, low, index, high)
 
 
 def map_bits(lanes: Lanes, images: list[int]) -> Lanes:
@@ -149,10 +153,8 @@ def map_bits(lanes: Lanes, images: list[int]) -> Lanes:
     builder, kind, flat = lanes.builder, lanes.value.type, ir.VectorType(INT8, 4 * lanes.value.type.count)
     # row i of the instruction, in byte 7 - i, has the bits that decide bit i of the image
     rows = [sum((image >> i & 1) << bit for bit, image in enumerate(images)) for i in range(7, -1, -1)]
-    name, module = "llvm.x86.vgf2p8affineqb.512", builder.module
-    call = module.globals.get(name) or ir.Function(module, ir.FunctionType(flat, [flat, flat, INT8]), name)
-    matrix = ir.Constant(flat, rows * (flat.count // 8))
-    mapped = builder.call(call, [builder.bitcast(lanes.value, flat), matrix, INT8(0)])
+    matrix, given = ir.Constant(flat, rows * (flat.count // 8)), builder.bitcast(lanes.value, flat)
+    mapped = instruction(builder, "vgf2p8affineqb.512", flat, given, matrix, INT8(0))
     lowest = ir.Constant(ir.VectorType(ir.IntType(1), flat.count), [1, 0, 0, 0] * kind.count)
     return Lanes(builder, builder.bitcast(builder.select(lowest, mapped, ir.Constant(flat, None)), kind))
 
@@ -163,19 +165,17 @@ def short_products(first: Lanes, second: Lanes) -> Lanes:
         return first * second
     builder, kind = first.builder, first.value.type
     halves = ir.VectorType(INT16, 2 * kind.count)
-    name, module = "llvm.x86.avx512.pmaddw.d.512", builder.module
-    call = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [halves] * 2), name)
+    given = (builder.bitcast(lanes.value, halves) for lanes in (first, second))
     # it adds the product of the upper halves, and that of the first is zero
-    return Lanes(builder, builder.call(call, [builder.bitcast(lanes.value, halves) for lanes in (first, second)]))
+    return Lanes(builder, instruction(builder, "avx512.pmaddw.d.512", kind, *given))
 
 
 def compress(builder: Any, lanes: Lanes, bits: Any) -> Lanes:
     """The lanes (16 of 32 bits) whose bit is set in a 16 bit number, moved to the front; needs avx512f."""
     kind, one = lanes.value.type, ir.VectorType(ir.IntType(1), lanes.value.type.count)
-    name, module = f"llvm.x86.avx512.mask.compress.v{kind.count}i32", builder.module
-    call = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind, kind, one]), name)
-    chosen = builder.bitcast(bits, one)
-    return Lanes(builder, builder.call(call, [lanes.value, ir.Constant(kind, None), chosen]))
+    chosen, none = builder.bitcast(bits, one), ir.Constant(kind, None)
+    name = f"avx512.mask.compress.v{kind.count}i32"
+    return Lanes(builder, instruction(builder, name, kind, lanes.value, none, chosen))
 
 
 def build(result: Any, kinds: tuple[Any, ...], write: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:

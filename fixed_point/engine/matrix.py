@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from fixed_point.engine.blocks import CHUNK, loop
 from fixed_point.engine.compiled import inner, kernel
-from fixed_point.engine.lanes import INT8, INT64, Lanes, build, has
+from fixed_point.engine.lanes import INT8, INT64, Lanes, build, has, instruction
 
 ROWS = 32
 """Rows of activity, each of one pixel and step, that one call multiplies."""
@@ -54,23 +54,21 @@ def configuration() -> np.ndarray:
 CONFIGURATION = configuration()
 
 
-def instruction(builder, name, *arguments):
-    """An instruction of the matrices, by LLVM's name of it."""
-    name, module = f"llvm.x86.{name}", builder.module
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    return builder.call(module.globals.get(name) or ir.Function(module, kind, name), arguments)
+def act(builder, name, *arguments):
+    """Code for an instruction of the matrices."""
+    instruction(builder, name, ir.VoidType(), *arguments)
 
 
 @intrinsic
 def begin(typing, told):
     """Set the matrices up, for this thread."""
-    return build(types.void, (told,), lambda builder, told: instruction(builder, "ldtilecfg", told.at(INT64(0))))
+    return build(types.void, (told,), lambda builder, told: act(builder, "ldtilecfg", told.at(INT64(0))))
 
 
 @intrinsic
 def end(typing):
     """Let the matrices go: threads that hold them are dearer to switch."""
-    return build(types.void, (), lambda builder: instruction(builder, "tilerelease"))
+    return build(types.void, (), lambda builder: act(builder, "tilerelease"))
 
 
 @intrinsic
@@ -84,25 +82,25 @@ def multiply(typing, activity, at, apart, weight, weight_at, blocks, sums, sums_
     def write(builder, activity, at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart):
         number = [INT8(i) for i in ALL]
         for i in range(4):
-            instruction(builder, "tilezero", number[i])
+            act(builder, "tilezero", number[i])
         column = builder.mul(blocks, INT64(BLOCK * SIDE))
         with loop(builder, INT64(0), blocks) as (block, _):
             left = builder.add(at, builder.mul(block, INT64(BLOCK)))
             right = builder.add(weight_at, builder.mul(block, INT64(BLOCK * SIDE)))
             for half in range(2):
                 rows = builder.add(left, builder.mul(apart, INT64(half * SIDE)))
-                instruction(builder, "tileloadd64", number[4 + half], activity.at(rows), apart)
+                act(builder, "tileloadd64", number[4 + half], activity.at(rows), apart)
                 place = builder.add(right, column) if half else right
-                instruction(builder, "tileloadd64", number[6 + half], weight.at(place), INT64(BLOCK))
+                act(builder, "tileloadd64", number[6 + half], weight.at(place), INT64(BLOCK))
             for i in range(4):
-                instruction(builder, "tdpbusd", number[i], number[4 + i // 2], number[6 + i % 2])
+                act(builder, "tdpbusd", number[i], number[4 + i // 2], number[6 + i % 2])
         stride = builder.mul(sums_apart, INT64(4))
         for i in range(4):
             place = builder.add(
                 sums_at, builder.add(builder.mul(sums_apart, INT64(i // 2 * SIDE)), INT64(i % 2 * SIDE))
             )
             pointer = builder.bitcast(sums.at(place), INT8.as_pointer())
-            instruction(builder, "tilestored64", number[i], pointer, stride)
+            act(builder, "tilestored64", number[i], pointer, stride)
 
     kinds = activity, at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart
     return build(types.void, kinds, write)

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from fixed_point.engine.blocks import CHUNK, loop
 from fixed_point.engine.compiled import inner, kernel
-from fixed_point.engine.lanes import INT32, INT64, Lanes, broadcast, build, has
+from fixed_point.engine.lanes import INT32, INT64, Lanes, broadcast, build, has, instruction
 
 STEPS = 4
 """Steps whose sums are made together, so that a weight that was loaded is used as often."""
@@ -27,10 +27,7 @@ AVAILABLE = has("avx512vnni")
 
 def dot(builder, sums, unsigned, signed):
     """sums (16 int32) + the products of four unsigned with four signed bytes in every lane."""
-    kind, module = sums.type, builder.module
-    name = "llvm.x86.avx512.vpdpbusd.512"
-    call = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind] * 3), name)
-    return builder.call(call, [sums, unsigned, signed])
+    return instruction(builder, "avx512.vpdpbusd.512", sums.type, sums, unsigned, signed)
 
 
 @intrinsic
