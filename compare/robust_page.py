@@ -315,8 +315,8 @@ leaves {square} %, its APGD {apgd}: the surrogate gradients of a spiking network
 minima without AutoAttack are upper limits, for every network. On RandHet, which answers differently each time, Square
 leaves {asked} % of {clean}, even where each proposal is compared under the same draws, and AutoAttack made on the mean
 taus (aa@mean) {mean} %, {forward} of RandHet*. What brings RandHet lowest is AutoAttack for networks with chance
-(aa-rand: APGD with two losses, 100 steps, each gradient over 20 draws): {aware} % in the noise-aware reading, {stock} in
-the stock one. That is the lowest of what was tried here, not of what there is.
+(aa-rand: APGD with two losses, 100 steps, each gradient over 20 draws): {aware} % in the noise-aware reading, {stock}
+in the stock one. That is the lowest of what was tried here, not of what there is.
 """
 QUOTED = {
     "vanilla": kept(VANILLA, "aa", "stock"),
