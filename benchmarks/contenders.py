@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from compare.backends import BACKENDS
+from randhet.fixed_point.backends import BACKENDS
 
 LAVA_BATCHES = 10
 """Enough for some during which every layer has work: the pipeline takes layers / T batches to fill and to drain."""
@@ -53,8 +53,8 @@ def backend(name: str, taus: str = "random") -> Callable[[Job, Turn], None]:
     """All batches in one call, as a user with many images would; it tells its progress after each."""
 
     def contend(job: Job, turn: Turn) -> None:
-        from compare.backends import runner
-        from export.netx import read
+        from randhet.fixed_point.backends import runner
+        from randhet.netx.write import read
 
         pixels = job.pixels()
         run = runner(name, threads=job.threads, batch=job.batch)
@@ -66,8 +66,8 @@ def backend(name: str, taus: str = "random") -> Callable[[Job, Turn], None]:
 
 def reference(job: Job, turn: Turn) -> None:
     """One image, once, timed without loading; scaled to a batch."""
-    from export.netx import read
-    from fixed_point.reference import run
+    from randhet.fixed_point.reference import run
+    from randhet.netx.write import read
 
     network, image = read(job.file("random.net")), job.pixels()[:1]
     begin, spent = time.perf_counter(), time.process_time()
@@ -77,8 +77,8 @@ def reference(job: Job, turn: Turn) -> None:
 
 def lava(job: Job, turn: Turn) -> None:
     """A batch once the pipeline is full: from the first progress told to the last, over the images in between."""
-    from export.netx import read
-    from lava_runtime.runner import run
+    from randhet.lava_runtime.runner import run
+    from randhet.netx.write import read
 
     network, told = read(job.file("random.net")), [(time.perf_counter(), 0)]
     images = np.concatenate([job.pixels()] * LAVA_BATCHES)
@@ -98,8 +98,8 @@ def lava(job: Job, turn: Turn) -> None:
 
 def lava_stock(job: Job, turn: Turn) -> None:
     """Lava's own Conv, each distinct convolution of the network by itself; the sum over the network and T."""
-    from benchmarks.lava_stock import seconds_per_image
-    from export.netx import read
+    from randhet.benchmarks.lava_stock import seconds_per_image
+    from randhet.netx.write import read
 
     seconds, cpu = seconds_per_image(read(job.file("random.net")))
     turn(seconds * job.batch, cpu * job.batch)
@@ -114,7 +114,7 @@ def torch_model(make: Callable[[Any], Any], taus: str = "random") -> Callable[[J
     def contend(job: Job, turn: Turn) -> None:
         import torch
 
-        from train import checkpoint as checkpoints
+        from randhet.train import checkpoint as checkpoints
 
         torch.set_num_threads(job.threads)
         torch.manual_seed(0)
@@ -132,7 +132,7 @@ def _peer(module: str, random: bool = True) -> Callable[[Any], Any]:
     def make(checkpoint: Any) -> Any:
         from importlib import import_module
 
-        return import_module(f"benchmarks.peers.{module}").make(checkpoint, random)
+        return import_module(f"randhet.benchmarks.peers.{module}").make(checkpoint, random)
 
     return make
 
@@ -140,13 +140,13 @@ def _peer(module: str, random: bool = True) -> Callable[[Any], Any]:
 def _compiled(checkpoint: Any) -> Any:
     import torch
 
-    from benchmarks.peers import plain
+    from randhet.benchmarks.peers import plain
 
     return torch.compile(plain.make(checkpoint, True, at_once=True))
 
 
 def _own(checkpoint: Any) -> Any:
-    from train import checkpoint as checkpoints
+    from randhet.train import checkpoint as checkpoints
 
     return checkpoints.build(checkpoint)
 

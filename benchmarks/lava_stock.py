@@ -7,9 +7,9 @@ from collections import Counter
 
 import numpy as np
 
-from benchmarks.process import family_cpu
-from fixed_point.network import Conv, Network, Shape
-from fixed_point.shape import peaks, shapes
+from randhet.benchmarks.process import family_cpu
+from randhet.fixed_point.network import Conv, Network, Shape
+from randhet.fixed_point.shape import peaks, shapes
 
 STEPS = 2
 RATE = 0.2

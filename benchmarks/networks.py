@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.netx import write
-from export.passes import fold
-from export.passes.quantise import OutOfRange, Plan, QuantSettings, quantise
-from export.trace import trace
-from fixed_point import engine
-from fixed_point.check import check
-from fixed_point.errors import RandhetError
-from fixed_point.network import Network
-from fixed_point.result import Result
-from fixed_point.shape import shapes
-from train import checkpoint as checkpoints
-from train.checkpoint import Checkpoint
-from train.models import NAMED, ModelSettings, NeuronKind, SEWResNet
-from train.neurons import Neuron
+from randhet.base.errors import RandhetError
+from randhet.export.passes import fold
+from randhet.export.passes.quantise import OutOfRange, Plan, QuantSettings, quantise
+from randhet.export.trace import trace
+from randhet.fixed_point import engine
+from randhet.fixed_point.check import check
+from randhet.fixed_point.network import Network
+from randhet.fixed_point.result import Result
+from randhet.fixed_point.shape import shapes
+from randhet.netx.write import write
+from randhet.train import checkpoint as checkpoints
+from randhet.train.checkpoint import Checkpoint
+from randhet.train.models import NAMED, ModelSettings, NeuronKind, SEWResNet
+from randhet.train.neurons import Neuron
 
 SIZES: dict[str, ModelSettings] = {
     "full": NAMED["sew-resnet19"],

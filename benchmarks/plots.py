@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fixed_point.files import replacing
+from randhet.base.files import replacing
 
 COLOURS = {"engine": "#0072b2", "add-only": "#009e73", "torch-eager": "#d55e00"}
 OTHERS = "#999999"

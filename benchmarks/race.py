@@ -8,7 +8,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.contenders import CONTENDERS, Contender, Job
-from fixed_point.errors import RandhetError
+from randhet.base import child
+from randhet.base.errors import RandhetError
+from randhet.benchmarks.contenders import CONTENDERS, Contender, Job
 
-HOME = Path(__file__).resolve().parent.parent
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-COMMAND = (sys.executable, "-m", "benchmarks.worker")
+COMMAND = child.command("randhet.benchmarks.worker")
 PAUSE = 0.1
 """Seconds between two contenders: the threads of the last one spin for a while before they sleep."""
 
@@ -53,15 +52,16 @@ class Worker:
 
     def __init__(self, contender: Contender, job: Job, log: IO[bytes]) -> None:
         self.contender, self.log, self.times, self.batches = contender, log, Times(), 0
-        path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
         threads = dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+        self.folder = tempfile.TemporaryDirectory(prefix="randhet-bench-")
         self.begun = time.perf_counter()
         self.process = subprocess.Popen(
             [*COMMAND, json.dumps(asdict(job))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=os.environ | threads | {"PYTHONPATH": path},
+            env=child.environment(**threads),
+            cwd=self.folder.name,
             start_new_session=True,
         )
 
@@ -101,6 +101,7 @@ class Worker:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.folder.cleanup()
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def race(
                 progress(repeats + 1)
                 continue
             batches = contender.most or repeats + 1
-            job = Job(name, str(directory), batch, threads, batches)
+            job = Job(name, str(directory.resolve()), batch, threads, batches)
             with ExitStack() as own:
                 worker = own.enter_context(started(contender, job))
                 found[name] = worker.times

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.contenders import CONTENDERS
-from benchmarks.networks import Activity, Case
-from benchmarks.race import Times
+from randhet.benchmarks.contenders import CONTENDERS
+from randhet.benchmarks.networks import Activity, Case
+from randhet.benchmarks.race import Times
 
 BASELINE = "torch-eager"
 PAIRS = {"engine": ("engine", "engine-constant"), "torch-eager": ("torch-eager", "torch-eager-constant")}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.networks import Case
+from randhet.benchmarks.networks import Case
 
 NAMES = ("engine", "add-only", "torch-eager")
 FIELDS = {"T": "steps", "width": "narrower", "spike rate": "rate", "threads": "threads", "batch": "batch"}

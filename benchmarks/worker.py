@@ -1,4 +1,4 @@
-"""One contender in a process of its own: `python -m benchmarks.worker JOB`, JOB in JSON.
+"""One contender in a process of its own: `python -m randhet.benchmarks.worker JOB`, JOB in JSON.
 
 After each batch it writes a line with the seconds and the memory so far, and waits for a line on standard input before
 it goes on: the race lets one worker run at a time. The first batch includes loading and compiling.
@@ -11,8 +11,8 @@ import os
 import sys
 import time
 
-from benchmarks.contenders import CONTENDERS, Job
-from benchmarks.process import FamilyPeak, now_mb, peak_mb
+from randhet.benchmarks.contenders import CONTENDERS, Job
+from randhet.benchmarks.process import FamilyPeak, now_mb, peak_mb
 
 
 def main(job: Job) -> None:

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from compare.backends import Runner
-from compare.equivalence import LEVEL, Difference, Sample, difference, exact, paired, wilson
-from compare.replay import float_predictions
-from fixed_point.network import Network, RandomTau
-from train.data import Images
+from randhet.compare.equality.replay import float_predictions
+from randhet.compare.equivalence import LEVEL, Difference, Sample, difference, exact, paired, wilson
+from randhet.fixed_point.backends import Runner
+from randhet.fixed_point.network import Network, RandomTau
+from randhet.train.data.sources import Images
 
 Told = Callable[[int], None]
 

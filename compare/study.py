@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from compare import layers
-from compare.accuracy import (
+from randhet.base.errors import RandhetError
+from randhet.compare.accuracy import (
     Agreement,
     Draws,
     accuracy_difference,
@@ -16,18 +16,18 @@ from compare.accuracy import (
     float_draws,
     is_random,
 )
-from compare.backends import BACKENDS, available, require, runner
-from compare.equivalence import Difference
-from compare.layers import LayerFinding
-from compare.tables import wrong_tables
-from compare.tracing import Tracing, thresholds, trace
-from export.passes import fold
-from export.trace import trace as graph_of
-from fixed_point.check import check, check_images
-from fixed_point.errors import RandhetError
-from fixed_point.network import Network
-from train.checkpoint import Checkpoint, build, weights_hash
-from train.data import Images
+from randhet.compare.equality import layers
+from randhet.compare.equality.layers import LayerFinding
+from randhet.compare.equality.tables import wrong_tables
+from randhet.compare.equality.tracing import Tracing, thresholds, trace
+from randhet.compare.equivalence import Difference
+from randhet.export.passes import fold
+from randhet.export.trace import trace as graph_of
+from randhet.fixed_point.backends import BACKENDS, available, require, runner
+from randhet.fixed_point.check import check, check_images
+from randhet.fixed_point.network import Network
+from randhet.train.checkpoint import Checkpoint, build, weights_hash
+from randhet.train.data.sources import Images
 
 Stage = Callable[[str, int], Callable[[int], None]]
 """Begin a piece of work of so many units; returns what to call with each number of units done."""

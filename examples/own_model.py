@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import randhet
-from export.pipeline import export_model
-from train.evaluation import evaluate, tensors
-from train.images import channel_statistics
-from train.layers import AvgPool2d, BatchNorm2d, Conv2d, Encode, Flatten, Linear, MeanOverTime, Normalise
-from train.neurons import RandomTauLIF
+from randhet.export.pipeline import export_model
+from randhet.train.data.images import channel_statistics
+from randhet.train.evaluation import evaluate, tensors
+from randhet.train.layers import AvgPool2d, BatchNorm2d, Conv2d, Encode, Flatten, Linear, MeanOverTime, Normalise
+from randhet.train.neurons import RandomTauLIF
 
 
 class Net(nn.Module):

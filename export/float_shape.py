@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from math import prod
 
-from export.graph import (
+from randhet.export.graph import (
     AveragePool,
     ExportError,
     FloatAdd,
@@ -16,9 +16,9 @@ from export.graph import (
     FloatInput,
     FloatOperation,
 )
-from fixed_point.check import MAX_NEURONS
-from fixed_point.network import Shape
-from fixed_point.shape import window_count
+from randhet.fixed_point.check import MAX_NEURONS
+from randhet.fixed_point.network import Shape
+from randhet.fixed_point.shape import window_count
 
 
 @singledispatch

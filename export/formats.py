@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from export.graph import ExportError
-from export.pipeline import Exported
+from randhet.export.graph import ExportError
+from randhet.export.pipeline import Exported
 
 
 @dataclass(frozen=True)
@@ -48,37 +48,37 @@ def _writer(found: Format, path: Path, content: Any) -> Callable[[], None]:
 
 
 def _integer(made: Exported, taus: Any) -> Any:
-    from export.onnx_integer import model
+    from randhet.export.onnx.integer_graph import model
 
     return model(made.network)
 
 
 def _inference(made: Exported, taus: Any) -> Any:
-    from export.onnx_float import inference
+    from randhet.export.onnx.float_graph import inference
 
     return inference(made.traced, taus=taus, source=made.network.metadata)
 
 
 def _step(made: Exported, taus: Any) -> Any:
-    from export.onnx_float import step
+    from randhet.export.onnx.float_graph import step
 
     return step(made.traced, taus=taus, source=made.network.metadata)
 
 
 def _save_onnx(path: Path, model: Any) -> None:
-    from export.onnx_meta import save
+    from randhet.export.onnx.meta import save
 
     save(path, model)
 
 
 def _nir(made: Exported, taus: Any) -> Any:
-    from export.nir_write import to_nir
+    from randhet.export.nir.write import to_nir
 
     return to_nir(made.traced)
 
 
 def _save_nir(path: Path, graph: Any) -> None:
-    from export.nir_write import save
+    from randhet.export.nir.write import save
 
     save(path, graph)
 

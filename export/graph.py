@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fixed_point.errors import RandhetError
+from randhet.base.errors import RandhetError
 
 Array = NDArray[np.float64]
 Pair = tuple[int, int]

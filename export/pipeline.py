@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from export.graph import Encoding, ExportError, FloatGraph, TimeMean
-from export.passes import fold, refine
-from export.passes.activity import Activity, watch
-from export.passes.calibrate import Calibration, calibrate, representable
-from export.passes.correct import told
-from export.passes.quantise import Plan, QuantSettings
-from export.trace import trace
-from fixed_point.check import check
-from fixed_point.network import Network
-from train.checkpoint import Checkpoint, build, weights_hash
+from randhet.export.graph import Encoding, ExportError, FloatGraph, TimeMean
+from randhet.export.passes import fold, refine
+from randhet.export.passes.activity import Activity, watch
+from randhet.export.passes.calibrate import Calibration, calibrate, representable
+from randhet.export.passes.correct import told
+from randhet.export.passes.quantise import Plan, QuantSettings
+from randhet.export.trace import trace
+from randhet.fixed_point.check import check
+from randhet.fixed_point.network import Network
+from randhet.train.checkpoint import Checkpoint, build, weights_hash
 
 Progress = Callable[[str], None]
 
@@ -102,7 +102,7 @@ def _decides_by_mean(traced: FloatGraph) -> None:
     if not isinstance(last.operation, TimeMean):
         raise ExportError(
             f"the model ends in {last.name} with an output for each of {steps} time steps: it must end in "
-            "MeanOverTime() of train.layers, since the exported network decides by the sum over all steps"
+            "MeanOverTime() of randhet.train.layers, since the exported network decides by the sum over all steps"
         )
 
 

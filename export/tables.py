@@ -7,11 +7,16 @@ from typing import Any, get_args
 
 import nir
 
-from export import graph, netx_read, nir_nodes, nir_write, onnx_float, onnx_lower
-from export.graph import FloatOperation
-from export.nir_time import TOOLS, Discretisation
-from fixed_point import network
-from fixed_point.network import Neuron, Operation
+from randhet.export import graph
+from randhet.export.graph import FloatOperation
+from randhet.export.nir import nodes as nir_nodes
+from randhet.export.nir import write as nir_write
+from randhet.export.nir.steps import TOOLS, Discretisation
+from randhet.export.onnx import float_graph as onnx_float
+from randhet.export.onnx import lower as onnx_lower
+from randhet.fixed_point import network
+from randhet.fixed_point.network import Neuron, Operation
+from randhet.netx import read as netx_read
 
 YES, NO = "yes", "no"
 NETX = {"Accumulate": "ACCUMULATE", "Cuba": "CUBA", "Het": "HETLIF", "Lif": "LIF", "RandomTau": "RHLIF"}

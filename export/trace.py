@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from export.float_shape import shapes
-from export.graph import (
+from randhet.export.float_shape import shapes
+from randhet.export.graph import (
     Affine,
     Array,
     AveragePool,
@@ -31,8 +31,8 @@ from export.graph import (
     Pair,
     TimeMean,
 )
-from train.layers import Encode, Flatten, GlobalAveragePool, MeanOverTime, Normalise
-from train.neurons import LIF, HetLIF, RandomTauLIF
+from randhet.train.layers import Encode, Flatten, GlobalAveragePool, MeanOverTime, Normalise
+from randhet.train.neurons import LIF, HetLIF, RandomTauLIF
 
 SKIPPED = (nn.Identity, nn.Dropout)
 """Modules that do nothing in evaluation mode."""

@@ -7,9 +7,9 @@ from math import prod
 
 import numpy as np
 
-from fixed_point.errors import NetworkError
-from fixed_point.integer import STATE_MAX
-from fixed_point.network import (
+from randhet.base.errors import NetworkError
+from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.network import (
     Accumulate,
     Conv,
     Cuba,
@@ -22,7 +22,7 @@ from fixed_point.network import (
     Shape,
     SumPool,
 )
-from fixed_point.shape import bounds, shapes
+from randhet.fixed_point.shape import bounds, shapes
 
 WEIGHT_MAX = 127
 SUM_LIMIT = 2**31

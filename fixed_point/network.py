@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fixed_point.generator import tau_table
+from randhet.fixed_point.generator import tau_table
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fixed_point import integer
-from fixed_point.check import check, check_images
-from fixed_point.generator import LayerGenerator
-from fixed_point.integer import Int
-from fixed_point.network import (
+from randhet.fixed_point import integer
+from randhet.fixed_point.check import check, check_images
+from randhet.fixed_point.generator import LayerGenerator
+from randhet.fixed_point.integer import Int
+from randhet.fixed_point.network import (
     Accumulate,
     Add,
     Conv,
@@ -37,8 +37,8 @@ from fixed_point.network import (
     Shape,
     SumPool,
 )
-from fixed_point.result import Result, Trace
-from fixed_point.shape import shapes, window_count
+from randhet.fixed_point.result import Result, Trace
+from randhet.fixed_point.shape import shapes, window_count
 
 Progress = Callable[[int], None]
 Observer = Callable[[Layer, int, Int], None]

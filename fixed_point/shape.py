@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from fixed_point.errors import NetworkError
-from fixed_point.network import (
+from randhet.base.errors import NetworkError
+from randhet.fixed_point.network import (
     Accumulate,
     Add,
     Conv,

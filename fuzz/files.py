@@ -19,9 +19,8 @@ import nir
 import numpy as np
 import torch
 
-from compare import parallel
-from export import netx, nir_write, onnx_integer
-from export.graph import (
+from randhet.base import parallel
+from randhet.export.graph import (
     Encoding,
     FloatConv,
     FloatDense,
@@ -32,8 +31,10 @@ from export.graph import (
     FloatNode,
     TimeMean,
 )
-from fixed_point import chip
-from fixed_point.network import (
+from randhet.export.nir import write as nir_write
+from randhet.export.onnx import integer_graph as onnx_integer
+from randhet.fixed_point.chips import chip
+from randhet.fixed_point.network import (
     Accumulate,
     Add,
     Conv,
@@ -50,9 +51,10 @@ from fixed_point.network import (
     RandomTau,
     SumPool,
 )
-from train import checkpoint
-from train.models import ModelSettings, SEWResNet
-from train.published import neuron_order
+from randhet.netx import write as netx
+from randhet.train import checkpoint
+from randhet.train.models import ModelSettings, SEWResNet
+from randhet.train.published import neuron_order
 
 TINY = ModelSettings(1, 2, (2, 2), (1,), (1,), steps=1)
 Files = list[bytes]

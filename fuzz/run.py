@@ -25,10 +25,12 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 READERS = [
-    "export.hdf5", "export.netx_read", "export.nir_file", "export.nir_read", "export.nir_nodes", "export.float_shape",
-    "export.onnx_read", "export.onnx_meta", "fixed_point.check", "fixed_point.shape", "fixed_point.chip",
-    "train.checkpoint", "train.published", "train.models", "train.configuration", "train.settings", "train.idx",
-    "train.folders", "compare.parallel", "nir", "tomllib", "fuzz.changes",
+    "randhet.netx.hdf5", "randhet.netx.read", "randhet.export.nir.file", "randhet.export.nir.read",
+    "randhet.export.nir.nodes", "randhet.export.float_shape", "randhet.export.onnx.read", "randhet.export.onnx.meta",
+    "randhet.fixed_point.check", "randhet.fixed_point.shape", "randhet.fixed_point.chips.chip",
+    "randhet.train.checkpoint", "randhet.train.published", "randhet.train.models", "randhet.train.configuration",
+    "randhet.train.settings", "randhet.train.data.idx", "randhet.train.data.folders", "randhet.base.parallel", "nir",
+    "tomllib", "fuzz.changes",
 ]  # fmt: skip
 """Modules whose branches guide the fuzzer. What numba compiles must not be among them."""
 EVERY = 200

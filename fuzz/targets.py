@@ -15,14 +15,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from compare import parallel
-from export import hdf5, netx, nir_read, onnx_read, onnx_run
-from export.nir_time import OURS
-from fixed_point import chip
-from fixed_point.errors import RandhetError
 from fuzz import changes, files
 from fuzz.changes import IMPOSSIBLE, Change, Choices
-from train import checkpoint, configuration, folders, idx
+from randhet.base import parallel
+from randhet.base.errors import RandhetError
+from randhet.export.nir import read as nir_read
+from randhet.export.nir.steps import OURS
+from randhet.export.onnx import read as onnx_read
+from randhet.export.onnx import run as onnx_run
+from randhet.fixed_point.chips import chip
+from randhet.netx import hdf5
+from randhet.netx import write as netx
+from randhet.train import checkpoint, configuration
+from randhet.train.data import folders, idx
 
 CORPUS = Path(__file__).with_name("corpus")
 """CORPUS/TARGET/*: small inputs that between them reach what fuzzing has reached."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fixed_point.network import (
+from randhet.fixed_point.network import (
     Accumulate,
     Add,
     Conv,

@@ -11,7 +11,7 @@ from functools import singledispatch
 from itertools import product
 from math import prod
 
-from fixed_point import network as ir
+from randhet.fixed_point import network as ir
 
 Flat = list[int]
 Shape = tuple[int, ...]

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from export.netx import read, write
-from fixed_point.errors import RandhetError
-from fixed_point.network import Cuba, Dense, Input, Layer, Network
 from hardware_tests.board import Board
+from randhet.base.errors import RandhetError
+from randhet.fixed_point.network import Cuba, Dense, Input, Layer, Network
+from randhet.netx.write import read, write
 
 SHIFT = 6
 THRESHOLD_MANTISSA = 2**17
@@ -85,7 +85,7 @@ def run(network: Network, images: np.ndarray, board: Board | None) -> dict[str, 
 
 def _supervise(directory: Path) -> None:
     home = str(Path(__file__).resolve().parent.parent)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))}
+    environment = interpreter.environment(PYTHONPATH=home)
     with open(directory / "log", "w+") as log:
         command = [sys.executable, "-m", "hardware_tests.stock", str(directory)]
         child = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import numpy as np
 
-from fixed_point.events import advance
-from fixed_point.generator import core_seed
+from randhet.fixed_point.generator import core_seed
+from randhet.fixed_point.kernels.registers import advance
 
 NEURONS_PER_CORE = 1024
 BLOCK = 2**20

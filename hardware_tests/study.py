@@ -15,9 +15,9 @@ import numpy as np
 from scipy.special import logit
 from scipy.stats import norm
 
-from fixed_point.events import advance
-from fixed_point.generator import core_seed, draws, tau_table
 from hardware_tests import galois
+from randhet.fixed_point.generator import core_seed, draws, tau_table
+from randhet.fixed_point.kernels.registers import advance
 
 NEURONS, STEPS = 1024, 8
 COUNT = 2**20

@@ -10,11 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from compare.backends import BACKENDS, runner
-from fixed_point.network import Network
 from hardware_tests import stock
 from hardware_tests.board import Board
 from hardware_tests.cases import Case
+from randhet.fixed_point.backends import BACKENDS, runner
+from randhet.fixed_point.network import Network
 
 AT_ONCE = 2
 """Lava runs at the same time."""

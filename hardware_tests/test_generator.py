@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, logistic, norm
 
-from fixed_point import generator
 from hardware_tests import galois, study
+from randhet.fixed_point import generator
 
 SIGMAS = 5.0
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixed_point import generator, integer, reference
-from fixed_point import network as ir
 from hardware_tests import oracle
 from hardware_tests.cases import CASES
 from hardware_tests.targets import Backend
 from hardware_tests.test_conformance import differences, expected
+from randhet.fixed_point import generator, integer, reference
+from randhet.fixed_point import network as ir
 
 
 def test_the_oracle_reads_the_description_of_a_network_and_nothing_else_of_the_project() -> None:

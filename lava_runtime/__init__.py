@@ -1,1 +1,1 @@
-"""The integer network as Lava processes, run the way Loihi would run it. Needs Lava, so Python 3.10."""
+"""The integer network as Lava processes, run the way Loihi would run it. Needs Lava."""

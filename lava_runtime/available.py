@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-from fixed_point.errors import RandhetError
+from randhet.base.errors import RandhetError
+
+INSTALL = "pip install --ignore-requires-python --no-deps lava-nc==0.10.0 lava-dl==0.6.0, beside 'randhet[lava]'"
 
 
 class LavaMissingError(RandhetError):
-    """Lava is not installed or does not run on this Python."""
+    """Lava is not installed or does not run on this system."""
 
 
 def missing() -> str | None:
     """Why Lava cannot be used, None where it can."""
-    install = "pip install 'randhet[lava]' in a Python 3.10 environment"
-    if sys.version_info[:2] != (3, 10):
-        return f"Lava needs Python 3.10, this is {sys.version_info[0]}.{sys.version_info[1]}: {install}"
+    if sys.platform == "win32":
+        return "Lava's processes need a system with fork, which Windows does not have: use WSL"
     if find_spec("lava") is None or find_spec("lava.magma") is None:
-        return f"Lava is not installed: {install}"
+        return f"Lava is not installed: {INSTALL}"
     return None
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, TypeVar
 
-from fixed_point import network as ir
-from fixed_point.errors import NetworkError
-from fixed_point.network import Network, Shape
-from fixed_point.shape import delays, shapes
-from lava_runtime.plan import LayerPlan, Run
-from lava_runtime.processes import process
-from lava_runtime.wire import Wire, reading_peak, wires
+from randhet.base.errors import NetworkError
+from randhet.fixed_point import network as ir
+from randhet.fixed_point.network import Network, Shape
+from randhet.fixed_point.shape import delays, shapes
+from randhet.lava_runtime.plan import LayerPlan, Run
+from randhet.lava_runtime.processes import process
+from randhet.lava_runtime.wire import Wire, reading_peak, wires
 
 if TYPE_CHECKING:  # Lava itself is imported by `processes`, which takes care how
     from lava.magma.core.process.ports.ports import OutPort

@@ -1,8 +1,7 @@
-"""The run itself: `python -m lava_runtime.driver DIRECTORY`, a child of `guard` in a process group of its own.
+"""The run itself: `python -m randhet.lava_runtime.driver DIRECTORY`, a child of `guard` in a process group of its own.
 
 Lava's own calls never return when a process dies, so a thread looks after every process from the first to the last.
-Writes `done.json`, or `fault` with the place and the error, into the directory. Source of the rules: measured.md.
-"""
+Writes `done.json`, or `fault` with the place and the error, into the directory."""
 
 from __future__ import annotations
 
@@ -20,19 +19,23 @@ from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
+# Lava is imported there first, as `loading` does it
+from randhet.lava_runtime import processes  # noqa: F401
+
+# isort: split
 from lava.magma.compiler.builders.py_builder import PyProcessBuilder
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 
-from export.netx import read
-from fixed_point.shape import delays
-from lava_runtime.builder import BuildError, build
-from lava_runtime.guard import cause, release, report
-from lava_runtime.plan import Run
-from lava_runtime.processes.process import count
-from lava_runtime.warm import warm
+from randhet.fixed_point.shape import delays
+from randhet.lava_runtime.builder import BuildError, build
+from randhet.lava_runtime.guard import cause, release, report
+from randhet.lava_runtime.plan import Run
+from randhet.lava_runtime.processes.process import count
+from randhet.lava_runtime.warm import warm
+from randhet.netx.write import read
 
 POLL_SECONDS = 0.02
 MESSAGES = 2

@@ -1,4 +1,4 @@
-"""The warden of a run: `python -m lava_runtime.guard DIRECTORY TOKEN COMMAND...`. Standard library only, for speed.
+"""The guard of a run: `python -m randhet.lava_runtime.guard DIRECTORY TOKEN COMMAND...`. Standard library only.
 
 It stands between the program that asked for the run and the run itself, and its standard input is a pipe from that
 program. However that program ends (Ctrl-C, SIGTERM, SIGKILL), the pipe closes, and the warden ends the run: every

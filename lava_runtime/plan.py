@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fixed_point.network import Neuron, Operation, Shape
-from lava_runtime.wire import Wire
+from randhet.fixed_point.network import Neuron, Operation, Shape
+from randhet.lava_runtime.wire import Wire
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixed_point import events
-from fixed_point.engine import kernels
-from fixed_point.engine.plan import Tile, columns, jumped, make_registers
-from fixed_point.network import RandomTau
-from lava_runtime.plan import LayerPlan
+from randhet.fixed_point.engine import kernels
+from randhet.fixed_point.engine.plan import Tile, columns, jumped, make_registers
+from randhet.fixed_point.kernels import registers as events
+from randhet.fixed_point.network import RandomTau
+from randhet.lava_runtime.plan import LayerPlan
 
 
 class CoreRegisters:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection
@@ -18,14 +16,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export.netx import read, write
-from fixed_point.check import check, check_images
-from fixed_point.errors import NetworkError, RandhetError
-from fixed_point.network import Accumulate, Cuba, Network
-from fixed_point.reference import master_seed
-from fixed_point.result import Result, Trace
-from lava_runtime import guard
-from lava_runtime.available import require_lava
+from randhet.base import child
+from randhet.base.errors import NetworkError, RandhetError
+from randhet.fixed_point.check import check, check_images
+from randhet.fixed_point.network import Accumulate, Cuba, Network
+from randhet.fixed_point.reference import master_seed
+from randhet.fixed_point.result import Result, Trace
+from randhet.lava_runtime import guard
+from randhet.lava_runtime.available import require_lava
+from randhet.netx.write import read, write
 
 Progress = Callable[[int], None]
 Model = Literal["fixed_pt", "floating_pt"]
@@ -37,7 +36,7 @@ START_SECONDS = 300.0
 POLL_SECONDS = 0.05
 END_SECONDS = 5.0
 CHUNK = 256
-DRIVER = (sys.executable, "-m", "lava_runtime.driver")
+DRIVER = child.command("randhet.lava_runtime.driver")
 """The program that is the run; it is told its directory."""
 
 
@@ -117,14 +116,13 @@ def _supervise(
     directory: Path, token: str, network: Network, images: int, progress: Progress | None, stall: float
 ) -> dict[str, Any]:
     """Start the guard, follow the run, and have all of it ended whatever happens."""
-    home = str(Path(__file__).resolve().parent.parent)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))}
     warden = subprocess.Popen(
-        [sys.executable, "-m", "lava_runtime.guard", str(directory), token, *DRIVER],
+        child.command("randhet.lava_runtime.guard", str(directory), token, *DRIVER),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=environment,
+        env=child.environment(),
+        cwd=directory,
         start_new_session=True,
     )
     try:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixed_point.engine.blocks import fire_drawn, fire_given
-from fixed_point.engine.compiled import inner, kernel
-from fixed_point.engine.dense import products
-from fixed_point.engine.kernels import buffers, copy_to, cuba_step, listed, multiplied, step_sums, synapse
+from randhet.fixed_point.engine.kernels import buffers, copy_to, cuba_step, listed, multiplied, step_sums, synapse
+from randhet.fixed_point.kernels.blocks import fire_drawn, fire_given
+from randhet.fixed_point.kernels.compiled import inner, kernel
+from randhet.fixed_point.kernels.dense import products
 
 
 @kernel

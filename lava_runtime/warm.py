@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixed_point import events
-from fixed_point.engine import choice, kernels
-from fixed_point.engine.blocks import CHUNK
-from fixed_point.engine.plan import make_synapse
-from fixed_point.generator import DRAW_VALUES
-from fixed_point.network import Accumulate, Cuba, Dense, Network
-from lava_runtime import step
-from lava_runtime.wire import KINDS, Wire
+from randhet.fixed_point.engine import choice, kernels
+from randhet.fixed_point.engine.plan import make_synapse
+from randhet.fixed_point.generator import DRAW_VALUES
+from randhet.fixed_point.kernels import registers as events
+from randhet.fixed_point.kernels.blocks import CHUNK
+from randhet.fixed_point.network import Accumulate, Cuba, Dense, Network
+from randhet.lava_runtime import step
+from randhet.lava_runtime.wire import KINDS, Wire
 
 
 def warm(network: Network, wires: list[Wire]) -> None:

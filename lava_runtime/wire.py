@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from fixed_point.network import Accumulate, Conv, Dense, Flatten, Input, Network, Shape
-from fixed_point.shape import peaks
+from randhet.fixed_point.network import Accumulate, Conv, Dense, Flatten, Input, Network, Shape
+from randhet.fixed_point.shape import peaks
 
 KINDS = {1: np.uint8, 8: np.uint8, 32: np.int32, 64: np.float64}
 

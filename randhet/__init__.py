@@ -15,14 +15,14 @@ except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
 
 _PUBLIC = {
-    "load_data": ("train.data", "load"),
-    "load_checkpoint": ("train.checkpoint", "load"),
-    "export_checkpoint": ("export.pipeline", "export_checkpoint"),
-    "read": ("export.netx", "read"),
-    "write": ("export.netx", "write"),
-    "run": ("fixed_point.reference", "run"),
-    "backend": ("compare.backends", "runner"),
-    "compare": ("compare.study", "compare"),
+    "load_data": ("randhet.train.data.sources", "load"),
+    "load_checkpoint": ("randhet.train.checkpoint", "load"),
+    "export_checkpoint": ("randhet.export.pipeline", "export_checkpoint"),
+    "read": ("randhet.netx.write", "read"),
+    "write": ("randhet.netx.write", "write"),
+    "run": ("randhet.fixed_point.reference", "run"),
+    "backend": ("randhet.fixed_point.backends", "runner"),
+    "compare": ("randhet.compare.study", "compare"),
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from randhet.cli import main
+from randhet.cli.app import main
 
 main()

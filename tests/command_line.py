@@ -7,7 +7,7 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from randhet.cli import app
+from randhet.cli.app import app
 
 
 def call(*arguments: object) -> Result:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from lava_runtime.available import missing
+from randhet.lava_runtime.available import missing
 
 # `strategies` is shared by tests of several rooms
 sys.path.insert(0, str(Path(__file__).parent))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import h5py
 
-from export import nir_write
 from fuzz import files as valid
+from randhet.export.nir import write as nir_write
 
 WHOLE = {"net": lambda: valid.net(valid.network()), "nir": lambda: valid.nir_of(nir_write.to_nir(valid.float_graph()))}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixed_point.result import Result
+from randhet.fixed_point.result import Result
 
 
 def assert_equal(found: Result, expected: Result) -> None:

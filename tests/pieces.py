@@ -1,4 +1,4 @@
-"""Pieces of work for the tests of `compare.parallel`; a module of its own, because worker processes import it."""
+"""Pieces of work for the tests of `randhet.base.parallel`; a module of its own, because worker processes import it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from fixed_point.errors import RandhetError
+from randhet.base.errors import RandhetError
 
 
 def square(shared: int, i: int) -> dict[str, int]:

@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 from hypothesis import strategies as st
 
-from fixed_point import network as ir
-from fixed_point.network import Layer, Network, Shape
-from fixed_point.shape import output_shape, peaks
+from randhet.fixed_point import network as ir
+from randhet.fixed_point.network import Layer, Network, Shape
+from randhet.fixed_point.shape import output_shape, peaks
 
 Draw = st.DrawFn
 

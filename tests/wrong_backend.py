@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fixed_point import reference
-from fixed_point.network import Conv, Network
-from fixed_point.result import Result
+from randhet.fixed_point import reference
+from randhet.fixed_point.network import Conv, Network
+from randhet.fixed_point.result import Result
 
 
 def changed(network: Network) -> Network:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fixed_point.errors import FileError, RandhetError
-from fixed_point.files import replacing
-from train.models import ModelSettings, SEWResNet
-from train.published import Published, converted, is_published
+from randhet.base.errors import FileError, RandhetError
+from randhet.base.files import replacing
+from randhet.train.models import ModelSettings, SEWResNet
+from randhet.train.published import Published, converted, is_published
 
 FORMAT = "randhet-checkpoint-1"
 WEIGHT_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)

@@ -19,9 +19,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from fixed_point.errors import FileError, RandhetError
-from train.models import NAMED, ModelSettings
-from train.settings import TrainSettings
+from randhet.base.errors import FileError, RandhetError
+from randhet.train.models import NAMED, ModelSettings
+from randhet.train.settings import TrainSettings
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train import kernels
-from train.kernels import BITS, BLOCK, CONSTANT, FORWARD, STEP
-from train.world import world
+from randhet.train import kernels
+from randhet.train.kernels import BITS, BLOCK, CONSTANT, FORWARD, STEP
+from randhet.train.world import world
 
 MODES = {"step": STEP, "forward": FORWARD}
 SMALL = 1 << 15

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.attacks.rfgsm import rfgsm
-from train.data import Images
+from randhet.train.attacks.rfgsm import rfgsm
+from randhet.train.data.sources import Images
 
 
 def tensors(images: Images) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from fixed_point.errors import RandhetError
+from randhet.base.errors import RandhetError
 
 CONSTANT, STEP, FORWARD = 0, 1, 2
 """Where taus come from: an array; drawn at every step; drawn at step 0 and held."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from train.world import SumOverAll, world
+from randhet.train.world import SumOverAll, world
 
 
 def over_steps(layer: Callable[[Tensor], Tensor], x: Tensor, axes: int) -> Tensor:

@@ -18,18 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fixed_point.errors import RandhetError
-from train import checkpoint as checkpoints
-from train.checkpoint import Checkpoint
-from train.data import Images, channel_statistics, load
-from train.evaluation import accuracy_under_rfgsm, evaluate, predict, tensors
-from train.models import ModelSettings, SEWResNet
-from train.neurons import RandomTauLIF, neurons
-from train.objectives import OBJECTIVES, Objective
-from train.pictures import augment
-from train.qat import Rounding
-from train.settings import TrainSettings
-from train.world import World, inside, joined
+from randhet.base.errors import RandhetError
+from randhet.train import checkpoint as checkpoints
+from randhet.train.checkpoint import Checkpoint
+from randhet.train.data.pictures import augment
+from randhet.train.data.sources import Images, channel_statistics, load
+from randhet.train.evaluation import accuracy_under_rfgsm, evaluate, predict, tensors
+from randhet.train.models import ModelSettings, SEWResNet
+from randhet.train.neurons import RandomTauLIF, neurons
+from randhet.train.objectives import OBJECTIVES, Objective
+from randhet.train.qat import Rounding
+from randhet.train.settings import TrainSettings
+from randhet.train.world import World, inside, joined
 
 __all__ = ["TrainSettings", "augment", "evaluate", "fit", "predict", "tensors", "train"]
 

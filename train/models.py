@@ -9,9 +9,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fixed_point.errors import RandhetError
-from train.layers import BatchNorm2d, Conv2d, Encode, Flatten, GlobalAveragePool, Linear, MeanOverTime, Normalise
-from train.neurons import LIF, HetLIF, Neuron, RandomTauLIF
+from randhet.base.errors import RandhetError
+from randhet.train.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Encode,
+    Flatten,
+    GlobalAveragePool,
+    Linear,
+    MeanOverTime,
+    Normalise,
+)
+from randhet.train.neurons import LIF, HetLIF, Neuron, RandomTauLIF
 
 NeuronKind = Literal["randhet", "randhet-forward", "het", "vanilla"]
 Shape = tuple[int, int, int]

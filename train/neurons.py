@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fixed_point.errors import RandhetError
-from train.cpu import CpuLif, Taus, constant_taus, drawn, random_taus, supported
+from randhet.base.errors import RandhetError
+from randhet.train.cpu import CpuLif, Taus, constant_taus, drawn, random_taus, supported
 
 Decay = Callable[[int], Tensor]
 """Step t to the taus of that step, broadcastable to (N, ...)."""

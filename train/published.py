@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fixed_point.errors import FileError, RandhetError
-from train.models import ModelSettings, NeuronKind, SEWResNet, one_of
+from randhet.base.errors import FileError, RandhetError
+from randhet.train.models import ModelSettings, NeuronKind, SEWResNet, one_of
 
 NODE = re.compile(r"(.*(?:node\d|downsample_sn))\.(threshold|sigma|w|act_fun\.alpha)")
 RANDOM: dict[str, NeuronKind] = {"step": "randhet", "forward": "randhet-forward"}

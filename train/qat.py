@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.layers import Normalise
-from train.scales import Scales, candidates, chosen, nearest, rounded
-from train.settings import TrainSettings
+from randhet.train.layers import Normalise
+from randhet.train.scales import Scales, candidates, chosen, nearest, rounded
+from randhet.train.settings import TrainSettings
 
 PIXEL_MAX = 255
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fixed_point.errors import RandhetError
-from train.objectives import OBJECTIVES
-from train.scales import SCALES, Scales
+from randhet.base.errors import RandhetError
+from randhet.train.objectives import OBJECTIVES
+from randhet.train.scales import SCALES, Scales
 
 POSITIVE = ("epochs", "batch", "rate", "sr_distance")
 AT_LEAST_ZERO = ("momentum", "crop", "plain_epochs", "short_epochs", "validate", "rat_beta", "sr_weight")

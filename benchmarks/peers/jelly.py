@@ -8,8 +8,8 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
-from benchmarks.peers.network import Kit, PeerNetwork, loaded
-from train.checkpoint import Checkpoint
+from randhet.benchmarks.peers.network import Kit, PeerNetwork, loaded
+from randhet.train.checkpoint import Checkpoint
 
 
 class RandomNode(neuron.BaseNode):

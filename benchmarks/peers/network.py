@@ -1,4 +1,4 @@
-"""SEW-ResNet in the layers of any torch library; names follow `train.models`, so that its weights load by name."""
+"""SEW-ResNet in the layers of any torch library; names as in `train.models`, so that its weights load by name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fixed_point.errors import RandhetError
-from train.checkpoint import Checkpoint
-from train.models import ModelSettings
+from randhet.base.errors import RandhetError
+from randhet.train.checkpoint import Checkpoint
+from randhet.train.models import ModelSettings
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.network import Kit, PeerNetwork, loaded
-from train.checkpoint import Checkpoint
+from randhet.benchmarks.peers.network import Kit, PeerNetwork, loaded
+from randhet.train.checkpoint import Checkpoint
 
 
 class Neuron(nn.Module):

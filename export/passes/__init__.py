@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from export.graph import FloatGraph
-from export.passes.activity import Activity
-from export.passes.clip import clip
-from export.passes.correct import correct_bias
-from export.passes.fold import fold_batch_norm, fold_normalisation, fold_pools, fold_time
-from export.passes.quantise import Plan
+from randhet.export.graph import FloatGraph
+from randhet.export.passes.activity import Activity
+from randhet.export.passes.clip import clip
+from randhet.export.passes.correct import correct_bias
+from randhet.export.passes.fold import fold_batch_norm, fold_normalisation, fold_pools, fold_time
+from randhet.export.passes.quantise import Plan
 
 
 @dataclass(frozen=True)

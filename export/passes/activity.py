@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from export.graph import Array
-from fixed_point import engine
-from fixed_point.network import Conv, Dense, Layer, Network
-from fixed_point.result import Result
-from fixed_point.shape import bounds, shapes
+from randhet.export.graph import Array
+from randhet.fixed_point import engine
+from randhet.fixed_point.network import Conv, Dense, Layer, Network
+from randhet.fixed_point.result import Result
+from randhet.fixed_point.shape import bounds, shapes
 
 TRACE_BYTES = 2**27
 """Traces are taken of as many images at a time as fit in about this size, 128 MB."""

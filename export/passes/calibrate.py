@@ -8,13 +8,13 @@ from math import ceil, log2
 
 import numpy as np
 
-from export.graph import ExportError, FloatGraph
-from export.passes.activity import Told, chunks, source, sums, weighted
-from export.passes.quantise import OutOfRange, Plan, quantise
-from fixed_point import reference
-from fixed_point.integer import STATE_MAX
-from fixed_point.network import Accumulate, Layer, Network, SpikingNeuron
-from fixed_point.result import Result
+from randhet.export.graph import ExportError, FloatGraph
+from randhet.export.passes.activity import Told, chunks, source, sums, weighted
+from randhet.export.passes.quantise import OutOfRange, Plan, quantise
+from randhet.fixed_point import reference
+from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.network import Accumulate, Layer, Network, SpikingNeuron
+from randhet.fixed_point.result import Result
 
 HEADROOM = 1.25
 """The largest current seen on calibration data may be this much larger on other data before it saturates."""

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.graph import Array, FloatConv, FloatDense, FloatGraph
-from export.passes.activity import Activity, Read
-from export.passes.quantise import Plan, QuantSettings, kind_of, weighted_nodes
-from train.scales import best, candidates, chosen, rounded
+from randhet.export.graph import Array, FloatConv, FloatDense, FloatGraph
+from randhet.export.passes.activity import Activity, Read
+from randhet.export.passes.quantise import Plan, QuantSettings, kind_of, weighted_nodes
+from randhet.train.scales import best, candidates, chosen, rounded
 
 
 def clip(graph: FloatGraph, plan: Plan, activity: Activity) -> Plan:

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Array, ExportError, FloatConv, FloatDense, FloatGraph
-from export.passes.activity import Activity
-from export.passes.fold import conv
-from export.passes.quantise import Plan, layer_scales, rounded, weighted_nodes
-from fixed_point.network import Accumulate, Layer, Network
+from randhet.export.graph import Array, ExportError, FloatConv, FloatDense, FloatGraph
+from randhet.export.passes.activity import Activity
+from randhet.export.passes.fold import conv
+from randhet.export.passes.quantise import Plan, layer_scales, rounded, weighted_nodes
+from randhet.fixed_point.network import Accumulate, Layer, Network
 
 NOTE = "bias_correction"
 """The metadata entry that says what was added, as JSON: layer name to whole units of each channel."""

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from export.graph import (
+from randhet.export.graph import (
     Affine,
     Array,
     AveragePool,
@@ -21,7 +21,7 @@ from export.graph import (
     Normalisation,
     TimeMean,
 )
-from fixed_point.reference import taps
+from randhet.fixed_point.reference import taps
 
 PIXEL_MAX = 255
 
@@ -130,7 +130,7 @@ def _divided(node: FloatNode, divisor: float) -> FloatConv | FloatDense:
 
 def shape_of(graph: FloatGraph, name: str) -> tuple[int, int]:
     """(y, x) of a node's output."""
-    from fixed_point.shape import window_count
+    from randhet.fixed_point.shape import window_count
 
     node = graph.node(name)
     operation = node.operation

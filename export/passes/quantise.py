@@ -13,7 +13,7 @@ from functools import singledispatch
 import numpy as np
 import torch
 
-from export.graph import (
+from randhet.export.graph import (
     Array,
     AveragePool,
     Encoding,
@@ -28,9 +28,9 @@ from export.graph import (
     FloatNode,
     FloatOperation,
 )
-from fixed_point.generator import tau_table
-from fixed_point.integer import DECAY_BITS, STATE_MAX
-from fixed_point.network import (
+from randhet.fixed_point.generator import tau_table
+from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
+from randhet.fixed_point.network import (
     Accumulate,
     Add,
     Conv,
@@ -48,11 +48,11 @@ from fixed_point.network import (
     SpikingNeuron,
     SumPool,
 )
-from train.scales import FLOOR, SCALES, Scales, candidates, chosen, mantissa
+from randhet.train.scales import FLOOR, SCALES, Scales, candidates, chosen, mantissa
 
 UNITY = 1 << DECAY_BITS
 PASSES = ("clip", "correct_bias")
-"""What may be done to scales and biases with calibration data, in this order (`export.passes`)."""
+"""What may be done to scales and biases with calibration data, in this order (`randhet.export.passes`)."""
 
 
 @dataclass(frozen=True)

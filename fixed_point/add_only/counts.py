@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fixed_point.engine.plan import Synapse
-from fixed_point.network import Accumulate, Cuba, Layer, Neuron, RandomTau, Shape
+from randhet.fixed_point.engine.plan import Synapse
+from randhet.fixed_point.network import Accumulate, Cuba, Layer, Neuron, RandomTau, Shape
 
 Steps = np.ndarray
 """(T,) int64, summed over the images of a run."""

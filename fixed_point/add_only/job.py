@@ -10,13 +10,12 @@ from threading import local
 
 import numpy as np
 
-from fixed_point.add_only import layer as kernels
-from fixed_point.add_only.layer import Draws, Inputs, Levels, Output, Scratch
-from fixed_point.add_only.lists import SLACK
-from fixed_point.engine.blocks import CHUNK
-from fixed_point.engine.guard import padded
-from fixed_point.engine.kernels import jump
-from fixed_point.engine.plan import (
+from randhet.fixed_point.add_only import layer as kernels
+from randhet.fixed_point.add_only.layer import Draws, Inputs, Levels, Output, Scratch
+from randhet.fixed_point.add_only.lists import SLACK
+from randhet.fixed_point.engine.guard import padded
+from randhet.fixed_point.engine.kernels import jump
+from randhet.fixed_point.engine.plan import (
     Registers,
     Synapse,
     Tile,
@@ -27,8 +26,9 @@ from fixed_point.engine.plan import (
     make_synapse,
     visits,
 )
-from fixed_point.integer import STATE_MAX
-from fixed_point.network import Accumulate, Conv, Cuba, Dense, Het, Layer, Lif, Neuron, RandomTau, Shape
+from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.kernels.blocks import CHUNK
+from randhet.fixed_point.network import Accumulate, Conv, Cuba, Dense, Het, Layer, Lif, Neuron, RandomTau, Shape
 
 SPARE = 3
 """Arrays kept: where layers shrink, older and larger ones are let go."""

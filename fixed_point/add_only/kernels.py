@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixed_point.add_only.lists import append
-from fixed_point.add_only.neurons import leak_row
-from fixed_point.engine.blocks import CHUNK, FLUSH, add_rows, add_rows_twice, marked
-from fixed_point.engine.compiled import inner
-from fixed_point.engine.kernels import append_word, jump
+from randhet.fixed_point.add_only.lists import append
+from randhet.fixed_point.add_only.neurons import leak_row
+from randhet.fixed_point.engine.kernels import append_word, jump
+from randhet.fixed_point.kernels.blocks import CHUNK, FLUSH, add_rows, add_rows_twice, marked
+from randhet.fixed_point.kernels.compiled import inner
 
 LIMIT = np.int32(2**23 - 1)
 ONE = np.int32(1)
@@ -114,7 +114,7 @@ def enter(entry, pixel, entry_pixel, entry_channel, entry_state, states, round_a
 
 @inner
 def leak(x, decay, decay_at, k, membrane, state_at, acc):
-    """acc <- x + ((A*(m - x)) >> k) for whole chunks of neurons, as they do it: for `benchmarks.limits`."""
+    """acc <- x + ((A*(m - x)) >> k) for whole chunks of neurons, as they do it: for `scripts.limits`."""
     leak_row(x, membrane, state_at, decay, decay_at, k, acc, len(x))
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fixed_point.add_only import kernels
-from fixed_point.add_only.neurons import fire_drawn, fire_given
-from fixed_point.engine.compiled import inner
+from randhet.fixed_point.add_only import kernels
+from randhet.fixed_point.add_only.neurons import fire_drawn, fire_given
+from randhet.fixed_point.kernels.compiled import inner
 
 
 class Inputs(NamedTuple):

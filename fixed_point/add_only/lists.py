@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fixed_point.engine.blocks import NEURONS, loop
-from fixed_point.engine.lanes import INT32, INT64, broadcast, build
+from randhet.fixed_point.kernels.blocks import NEURONS, loop
+from randhet.fixed_point.kernels.lanes import INT32, INT64, broadcast, build
 
 AHEAD = 2 * NEURONS
 """Entries copied whatever the length: a list of 128 channels at 10 % is longer than 16 now and then, seldom than 32; a

@@ -16,8 +16,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fixed_point.engine.blocks import NEURONS, Tally, current, drawn, loop, shuffled, table_reader
-from fixed_point.engine.lanes import INT8, INT32, INT64, Array, Lanes, broadcast, build
+from randhet.fixed_point.kernels.blocks import NEURONS, Tally, current, drawn, loop, shuffled, table_reader
+from randhet.fixed_point.kernels.lanes import INT8, INT32, INT64, Array, Lanes, broadcast, build
 
 GROUPS = 2
 """Vectors of 16 neurons in one pass: each addition waits for the shift before it, and other vectors fill the time."""

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from fixed_point import reference
-from fixed_point.add_only.counts import Counts, count_layer, total_operations
-from fixed_point.add_only.job import LayerJob, Loaded, Memory, Spare, load
-from fixed_point.check import check, check_images
-from fixed_point.engine.moves import flat, logical, move
-from fixed_point.engine.plan import channels_last, last_reader, weighted
-from fixed_point.errors import RandhetError
-from fixed_point.network import Accumulate, Dense, Flatten, Input, Layer, Network, Shape
-from fixed_point.result import Result, Trace
-from fixed_point.shape import peaks, shapes
+from randhet.base.errors import RandhetError
+from randhet.fixed_point import reference
+from randhet.fixed_point.add_only.counts import Counts, count_layer, total_operations
+from randhet.fixed_point.add_only.job import LayerJob, Loaded, Memory, Spare, load
+from randhet.fixed_point.check import check, check_images
+from randhet.fixed_point.engine.moves import flat, logical, move
+from randhet.fixed_point.engine.plan import channels_last, last_reader, weighted
+from randhet.fixed_point.network import Accumulate, Dense, Flatten, Input, Layer, Network, Shape
+from randhet.fixed_point.result import Result, Trace
+from randhet.fixed_point.shape import peaks, shapes
 
 
 def run(

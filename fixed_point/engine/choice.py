@@ -8,9 +8,10 @@ from time import thread_time
 
 import numpy as np
 
-from fixed_point.engine import dense, kernels
-from fixed_point.engine.plan import make_synapse
-from fixed_point.network import Conv
+from randhet.fixed_point.engine import kernels
+from randhet.fixed_point.engine.plan import make_synapse
+from randhet.fixed_point.kernels import dense
+from randhet.fixed_point.network import Conv
 
 STEPS, INPUTS, SIZE = 8, 128, 12
 RATES = 0.1, 0.3

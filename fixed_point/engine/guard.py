@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fixed_point.engine.blocks import CHUNK
-from fixed_point.engine.dense import BY
-from fixed_point.errors import NetworkError
+from randhet.base.errors import NetworkError
+from randhet.fixed_point.kernels.blocks import CHUNK
+from randhet.fixed_point.kernels.dense import BY
 
 
 def array(name: str, value: np.ndarray, dtypes: tuple[type, ...], *shapes: tuple[int, ...]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixed_point.engine.blocks import (
+from randhet.fixed_point.kernels.blocks import (
     CHUNK,
     FLUSH,
     LIMIT,
@@ -23,9 +23,9 @@ from fixed_point.engine.blocks import (
     first_bit,
     marked,
 )
-from fixed_point.engine.compiled import inner, kernel
-from fixed_point.engine.dense import arranged, crowded, products, together
-from fixed_point.engine.lanes import has
+from randhet.fixed_point.kernels.compiled import inner, kernel
+from randhet.fixed_point.kernels.dense import arranged, crowded, products, together
+from randhet.fixed_point.kernels.lanes import has
 
 DENSE = 8
 """A multiplication costs about as much as adding this many rows."""

@@ -8,9 +8,9 @@ from functools import singledispatch
 
 import numpy as np
 
-from fixed_point import reference
-from fixed_point.network import Add, Flatten, Input, Shape, SumPool
-from fixed_point.shape import window_count
+from randhet.fixed_point import reference
+from randhet.fixed_point.network import Add, Flatten, Input, Shape, SumPool
+from randhet.fixed_point.shape import window_count
 
 Values = np.ndarray
 """Activity (images, T or 1, pixels, channels); T is 1 where every step is the same."""

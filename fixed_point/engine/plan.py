@@ -8,11 +8,12 @@ from math import prod
 
 import numpy as np
 
-from fixed_point.engine import dense, guard, kernels
-from fixed_point.engine.blocks import CHUNK
-from fixed_point.generator import PERIOD, STEPS_PER_DRAW, core_seed, core_starts, squarings
-from fixed_point.network import Conv, Dense, Layer, Network, RandomTau, Shape
-from fixed_point.shape import window_count
+from randhet.fixed_point.engine import guard, kernels
+from randhet.fixed_point.generator import PERIOD, STEPS_PER_DRAW, core_seed, core_starts, squarings
+from randhet.fixed_point.kernels import dense
+from randhet.fixed_point.kernels.blocks import CHUNK
+from randhet.fixed_point.network import Conv, Dense, Layer, Network, RandomTau, Shape
+from randhet.fixed_point.shape import window_count
 
 TILE_BYTES = 640 * 1024
 """Weights of a tile stay in a core's second-level cache, 1 MiB on the machines this was measured on."""

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from fixed_point import reference
-from fixed_point.check import check, check_images
-from fixed_point.engine import choice, guard, kernels
-from fixed_point.engine.blocks import CHUNK
-from fixed_point.engine.moves import Values, flat, logical, move
-from fixed_point.engine.plan import (
+from randhet.base.errors import RandhetError
+from randhet.fixed_point import reference
+from randhet.fixed_point.check import check, check_images
+from randhet.fixed_point.engine import choice, guard, kernels
+from randhet.fixed_point.engine.moves import Values, flat, logical, move
+from randhet.fixed_point.engine.plan import (
     Registers,
     Synapse,
     Tile,
@@ -31,9 +31,9 @@ from fixed_point.engine.plan import (
     visits,
     weighted,
 )
-from fixed_point.errors import RandhetError
-from fixed_point.integer import STATE_MAX
-from fixed_point.network import (
+from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.kernels.blocks import CHUNK
+from randhet.fixed_point.network import (
     Accumulate,
     Conv,
     Cuba,
@@ -47,8 +47,8 @@ from fixed_point.network import (
     RandomTau,
     Shape,
 )
-from fixed_point.result import Result, Trace
-from fixed_point.shape import peaks, shapes
+from randhet.fixed_point.result import Result, Trace
+from randhet.fixed_point.shape import peaks, shapes
 
 Levels = tuple[np.ndarray, np.ndarray]
 NO_DECAYS = np.zeros((0, 0), np.int32)

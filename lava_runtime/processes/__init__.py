@@ -1,5 +1,5 @@
 """Processes and process models in a folder of their own, because Lava executes every file beside a process."""
 
-from lava_runtime.loading import load
+from randhet.lava_runtime.loading import load
 
 load()

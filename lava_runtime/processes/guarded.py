@@ -9,7 +9,7 @@ from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 
-from lava_runtime.guard import report
+from randhet.lava_runtime.guard import report
 
 MESSAGE_IN = LavaPyType(PyInPort.VEC_DENSE, np.uint8)
 MESSAGE_OUT = LavaPyType(PyOutPort.VEC_DENSE, np.uint8)

@@ -11,16 +11,16 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from fixed_point.engine import kernels
-from fixed_point.engine.plan import Tile, channels_last, make_synapse
-from fixed_point.engine.run import levels, padded, products
-from fixed_point.network import Conv, Cuba, Dense, Het, Lif, RandomTau
-from lava_runtime import step as steps
-from lava_runtime.plan import LayerPlan
-from lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
-from lava_runtime.processes.process import ConstantTauLayer, CubaLayer, RandomTauLayer, ReadOut, words
-from lava_runtime.registers import CoreRegisters
-from lava_runtime.wire import arranged
+from randhet.fixed_point.engine import kernels
+from randhet.fixed_point.engine.plan import Tile, channels_last, make_synapse
+from randhet.fixed_point.engine.run import levels, padded, products
+from randhet.fixed_point.network import Conv, Cuba, Dense, Het, Lif, RandomTau
+from randhet.lava_runtime import step as steps
+from randhet.lava_runtime.plan import LayerPlan
+from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
+from randhet.lava_runtime.processes.process import ConstantTauLayer, CubaLayer, RandomTauLayer, ReadOut, words
+from randhet.lava_runtime.registers import CoreRegisters
+from randhet.lava_runtime.wire import arranged
 
 STATE = LavaPyType(np.ndarray, np.int32)
 REGISTER = LavaPyType(np.ndarray, np.uint32)

@@ -11,10 +11,10 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
-from fixed_point.generator import core_starts
-from fixed_point.network import RandomTau
-from lava_runtime.plan import LayerPlan, Run
-from lava_runtime.wire import Wire
+from randhet.fixed_point.generator import core_starts
+from randhet.fixed_point.network import RandomTau
+from randhet.lava_runtime.plan import LayerPlan, Run
+from randhet.lava_runtime.wire import Wire
 
 
 class GradedInput(AbstractProcess):

@@ -8,11 +8,11 @@ from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from fixed_point import reference
-from lava_runtime.plan import LayerPlan
-from lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
-from lava_runtime.processes.process import GradedInput, Pool, Recorder, ResidualSum
-from lava_runtime.wire import KINDS, Wire, arranged, in_order
+from randhet.fixed_point import reference
+from randhet.lava_runtime.plan import LayerPlan
+from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
+from randhet.lava_runtime.processes.process import GradedInput, Pool, Recorder, ResidualSum
+from randhet.lava_runtime.wire import KINDS, Wire, arranged, in_order
 
 
 @implements(proc=GradedInput, protocol=LoihiProtocol)

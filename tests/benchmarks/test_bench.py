@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from benchmarks import contenders, scaling
-from benchmarks.contenders import CONTENDERS, Contender
-from benchmarks.networks import Activity, Case
-from benchmarks.race import Times, race
-from benchmarks.rows import rows, tau_cost
-from randhet.cli import app
+from randhet.benchmarks import contenders, scaling
+from randhet.benchmarks.contenders import CONTENDERS, Contender
+from randhet.benchmarks.networks import Activity, Case
+from randhet.benchmarks.race import Times, race
+from randhet.benchmarks.rows import rows, tau_cost
+from randhet.cli.app import app
 
 KEYS = {"name", "spike_rate", "threads", "batch", "ms_per_image", "ratio_to_torch_eager", "peak_mb"}
 
@@ -78,9 +78,9 @@ def test_a_missing_library_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_worker(monkeypatch: pytest.MonkeyPatch, script: str, **options: Any) -> None:
-    """A contender called `odd` whose worker runs a script in place of `benchmarks.worker`."""
+    """A contender called `odd` whose worker runs a script in place of `randhet.benchmarks.worker`."""
     monkeypatch.setitem(CONTENDERS, "odd", Contender("odd", "", lambda job, turn: None, **options))
-    monkeypatch.setattr("benchmarks.race.COMMAND", (sys.executable, "-c", script))
+    monkeypatch.setattr("randhet.benchmarks.race.COMMAND", (sys.executable, "-c", script))
 
 
 def test_a_contender_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

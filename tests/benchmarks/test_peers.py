@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.networks import SIZES, Case, at_rate, patches, prepare
-from benchmarks.peers.network import loaded
-from export.netx import read
-from fixed_point import reference
-from train import checkpoint as checkpoints
+from randhet.benchmarks.networks import SIZES, Case, at_rate, patches, prepare
+from randhet.benchmarks.peers.network import loaded
+from randhet.fixed_point import reference
+from randhet.netx.write import read
+from randhet.train import checkpoint as checkpoints
 
 PEERS = {"plain": "torch", "jelly": "spikingjelly", "snn_torch": "snntorch"}
 SETTINGS = SIZES["tiny"]
@@ -27,7 +27,7 @@ def peer(request: pytest.FixtureRequest) -> Any:
     """The module of a peer whose library is here."""
     if find_spec(PEERS[request.param]) is None:
         pytest.skip(f"{PEERS[request.param]} is not installed")
-    return import_module(f"benchmarks.peers.{request.param}")
+    return import_module(f"randhet.benchmarks.peers.{request.param}")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_random_neurons_draw_sigmoid_of_sigma_n(peer: Any, images: np.ndarray) -
 
 
 def test_a_weight_without_a_place_is_refused(images: np.ndarray) -> None:
-    from benchmarks.peers import plain
+    from randhet.benchmarks.peers import plain
 
     made = at_rate(SETTINGS, 0.2, images)
     network = plain.make(made, True)

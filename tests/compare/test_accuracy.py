@@ -8,13 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from compare.accuracy import Draws, accuracy_difference, agreement, elsewhere, fixed_draws, float_draws, is_random
-from compare.backends import runner
-from fixed_point import reference
-from fixed_point.network import Dense, Flatten, Input, Layer, Lif, Network, RandomTau
-from train.checkpoint import build, random_init
-from train.data import Images
-from train.models import ModelSettings
+from randhet.compare.accuracy import (
+    Draws,
+    accuracy_difference,
+    agreement,
+    elsewhere,
+    fixed_draws,
+    float_draws,
+    is_random,
+)
+from randhet.fixed_point import reference
+from randhet.fixed_point.backends import runner
+from randhet.fixed_point.network import Dense, Flatten, Input, Layer, Lif, Network, RandomTau
+from randhet.train.checkpoint import build, random_init
+from randhet.train.data.sources import Images
+from randhet.train.models import ModelSettings
 
 LABELS = np.array([0, 1, 2, 0, 1])
 

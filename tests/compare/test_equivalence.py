@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from compare.equivalence import Difference, Sample, difference, exact, needed, paired, power
+from randhet.compare.equivalence import Difference, Sample, difference, exact, needed, paired, power
 
 SHARES = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=12)
 

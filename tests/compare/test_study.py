@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import wrong_backend
 
-from compare import backends, report, words
-from compare.backends import BACKENDS, Backend, BackendError
-from compare.study import Comparison, StudySettings, compare
-from export.pipeline import export_checkpoint
-from fixed_point import reference
-from fixed_point.errors import RandhetError
-from fixed_point.network import Network, RandomTau
-from lava_runtime.available import missing
-from train.checkpoint import Checkpoint, random_init
-from train.data import Images
-from train.models import ModelSettings
+from randhet.base.errors import RandhetError
+from randhet.compare.report import page as report
+from randhet.compare.report import words
+from randhet.compare.study import Comparison, StudySettings, compare
+from randhet.export.pipeline import export_checkpoint
+from randhet.fixed_point import backends, reference
+from randhet.fixed_point.backends import BACKENDS, Backend, BackendError
+from randhet.fixed_point.network import Network, RandomTau
+from randhet.lava_runtime.available import missing
+from randhet.train.checkpoint import Checkpoint, random_init
+from randhet.train.data.sources import Images
+from randhet.train.models import ModelSettings
 
 MODEL = ModelSettings(1, 3, (6, 5), (3, 4), (1, 1), steps=3)
 RNG = np.random.default_rng(1)
@@ -101,7 +102,7 @@ def test_predictions_must_agree_as_often_as_two_float_runs(
 
 def test_chunks_give_what_one_run_gives(pair: tuple[Checkpoint, Network], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = study(pair)
-    monkeypatch.setattr("compare.tracing.TRACE_BYTES", 1)
+    monkeypatch.setattr("randhet.compare.equality.tracing.TRACE_BYTES", 1)
     one_by_one = study(pair)
     assert one_by_one.tracing.same_tau == whole.tracing.same_tau
     assert one_by_one.tracing.float_divergence == whole.tracing.float_divergence
@@ -135,7 +136,7 @@ def test_one_weight_off_by_one_is_found_and_said(pair: tuple[Checkpoint, Network
 def test_lava_equals_the_reference_in_every_chunk(
     pair: tuple[Checkpoint, Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compare.tracing.TRACE_BYTES", 3 * 16 * 3 * 1000)
+    monkeypatch.setattr("randhet.compare.equality.tracing.TRACE_BYTES", 3 * 16 * 3 * 1000)
     finding = study(pair, "lava").tracing.backends["lava"]
     assert finding.identical
     neurons = (
@@ -180,7 +181,7 @@ def test_deterministic_networks_run_once_and_need_no_interval() -> None:
 def _float_predictions(checkpoint: Checkpoint) -> Any:
     import torch
 
-    from train.checkpoint import build
+    from randhet.train.checkpoint import build
 
     with torch.no_grad():
         return build(checkpoint)(torch.from_numpy(IMAGES.pixels).float() / 255).argmax(1).numpy()

@@ -14,8 +14,8 @@ import pytest
 
 nir = pytest.importorskip("nir")
 
-from export import nir_network, nir_read, nir_write
-from export.graph import (
+from randhet.base.errors import FileError
+from randhet.export.graph import (
     AveragePool,
     Encoding,
     ExportError,
@@ -30,12 +30,14 @@ from export.graph import (
     Normalisation,
     TimeMean,
 )
-from export.nir_time import TOOLS, Discretisation
-from export.passes.quantise import QuantSettings
-from fixed_point import reference
-from fixed_point.difference import differences
-from fixed_point.errors import FileError
-from fixed_point.network import Cuba, Het, Lif, RandomTau
+from randhet.export.nir import network as nir_network
+from randhet.export.nir import read as nir_read
+from randhet.export.nir import write as nir_write
+from randhet.export.nir.steps import TOOLS, Discretisation
+from randhet.export.passes.quantise import QuantSettings
+from randhet.fixed_point import reference
+from randhet.fixed_point.diagnosis.difference import differences
+from randhet.fixed_point.network import Cuba, Het, Lif, RandomTau
 
 EULER = Discretisation(1e-4)
 RNG = np.random.default_rng(2)

@@ -22,16 +22,19 @@ pytest.importorskip("onnxruntime")
 
 from torch import nn
 
-from export import nir_network, nir_read, nir_write, onnx_float
-from export.graph import FloatNeuron
-from export.nir_time import TOOLS
-from export.onnx_run import session
-from export.passes.quantise import QuantSettings
-from export.trace import trace
-from fixed_point import reference
-from train import layers
-from train.models import ModelSettings, SEWResNet
-from train.neurons import LIF
+from randhet.export.graph import FloatNeuron
+from randhet.export.nir import network as nir_network
+from randhet.export.nir import read as nir_read
+from randhet.export.nir import write as nir_write
+from randhet.export.nir.steps import TOOLS
+from randhet.export.onnx import float_graph as onnx_float
+from randhet.export.onnx.run import session
+from randhet.export.passes.quantise import QuantSettings
+from randhet.export.trace import trace
+from randhet.fixed_point import reference
+from randhet.train import layers
+from randhet.train.models import ModelSettings, SEWResNet
+from randhet.train.neurons import LIF
 
 SPIKINGJELLY = "spikingjelly.activation_based.nir_exchange"
 """SpikingJelly before 2.0 has none of its own."""

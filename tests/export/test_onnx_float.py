@@ -16,13 +16,14 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from export import onnx_float, onnx_meta
-from export.graph import ExportError, FloatGraph
-from export.onnx_run import session
-from export.trace import trace
-from train import layers
-from train.models import ModelSettings, NeuronKind, SEWResNet
-from train.neurons import LIF, RandomTauLIF, neurons, recording, replaying
+from randhet.export.graph import ExportError, FloatGraph
+from randhet.export.onnx import float_graph as onnx_float
+from randhet.export.onnx import meta as onnx_meta
+from randhet.export.onnx.run import session
+from randhet.export.trace import trace
+from randhet.train import layers
+from randhet.train.models import ModelSettings, NeuronKind, SEWResNet
+from randhet.train.neurons import LIF, RandomTauLIF, neurons, recording, replaying
 
 KINDS: list[NeuronKind] = ["randhet", "randhet-forward", "het", "vanilla"]
 

@@ -17,11 +17,13 @@ from strategies import cases
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is the peer of this test")
 
-from export import onnx_integer, onnx_meta, onnx_run
-from export.onnx_registers import byte_tables, draw_rows
-from fixed_point import generator, reference
-from fixed_point.errors import FileError, NetworkError
-from fixed_point.network import (
+from randhet.base.errors import FileError, NetworkError
+from randhet.export.onnx import integer_graph as onnx_integer
+from randhet.export.onnx import meta as onnx_meta
+from randhet.export.onnx import run as onnx_run
+from randhet.export.onnx.registers import byte_tables, draw_rows
+from randhet.fixed_point import generator, reference
+from randhet.fixed_point.network import (
     Accumulate,
     Add,
     Conv,
@@ -37,7 +39,7 @@ from fixed_point.network import (
     RandomTau,
     SumPool,
 )
-from fixed_point.result import Result
+from randhet.fixed_point.result import Result
 
 Case = tuple[Network, np.ndarray]
 Make = Callable[[tuple[int, ...]], Neuron]

@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import nn
 
-from export.graph import ExportError, FloatConv
-from export.passes import FLOAT_PASSES, Pass, fold
-from export.passes.fold import conv, fold_normalisation
-from export.passes.quantise import Plan, QuantSettings, channel_scales, quantise, rounded, table_of
-from export.pipeline import export_checkpoint, export_model, steps_of
-from export.trace import trace
-from fixed_point import reference
-from fixed_point.generator import tau_table
-from fixed_point.integer import STATE_MAX
-from fixed_point.network import Conv, Dense, Het, Lif, RandomTau, SumPool
-from train.checkpoint import build, random_init
-from train.layers import AvgPool2d, BatchNorm2d, Conv2d, Encode, Flatten, Linear, MeanOverTime, Normalise
-from train.models import ModelSettings
-from train.neurons import LIF, RandomTauLIF
+from randhet.export.graph import ExportError, FloatConv
+from randhet.export.passes import FLOAT_PASSES, Pass, fold
+from randhet.export.passes.fold import conv, fold_normalisation
+from randhet.export.passes.quantise import Plan, QuantSettings, channel_scales, quantise, rounded, table_of
+from randhet.export.pipeline import export_checkpoint, export_model, steps_of
+from randhet.export.trace import trace
+from randhet.fixed_point import reference
+from randhet.fixed_point.generator import tau_table
+from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.network import Conv, Dense, Het, Lif, RandomTau, SumPool
+from randhet.train.checkpoint import build, random_init
+from randhet.train.layers import AvgPool2d, BatchNorm2d, Conv2d, Encode, Flatten, Linear, MeanOverTime, Normalise
+from randhet.train.models import ModelSettings
+from randhet.train.neurons import LIF, RandomTauLIF
 
 SMALL = ModelSettings(3, 5, (9, 8), (4, 6), (1, 2), steps=3)
 RNG = np.random.default_rng(5)

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from export.graph import FloatDense, FloatGraph, FloatInput, FloatNeuron, FloatNode
-from export.passes import FLOAT_PASSES, PLAN_PASSES, refine
-from export.passes.activity import Read, chunks, watch, weighted
-from export.passes.calibrate import measure
-from export.passes.clip import clip, clipped
-from export.passes.correct import correct_bias
-from export.passes.quantise import PASSES, Plan, QuantSettings, channel_scales, quantise
-from export.pipeline import export_checkpoint
-from fixed_point import reference
-from fixed_point.errors import RandhetError
-from fixed_point.network import Accumulate, Conv, Layer
-from train.checkpoint import random_init
-from train.models import ModelSettings
-from train.scales import RATIOS
+from randhet.base.errors import RandhetError
+from randhet.export.graph import FloatDense, FloatGraph, FloatInput, FloatNeuron, FloatNode
+from randhet.export.passes import FLOAT_PASSES, PLAN_PASSES, refine
+from randhet.export.passes.activity import Read, chunks, watch, weighted
+from randhet.export.passes.calibrate import measure
+from randhet.export.passes.clip import clip, clipped
+from randhet.export.passes.correct import correct_bias
+from randhet.export.passes.quantise import PASSES, Plan, QuantSettings, channel_scales, quantise
+from randhet.export.pipeline import export_checkpoint
+from randhet.fixed_point import reference
+from randhet.fixed_point.network import Accumulate, Conv, Layer
+from randhet.train.checkpoint import random_init
+from randhet.train.models import ModelSettings
+from randhet.train.scales import RATIOS
 
 SMALL = ModelSettings(3, 5, (9, 8), (4, 6), (1, 1), steps=3)
 IMAGES = np.random.default_rng(5).integers(0, 256, (6, 3, 9, 8), dtype=np.uint8)
@@ -184,7 +184,7 @@ def test_activity_is_what_layers_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Means over all images and steps, chunk by chunk; every window occurs in what is read."""
     network = export_checkpoint(random_init(SMALL, seed=2, images=IMAGES), IMAGES, QuantSettings(passes=())).network
     run = reference.run(network, IMAGES, seed=0, probes=[layer.name for layer in network.layers])
-    monkeypatch.setattr("export.passes.activity.TRACE_BYTES", 1)
+    monkeypatch.setattr("randhet.export.passes.activity.TRACE_BYTES", 1)
     assert len(list(chunks(network, IMAGES))) == len(IMAGES)
     activity = watch(network, IMAGES)
     for layer in weighted(network):

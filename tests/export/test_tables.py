@@ -13,8 +13,8 @@ nir = pytest.importorskip("nir")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from export import netx, nir_read, nir_write, onnx_float, onnx_run, tables
-from export.graph import (
+from randhet.export import tables
+from randhet.export.graph import (
     Affine,
     AveragePool,
     Encoding,
@@ -30,10 +30,14 @@ from export.graph import (
     Normalisation,
     TimeMean,
 )
-from export.nir_time import TOOLS
-from fixed_point import reference
-from fixed_point.difference import differences
-from fixed_point.network import (
+from randhet.export.nir import read as nir_read
+from randhet.export.nir import write as nir_write
+from randhet.export.nir.steps import TOOLS
+from randhet.export.onnx import float_graph as onnx_float
+from randhet.export.onnx import run as onnx_run
+from randhet.fixed_point import reference
+from randhet.fixed_point.diagnosis.difference import differences
+from randhet.fixed_point.network import (
     Accumulate,
     Add,
     Conv,
@@ -48,6 +52,7 @@ from fixed_point.network import (
     RandomTau,
     SumPool,
 )
+from randhet.netx import write as netx
 
 RNG = np.random.default_rng(4)
 KERNEL = RNG.integers(-127, 128, (2, 2, 3, 3)).astype(np.int8)

@@ -8,10 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fixed_point.check import check, faults
-from fixed_point.errors import NetworkError
-from fixed_point.network import Accumulate, Add, Conv, Dense, Flatten, Input, Layer, Network, RandomTau, SumPool
-from fixed_point.shape import bounds, delays, peaks, shapes
+from randhet.base.errors import NetworkError
+from randhet.fixed_point.check import check, faults
+from randhet.fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    Input,
+    Layer,
+    Network,
+    RandomTau,
+    SumPool,
+)
+from randhet.fixed_point.shape import bounds, delays, peaks, shapes
 
 
 def ints(value: int, count: int) -> np.ndarray:

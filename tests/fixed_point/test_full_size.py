@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from equality import assert_equal
 
-from benchmarks.networks import SIZES, at_rate, integer, patches
-from fixed_point import add_only, engine, reference
+from randhet.benchmarks.networks import SIZES, at_rate, integer, patches
+from randhet.fixed_point import add_only, engine, reference
 
 RATE = 0.1
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, ndtri
 
-from fixed_point import generator
+from randhet.fixed_point import generator
 
 states = st.integers(1, 2**32 - 1)
 

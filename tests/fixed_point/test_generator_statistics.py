@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from fixed_point.generator import LayerGenerator, draws, tau_table
+from randhet.fixed_point.generator import LayerGenerator, draws, tau_table
 
 COUNT = 2**20
 SIGMAS = 4.5

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fixed_point import integer
+from randhet.fixed_point import integer
 
 TOP = 2**23 - 1
 state = st.integers(-TOP, TOP)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixed_point import reference
-from fixed_point.errors import NetworkError
-from fixed_point.generator import LayerGenerator
-from fixed_point.network import (
+from randhet.base.errors import NetworkError
+from randhet.fixed_point import reference
+from randhet.fixed_point.generator import LayerGenerator
+from randhet.fixed_point.network import (
     Accumulate,
     Add,
     Conv,

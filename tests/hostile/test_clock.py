@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from train.checkpoint import load
+from randhet.train.checkpoint import load
 
 pytest.importorskip("distributed")
 

@@ -15,10 +15,10 @@ pytest.importorskip("nir")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from export.pipeline import export_checkpoint
-from train import checkpoint as checkpoints
-from train.data import load
-from train.models import ModelSettings
+from randhet.export.pipeline import export_checkpoint
+from randhet.train import checkpoint as checkpoints
+from randhet.train.data.sources import load
+from randhet.train.models import ModelSettings
 
 ROOT = Path(__file__).parents[2]
 WORK = """
@@ -81,7 +81,7 @@ def test_a_sweep_gives_the_same_with_any_number_of_workers(tmp_path: Path) -> No
     pytest.importorskip("distributed")
     from typer.testing import CliRunner
 
-    from randhet.cli import app
+    from randhet.cli.app import app
 
     path = tmp_path / "a.pt"
     model = ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=2)
@@ -99,7 +99,7 @@ def test_a_sweep_gives_the_same_with_any_number_of_workers(tmp_path: Path) -> No
 @pytest.mark.lava
 def test_lava_draws_the_same_for_the_same_seed() -> None:
     """Two runs, each of processes of its own; another seed gives other sums."""
-    from lava_runtime.runner import run
+    from randhet.lava_runtime.runner import run
 
     images = load("digits", "train").pixels
     model = checkpoints.random_init(ModelSettings(1, 10, (8, 8), (3,), (1,), steps=2), images=images[:64])

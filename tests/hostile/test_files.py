@@ -24,15 +24,18 @@ torch = pytest.importorskip("torch")
 
 from typer.testing import CliRunner
 
-from export import onnx_integer, onnx_meta, onnx_run
-from fixed_point.errors import FileError
 from fuzz.changes import IMPOSSIBLE
 from fuzz.files import network
 from fuzz.targets import CORPUS, TARGETS
-from randhet.cli import app
-from train import checkpoint, configuration, folders, idx
-from train.images import DataError
-from train.models import ModelSettings, SEWResNet
+from randhet.base.errors import FileError
+from randhet.cli.app import app
+from randhet.export.onnx import integer_graph as onnx_integer
+from randhet.export.onnx import meta as onnx_meta
+from randhet.export.onnx import run as onnx_run
+from randhet.train import checkpoint, configuration
+from randhet.train.data import folders, idx
+from randhet.train.data.images import DataError
+from randhet.train.models import ModelSettings, SEWResNet
 
 FOUND = Path(__file__).parent / "found"
 

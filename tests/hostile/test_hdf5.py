@@ -23,10 +23,11 @@ torch = pytest.importorskip("torch")
 
 from damage import bomb, cheaply, grown, lying
 
-from export import hdf5, netx
-from fixed_point.errors import FileError, RandhetError
 from fuzz.files import network
 from fuzz.targets import TARGETS, read_nir
+from randhet.base.errors import FileError, RandhetError
+from randhet.netx import hdf5
+from randhet.netx import write as netx
 
 
 def one_large_chunk(place: str) -> Callable[[h5py.File], None]:
@@ -163,9 +164,9 @@ def test_sizes_beyond_any_machine_are_refused_before_they_are_allocated(tmp_path
 
 MEASURED = """
 import resource, sys
-from export.hdf5 import verify
-from export.netx import read
-from fixed_point.errors import FileError
+from randhet.netx.hdf5 import verify
+from randhet.netx.write import read
+from randhet.base.errors import FileError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     {"verify": verify, "read": read}[sys.argv[1]](sys.argv[2])

@@ -13,12 +13,12 @@ from typer.testing import CliRunner, Result
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from export import netx
-from fixed_point.generator import core_seed
-from randhet.cli import app
-from train import checkpoint as checkpoints
-from train.data import load
-from train.models import ModelSettings
+from randhet.cli.app import app
+from randhet.fixed_point.generator import core_seed
+from randhet.netx import write as netx
+from randhet.train import checkpoint as checkpoints
+from randhet.train.data.sources import load
+from randhet.train.models import ModelSettings
 
 MODEL = ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=2)
 SECRET = 0xC0FFEE1234567890

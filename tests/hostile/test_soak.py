@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compare.backends import runner
-from export import netx
-from export.pipeline import export_checkpoint
-from fixed_point.result import Result
-from train.checkpoint import random_init
-from train.data import load
-from train.models import ModelSettings
+from randhet.export.pipeline import export_checkpoint
+from randhet.fixed_point.backends import runner
+from randhet.fixed_point.result import Result
+from randhet.netx import write as netx
+from randhet.train.checkpoint import random_init
+from randhet.train.data.sources import load
+from randhet.train.models import ModelSettings
 
 pytest.importorskip("psutil")
 SOAK = Path(__file__).parents[2] / "scripts" / "soak"

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from compare.parallel import run_all
-from export import netx
-from fixed_point.errors import FileError
-from train import checkpoint as checkpoints
-from train.data import load
-from train.models import ModelSettings
+from randhet.base.errors import FileError
+from randhet.base.parallel import run_all
+from randhet.netx import write as netx
+from randhet.train import checkpoint as checkpoints
+from randhet.train.data.sources import load
+from randhet.train.models import ModelSettings
 
 HOME = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{HOME}{os.pathsep}{HOME / 'tests'}"}
@@ -54,7 +54,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     model = checkpoints.random_init(MODEL, images=load("digits", "train").pixels[:64])
     checkpoints.save(folder / "model.pt", model)
-    from export.pipeline import export_checkpoint
+    from randhet.export.pipeline import export_checkpoint
 
     netx.write(folder / "model.net", export_checkpoint(model, load("digits", "train").pixels[:16]).network)
     return folder
@@ -193,7 +193,7 @@ def test_killed_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
 SLOW = """
 import time
 from pathlib import Path
-from compare.parallel import run_all
+from randhet.base.parallel import run_all
 f = lambda shared, i: time.sleep(60 * (i == 1)) or {"i": i}
 run_all(f, {f"piece {i}": (i,) for i in range(2)}, Path(%r), workers=0)
 """

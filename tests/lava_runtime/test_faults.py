@@ -17,8 +17,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixed_point.network import Accumulate, Add, Conv, Dense, Flatten, Input, Layer, Network, RandomTau, SumPool
-from lava_runtime.runner import LavaRunError, run
+from randhet.fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    Input,
+    Layer,
+    Network,
+    RandomTau,
+    SumPool,
+)
+from randhet.lava_runtime.runner import LavaRunError, run
 
 pytestmark = pytest.mark.lava
 HOME = Path(__file__).resolve().parents[2]
@@ -179,12 +190,12 @@ def test_a_run_that_stands_still_is_ended() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_the_program_ends_nothing_is_left(how: signal.Signals, tmp_path: Path) -> None:
-    from export.netx import write
+    from randhet.netx.write import write
 
     write(tmp_path / "a.net", ENDLESS)
     np.save(tmp_path / "p.npy", IMAGES)
     code = (
-        "import numpy as np; from lava_runtime.runner import run\n"
+        "import numpy as np; from randhet.lava_runtime.runner import run\n"
         f"run({str(tmp_path / 'a.net')!r}, np.load({str(tmp_path / 'p.npy')!r}), seed=0)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code], cwd=HOME, stderr=subprocess.PIPE)
@@ -200,8 +211,8 @@ START = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
-import lava_runtime.driver as d
-from lava_runtime.processes import guarded, layers, process as p, wiring
+import randhet.lava_runtime.driver as d
+from randhet.lava_runtime.processes import guarded, layers, process as p, wiring
 
 def planted():
     Path({failed!r}).write_text(str(time.monotonic()))
@@ -296,7 +307,7 @@ def test_a_failing_model_is_reported_by_its_layer(name: str, tmp_path: Path, mon
     plant, sentence = PLANTS[name]
     script, failed = tmp_path / "planted.py", tmp_path / "failed"
     script.write_text(START.format(failed=str(failed)) + plant + "d.main(Path(sys.argv[1]))\n")
-    monkeypatch.setattr("lava_runtime.runner.DRIVER", (sys.executable, str(script)))
+    monkeypatch.setattr("randhet.lava_runtime.runner.DRIVER", (sys.executable, str(script)))
     with pytest.raises(LavaRunError, match=f"Lava run failed in {sentence}"):
         run(branched(), IMAGES, seed=0)
     assert time.monotonic() - float(failed.read_text()) < 10
@@ -305,7 +316,7 @@ def test_a_failing_model_is_reported_by_its_layer(name: str, tmp_path: Path, mon
 def test_a_driver_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "planted.py"
     script.write_text("raise ImportError('no such part of Lava')\n")
-    monkeypatch.setattr("lava_runtime.runner.DRIVER", (sys.executable, str(script)))
+    monkeypatch.setattr("randhet.lava_runtime.runner.DRIVER", (sys.executable, str(script)))
     with pytest.raises(LavaRunError, match="the runtime: its process ended .* no such part of Lava"):
         run(chain(), IMAGES, seed=0)
 
@@ -322,11 +333,11 @@ def test_full_shared_memory_is_one_sentence(size: str, sentence: str, tmp_path: 
     allowed = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], capture_output=True)
     if allowed.returncode:
         pytest.skip("a private /dev/shm needs the right to mount")
-    from export.netx import write
+    from randhet.netx.write import write
 
     write(tmp_path / "a.net", chain())
     code = (
-        "import numpy as np; from lava_runtime.runner import run\n"
+        "import numpy as np; from randhet.lava_runtime.runner import run\n"
         f"run({str(tmp_path / 'a.net')!r}, np.zeros((60, 2, 6, 6), np.uint8), seed=0, batch=60)\n"
     )
     (tmp_path / "run.py").write_text(code)

@@ -12,9 +12,9 @@ import strategies
 from equality import assert_equal
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from fixed_point import generator, reference
-from fixed_point.errors import FileError, NetworkError
-from fixed_point.network import (
+from randhet.base.errors import FileError, NetworkError
+from randhet.fixed_point import generator, reference
+from randhet.fixed_point.network import (
     Accumulate,
     Add,
     Conv,
@@ -30,8 +30,8 @@ from fixed_point.network import (
     RandomTau,
     SumPool,
 )
-from lava_runtime.plan import Run
-from lava_runtime.runner import run
+from randhet.lava_runtime.plan import Run
+from randhet.lava_runtime.runner import run
 
 pytestmark = pytest.mark.lava
 RNG = np.random.default_rng(7)
@@ -93,7 +93,7 @@ def test_every_layer_and_neuron_equals_the_reference(batch: int) -> None:
 
 
 def test_a_run_from_a_file_without_probes(tmp_path: Path) -> None:
-    from export.netx import write
+    from randhet.netx.write import write
 
     network = everything()
     write(tmp_path / "a.net", network)
@@ -140,7 +140,7 @@ def test_images_in_one_run_or_in_two_are_the_same() -> None:
 
 
 def test_every_entry_of_the_tables_is_covered_here() -> None:
-    from lava_runtime.builder import NEURONS, OPERATIONS
+    from randhet.lava_runtime.builder import NEURONS, OPERATIONS
 
     layers = everything().layers
     assert {type(layer.operation) for layer in layers} == set(OPERATIONS)
@@ -157,7 +157,7 @@ class Noisy(Lif):
 
 @pytest.mark.parametrize("kind", ["Majority", "Noisy"])
 def test_what_is_unknown_is_refused_by_name_not_run_as_something_else(kind: str, tmp_path: Path) -> None:
-    from lava_runtime.builder import BuildError, build
+    from randhet.lava_runtime.builder import BuildError, build
 
     layers = list(everything().layers)
     layers[4] = replace(layers[4], operation=Majority())
@@ -183,7 +183,7 @@ def test_saturation_is_equal_and_counted() -> None:
 
 def test_cuba_equals_lavas_own_neuron() -> None:
     """The same sums into Lava's bit-accurate LIF, stepped directly: currents, voltages and spikes."""
-    from lava_runtime.loading import load
+    from randhet.lava_runtime.loading import load
 
     load()
     from lava.proc.lif.models import PyLifModelBitAcc

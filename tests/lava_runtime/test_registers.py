@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixed_point import generator
-from fixed_point.network import Conv, RandomTau
-from lava_runtime.plan import LayerPlan, Run
-from lava_runtime.registers import CoreRegisters
-from lava_runtime.wire import Wire
+from randhet.fixed_point import generator
+from randhet.fixed_point.network import Conv, RandomTau
+from randhet.lava_runtime.plan import LayerPlan, Run
+from randhet.lava_runtime.registers import CoreRegisters
+from randhet.lava_runtime.wire import Wire
 
 SHAPE, STEPS, BATCH, FIRST, MASTER, LAYER = (3, 4, 2), 3, 2, 1, 77, 5
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fixed_point.errors import FileError, RandhetError
-from train.checkpoint import Checkpoint, build, load, random_init, save
-from train.models import ModelSettings
+from randhet.base.errors import FileError, RandhetError
+from randhet.train.checkpoint import Checkpoint, build, load, random_init, save
+from randhet.train.models import ModelSettings
 
 TINY = ModelSettings(1, 3, (4, 4), (2,), (1,), steps=2)
 
@@ -94,7 +94,7 @@ def test_wrong_model_settings_are_refused(change: dict[str, object], words: str)
 
 
 def test_random_init_spikes_at_a_sane_rate() -> None:
-    from train.neurons import recording
+    from randhet.train.neurons import recording
 
     model = build(random_init(ModelSettings(3, 10, (16, 16), (16, 32), (1, 1), steps=4), seed=0))
     with recording(model) as log, torch.no_grad():

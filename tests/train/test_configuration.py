@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fixed_point.errors import FileError
-from randhet.commands.train import both
-from train import configuration
-from train.configuration import settings
-from train.models import SEWResNet
+from randhet.base.errors import FileError
+from randhet.cli.commands.train import both
+from randhet.train import configuration
+from randhet.train.configuration import settings
+from randhet.train.models import SEWResNet
 
 ROOT = Path(__file__).parents[2]
 TRAINING = [path for path in sorted((ROOT / "configs").rglob("*.toml")) if "[training]" in path.read_text()]

@@ -11,7 +11,7 @@ from scipy.stats import kstest, norm
 from surrogate import arctan_step
 from torch import Tensor
 
-from train.cpu import CpuLif, Taus, constant_taus, drawn, keys, random_taus, tau_table
+from randhet.train.cpu import CpuLif, Taus, constant_taus, drawn, keys, random_taus, tau_table
 
 SHAPE = (5, 3, 4, 6, 7)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from train.data import DataError, channel_statistics, load
+from randhet.train.data.sources import DataError, channel_statistics, load
 
 
 def test_digits_are_scikit_learns_images_split_once() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from train.checkpoint import load
+from randhet.train.checkpoint import load
 
 COMMAND = [
     "-m", "randhet", "train", "--data", "digits", "--samples", "48", "--batch", "24", "--epochs", "1", "--rate", "0.02",

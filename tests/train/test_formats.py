@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.data import DataError, load
+from randhet.train.data.sources import DataError, load
 
 
 def picture(path: Path, value: int) -> None:

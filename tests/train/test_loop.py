@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from fixed_point.errors import RandhetError
-from train.attacks.rfgsm import rfgsm
-from train.checkpoint import build, load
-from train.loop import TrainSettings, augment, evaluate, train
-from train.models import ModelSettings
-from train.neurons import RandomTauLIF, neurons
+from randhet.base.errors import RandhetError
+from randhet.train.attacks.rfgsm import rfgsm
+from randhet.train.checkpoint import build, load
+from randhet.train.loop import TrainSettings, augment, evaluate, train
+from randhet.train.models import ModelSettings
+from randhet.train.neurons import RandomTauLIF, neurons
 
 TINY = ModelSettings(widths=(4,), blocks=(1,), steps=2)
 
@@ -61,8 +61,8 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
 
 def test_training_learns(tmp_path: Path) -> None:
     """A few epochs of a tiny network must beat chance (10 %) by far."""
-    from train.checkpoint import build
-    from train.data import load as data
+    from randhet.train.checkpoint import build
+    from randhet.train.data.sources import load as data
 
     settings = TrainSettings(epochs=5, objective="plain")
     done = train(ModelSettings(widths=(16,), blocks=(1,), steps=2), settings, tmp_path / "a.pt")

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from fixed_point.errors import RandhetError
-from train.models import CONNECT, ModelSettings, SEWResNet
-from train.neurons import LIF, RandomTauLIF, neurons
+from randhet.base.errors import RandhetError
+from randhet.train.models import CONNECT, ModelSettings, SEWResNet
+from randhet.train.neurons import LIF, RandomTauLIF, neurons
 
 SMALL = ModelSettings(1, 3, (8, 8), (2, 3, 4), (1, 1, 1), steps=2)
 

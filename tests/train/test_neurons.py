@@ -11,7 +11,7 @@ from scipy.stats import kstest, norm
 from surrogate import arctan_step
 from torch import Tensor
 
-from train.neurons import LIF, HetLIF, Neuron, RandomTauLIF, neurons, recording, replaying
+from randhet.train.neurons import LIF, HetLIF, Neuron, RandomTauLIF, neurons, recording, replaying
 
 
 def plain(x: Tensor, tau: Callable[[int], Tensor], theta: float = 0.5) -> tuple[Tensor, Tensor]:

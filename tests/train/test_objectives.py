@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train.objectives import OBJECTIVES, at, rat, sr
-from train.settings import TrainSettings
+from randhet.train.objectives import OBJECTIVES, at, rat, sr
+from randhet.train.settings import TrainSettings
 
 EXACT = TrainSettings(eps=0.1, step=0.1, start=0.0, sr_weight=3.0, sr_distance=0.05)
 

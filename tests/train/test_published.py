@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fixed_point.errors import FileError, RandhetError
-from train import checkpoint as checkpoints
-from train.neurons import RandomTauLIF, neurons, replaying
-from train.published import MEAN, STD, Published
+from randhet.base.errors import FileError, RandhetError
+from randhet.train import checkpoint as checkpoints
+from randhet.train.neurons import RandomTauLIF, neurons, replaying
+from randhet.train.published import MEAN, STD, Published
 
 ROOT = Path(__file__).parents[2]
 State = dict[str, Tensor]
@@ -157,7 +157,7 @@ def test_thresholds_and_surrogates_are_the_files(tmp_path: Path) -> None:
 
 
 def test_it_exports_and_saves(tmp_path: Path) -> None:
-    from export.pipeline import export_checkpoint
+    from randhet.export.pipeline import export_checkpoint
 
     torch.save(state_dict(random=True, blocks=(1, 1, 1)), tmp_path / "random.pt")
     found = checkpoints.load(tmp_path / "random.pt", Published(steps=2))
@@ -234,7 +234,7 @@ def test_lying_shapes_are_refused_before_a_model_is_allocated(tmp_path: Path) ->
         change(state)
         torch.save(state, tmp_path / f"{i}.pt")
     code = (
-        "import resource, sys; from fixed_point.errors import FileError; from train import checkpoint\n"
+        "import resource, sys; from randhet.base.errors import FileError; from train import checkpoint\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)\n"
         "for path in sys.argv[1:]:\n"

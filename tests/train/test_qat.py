@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from export.passes.quantise import QuantSettings, weighted_nodes
-from export.pipeline import export_checkpoint
-from fixed_point.errors import RandhetError
-from fixed_point.network import Conv, Dense
-from randhet.cli import app
-from train import checkpoint
-from train.checkpoint import Checkpoint
-from train.data import load
-from train.loop import TrainSettings, train
-from train.models import ModelSettings
-from train.qat import Rounding, weighted
-from train.scales import Scales
+from randhet.base.errors import RandhetError
+from randhet.cli.app import app
+from randhet.export.passes.quantise import QuantSettings, weighted_nodes
+from randhet.export.pipeline import export_checkpoint
+from randhet.fixed_point.network import Conv, Dense
+from randhet.train import checkpoint
+from randhet.train.checkpoint import Checkpoint
+from randhet.train.data.sources import load
+from randhet.train.loop import TrainSettings, train
+from randhet.train.models import ModelSettings
+from randhet.train.qat import Rounding, weighted
+from randhet.train.scales import Scales
 
 MODEL = ModelSettings(1, 10, (8, 8), (4, 6), (1, 1), steps=2)
 QAT = TrainSettings(epochs=2, batch=50, qat_bits=4, objective="plain")
@@ -126,7 +126,7 @@ def test_command_line(floats: Checkpoint, tmp_path: Path) -> None:
     record = checkpoint.load(out).record
     assert (record["objective"], record["batch"], record["rate"]) == ("plain", 50, 0.01)
     assert run("export", out, "-o", net, "--samples", "16").exit_code == 0
-    from export.netx import read
+    from randhet.netx.write import read
 
     peaks = [
         np.abs(it.operation.weight.astype(int)).max() for it in read(net).layers if hasattr(it.operation, "weight")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from train.attacks.losses import Loss, cross_entropy, targeted_dlr
-from train.attacks.problem import Answer, Examples, Problem, Shortlist, pick
+from randhet.train.attacks.losses import Loss, cross_entropy, targeted_dlr
+from randhet.train.attacks.problem import Answer, Examples, Problem, Shortlist, pick
 
 MOMENTUM, RISING = 0.75, 0.75
 

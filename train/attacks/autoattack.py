@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from train.attacks.apgd import apgd, apgd_targeted
-from train.attacks.fab import fab
-from train.attacks.losses import dlr
-from train.attacks.problem import Examples, Problem, pick, strongest
-from train.attacks.square import square
+from randhet.train.attacks.apgd import apgd, apgd_targeted
+from randhet.train.attacks.fab import fab
+from randhet.train.attacks.losses import dlr
+from randhet.train.attacks.problem import Examples, Problem, pick, strongest
+from randhet.train.attacks.square import square
 
 Attack = Callable[[Problem], Examples]
 TARGETS = 9

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from train.attacks.apgd import target
-from train.attacks.losses import TINY
-from train.attacks.problem import Examples, Problem, Shortlist, pick
+from randhet.train.attacks.apgd import target
+from randhet.train.attacks.losses import TINY
+from randhet.train.attacks.problem import Examples, Problem, Shortlist, pick
 
 ALPHA, ETA, BETA = 0.1, 1.05, 0.9
 

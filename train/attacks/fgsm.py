@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from train.attacks.losses import cross_entropy
-from train.attacks.problem import Examples, Problem
+from randhet.train.attacks.losses import cross_entropy
+from randhet.train.attacks.problem import Examples, Problem
 
 
 def fgsm(problem: Problem, start: float = 0.0) -> Examples:

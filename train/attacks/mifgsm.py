@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from train.attacks.losses import TINY, cross_entropy
-from train.attacks.problem import Examples, Problem, Shortlist
+from randhet.train.attacks.losses import TINY, cross_entropy
+from randhet.train.attacks.problem import Examples, Problem, Shortlist
 
 
 def mifgsm(problem: Problem, steps: int, decay: float = 1.0) -> Examples:

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fixed_point.errors import RandhetError
-from train.attacks import autoattack
-from train.attacks.apgd import apgd, apgd_targeted
-from train.attacks.fab import fab
-from train.attacks.fgsm import fgsm
-from train.attacks.losses import cross_entropy, dlr
-from train.attacks.mifgsm import mifgsm
-from train.attacks.pgd import pgd
-from train.attacks.problem import Examples, Problem, is_random
-from train.attacks.square import square
-from train.neurons import RandomTauLIF, neurons, replaying
+from randhet.base.errors import RandhetError
+from randhet.train.attacks import autoattack
+from randhet.train.attacks.apgd import apgd, apgd_targeted
+from randhet.train.attacks.fab import fab
+from randhet.train.attacks.fgsm import fgsm
+from randhet.train.attacks.losses import cross_entropy, dlr
+from randhet.train.attacks.mifgsm import mifgsm
+from randhet.train.attacks.pgd import pgd
+from randhet.train.attacks.problem import Examples, Problem, is_random
+from randhet.train.attacks.square import square
+from randhet.train.neurons import RandomTauLIF, neurons, replaying
 
 REDRAWS = 10
 """Fresh draws behind each choice between two examples."""

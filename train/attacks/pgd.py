@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from train.attacks.losses import cross_entropy
-from train.attacks.problem import Examples, Problem, Shortlist
+from randhet.train.attacks.losses import cross_entropy
+from randhet.train.attacks.problem import Examples, Problem, Shortlist
 
 
 def pgd(problem: Problem, steps: int) -> Examples:

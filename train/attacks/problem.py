@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from train.attacks.losses import Loss, margin
-from train.neurons import RandomTauLIF, neurons
+from randhet.train.attacks.losses import Loss, margin
+from randhet.train.neurons import RandomTauLIF, neurons
 
 CLEARLY = 1.645
 """Standard errors by which another example has to lead before it replaces the stock one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from train.attacks.problem import Examples, Problem, new_seed, pick, same_draws, strongest
+from randhet.train.attacks.problem import Examples, Problem, new_seed, pick, same_draws, strongest
 
 SHARE = 0.8
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from train.objectives.at import AT
-from train.objectives.base import Objective, Recipe
-from train.objectives.plain import PLAIN
-from train.objectives.rat import RAT
-from train.objectives.sr import SR
+from randhet.train.objectives.at import AT
+from randhet.train.objectives.base import Objective, Recipe
+from randhet.train.objectives.plain import PLAIN
+from randhet.train.objectives.rat import RAT
+from randhet.train.objectives.sr import SR
 
 OBJECTIVES: dict[str, Objective] = {"plain": PLAIN, "at": AT, "rat": RAT, "sr": SR}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.attacks.rfgsm import rfgsm
-from train.objectives.base import Held, Objective, Recipe, bare, new_seed
-from train.world import world
+from randhet.train.attacks.rfgsm import rfgsm
+from randhet.train.objectives.base import Held, Objective, Recipe, bare, new_seed
+from randhet.train.world import world
 
 
 def examples(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:

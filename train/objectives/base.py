@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from train.attacks.problem import new_seed, same_draws
+from randhet.train.attacks.problem import new_seed, same_draws
 
 __all__ = ["Held", "Objective", "Recipe", "bare", "new_seed", "nothing"]
 

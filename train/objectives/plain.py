@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.objectives.base import Objective, Recipe
+from randhet.train.objectives.base import Objective, Recipe
 
 
 def loss(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from train.objectives import at
-from train.objectives.base import Objective, Recipe
+from randhet.train.objectives import at
+from randhet.train.objectives.base import Objective, Recipe
 
 
 def orthogonalised(weight: Tensor, beta: float) -> Tensor:

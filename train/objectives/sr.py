@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.objectives.at import attacked
-from train.objectives.base import Held, Objective, Recipe, bare, new_seed
+from randhet.train.objectives.at import attacked
+from randhet.train.objectives.base import Held, Objective, Recipe, bare, new_seed
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:

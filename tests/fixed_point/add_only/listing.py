@@ -10,8 +10,8 @@ import sys
 import numpy as np
 from numba import njit
 
-from fixed_point import network as ir
-from fixed_point.add_only import kernels, layer, run
+from randhet.fixed_point import network as ir
+from randhet.fixed_point.add_only import kernels, layer, run
 
 FORBIDDEN = re.compile(
     r"^(i?mul|mulx|i?div|v?pmul\w*|v?pmadd\w*|vpdp\w*"  # integer products, quotients, dot products

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import cases
 
-from fixed_point import add_only, reference
-from fixed_point.network import Accumulate, Conv, Dense, Flatten, Input, Layer, Lif, Network
+from randhet.fixed_point import add_only, reference
+from randhet.fixed_point.network import Accumulate, Conv, Dense, Flatten, Input, Layer, Lif, Network
 
 
 @settings(max_examples=80, deadline=None)

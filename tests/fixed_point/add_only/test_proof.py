@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixed_point import generator, integer
+from randhet.fixed_point import generator, integer
 
 HERE = Path(__file__).resolve().parent
 

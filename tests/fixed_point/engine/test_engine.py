@@ -18,13 +18,26 @@ from llvmlite import binding as llvm
 from numba import njit
 from strategies import cases
 
-from fixed_point import engine, reference
-from fixed_point.engine import choice, dense, kernels, matrix, vectors
-from fixed_point.engine.blocks import fire_drawn, fire_given
-from fixed_point.engine.plan import columns, make_synapse
-from fixed_point.errors import RandhetError
-from fixed_point.generator import draw, jump
-from fixed_point.network import Accumulate, Add, Conv, Dense, Flatten, Input, Layer, Lif, Network, RandomTau, SumPool
+from randhet.base.errors import RandhetError
+from randhet.fixed_point import engine, reference
+from randhet.fixed_point.engine import choice, kernels
+from randhet.fixed_point.engine.plan import columns, make_synapse
+from randhet.fixed_point.generator import draw, jump
+from randhet.fixed_point.kernels import dense, matrix, vectors
+from randhet.fixed_point.kernels.blocks import fire_drawn, fire_given
+from randhet.fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    RandomTau,
+    SumPool,
+)
 
 LIMITS = {"measured": choice.limit, "always": lambda inputs: -1, "half": lambda inputs: inputs // 2}
 """Where the engine multiplies: where it is quicker here, at every step it can, at the fuller ones."""

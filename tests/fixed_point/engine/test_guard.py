@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixed_point.engine import compiled, guard, kernels
-from fixed_point.engine.plan import make_synapse
-from fixed_point.errors import NetworkError
-from fixed_point.network import Conv
+from randhet.base.errors import NetworkError
+from randhet.fixed_point.engine import guard, kernels
+from randhet.fixed_point.engine.plan import make_synapse
+from randhet.fixed_point.kernels import compiled
+from randhet.fixed_point.network import Conv
 
 NAMES = (
     "values", "steps", "first", "per_tap", "planes", "window", "weight", "packed", "wide", "limit", "low", "high",
@@ -94,7 +95,7 @@ def answer(typing):
     return types.int64(), lambda context, builder, signature, arguments: context.get_constant(types.int64, ANSWER)
 """
 WHOLE = """
-from fixed_point.engine.compiled import kernel
+from randhet.fixed_point.kernels.compiled import kernel
 from part import answer
 
 @kernel
@@ -108,7 +109,7 @@ print(ask(), sum(ask.stats.cache_hits.values()))
 def test_a_kernel_on_disk_is_dropped_when_an_intrinsic_elsewhere_changes(tmp_path: Path) -> None:
     """The file that holds the kernel stays as it is; its machine code must follow the other file nevertheless."""
     (tmp_path / "whole.py").write_text(WHOLE)
-    home = str(Path(compiled.__file__).parents[2])
+    home = str(Path(compiled.__file__).parents[3])
     environment = os.environ | {"PYTHONPATH": home, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
 

@@ -10,12 +10,12 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from train.attacks import autoattack
-from train.attacks.fab import fab, to_plane
-from train.attacks.names import FAMILIES, parse, run
-from train.attacks.problem import Problem
-from train.checkpoint import build, random_init
-from train.models import ModelSettings
+from randhet.train.attacks import autoattack
+from randhet.train.attacks.fab import fab, to_plane
+from randhet.train.attacks.names import FAMILIES, parse, run
+from randhet.train.attacks.problem import Problem
+from randhet.train.checkpoint import build, random_init
+from randhet.train.models import ModelSettings
 
 EPS = 0.1
 NAMES = [

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from train.attacks.names import FAMILIES, Attack, mean_taus, parse, parse_list, run, spelled
-from train.checkpoint import Checkpoint, build, random_init
-from train.models import ModelSettings
+from randhet.train.attacks.names import FAMILIES, Attack, mean_taus, parse, parse_list, run, spelled
+from randhet.train.checkpoint import Checkpoint, build, random_init
+from randhet.train.models import ModelSettings
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.attacks.apgd import apgd
-from train.attacks.losses import cross_entropy
-from train.attacks.pgd import pgd
-from train.attacks.problem import Problem, Shortlist, strongest
-from train.checkpoint import build, random_init
-from train.models import ModelSettings
+from randhet.train.attacks.apgd import apgd
+from randhet.train.attacks.losses import cross_entropy
+from randhet.train.attacks.pgd import pgd
+from randhet.train.attacks.problem import Problem, Shortlist, strongest
+from randhet.train.checkpoint import build, random_init
+from randhet.train.models import ModelSettings
 
 COUNT = 600
 

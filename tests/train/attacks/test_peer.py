@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train.attacks.names import parse, run
-from train.checkpoint import build, load
-from train.data import load as load_data
+from randhet.train.attacks.names import parse, run
+from randhet.train.checkpoint import build, load
+from randhet.train.data.sources import load as load_data
 
 torchattacks = pytest.importorskip("torchattacks")
 EPS = 0.2

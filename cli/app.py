@@ -1,0 +1,91 @@
+"""The command line: one module per command, wrong use and bad input are one sentence and exit status 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from randhet import __version__
+from randhet.base.errors import RandhetError
+from randhet.cli.console import complain
+
+COMMANDS = (
+    "demo",
+    "train",
+    "attack",
+    "export",
+    "import-nir",
+    "inspect",
+    "run",
+    "compare",
+    "budget",
+    "sweep",
+    "bench",
+)
+WRONG_USE, STOPPED = 2, 130
+
+app = typer.Typer(
+    name="randhet",
+    help="From a trained spiking network with random membrane decay to fixed point on Lava, compared at every step.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, with every error that a user can cause turned into one sentence and its exit status."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except RandhetError as error:
+            complain(str(error))
+            raise typer.Exit(WRONG_USE) from None
+        except MemoryError:
+            complain("there is not enough memory for this: use fewer --samples")
+            raise typer.Exit(WRONG_USE) from None
+        except BrokenPipeError:  # whoever read our output went away; Typer ends quietly
+            raise
+        except OSError as error:
+            complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+            raise typer.Exit(WRONG_USE) from None
+        except KeyboardInterrupt:
+            complain("stopped")
+            raise typer.Exit(STOPPED) from None
+
+    return run
+
+
+for name in COMMANDS:
+    app.command(name)(guarded(import_module(f"randhet.cli.commands.{name.replace('-', '_')}").command))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"randhet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `randhet` command."""
+    try:
+        app()
+    except KeyboardInterrupt:  # while the command line itself was being read
+        sys.exit(STOPPED)

@@ -1,0 +1,178 @@
+"""randhet attack: accuracy of a checkpoint under named attacks, over draws of its taus; sweeps over one setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from randhet.cli.console import emit, err, out, stages
+from randhet.cli.options import (
+    Checkpoint,
+    Data,
+    Draws,
+    Json,
+    Mean,
+    Samples,
+    Sampling,
+    Seed,
+    Std,
+    Threads,
+    TimeSteps,
+    published,
+    use_threads,
+)
+
+
+def command(
+    checkpoint: Checkpoint,
+    attacks: Annotated[
+        str, typer.Option("--attacks", metavar="NAMES", help="With commas: NAME, steps, x draws per gradient.")
+    ] = "fgsm,pgd10,apgd10,mifgsm5",
+    eps: Annotated[str, typer.Option(metavar="NUMBER", help="L-inf radius in units of 0..1.")] = "8/255",
+    data: Data = None,
+    samples: Samples = None,
+    draws: Draws = 10,
+    redraws: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Draws behind each choice of a noise-aware example.")
+    ] = 10,
+    similarity: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Cosines of two gradients, and of two runs of this attack.")
+    ] = None,
+    sweep: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Instead of --attacks: a sweep in TOML; needs --out.")
+    ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(metavar="CKPT", help="For a sweep: another checkpoint in the same plot.")
+    ] = None,
+    place: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE|DIR", help="Results as JSON lines, taken up again; for a sweep a folder."),
+    ] = None,
+    seed: Seed = None,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per piece of work.")] = 100,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask cluster to run on.", show_default="processes here")
+    ] = None,
+    time_steps: TimeSteps = None,
+    sampling: Sampling = None,
+    mean: Mean = None,
+    std: Std = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Accuracy under attack: as published (stock) and as a noisy network deserves it (noise-aware), and their minimum.
+
+    Attacks: fgsm, rfgsm, pgdN, apgdN, apgd-dlrN, apgd-tN, mifgsmN (-d0.1: its decay), squareN, fabN, fab-tN, aa,
+    aa-rand. pgd10x20 averages every gradient over 20 draws; pgd10@mean is made on the mean taus and transferred. With
+    --out, an interrupted run goes on where it was. CKPT may also be a bare state dict of the paper's released script.
+
+    Example: `randhet attack model.pt --attacks fgsm,pgd10,pgd10x10,apgd10 --samples 500 --out results.jsonl`
+    """
+    from randhet.base.errors import RandhetError
+    from randhet.compare.robustness.evaluation import Place
+    from randhet.compare.robustness.sweep import read
+    from randhet.train.attacks.names import parse_list
+    from randhet.train.configuration import typed
+
+    use_threads(threads)
+    chosen = published(time_steps, sampling, mean, std)
+    common = {"draws": draws, "redraws": redraws, "seed": seed or 0}
+    if sweep is not None and place is None:
+        raise RandhetError("a sweep needs --out with the folder for its results and its plot")
+    if beside and sweep is None:
+        raise RandhetError("--beside belongs to --sweep")
+    paths = {path.stem: path for path in (checkpoint, *(beside or []))}
+    if len(paths) < 1 + len(beside or []):
+        raise RandhetError("the checkpoints of a sweep need different file names, they label the curves")
+    plan = parse_list(attacks) if sweep is None else read(sweep)
+    radius = typed("eps", eps, float)
+    setups = {name: prepared(path, data, samples, chosen, common) for name, path in paths.items()}
+    with stages() as stage:
+        where = Place(batch, place, scheduler, 0 if threads == 1 else threads, stage)
+        if sweep is None:
+            found = _attacks(setups[checkpoint.stem], plan, radius, similarity, where)
+            found = {"checkpoint": checkpoint.name} | found
+        else:
+            found = common | _sweep(plan, setups, where)
+    if as_json:
+        emit(found)
+    elif sweep is None:
+        show(found)
+
+
+def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: Any, common: dict[str, int]) -> Any:
+    """Checkpoint and images as a `randhet.compare.robustness.evaluation.Setup`."""
+    from dataclasses import replace
+
+    from randhet.compare.robustness.evaluation import Setup
+    from randhet.train.checkpoint import load
+    from randhet.train.data.sources import load as load_data
+
+    found = load(checkpoint, chosen)
+    images = load_data(data or found.data or "digits").take(samples)
+    if found.record.get("published"):
+        size = images.pixels.shape[2:]
+        found = replace(found, settings=replace(found.settings, image_size=(size[0], size[1])))
+    return Setup(found, images, **common)
+
+
+def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any) -> dict[str, Any]:
+    """The JSON object of the named attacks."""
+    from randhet.compare.robustness import summary
+    from randhet.compare.robustness.evaluation import CLEAN, Trial, evaluate
+    from randhet.compare.robustness.similarity import similarity
+
+    trials = {CLEAN: Trial(CLEAN, 0.0)} | {attack.name: Trial(attack.name, eps) for attack in plan}
+    outcomes = evaluate(setup, list(trials.values()), where)
+    found = summary.as_dict(setup, {name: outcomes[trial] for name, trial in trials.items()}, eps)
+    if similar is not None:
+        trial = Trial(similar, eps)
+        found["cosines"] = {"attack": similar} | summary.cosines(similarity(setup, [trial], where)[trial])
+    return found
+
+
+def _sweep(sweep: Any, setups: dict[str, Any], where: Any) -> dict[str, Any]:
+    """Run a sweep on every checkpoint; NAME.jsonl of each, sweep.json and sweep.png in the folder `where.out`."""
+    import json
+    from dataclasses import asdict, replace
+
+    from randhet.base.files import replacing
+    from randhet.compare.robustness import curves
+    from randhet.compare.robustness.sweep import run
+
+    folder = where.out
+    found = {name: run(sweep, setup, replace(where, out=folder / f"{name}.jsonl")) for name, setup in setups.items()}
+    content = {"sweep": asdict(sweep), "checkpoints": found}
+    with replacing(folder / "sweep.json") as temporary:
+        temporary.write_text(json.dumps(content) + "\n", "utf-8")
+    curves.plot(folder / "sweep.png", sweep, found)
+    err.print(f"wrote {folder / 'sweep.json'} and {folder / 'sweep.png'}", highlight=False)
+    return content
+
+
+def show(found: dict[str, Any]) -> None:
+    """The readings as a table, the minimum below."""
+    from rich.table import Table
+
+    table = Table(box=None, title=f"{found['samples']} images of {found['data']}, eps {found['eps']:.4f}")
+    for heading in ("attack", "reading", "accuracy, %", "95 %, these images", "95 %, such images", "majority vote, %"):
+        table.add_column(heading, justify="left" if heading in ("attack", "reading") else "right")
+    for attack, readings in found["readings"].items():
+        for kind, it in readings.items():
+            row = (f"{100 * it['accuracy']:.1f}", span(it["interval"]), span(it["interval_images"]))
+            table.add_row(attack, kind if attack != "clean" else "", *row, f"{100 * it['majority']:.1f}")
+    out.print(table)
+    out.print(f"minimum robust accuracy {100 * found['mra']:.1f} %, by {found['mra_attack']}", highlight=False)
+    for name in ("gradient", "perturbation"):
+        if name in found.get("cosines", {}):
+            it = found["cosines"][name]
+            out.print(
+                f"mean cosine of two {name}s {it['mean']:.3f}, {it['interval'][0]:.3f} to {it['interval'][1]:.3f}"
+            )
+
+
+def span(interval: list[float] | None) -> str:
+    """Percent from-to; a dash where there is no chance."""
+    return "-" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"

@@ -1,0 +1,214 @@
+"""randhet compare: float against fixed point, and every backend against the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from randhet.cli.console import emit, err, out, stages
+from randhet.cli.options import Checkpoint, Data, Draws, Json, NetworkFile, Samples, Seed, Threads, use_threads
+
+if TYPE_CHECKING:
+    from randhet.cli.console import Stage
+    from randhet.compare.quantisation.budget import Budget
+    from randhet.compare.report.page import Report
+    from randhet.compare.robustness.deployed import AttackSettings, Deployment
+    from randhet.compare.study import Comparison
+    from randhet.fixed_point.network import Network
+    from randhet.train.checkpoint import Checkpoint as CheckpointData
+    from randhet.train.data.sources import Images
+
+FAILED = 1
+
+
+def command(
+    checkpoint: Checkpoint,
+    network: NetworkFile,
+    data: Data = None,
+    samples: Samples = None,
+    draws: Draws = 10,
+    seed: Seed = None,
+    margin: Annotated[float, typer.Option(help="Largest difference in accuracy that counts as none, 0..1.")] = 0.005,
+    backends: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="To check against the reference, with commas.", show_default="all there are"
+        ),
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write compare.json and report.html there.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write the report, one HTML file.")
+    ] = None,
+    budget: Annotated[bool, typer.Option("--budget", help="What each part of the quantisation costs.")] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Attack the integer network, without its seed and with it.")
+    ] = False,
+    attacks: Annotated[
+        str, typer.Option(metavar="NAMES", help="Attacks for --robustness, with commas.")
+    ] = "fgsm,pgd10x5,apgd10x5",
+    eps: Annotated[
+        str, typer.Option(metavar="RADIUS", help="L-inf radius for --robustness in units of 0..1, such as 8/255.")
+    ] = "8/255",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a float model with its integer network: accuracy, every spike, every membrane. Exit status 1 on failure.
+
+    The float model and the reference run with --draws different draws of the taus each. The reference and the other
+    backends then run with the same seed and must agree in every integer; float and reference run with the same taus.
+
+    Example: `randhet compare model.pt model.net --samples 100 --report report.html`
+    """
+    from randhet.compare.robustness.deployed import AttackSettings
+    from randhet.compare.study import StudySettings
+    from randhet.compare.study import compare as study
+    from randhet.netx.write import read
+    from randhet.train.checkpoint import load as load_checkpoint
+    from randhet.train.configuration import typed
+    from randhet.train.data.sources import load
+
+    use_threads(threads)
+    names = None if backends is None else tuple(name.strip() for name in backends.split(",") if name.strip())
+    settings = StudySettings(draws, seed or 0, margin, names, threads)
+    attack = AttackSettings(attacks, typed("eps", eps, float), seed=seed or 0) if robustness else None
+    pair = load_checkpoint(checkpoint), read(network)
+    images = load(data or pair[0].data or "digits").take(samples)
+    with stages() as stage:
+        found = study(*pair, images, settings, stage)
+        written = directory is not None or page is not None
+        report = examined(found, *pair, images, stage, gather=written, budget=budget, attack=attack, threads=threads)
+    leave(report, directory, page)
+    if as_json:
+        emit(report.as_dict())
+    else:
+        show(report)
+    if found.failures:
+        raise typer.Exit(FAILED)
+
+
+def examined(
+    found: Comparison,
+    checkpoint: CheckpointData,
+    network: Network,
+    images: Images,
+    stage: Stage,
+    *,
+    gather: bool = True,
+    budget: bool = False,
+    attack: AttackSettings | None = None,
+    threads: int | None = None,
+) -> Report:
+    """The comparison with what the report shows beside it; error budget and robustness if they are asked for."""
+    from randhet.compare.report import evidence as report_evidence
+    from randhet.compare.report.page import Report
+
+    evidence = None
+    if gather:
+        done = stage("operations and trials", 1)
+        evidence = report_evidence.gather(network, images.pixels, images.labels, found.seed)
+        done(1)
+    return Report(
+        found,
+        evidence,
+        _budget(checkpoint, network, images, stage) if budget else None,
+        robustness=None if attack is None else _robustness(checkpoint, network, images, stage, attack, threads),
+        notes=_notes(checkpoint, network),
+    )
+
+
+def _budget(checkpoint: CheckpointData, network: Network, images: Images, stage: Stage) -> Budget:
+    from randhet.compare.quantisation.budget import PARTS
+    from randhet.compare.quantisation.budget import budget as costs
+    from randhet.export.passes import fold
+    from randhet.export.trace import trace
+    from randhet.fixed_point.shape import shapes
+    from randhet.train.checkpoint import build
+
+    graph = fold(trace(build(checkpoint), shapes(network)[0]))
+    done = stage("error budget", 2 + 2 * len(PARTS))
+    return costs(network, graph, images.pixels, images.labels, done=done)
+
+
+def _robustness(
+    checkpoint: CheckpointData,
+    network: Network,
+    images: Images,
+    stage: Stage,
+    attack: AttackSettings,
+    threads: int | None,
+) -> Deployment:
+    from randhet.compare.robustness.deployed import attack_deployed, pieces
+    from randhet.fixed_point.backends import runner
+    from randhet.train.checkpoint import build
+
+    done = stage("attacks", pieces(network, attack))
+    return attack_deployed(network, build(checkpoint), images, attack, runner("engine", threads=threads), done)
+
+
+def _notes(checkpoint: CheckpointData, network: Network) -> tuple[tuple[str, str], ...]:
+    """Where the network comes from, for the report."""
+    import json
+
+    notes = {"neurons": checkpoint.settings.neuron, "weights (SHA-256)": network.metadata.get("source", "unknown")}
+    for name in ("quantisation", "lowered_f"):
+        if values := json.loads(network.metadata.get(name, "{}")):
+            notes[name.replace("_", " ")] = ", ".join(f"{key} {value}" for key, value in values.items() if value != [])
+    return tuple(notes.items())
+
+
+def leave(report: Report, directory: Path | None, page: Path | None = None) -> None:
+    """compare.json and report.html in a directory, and the page alone where it is asked for."""
+    from randhet.compare.report.page import write, write_json
+
+    if directory is not None:
+        write_json(directory / "compare.json", report)
+    pages = [path for path in (directory and directory / "report.html", page) if path]
+    for path in pages:
+        write(path, report)
+    written = [*([directory / "compare.json"] if directory else []), *pages]
+    if written:
+        err.print(f"wrote {' and '.join(map(str, written))}", highlight=False, soft_wrap=True)
+
+
+def show(report: Report) -> None:
+    """The verdict, the sentences, the table of layers."""
+    from rich.table import Table
+
+    from randhet.compare.report import words
+
+    found = report.found
+
+    out.print(words.headline(found), style="bold red" if found.failures else "bold green", highlight=False)
+    for paragraph in words.paragraphs(found):
+        out.print(f"\n{paragraph}", highlight=False, markup=False)
+    table = Table(title="float against fixed, same taus", title_justify="left", box=None)
+    for heading in (
+        "layer",
+        "neurons",
+        "f",
+        "spike rate float",
+        "fixed",
+        "other spikes",
+        "error, thresholds",
+        "SNR, dB",
+    ):
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for layer in found.layers:
+        whole = layer.whole
+        rates = (f"{whole.float_rate:.4f}", f"{whole.fixed_rate:.4f}", f"{100 * whole.mismatch:.2f} %")
+        noise = (f"{whole.error:.4f}", words.decibels(whole.snr))
+        table.add_row(layer.layer, str(layer.neurons), str(layer.f), *rates, *noise)
+    out.print()
+    out.print(table)
+    if report.budget is not None:
+        out.print("\nerror budget, points of accuracy lost")
+        for name, cost in words.costs(report.budget):
+            span = f"{words.points(cost.lost.low)} to {words.points(cost.lost.high)}"
+            out.print(f"  {name}: {words.points(cost.lost.value)} ({span})", highlight=False)
+    if report.robustness is not None:
+        for sentence in (*words.robustness(report.robustness), words.secrets(report.robustness)):
+            out.print(f"\n{sentence}", highlight=False, markup=False)

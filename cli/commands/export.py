@@ -1,0 +1,176 @@
+"""randhet export: checkpoint to integer network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from randhet.cli.console import emit, err, out
+from randhet.cli.options import Json, Mean, Sampling, Seed, Std, Threads, TimeSteps, published, use_threads
+
+
+def command(
+    checkpoint: Annotated[Path | None, typer.Argument(metavar="[CKPT]", help="Checkpoint of randhet train.")] = None,
+    file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Network to write.")] = Path("model.net"),
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|PATH", help="Images to calibrate on.", show_default="the training data"),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many calibration images.")] = 256,
+    bits: Annotated[
+        int | None, typer.Option(metavar="N", help="Weight bits, 2 to 8.", show_default="8, or as it was fine-tuned")
+    ] = None,
+    fraction: Annotated[int, typer.Option(help="Fractional membrane bits f, 0 to 12; lowered where needed.")] = 6,
+    tau_bits: Annotated[int, typer.Option(help="Random bits per draw of tau, 1 to 8.")] = 8,
+    scales: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Weight scales: channel, layer or power-of-two.",
+            show_default="channel, or as it was fine-tuned",
+        ),
+    ] = None,
+    layer_bits: Annotated[
+        str | None,
+        typer.Option(metavar="LAYER=N,...", help="Weight bits of single layers.", show_default="as --bits"),
+    ] = None,
+    passes: Annotated[
+        str,
+        typer.Option(metavar="NAMES", help="What calibration improves, with commas: clip, correct-bias; or none."),
+    ] = "none",
+    cores: Annotated[int, typer.Option("--neurons-per-core", help="Neurons that share one random register.")] = 1024,
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", metavar="FILE", help="Write the integer network as ONNX too.")
+    ] = None,
+    onnx_float: Annotated[
+        Path | None,
+        typer.Option("--onnx-float", metavar="FILE", help="Write the float model as ONNX, all T steps."),
+    ] = None,
+    onnx_step: Annotated[
+        Path | None, typer.Option("--onnx-step", metavar="FILE", help="The same, one step with states in and out.")
+    ] = None,
+    taus: Annotated[
+        str, typer.Option("--taus", metavar="KIND", help="In float ONNX: drawn in the graph, or an input.")
+    ] = "drawn",
+    nir: Annotated[Path | None, typer.Option("--nir", metavar="FILE", help="Write the float model as NIR too.")] = None,
+    seed: Seed = None,
+    random_init: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="No checkpoint: a named model with random weights.")
+    ] = None,
+    time_steps: TimeSteps = None,
+    sampling: Sampling = None,
+    mean: Mean = None,
+    std: Std = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a checkpoint into an integer network: fold, calibrate on data, quantise, check, write.
+
+    CKPT may also be a bare state dict of the paper's released training script.
+
+    --seed writes a master seed into the file, which makes its draws public; leave it out for use against attacks.
+
+    Example: `randhet export model.pt -o model.net --onnx model.onnx --nir model.nir`
+    """
+    from randhet.export.formats import prepared
+    from randhet.export.pipeline import export_checkpoint, settings_for
+    from randhet.netx.write import write
+
+    use_threads(threads)
+    one_of("--taus", taus, ("drawn", "input"))
+    files = {"onnx": onnx, "onnx-float": onnx_float, "onnx-step": onnx_step, "nir": nir}
+    asked = {name: path for name, path in files.items() if path is not None}
+    found, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std))
+    settings = settings_for(
+        found,
+        weight_bits=bits,
+        f=fraction,
+        tau_bits=tau_bits,
+        scales=scales,
+        neurons_per_core=cores,
+        layer_bits=bits_of(layer_bits),
+        passes=passes_of(passes),
+    )
+    with err.status("exporting") as status:
+        made = export_checkpoint(found, images, settings, seed=seed, progress=status.update)
+        status.update("writing")
+        writers = prepared(made, asked, taus)
+        write(file, made.network)
+        for written in writers:
+            written()
+    summary = {
+        "network": str(file),
+        "files": {name: str(path) for name, path in asked.items()},
+        "layers": len(made.network.layers),
+        "bytes": file.stat().st_size,
+        "calibration_images": made.calibration.images,
+        "saturations": made.calibration.saturations,
+        "largest": {
+            seen.layer: {"current": seen.current, "membrane": seen.membrane, "f": seen.f}
+            for seen in made.calibration.layers
+        },
+    }
+    if as_json:
+        emit(summary)
+    else:
+        out.print(
+            f"{file}: {summary['layers']} layers, {summary['bytes']:,} bytes, {summary['saturations']} saturations"
+        )
+        for name, path in asked.items():
+            out.print(f"{path}: {name}, {path.stat().st_size:,} bytes", highlight=False)
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """An option that takes one of a few words."""
+    from randhet.base.errors import RandhetError
+
+    if value not in allowed:
+        raise RandhetError(f"{option} is {value!r}, it must be one of {', '.join(allowed)}")
+
+
+def passes_of(text: str) -> tuple[str, ...]:
+    """clip,correct-bias as names of passes; none of them for none."""
+    names = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    return () if names == ["none"] else tuple(names)
+
+
+def bits_of(text: str | None) -> tuple[tuple[str, int], ...]:
+    """conv1=4,fc1=6 as pairs."""
+    from randhet.base.errors import RandhetError
+
+    found = []
+    for part in filter(None, (text or "").split(",")):
+        name, _, bits = part.partition("=")
+        if not bits.strip().isdigit():
+            raise RandhetError(f"--layer-bits {part!r} is not of the form LAYER=N")
+        found.append((name.strip(), int(bits)))
+    return tuple(found)
+
+
+def source(
+    checkpoint: Path | None, random_init: str | None, data: str | None, samples: int, chosen: Any = None
+) -> tuple[Any, Any]:
+    """The checkpoint, or a random one, and the images (N, C, Y, X) uint8 to calibrate on."""
+    import numpy as np
+
+    from randhet.base.errors import RandhetError
+    from randhet.cli.commands.train import named_model
+    from randhet.train import checkpoint as checkpoints
+    from randhet.train.data.sources import load
+
+    if (checkpoint is None) == (random_init is None):
+        raise RandhetError("export needs a checkpoint, or --random-init with the name of a model, and not both")
+    if checkpoint is not None:
+        found = checkpoints.load(checkpoint, chosen)
+        images = load(data or found.data or "digits", "train")
+        return found, images.take(min(samples, len(images))).pixels
+    settings = named_model(str(random_init))
+    shape = (min(samples, 4), settings.in_channels, *settings.image_size)
+    if data is not None:
+        images = load(data, "train")
+        pixels = images.take(min(samples, len(images))).pixels
+    else:
+        pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return checkpoints.random_init(settings, images=pixels), pixels

@@ -1,0 +1,115 @@
+"""randhet import-nir: a NIR graph of another tool to an integer network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from randhet.cli.console import emit, err, out
+from randhet.cli.options import Json, Seed
+
+LEVELS = "1/255"
+
+
+def command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="NIR graph (.nir).")],
+    network: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Network to write.")] = Path("model.net"),
+    tool: Annotated[
+        str,
+        typer.Option(
+            "--tool", metavar="NAME", help="Whose steps: snntorch, spikingjelly, norse, norse-export, sinabs."
+        ),
+    ] = "snntorch",
+    dt: Annotated[
+        float | None,
+        typer.Option("--dt", metavar="T", help="A step, in the graph's unit of time.", show_default="the tool's"),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", metavar="T", min=1, help="Steps per image.")] = 8,
+    scale: Annotated[
+        str, typer.Option(metavar="X", help="What one grey level of an image is worth to the graph.")
+    ] = LEVELS,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|PATH", help="Images to calibrate on.", show_default="random pixels"),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many calibration images.")] = 256,
+    bits: Annotated[int, typer.Option(help="Weight bits, 2 to 8.")] = 8,
+    fraction: Annotated[int, typer.Option(help="Fractional membrane bits f, 0 to 12; lowered where needed.")] = 6,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a NIR graph into an integer network: what each tool makes of a step is --tool's, its length --dt.
+
+    Nodes that the integer network has no word for are refused, all of them at once. A graph that randhet wrote is
+    restored as it was, random taus and steps included; --tool, --dt, --steps and --scale are then not used.
+
+    Example: `randhet import-nir model.nir -o model.net --tool norse --steps 8 --data digits`
+    """
+    from dataclasses import replace
+
+    from randhet.base.errors import RandhetError
+    from randhet.cli.commands.export import one_of
+    from randhet.export.formats import nir_missing
+    from randhet.export.passes.quantise import QuantSettings
+    from randhet.export.pipeline import export_graph
+    from randhet.netx.write import write
+
+    nir_missing()
+    from randhet.export.nir import network as nir_network
+    from randhet.export.nir import read as nir_read
+    from randhet.export.nir.steps import TOOLS
+
+    one_of("--tool", tool, tuple(TOOLS))
+    time = replace(TOOLS[tool], dt=TOOLS[tool].dt if dt is None else dt)
+    graph, ours = nir_read.load(file, time, steps, level(scale))
+    images = calibration(graph, data, samples)
+    settings = QuantSettings(bits, fraction, k=8 if ours else 12)
+    notes = {"source": f"NIR graph {file.name}"} | ({} if ours else {"discretisation": repr(time)})
+    notes |= {} if data is None else {"data": data}
+    pixels = nir_network.fitted(graph, images)
+    with err.status("importing") as status:
+        if ours:
+            whole = export_graph(graph, pixels, settings, seed=seed, metadata=notes, progress=status.update)
+            made, found = whole.network, whole.calibration
+        else:
+            made, found = nir_network.network(
+                graph, pixels, settings, inclusive=time.inclusive, seed=seed, metadata=notes, progress=status.update
+            )
+    if found.saturations:
+        raise RandhetError(f"{file}: {found.saturations} states left 24 bits on the calibration images")
+    made = nir_network.for_images(made, images.shape[1:])
+    write(network, made)
+    summary = {"network": str(network), "layers": len(made.layers), "steps": made.steps, "restored": ours}
+    if as_json:
+        emit(summary)
+    else:
+        out.print(f"{network}: {len(made.layers)} layers, {made.steps} steps{', restored as it was' if ours else ''}")
+
+
+def level(text: str) -> float:
+    """A positive number, or a fraction such as 1/255."""
+    from randhet.base.errors import RandhetError
+    from randhet.train.configuration import number
+
+    try:
+        value = number(text)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise RandhetError(f"--scale is {text!r}, it must be a positive number or a fraction such as {LEVELS}")
+    return value
+
+
+def calibration(graph: Any, data: str | None, samples: int) -> Any:
+    """Images (N, C, Y, X) uint8, or random pixels of the graph's own shape."""
+    import numpy as np
+
+    from randhet.train.data.sources import load
+
+    if data is not None:
+        images = load(data, "train")
+        return images.take(min(samples, len(images))).pixels
+    shape = graph.nodes[0].operation.shape
+    return np.random.default_rng(0).integers(0, 256, (min(samples, 4), *shape), dtype=np.uint8)

@@ -1,0 +1,87 @@
+"""randhet run: accuracy, spikes and operation counts of a network on one backend."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from randhet.cli.console import emit, out, stages
+from randhet.cli.options import Data, Json, NetworkFile, Samples, Seed, Threads
+
+
+def command(
+    file: NetworkFile,
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="reference, engine, add-only, lava or onnx.")
+    ] = "reference",
+    data: Data = None,
+    samples: Samples = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", metavar="N", min=1, help="Images at a time.", show_default="the backend's")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="T", min=1, help="A network of lava-dl: steps for which it sees an image.")
+    ] = None,
+    bits: Annotated[
+        int, typer.Option("--input-bits", metavar="N", min=1, max=16, help="A network of lava-dl: bits of its input.")
+    ] = 8,
+    as_json: Json = False,
+) -> None:
+    """Run a network on test images and report accuracy, spikes and what was counted.
+
+    Without --seed, in the file or here, the draws come from the operating system's entropy and two runs differ.
+
+    Example: `randhet run model.net --backend lava --samples 50`
+    """
+    from randhet.fixed_point.backends import runner
+    from randhet.fixed_point.reference import master_seed
+    from randhet.netx.lava_dl import Shown, load_network
+    from randhet.train.data.sources import load
+
+    run = runner(backend, threads=threads, batch=batch)
+    network = load_network(file, Shown(steps, bits) if steps else None)
+    images = load(data or network.metadata.get("data") or "digits").take(samples)
+    known = network.seed if seed is None else seed
+    seed = master_seed(network, seed)
+    with stages() as stage:
+        done = stage(backend, len(images))
+        begin = time.perf_counter()
+        result = run(network, images.pixels, seed=seed, first_image=0, probes=(), progress=done)
+        seconds = time.perf_counter() - begin
+    summary = {
+        "backend": backend,
+        "accuracy": float((result.predictions == images.labels).mean()),
+        "samples": len(images),
+        "seed": known,  # never one that came from the system's entropy: whoever reads it could repeat the draws
+        "seconds": seconds,
+        "images_per_second": len(images) / seconds,
+        "predictions": result.predictions.tolist(),
+        "spikes": dict(result.spikes),
+        "operations": None if result.operations is None else dict(result.operations),
+        "saturations": result.saturations,
+    }
+    if as_json:
+        emit(summary)
+    else:
+        show(summary)
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The result as a table."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    table.add_row("accuracy", f"{100 * summary['accuracy']:.2f} % of {summary['samples']} images")
+    table.add_row("time", f"{summary['seconds']:.2f} s, {summary['images_per_second']:.1f} images per second")
+    table.add_row("seed", "from the system's entropy" if summary["seed"] is None else str(summary["seed"]))
+    table.add_row("saturations", str(summary["saturations"]))
+    for layer, count in summary["spikes"].items():
+        table.add_row(f"spikes of {layer}", f"{count:,}, {count / summary['samples']:,.1f} per image")
+    for operation, count in (summary["operations"] or {}).items():
+        table.add_row(f"operations: {operation}", f"{count:,}")
+    out.print(f"[bold]{summary['backend']}[/bold]")
+    out.print(table)

@@ -1,0 +1,140 @@
+"""randhet sweep: what number formats cost in accuracy, memory and energy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from randhet.cli.console import emit, err, out, stages
+from randhet.cli.options import Checkpoint, Data, Json, Samples, Seed, Threads, use_threads
+
+
+def command(
+    checkpoint: Checkpoint,
+    bits: Annotated[str, typer.Option(metavar="N,...", help="Weight bits.")] = "8,6,4,3",
+    tau_bits: Annotated[str, typer.Option(metavar="N,...", help="Random bits per draw of tau.")] = "8,3",
+    fractions: Annotated[str, typer.Option(metavar="N,...", help="Fractional membrane bits f.")] = "6,2",
+    scales: Annotated[
+        str, typer.Option(metavar="KIND,...", help="Weight scales: channel, layer, power-of-two.")
+    ] = "channel,layer,power-of-two",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Every point also without clipping and bias correction.")
+    ] = False,
+    data: Data = None,
+    samples: Samples = None,
+    calibration: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many training images to calibrate on.")
+    ] = 64,
+    draws: Annotated[int, typer.Option("--draws", metavar="N", min=1, help="Draws of the taus for each mean.")] = 5,
+    seed: Seed = None,
+    chip: Annotated[str, typer.Option(metavar="NAME", help="Whose figures the energy is estimated with.")] = "loihi2",
+    directory: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write sweep.jsonl, sweep.json and sweep.png there; taken up again."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask cluster to run on.", show_default="processes here")
+    ] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Export and run every combination of number formats; accuracy against memory and estimated energy.
+
+    Points run side by side, one process each; with --out, an interrupted sweep goes on where it was, and one with more
+    values computes only the new points. Weights are clipped and biases corrected, as by `randhet export --passes
+    clip,correct-bias`; --plain adds every point without.
+
+    Example: `randhet sweep model.pt --bits 8,4 --scales channel --out formats`
+    """
+    from randhet.compare.quantisation.precision import Grid, Terms, sweep
+    from randhet.train.checkpoint import load as load_checkpoint
+    from randhet.train.data.sources import load
+
+    use_threads(threads)
+    grid = Grid(
+        numbers("bits", bits), numbers("tau-bits", tau_bits), numbers("fractions", fractions), names(scales), plain
+    )
+    found = load_checkpoint(checkpoint)
+    source = data or found.data or "digits"
+    images, seen = load(source).take(samples), load(source, "train")
+    workers = 0 if threads == 1 else threads
+    with stages() as stage:
+        results = sweep(
+            found,
+            images,
+            seen.take(min(calibration, len(seen))).pixels,
+            grid,
+            Terms(draws, seed or 0, chip),
+            stage,
+            directory and directory / "sweep.jsonl",
+            scheduler,
+            workers,
+        )
+    if directory is not None:
+        leave(directory, results)
+    if as_json:
+        emit(results)
+    else:
+        show(results)
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """8,6,4 as numbers."""
+    from randhet.base.errors import RandhetError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise RandhetError(f"--{option} {text!r} is not a list of whole numbers with commas") from None
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def leave(directory: Path, results: dict[str, Any]) -> None:
+    """sweep.json and sweep.png in a directory."""
+    import json
+
+    from randhet.base.files import replacing
+    from randhet.compare.quantisation.precision_plot import plot
+
+    with replacing(directory / "sweep.json") as temporary:
+        Path(temporary).write_text(json.dumps(results, indent=1) + "\n")
+    plot(directory / "sweep.png", results)
+    err.print(f"wrote {directory / 'sweep.json'} and {directory / 'sweep.png'}", highlight=False)
+
+
+def show(results: dict[str, Any]) -> None:
+    """The table for people: most accurate first, what nothing beats in bold."""
+    from rich.table import Table
+
+    from randhet.compare.quantisation.precision import WIDTHLESS
+
+    it = results["float"]
+    out.print(
+        f"{results['data']}: {results['samples']} images, {results['draws']} draws; float {percent(it)}",
+        highlight=False,
+    )
+    table = Table(box=None)
+    for heading in ("number formats", "accuracy, %", "bytes", "energy, µJ", "spikes per image", "saturations"):
+        table.add_column(heading, justify="left" if heading == "number formats" else "right")
+    fitting = [row for row in results["points"] if "accuracy" in row]
+    for row in sorted(fitting, key=lambda row: (-row["accuracy"], row["bytes"])):
+        best = row["best_for_bytes"] or row["best_for_energy"]
+        cells = (f"{row['bytes']:,}", f"{1e6 * row['energy']:.2f}", f"{row['spikes']:,.0f}", f"{row['saturations']}")
+        table.add_row(row["name"], percent(row), *cells, style="bold" if best else None)
+    out.print(table)
+    out.print("bold: nothing is both cheaper, in memory or in energy, and more accurate", style="dim")
+    out.print(f"energy is an estimate: {WIDTHLESS}", style="dim")
+    for row in results["points"]:
+        if "error" in row:
+            out.print(f"{row['name']}: no network, {row['error']}", highlight=False, markup=False)
+
+
+def percent(row: dict[str, Any]) -> str:
+    """Accuracy with half the width of its interval."""
+    half = f" ± {100 * (row['interval'][1] - row['accuracy']):.2f}" if row["interval"] else ""
+    return f"{100 * row['accuracy']:.2f}{half}"

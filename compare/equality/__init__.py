@@ -1,0 +1,1 @@
+"""Integers against integers, and against the float model, value by value."""

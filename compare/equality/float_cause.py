@@ -1,0 +1,241 @@
+"""Why the first odd spike between the float model and the integers is odd, both having read the same spikes until then.
+
+With equal inputs and taus the integers' membrane differs from the float one by what rounding the constants explains
+(what clipping did at export included, and bias correction as far as `told_bias` believes what the file tells of it),
+
+    e[t] = tau*e[t-1] + (1 - tau)*(sum (q*s - w)*s_in + b_q*u - b) + (tau - tau')*(m'[t-1] - x') + floor
+
+with -u < floor <= 0 and u = s*2^-f, where tau', m' and x' are the float model's and tau' = tau for drawn ones. So a
+wrong constant shows as more than half a unit, and anything else as an e[t] that this does not give.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from randhet.compare.equality.replay import FloatTrace
+from randhet.compare.equality.told_bias import NOTHING, Claim, claim
+from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
+from randhet.export.passes.correct import correction, unit
+from randhet.export.passes.quantise import neuron_of
+from randhet.fixed_point.diagnosis.cause import Cause
+from randhet.fixed_point.diagnosis.divergence import Divergence
+from randhet.fixed_point.diagnosis.fit import patches
+from randhet.fixed_point.diagnosis.seen import Seen
+from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.network import Conv, Dense, Het, Layer, Lif, Network, RandomTau
+from randhet.fixed_point.result import Trace
+from randhet.fixed_point.shape import peaks
+from randhet.train.scales import mantissa
+
+HALF = 0.5 + 1e-6
+FLOAT32 = 2e-6
+"""Relative error allowed to the sums of the float model."""
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Spot:
+    """One neuron of one image up to a step: float and integer constants of its channel, and both membranes.
+
+    weight, mantissa (taps,); read (T, taps); tau, model_tau, fixed and floats (membranes), fired (T,). limit: of
+    mantissas in this layer; told: what the file says that bias correction added.
+    """
+
+    unit: float
+    scale: float
+    weight: Float
+    mantissa: NDArray[np.int64]
+    limit: int
+    bias: tuple[float, int]
+    told: Claim
+    threshold: tuple[float, int]
+    read: NDArray[np.int64]
+    tau: Float
+    model_tau: Float
+    f: int
+    fixed: NDArray[np.int64]
+    floats: Float
+    fired: NDArray[np.bool_]
+
+
+def weighted(graph: FloatGraph, layer: str) -> tuple[FloatConv | FloatDense, FloatNeuron]:
+    """The folded operation with weights, and the neuron, behind a layer of the integer network."""
+    for node in graph.nodes:
+        if isinstance(node.operation, (FloatConv, FloatDense)):
+            neuron = neuron_of(graph, node)
+            if neuron is not None and neuron.name == layer:
+                assert isinstance(neuron.operation, FloatNeuron)
+                return node.operation, neuron.operation
+    raise KeyError(layer)
+
+
+def explain(
+    network: Network,
+    graph: FloatGraph,
+    at: Divergence,
+    floats: Mapping[str, FloatTrace],
+    fixed: Mapping[str, Trace],
+    seed: int,
+    first_image: int = 0,
+) -> Cause:
+    """The cause of a first odd spike; graph: the folded float model; floats and fixed: traces of the same images."""
+    index = next(i for i, layer in enumerate(network.layers) if layer.name == at.layer)
+    layer = network.layers[index]
+    operation, neuron = weighted(graph, at.layer)
+    assert isinstance(layer.operation, (Conv, Dense))
+    if operation.weight.shape != layer.operation.weight.shape:
+        return Cause("shape", f"weights {layer.operation.weight.shape}, the float model has {operation.weight.shape}")
+    if not isinstance(layer.neuron, (RandomTau, Lif, Het)):
+        return Cause("unexplained", f"neurons of kind {type(layer.neuron).__name__} are not followed")
+    if cause := _decays(layer.neuron, neuron, at.neuron):
+        return cause
+    image = at.image - first_image
+    one = Trace(*(part[image : image + 1] for part in (fixed[at.layer].output, _membrane(fixed[at.layer]))))
+    source = layer.inputs[0]
+    read = fixed[network.layers[source].name].output
+    seen = Seen(network, index, [read[image : image + 1]], one, seed, at.image)
+    told = _told(network, layer, operation, at.neuron[0], read, peaks(network)[source])
+    spot = _spot(seen, operation, neuron, at, floats[at.layer].membrane[image], told)
+    return _constants(spot, at.neuron) or _path(spot, at)
+
+
+def _membrane(trace: Trace) -> NDArray[np.int64]:
+    assert trace.membrane is not None
+    return trace.membrane
+
+
+def _decays(neuron: RandomTau | Lif | Het, model: FloatNeuron, place: tuple[int, ...]) -> Cause | None:
+    """Constant decays must be the model's, within half a unit of 2^-k."""
+    if isinstance(neuron, RandomTau):
+        return None
+    decay, tau = int(np.asarray(neuron.decay)[place if np.ndim(neuron.decay) else ()]), _tau(model, place)
+    if abs(decay - min(tau * 2**neuron.k, 2**neuron.k - 1)) <= HALF:
+        return None
+    return Cause("tau", f"the decay is {decay}/{2**neuron.k}, the float model's tau is {tau:.4f}")
+
+
+def _tau(model: FloatNeuron, place: tuple[int, ...]) -> float:
+    return float(model.tau[place if model.tau.ndim else ()])
+
+
+def _told(
+    network: Network, layer: Layer, operation: FloatConv | FloatDense, channel: int, read: NDArray[np.int64], peak: int
+) -> Claim:
+    """What the file says of a channel's bias, and what the rounding of its weights explains on what was read."""
+    assert isinstance(layer.operation, (Conv, Dense))
+    assert layer.scale is not None
+    scale = float(np.broadcast_to(layer.scale, len(operation.weight))[channel])
+    lost = operation.weight[channel].ravel() - layer.operation.weight[channel].ravel() * scale
+    units = float(np.broadcast_to(unit(layer), len(operation.weight))[channel])
+    return claim(int(correction(network, layer)[channel]), lost / units, layer.operation, channel, read, peak)
+
+
+def _spot(
+    seen: Seen,
+    operation: FloatConv | FloatDense,
+    model: FloatNeuron,
+    at: Divergence,
+    floats: NDArray[np.float32],
+    told: Claim,
+) -> Spot:
+    layer, channel = seen.layer, at.neuron[0]
+    neuron = layer.neuron
+    assert isinstance(neuron, (RandomTau, Lif, Het))
+    assert isinstance(layer.operation, (Conv, Dense))
+    assert layer.scale is not None
+    scale = float(np.broadcast_to(layer.scale, len(operation.weight))[channel])
+    positions = seen.sums[0, 0, 0].size
+    place = int(np.ravel_multi_index(at.neuron[1:], seen.sums.shape[3:])) if at.neuron[1:] else 0
+    rows = patches(layer.operation, seen.read[0], channel).reshape(seen.network.steps, positions, -1)
+    own: Any = (0, slice(0, at.step + 1), *at.neuron)
+    tau = seen.decay[own] / 2.0**neuron.k
+    bias = operation.bias[at.neuron] if operation.bias.ndim > 1 else operation.bias[channel]
+    return Spot(
+        unit=scale * 2.0**-neuron.f,
+        scale=scale,
+        weight=operation.weight[channel].ravel(),
+        mantissa=layer.operation.weight[channel].ravel().astype(np.int64),
+        limit=limit(seen.network, layer),
+        bias=(float(bias), int(np.broadcast_to(seen.bias, seen.sums.shape[2:])[at.neuron])),
+        told=told,
+        threshold=(model.threshold, int(neuron.threshold[channel])),
+        read=rows[: at.step + 1, place],
+        tau=tau,
+        model_tau=tau if isinstance(neuron, RandomTau) else np.full(at.step + 1, _tau(model, at.neuron)),
+        f=neuron.f,
+        fixed=seen.membrane[own],
+        floats=floats[own[1:]].astype(np.float64),
+        fired=seen.found.output[own] != 0,
+    )
+
+
+def limit(network: Network, layer: Layer) -> int:
+    """The largest mantissa that the layer's weight bits allow, as export noted them; else the largest there is."""
+    assert isinstance(layer.operation, (Conv, Dense))
+    try:
+        noted = json.loads(network.metadata["quantisation"])
+        return mantissa(int(dict(noted["layer_bits"]).get(layer.name, noted["weight_bits"])))
+    except (KeyError, ValueError, TypeError):  # a network that was not quantised here
+        return int(np.abs(layer.operation.weight.astype(np.int64)).max())
+
+
+def _constants(spot: Spot, place: tuple[int, ...]) -> Cause | None:
+    """A weight, bias or threshold further from the float one than rounding, clipping and correction go."""
+    off = np.abs(spot.mantissa - np.clip(spot.weight / spot.scale, -spot.limit, spot.limit))
+    if (wrong := off > HALF).any():
+        tap = int(wrong.argmax())
+        return Cause(
+            "weight",
+            f"weight {tap} of channel {place[0]} is {spot.mantissa[tap]}, the float one is "
+            f"{spot.weight[tap] / spot.scale:.2f} units; {wrong.sum()} such weights",
+        )
+    for name, (exact, whole), told in (("bias", spot.bias, spot.told), ("threshold", spot.threshold, NOTHING)):
+        if abs(whole - told.shift - exact / spot.unit) > HALF or not told.credible:
+            corrected = f", {told}" if told.shift else ""
+            words = f"the {name} of {place} is {whole}, the float one is {exact / spot.unit:.2f} units{corrected}"
+            return Cause(name, words)
+    return None
+
+
+def _path(spot: Spot, at: Divergence) -> Cause:
+    """Follow the membrane from the first step on; the first step that rounding does not explain says why."""
+    x = (spot.read @ spot.mantissa << spot.f) + spot.bias[1]
+    model_x = spot.read @ spot.weight + spot.bias[0]
+    before = np.where(np.append(True, spot.fired[:-1]), 0.0, np.append(0.0, spot.floats[:-1]))
+    other_tau = (spot.tau - spot.model_tau) * (before - model_x)
+    rounded = x * spot.unit - model_x
+    slack = FLOAT32 * (np.abs(spot.read) @ np.abs(spot.weight) + abs(spot.bias[0]) + np.abs(spot.floats))
+    low = high = 0.0
+    for t in range(len(x)):
+        if t and spot.fired[t - 1]:
+            low = high = 0.0
+        low, high = (spot.tau[t] * e + (1 - spot.tau[t]) * rounded[t] + other_tau[t] for e in (low, high))
+        low -= spot.unit
+        error = spot.fixed[t] * spot.unit - spot.floats[t]
+        if abs(x[t]) > STATE_MAX or abs(int(spot.fixed[t])) >= STATE_MAX:
+            return Cause("saturation", f"the state of step {t} is {max(abs(int(x[t])), abs(int(spot.fixed[t])))} units")
+        if not low - slack[t] <= error <= high + slack[t]:
+            return _other(spot, t, float(model_x[t]), float(before[t]), error)
+    if spot.fixed[-1] == spot.threshold[1]:
+        return Cause("tie", f"the integers' membrane equals its threshold, {spot.threshold[1]} units: no spike")
+    corrected = f"; the bias was {spot.told}" if spot.told.shift else ""
+    return Cause(
+        "rounding",
+        f"weights, bias and threshold, each within half a unit, move the membrane by "
+        f"{error / spot.threshold[0]:+.5f} thresholds; "
+        f"it stands {abs(spot.floats[-1] / spot.threshold[0] - 1):.5f} from the threshold in float{corrected}",
+    )
+
+
+def _other(spot: Spot, t: int, x: float, before: float, error: float) -> Cause:
+    """Not rounding: another tau, if one in 0..1 gives the float membrane."""
+    if before != x and 0 <= (tau := (spot.floats[t] - x) / (before - x)) <= 1:
+        return Cause("tau", f"at step {t} the float model used {tau:.4f}, the integers {spot.tau[t]:.4f}")
+    return Cause("unexplained", f"at step {t} the membranes differ by {error / spot.threshold[0]:+.5f} thresholds")

@@ -1,0 +1,81 @@
+"""The float network driven by the integer generator's taus: the chance cancels, only the arithmetic remains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from randhet.base.errors import RandhetError
+from randhet.fixed_point.generator import LayerGenerator
+from randhet.fixed_point.network import Network, RandomTau
+from randhet.fixed_point.shape import shapes
+from randhet.train.data.sources import Images
+from randhet.train.evaluation import predict
+from randhet.train.neurons import Sampler, neurons, recording, replaying
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FloatTrace:
+    """One layer of the float model: spikes (images, T, *shape) and membranes before the reset, in the model's units."""
+
+    output: NDArray[np.int64]
+    membrane: Float
+
+
+def samplers(network: Network, seed: int, first_image: int) -> dict[str, Sampler]:
+    """For each random layer, by name, what gives the float neuron the integer network's tau = A / 2^k."""
+    found = {}
+    for i, (layer, shape) in enumerate(zip(network.layers, shapes(network))):
+        if isinstance(layer.neuron, RandomTau):
+            generator = LayerGenerator(seed, i, prod(shape), layer.neuron.neurons_per_core)
+            found[layer.name] = _sampler(layer.neuron, network.steps, generator, first_image)
+    return found
+
+
+def _sampler(neuron: RandomTau, steps: int, generator: LayerGenerator, first: int) -> Sampler:
+    tau = neuron.table.astype(np.float64) / 2**neuron.k
+
+    def sample(shape: tuple[int, ...]) -> Tensor:
+        rounds = 1 if neuron.sampling == "forward" else steps
+        images = shape[0] if neuron.sampling == "forward" else shape[1]
+        found = tau[generator.rounds(first * rounds, images * rounds)]
+        if neuron.sampling == "step":  # rounds run image by image, the float model goes step by step
+            found = found.reshape(images, steps, -1).swapaxes(0, 1)
+        return torch.from_numpy(found.reshape(shape)).float()
+
+    return sample
+
+
+def float_predictions(model: nn.Module, images: Images, seed: int) -> NDArray[np.int64]:
+    """Predictions (N,) with taus from torch's generator at this seed; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return predict(model, images)
+
+
+@torch.no_grad()
+def replay(
+    model: nn.Module, network: Network, pixels: np.ndarray, seed: int, first_image: int = 0
+) -> tuple[NDArray[np.int64], dict[str, FloatTrace]]:
+    """Predictions (N,) and traces by layer of the float model with the taus of this master seed."""
+    taus = samplers(network, seed, first_image)
+    if strange := set(taus) - set(neurons(model)):
+        raise RandhetError(
+            f"the network's layer {sorted(strange)[0]} is not in the checkpoint: they do not belong together"
+        )
+    model.eval()
+    with replaying(model, taus), recording(model) as log:
+        predictions = model(torch.from_numpy(pixels).float() / 255).argmax(1).numpy()
+    return predictions, {name: _trace(*records[0]) for name, records in log.items()}
+
+
+def _trace(spikes: Tensor, membranes: Tensor) -> FloatTrace:
+    """From (T, N, ...) to (N, T, ...)."""
+    return FloatTrace(spikes.transpose(0, 1).numpy().astype(np.int64), membranes.transpose(0, 1).numpy())

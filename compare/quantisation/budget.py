@@ -1,0 +1,381 @@
+"""The error budget: each part of the arithmetic quantised alone, and all but that one, on the same random numbers.
+
+A network is run in units of its own scales, so that with every part quantised it is the integer network itself and with
+none the float model. Between them the parts are switched one by one:
+
+    x = q*s_in + b;  m <- x + tau*(m - x), rounded down to a unit if the membrane is quantised;  spike where m > theta
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from randhet.base.errors import RandhetError
+from randhet.compare.equality.float_cause import weighted
+from randhet.compare.equivalence import Difference, paired
+from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
+from randhet.export.passes.activity import synapse
+from randhet.fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    Het,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    RandomTau,
+    SumPool,
+)
+from randhet.fixed_point.shape import shapes
+
+PARTS = ("weights", "bias", "threshold", "tau table", "random bits", "membrane fraction")
+Part = str
+MARGIN = 0.005
+"""Accuracy (0..1) that a cost is held against."""
+Uniform = Callable[[int, int, tuple[int, ...]], Tensor]
+"""Layer number, step and shape (N, ...) to numbers in 0..1: the only chance in a run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constants:
+    """Float and quantised constants of a layer, in weight units; threshold and bias in membrane units, u = s * 2^-f.
+
+    What bias correction added to the bias goes with the weights: it makes up for their rounding, not for its own.
+    """
+
+    weight: tuple[Tensor, Tensor]
+    bias: tuple[Tensor, Tensor]
+    threshold: tuple[Tensor, Tensor]
+    f: int
+
+    def bias_for(self, parts: Collection[Part]) -> Tensor:
+        """The bias with these parts quantised."""
+        exact, whole = self.bias
+        correction = whole - exact.round()
+        return (exact.round() if "bias" in parts else exact) + (correction if "weights" in parts else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """Class sums (N, classes) and the spikes of every spiking layer, (N, T, neurons) uint8, by name."""
+
+    sums: NDArray[np.float64]
+    spikes: Mapping[str, NDArray[np.uint8]]
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """The class with the largest sum, (N,)."""
+        return self.sums.argmax(axis=1)
+
+
+def constants(network: Network, graph: FloatGraph) -> dict[str, Constants]:
+    """Of every layer with weights."""
+    found = {}
+    for layer in network.layers:
+        if isinstance(layer.operation, (Conv, Dense)):
+            found[layer.name] = _constants(layer, *_float_parts(graph, layer))
+    return found
+
+
+def _float_parts(graph: FloatGraph, layer: Layer) -> tuple[FloatConv | FloatDense, FloatNeuron | None]:
+    if not isinstance(layer.neuron, Accumulate):
+        return weighted(graph, layer.name)
+    operation = graph.node(layer.name).operation
+    assert isinstance(operation, (FloatConv, FloatDense))
+    return operation, None
+
+
+def _constants(layer: Layer, operation: FloatConv | FloatDense, model: FloatNeuron | None) -> Constants:
+    assert isinstance(layer.operation, (Conv, Dense))
+    assert layer.scale is not None
+    assert layer.neuron is not None
+    scale = np.broadcast_to(layer.scale, len(operation.weight))
+    wide = lambda value, like: value.reshape(-1, *[1] * (like.ndim - 1))
+    f = 0 if isinstance(layer.neuron, Accumulate) else layer.neuron.f
+    per_unit = 2.0**f / scale
+    bias = operation.bias * wide(per_unit, operation.bias)
+    threshold = np.full(len(scale), np.inf) if model is None else model.threshold * per_unit
+    whole = threshold if isinstance(layer.neuron, Accumulate) else layer.neuron.threshold
+    pair = lambda exact, quantised: (torch.from_numpy(exact), torch.from_numpy(np.asarray(quantised, np.float64)))
+    return Constants(
+        weight=pair(operation.weight / wide(scale, operation.weight), layer.operation.weight),
+        bias=pair(bias, layer.neuron.bias),
+        threshold=pair(threshold, whole),
+        f=f,
+    )
+
+
+class Simulator:
+    """One network and its float graph, run with any set of parts quantised."""
+
+    def __init__(self, network: Network, graph: FloatGraph) -> None:
+        for layer in network.layers:
+            if layer.neuron is not None and not isinstance(layer.neuron, (RandomTau, Lif, Het, Accumulate)):
+                kind = type(layer.neuron).__name__
+                raise RandhetError(f"layer {layer.name}: neurons of kind {kind} have no error budget")
+        self.network, self.graph, self.shapes = network, graph, shapes(network)
+        self.constants = constants(network, graph)
+
+    def scores(self, run: Simulation) -> NDArray[np.float64]:
+        """Class sums in the float model's units, less their mean over the classes, which decides nothing."""
+        scale = self.network.layers[-1].scale
+        sums = run.sums * (1.0 if scale is None else scale)
+        return np.asarray(sums - sums.mean(axis=1, keepdims=True))
+
+    @torch.no_grad()
+    def run(
+        self,
+        pixels: np.ndarray,
+        parts: Sequence[Part],
+        uniform: Uniform,
+        only: Sequence[str] | None = None,
+        batch: int = 128,
+    ) -> Simulation:
+        """Run images (N, C, Y, X) uint8; only: names of the layers to which `parts` applies, None for all."""
+        runs = [
+            _Run(self, set(parts), uniform, only, len(pixels), slice(start, start + batch)).images(
+                pixels[start : start + batch]
+            )
+            for start in range(0, len(pixels), batch)
+        ]
+        spikes = {name: np.concatenate([run.spikes[name] for run in runs]) for name in runs[0].spikes}
+        return Simulation(np.concatenate([run.sums for run in runs]), spikes)
+
+
+class _Run:
+    """One batch: states by layer."""
+
+    def __init__(
+        self,
+        owner: Simulator,
+        parts: set[Part],
+        uniform: Uniform,
+        only: Sequence[str] | None,
+        total: int,
+        rows: slice,
+    ) -> None:
+        self.owner, self.uniform, self.total, self.rows = owner, uniform, total, rows
+        self.parts = {
+            layer.name: parts if only is None or layer.name in only else set() for layer in owner.network.layers
+        }
+        self.membranes: dict[str, Tensor] = {}
+        self.spikes: dict[str, list[NDArray[np.uint8]]] = {}
+        self.still: dict[str, Tensor] = {}
+        self.held: dict[str, Tensor] = {}
+
+    def images(self, pixels: np.ndarray) -> Simulation:
+        """All steps."""
+        network, image = self.owner.network, torch.from_numpy(pixels).double()
+        sums = torch.zeros(len(pixels), prod(self.owner.shapes[-1]), dtype=torch.float64)
+        for t in range(network.steps):
+            outputs: list[Tensor] = []
+            for i, layer in enumerate(network.layers):
+                outputs.append(self.layer(i, layer, [outputs[j] for j in layer.inputs] or [image], t))
+            sums += outputs[-1].flatten(1)
+        return Simulation(sums.numpy(), {name: np.stack(steps, 1) for name, steps in self.spikes.items()})
+
+    def layer(self, index: int, layer: Layer, read: list[Tensor], t: int) -> Tensor:
+        """One layer at one step."""
+        if not isinstance(layer.operation, (Conv, Dense)):
+            return WIRING[type(layer.operation)](layer, read)
+        own, parts = self.owner.constants[layer.name], self.parts[layer.name]
+        steady = isinstance(self.owner.network.layers[layer.inputs[0]].operation, Input)
+        if not steady or t == 0:
+            self.still[layer.name] = synapse(layer.operation, own.weight["weights" in parts], read[0])
+        bias = own.bias_for(parts)
+        bias = bias.reshape(-1, *[1] * (len(self.owner.shapes[index]) - 1)) if bias.ndim == 1 else bias
+        x = self.still[layer.name] * 2.0**own.f + bias
+        return x if isinstance(layer.neuron, Accumulate) else self.fire(index, layer, x, t)
+
+    def fire(self, index: int, layer: Layer, x: Tensor, t: int) -> Tensor:
+        """Membrane, spike and reset."""
+        own, parts = self.owner.constants[layer.name], self.parts[layer.name]
+        before = self.membranes.get(layer.name, torch.zeros_like(x))
+        m = self.tau(index, layer, x, t) * (before - x)
+        m = x + (m.floor() if "membrane fraction" in parts else m)
+        threshold = own.threshold["threshold" in parts]
+        fired = m > threshold.reshape(-1, *[1] * (x.ndim - 2))
+        self.membranes[layer.name] = m.masked_fill(fired, 0)
+        self.spikes.setdefault(layer.name, []).append(fired.flatten(1).numpy().astype(np.uint8))
+        return fired.double()
+
+    def tau(self, index: int, layer: Layer, x: Tensor, t: int) -> Tensor:
+        """Decays of one step: table of A / 2^k or the exact function, of 256 draws or of all numbers in 0..1."""
+        neuron, table = layer.neuron, "tau table" in self.parts[layer.name]
+        if not isinstance(neuron, RandomTau):
+            assert isinstance(neuron, (Lif, Het))
+            model = _float_parts(self.owner.graph, layer)[1]
+            assert model is not None
+            decay = np.asarray(neuron.decay, np.float64) / 2.0**neuron.k if table else np.asarray(model.tau)
+            return torch.from_numpy(
+                np.broadcast_to(decay.reshape(x.shape[1:]) if decay.ndim else decay, x.shape[1:]).copy()
+            )
+        if neuron.sampling == "forward" and layer.name in self.held:
+            return self.held[layer.name]
+        u = self.uniform(index, t, (self.total, *x.shape[1:]))[self.rows]
+        self.held[layer.name] = found = drawn(neuron, u, table, "random bits" in self.parts[layer.name])
+        return found
+
+
+def drawn(neuron: RandomTau, u: Tensor, table: bool, bits: bool) -> Tensor:
+    """tau of numbers u in 0..1.
+
+    bits: only as many values as the table has distinct ones are drawn, each the middle of its share; table: A / 2^k.
+    Where only the table is quantised, A is rounded from the exact tau of u.
+    """
+    if bits and table:
+        return torch.from_numpy(neuron.table.astype(np.float64) / 2.0**neuron.k)[(u * 256).long().clamp_(max=255)]
+    group = 256 // _shares(neuron)
+    if bits:
+        u = ((u * 256 / group).floor() + 0.5) * group / 256
+    tau = torch.sigmoid(neuron.sigma * torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9)))
+    return (tau * 2**neuron.k).round().clamp_(max=2**neuron.k - 1) / 2**neuron.k if table else tau
+
+
+def _shares(neuron: RandomTau) -> int:
+    """How many different draws the table tells apart: 256, or fewer where neighbours share an entry by design."""
+    for bits in range(1, 8):
+        grouped = neuron.table.reshape(2**bits, -1)
+        if (grouped == grouped[:, :1]).all():
+            return int(2**bits)
+    return 256
+
+
+def _pool(layer: Layer, read: list[Tensor]) -> Tensor:
+    assert isinstance(layer.operation, SumPool)
+    return F.avg_pool2d(read[0], layer.operation.kernel, layer.operation.stride) * prod(layer.operation.kernel)
+
+
+WIRING: dict[type, Callable[[Layer, list[Tensor]], Tensor]] = {
+    Input: lambda layer, read: read[0],
+    Add: lambda layer, read: torch.stack(read).sum(0),
+    Flatten: lambda layer, read: read[0].flatten(1),
+    SumPool: _pool,
+}
+
+
+def numbers(seed: int) -> Uniform:
+    """Uniform numbers that depend on seed, layer and step alone, so that every variant sees the same."""
+
+    def draw(layer: int, step: int, shape: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(np.random.default_rng((seed, layer, step)).random(shape))
+
+    return draw
+
+
+# --- the budget ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What quantising `parts` costs against float runs with the same draws.
+
+    lost: accuracy (0..1), paired by image; spikes, predictions: share that differs; scores: mean squared change of the
+    class scores over what another draw of the taus changes them by (`Meter.noise`).
+    """
+
+    parts: tuple[Part, ...]
+    accuracy: float
+    lost: Difference
+    spikes: float
+    predictions: float
+    scores: float
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """float: accuracy with nothing quantised; alone: each part by itself; without: all but it; together: all."""
+
+    float_accuracy: float
+    alone: dict[Part, Cost]
+    without: dict[Part, Cost]
+    together: Cost
+    images: int
+    draws: int
+
+
+Told = Callable[[int], None]
+
+
+class Meter:
+    """Costs of variants against the float runs with the same random numbers; keeps the float runs."""
+
+    def __init__(
+        self, network: Network, graph: FloatGraph, pixels: np.ndarray, labels: NDArray[np.int64], seeds: range
+    ) -> None:
+        self.simulator, self.pixels, self.labels, self.seeds = Simulator(network, graph), pixels, labels, seeds
+        self.floats = [self.simulator.run(pixels, (), numbers(seed)) for seed in seeds]
+
+    @cached_property
+    def noise(self) -> float:
+        """Mean squared change of a class score between two float draws; without draws, 1 % of the scores' variance."""
+        scores = np.stack([self.simulator.scores(run) for run in self.floats])
+        redrawn = 2 * scores.var(axis=0, ddof=1).mean() if len(scores) > 1 else 0.0
+        return float(redrawn or scores.var() / 100 or 1.0)
+
+    @property
+    def float_accuracy(self) -> float:
+        """Mean accuracy, 0..1, of the float draws."""
+        return float(np.mean([run.predictions == self.labels for run in self.floats]))
+
+    def cost(self, parts: Sequence[Part], only: Sequence[str] | None = None, of: Simulator | None = None) -> Cost:
+        """Of quantising these parts, of all layers or only the named ones; of: in another network of the same model."""
+        simulator = of or self.simulator
+        runs = [simulator.run(self.pixels, parts, numbers(seed), only) for seed in self.seeds]
+        right = np.mean([run.predictions == self.labels for run in runs], axis=0)
+        before = np.mean([run.predictions == self.labels for run in self.floats], axis=0)
+        pairs = list(zip(runs, self.floats))
+        return Cost(
+            tuple(parts),
+            float(right.mean()),
+            paired(before - right, MARGIN),
+            float(np.mean([_odd_spikes(one, other) for one, other in pairs])),
+            float(np.mean([one.predictions != other.predictions for one, other in pairs])),
+            float(np.mean([(simulator.scores(one) - self.simulator.scores(other)) ** 2 for one, other in pairs]))
+            / self.noise,
+        )
+
+
+def _odd_spikes(one: Simulation, other: Simulation) -> float:
+    """Share of neuron-steps, over all layers, whose spike differs."""
+    unequal = sum(int(np.count_nonzero(one.spikes[name] != other.spikes[name])) for name in one.spikes)
+    return unequal / sum(values.size for values in one.spikes.values())
+
+
+def budget(
+    network: Network,
+    graph: FloatGraph,
+    pixels: np.ndarray,
+    labels: NDArray[np.int64],
+    draws: int = 3,
+    done: Told = lambda count: None,
+) -> Budget:
+    """Run 2 + 2 * 6 variants on the same images and random numbers; done is told after each."""
+    meter = Meter(network, graph, pixels, labels, range(draws))
+    done(1)
+
+    def cost(parts: Sequence[Part]) -> Cost:
+        found = meter.cost(parts)
+        done(1)
+        return found
+
+    return Budget(
+        meter.float_accuracy,
+        {part: cost((part,)) for part in PARTS},
+        {part: cost(tuple(other for other in PARTS if other != part)) for part in PARTS},
+        cost(PARTS),
+        len(pixels),
+        draws,
+    )

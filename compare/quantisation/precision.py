@@ -1,0 +1,236 @@
+"""Sweep over number formats: weight bits x tau bits x fraction bits x kind of scales, each run on the engine.
+
+What a point costs: memory (weights packed at their bits, thresholds and biases at 24) and an estimate of energy, which
+takes a synaptic operation to cost the same at every weight width: what narrow weights save there, nobody publishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import product
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from randhet.base.errors import RandhetError
+from randhet.base.parallel import run_all
+from randhet.compare.accuracy import float_draws, is_random
+from randhet.compare.equivalence import Sample
+from randhet.compare.study import Stage
+from randhet.export.graph import ExportError, FloatGraph
+from randhet.export.passes import fold, refine
+from randhet.export.passes.activity import Activity, watch
+from randhet.export.passes.calibrate import calibrate
+from randhet.export.passes.quantise import PASSES, Plan, QuantSettings
+from randhet.export.pipeline import steps_of, teacher
+from randhet.export.trace import trace
+from randhet.fixed_point import engine
+from randhet.fixed_point.chips import chip, energy
+from randhet.fixed_point.chips.mapping import map_network
+from randhet.fixed_point.network import Accumulate, Conv, Dense, Network
+from randhet.train.checkpoint import Checkpoint, build, weights_hash
+from randhet.train.data.sources import Images
+from randhet.train.scales import SCALES
+
+FLOAT = "float"
+WORDS = {"channel": "scale per channel", "layer": "scale per layer", "power-of-two": "powers of two"}
+STATE_BITS = 24
+WIDTHLESS = "no figures by weight width are published, points differ by their spikes alone"
+"""What must be said beside the estimate of energy; memory does depend on the width."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of number formats."""
+
+    weight_bits: int
+    tau_bits: int
+    f: int
+    scales: str
+    passes: tuple[str, ...] = PASSES
+
+    @property
+    def name(self) -> str:
+        """As tables and result files say it."""
+        plain = "" if self.passes else ", plain"
+        return f"{self.weight_bits} bit weights, {self.tau_bits} bit draws, f = {self.f}, {WORDS[self.scales]}{plain}"
+
+    @property
+    def settings(self) -> QuantSettings:
+        """As export takes it; ExportError where a value is out of range."""
+        return QuantSettings(
+            self.weight_bits,
+            self.f,
+            tau_bits=self.tau_bits,
+            scales=self.scales,  # type: ignore[arg-type]
+            passes=self.passes,
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values of each axis; plain: every point also without clipping and bias correction."""
+
+    weight_bits: tuple[int, ...] = (8, 6, 4, 3)
+    tau_bits: tuple[int, ...] = (8, 3)
+    fractions: tuple[int, ...] = (6, 2)
+    scales: tuple[str, ...] = SCALES
+    plain: bool = False
+
+    def points(self) -> list[Point]:
+        """Every combination, checked."""
+        passes = (PASSES, ()) if self.plain else (PASSES,)
+        found = [
+            Point(*values) for values in product(self.weight_bits, self.tau_bits, self.fractions, self.scales, passes)
+        ]
+        if not found:
+            raise RandhetError("a sweep needs at least one value on each axis")
+        for point in found:
+            assert point.settings
+        return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """draws of the taus for each mean, from `seed` on; the chip of the energy estimate."""
+
+    draws: int = 5
+    seed: int = 0
+    chip: str = "loihi2"
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What all points share, sent to every worker once."""
+
+    checkpoint: Checkpoint
+    graph: FloatGraph
+    steps: int
+    activity: Activity
+    calibration: np.ndarray
+    images: Images
+    seeds: tuple[int, ...]
+    chip: str
+    threads: int
+
+
+def sweep(
+    checkpoint: Checkpoint,
+    images: Images,
+    calibration: np.ndarray,
+    grid: Grid,
+    terms: Terms,
+    stage: Stage,
+    out: Path | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Every point and the float model; the JSON object. out, scheduler, workers: as in `parallel.run_all`."""
+    points = grid.points()
+    chip.load(terms.chip)
+    traced = trace(build(checkpoint), images.pixels.shape[1:])
+    graph, steps = fold(traced), steps_of(traced)
+    looked = stage("activity on calibration data", len(calibration))
+    finest = teacher(graph, QuantSettings(), steps)
+    activity = watch(finest, calibration, looked)
+    seeds = tuple(range(terms.seed, terms.seed + (terms.draws if is_random(finest) else 1)))
+    work = Work(checkpoint, graph, steps, activity, calibration, images, seeds, terms.chip, 0 if workers == 0 else 1)
+    pieces: dict[str, tuple[Any, ...]] = {FLOAT: (None,)} | {point.name: (point,) for point in points}
+    progress = stage("number formats", len(pieces))
+    found = run_all(
+        measure, pieces, out, scheduler, workers, progress, shared=work, identity=_identity(work, images, terms)
+    )
+    return report(work, points, found)
+
+
+def _identity(work: Work, images: Images, terms: Terms) -> dict[str, Any]:
+    """What decides a point's result besides its own formats."""
+    digest = lambda *arrays: sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[
+        :16
+    ]
+    return asdict(terms) | {
+        "kind": "number formats",
+        "checkpoint": weights_hash(work.checkpoint.state),
+        "images": digest(images.pixels, images.labels),
+        "calibration": digest(work.calibration),
+    }
+
+
+def measure(work: Work, point: Point | None) -> dict[str, Any]:
+    """One piece of work: accuracy of each draw, bytes, energy (J) and spikes per image; or why there is no network."""
+    if point is None:
+        draws = float_draws(build(work.checkpoint), work.images, range(work.seeds[0], work.seeds[-1] + 1))
+        return {"accuracies": list(draws.accuracies)}
+    try:
+        plan = refine(work.graph, Plan(point.settings), work.activity)
+        network, _ = calibrate(work.graph, plan, work.steps, work.calibration)
+    except ExportError as error:
+        return {"error": str(error)}
+    return _run(work, point, network)
+
+
+def _run(work: Work, point: Point, network: Network) -> dict[str, Any]:
+    pixels, labels = work.images.pixels, work.images.labels
+    runs = [engine.run(network, pixels, seed=seed, threads=work.threads or None) for seed in work.seeds]
+    found = energy.estimate(network, map_network(network, chip.load(work.chip)), pixels, runs[0])
+    return {
+        "accuracies": [float(np.mean(run.predictions == labels)) for run in runs],
+        "bytes": memory(network, point.weight_bits),
+        "energy": found.energy,
+        "spikes": sum(runs[0].spikes.values()) / len(pixels),
+        "saturations": sum(run.saturations for run in runs),
+    }
+
+
+def memory(network: Network, weight_bits: int) -> int:
+    """Bytes of weights, packed, and of thresholds and biases at 24 bits."""
+    bits = 0
+    for layer in network.layers:
+        if isinstance(layer.operation, (Conv, Dense)):
+            assert layer.neuron is not None
+            thresholds = 0 if isinstance(layer.neuron, Accumulate) else layer.neuron.threshold.size
+            bits += layer.operation.weight.size * weight_bits + (thresholds + layer.neuron.bias.size) * STATE_BITS
+    return ceil(bits / 8)
+
+
+# --- the result -------------------------------------------------------------------------------------------------------
+
+
+def report(work: Work, points: Sequence[Point], found: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON object: float, points with what they cost and whether nothing is better on either plot."""
+    rows = [asdict(point) | {"name": point.name} | _summary(found[point.name]) for point in points]
+    fitting = [row for row in rows if "accuracy" in row]
+    for cost in COSTS:
+        best = pareto([(row[cost], row["accuracy"]) for row in fitting])
+        for row, is_best in zip(fitting, best):
+            row[f"best_for_{cost}"] = is_best
+    return {
+        "data": work.images.name,
+        "samples": len(work.images),
+        "draws": len(work.seeds),
+        "seed": work.seeds[0],
+        "chip": work.chip,
+        "float": _summary(found[FLOAT]),
+        "points": rows,
+    }
+
+
+COSTS = ("bytes", "energy")
+
+
+def _summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    if "error" in result:
+        return dict(result)
+    sample = Sample.of(np.array(result["accuracies"]))
+    interval = list(sample.interval()) if sample.size > 1 else None
+    return {"accuracy": sample.mean, "interval": interval, **result}
+
+
+def pareto(pairs: Sequence[tuple[float, float]]) -> list[bool]:
+    """Of (cost, accuracy): whether no other is at most as dear and at least as accurate, and better in one of both."""
+    beats = lambda a, b: a[0] <= b[0] and a[1] >= b[1] and a != b
+    return [not any(beats(other, pair) for other in pairs) for pair in pairs]

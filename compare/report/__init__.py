@@ -1,0 +1,1 @@
+"""The comparison in words, figures and one HTML page."""

@@ -1,0 +1,316 @@
+"""The report's figures: what was measured, drawn, told in words and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logit
+
+from randhet.compare.accuracy import Draws
+from randhet.compare.equality.layers import LayerFinding, StepFinding
+from randhet.compare.report.evidence import LayerOperations, Taus, Trials
+from randhet.compare.report.picture import PALETTE, Picture, canvas, picture, rows_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from randhet.compare.quantisation.budget import Budget
+    from randhet.compare.robustness.deployed import Deployment
+    from randhet.compare.study import Comparison
+    from randhet.fixed_point.chips.energy import Estimate
+
+ROWS, SHOWN = 24, 10
+"""Neurons and trials in the raster."""
+
+
+# --- accuracy -------------------------------------------------------------------------------------------------------
+
+
+ACCURACY = {
+    True: (
+        "Accuracy, draw by draw",
+        "Small dots are draws of the taus, the large one is their mean, its line the 95 % interval. Below, float "
+        "minus fixed with its 90 % interval: wholly inside the shaded margin means equivalent.",
+    ),
+    False: (
+        "Accuracy",
+        "No draws, the network is deterministic: one number each. Below, float minus fixed: inside the shaded margin "
+        "means equivalent.",
+    ),
+}
+"""Title and caption, by whether there is chance."""
+
+
+def accuracy(found: Comparison) -> Picture:
+    """Every draw, both means with their intervals, and the difference against the margin."""
+    with canvas(3.0, 2, height_ratios=(3, 2)) as (plot, (top, bottom)):
+        for row, (kind, draws) in enumerate((("fixed", found.fixed), ("float", found.floats))):
+            _draws(top, row, draws, PALETTE[kind])
+        top.set(yticks=[0, 1], yticklabels=["fixed point", "float"], ylim=(-0.6, 1.6), xlabel="accuracy, %")
+        top.grid(axis="x")
+        _difference(bottom, found)
+    d = found.difference
+    drawn = "of each draw" if found.chance else "without draws"
+    alt = (
+        f"Accuracy {drawn}: float mean {100 * found.floats.mean:.2f} %, fixed {100 * found.fixed.mean:.2f} %. "
+        f"Their difference is {100 * d.value:.2f} points against a margin of {100 * d.margin:.2f}: {d.finding}."
+    )
+    title, caption = ACCURACY[found.chance]
+    return picture("accuracy", title, plot, alt, caption)
+
+
+def _draws(axes: Axes, row: int, draws: Draws, colour: str) -> None:
+    values = 100 * np.array(draws.accuracies)
+    jitter = np.linspace(-0.28, 0.28, len(values)) if len(values) > 1 else np.zeros(1)
+    axes.plot(values, row + jitter, "o", color=colour, markersize=3.2, alpha=0.55, markeredgewidth=0)
+    low, high = (100 * side for side in draws.interval)
+    if np.isfinite(low):
+        axes.plot([low, high], [row, row], color=colour, linewidth=2.2)
+    axes.plot([values.mean()], [row], "o", color=colour, markersize=8)
+
+
+def _difference(axes: Axes, found: Comparison) -> None:
+    d, colour = found.difference, PALETTE["bad" if found.difference.finding == "different" else "good"]
+    axes.axvspan(-100 * d.margin, 100 * d.margin, color=PALETTE["good"], alpha=0.16, linewidth=0)
+    axes.axvline(0, color=PALETTE["muted"], linewidth=0.8)
+    if np.isfinite(d.low):
+        axes.plot([100 * d.low, 100 * d.high], [0, 0], color=colour, linewidth=2.2)
+    axes.plot([100 * d.value], [0], "D", color=colour, markersize=6)
+    reach = 1.25 * 100 * max(d.margin, *(abs(side) for side in (d.low, d.high, d.value) if np.isfinite(side)))
+    axes.set(yticks=[], ylim=(-1, 1), xlim=(-reach, reach), xlabel="float minus fixed, points")
+    axes.spines["left"].set_visible(False)
+
+
+# --- layers ---------------------------------------------------------------------------------------------------------
+
+HEATS: tuple[tuple[str, str, str, Callable[[StepFinding], float], str], ...] = (
+    (
+        "odd-spikes",
+        "Spikes that differ",
+        "Share of neurons, in percent, whose spike at this step is not the same in float and in fixed point under "
+        "the same taus. Once one spike differs, what follows it may too, so the share grows with depth and time.",
+        lambda step: 100 * step.mismatch,
+        "%",
+    ),
+    (
+        "membrane-error",
+        "Membranes that differ",
+        "Mean distance of the two membranes before the reset, in hundredths of the threshold.",
+        lambda step: 100 * step.error,
+        "% of the threshold",
+    ),
+)
+
+
+def heat_maps(layers: Sequence[LayerFinding]) -> list[Picture]:
+    """Layer by step, one for spikes and one for membranes."""
+    return [_heat(layers, *heat) for heat in HEATS]
+
+
+def _heat(
+    layers: Sequence[LayerFinding], name: str, title: str, caption: str, of: Callable[[StepFinding], float], unit: str
+) -> Picture:
+    values = np.array([[of(step) for step in layer.steps] for layer in layers])
+    with canvas(0.9 + 0.3 * len(layers)) as (plot, axes):
+        axes.pcolormesh(values, cmap="cividis", vmin=0, vmax=max(values.max(), 1e-9), edgecolors="none")
+        top = max(values.max(), 1e-9)
+        for (row, step), value in np.ndenumerate(values):
+            ink = "#ffffff" if value < 0.55 * top else "#000000"
+            axes.text(step + 0.5, row + 0.5, brief(value), ha="center", va="center", color=ink, fontsize=8.5)
+        axes.set(xticks=np.arange(values.shape[1]) + 0.5, xticklabels=range(values.shape[1]), xlabel="time step")
+        axes.set(yticks=np.arange(len(layers)) + 0.5, yticklabels=[layer.layer for layer in layers])
+        axes.invert_yaxis()
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    row, step = divmod(int(values.argmax()), values.shape[1])
+    most = f"at most {brief(values.max())} {unit}, in {layers[row].layer} at step {step}"
+    alt = f"{title} by layer and time step: {most}."
+    return picture(name, title, plot, alt, caption)
+
+
+def brief(value: float) -> str:
+    """Two or three digits."""
+    return "0" if value == 0 else f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+# --- taus and trials ------------------------------------------------------------------------------------------------
+
+
+def taus(found: Taus) -> Picture:
+    """The decays drawn, beside p(tau) = phi(logit(tau)/sigma) / (sigma*tau*(1 - tau))."""
+    bins = min(32, len(found.counts))
+    share = found.counts.reshape(bins, -1).sum(axis=1) / found.drawn * bins
+    half = 0.5 / len(found.counts)
+    with canvas(2.6) as (plot, axes):
+        edges = np.arange(bins) / bins - half
+        axes.bar(edges, share, 1 / bins, align="edge", color=PALETTE["fixed"], alpha=0.55, label="drawn")
+        if found.sigma > 0:
+            axes.plot(*density(found.sigma), color=PALETTE["float"], linewidth=1.8, label="logit-normal density")
+        axes.set(xlabel="τ", ylabel="density", xlim=(0, 1), yticks=[])
+        axes.legend(loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2)
+    alt = f"Histogram of {found.drawn:,} decays of {found.layer}, mean {found.mean:.3f}, and the density to follow."
+    caption = (
+        f"{found.drawn:,} draws of the registers of {found.layer}, through its table of {2**found.k} steps, against "
+        f"τ = sigmoid({found.sigma:g}·n), n normal: the distribution that the float model draws from."
+    )
+    return picture("taus", "The random decays", plot, alt, caption)
+
+
+def density(sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """(tau, p(tau)) on a grid inside (0, 1)."""
+    tau = np.linspace(0.002, 0.998, 400)
+    z = logit(tau) / sigma
+    return tau, np.exp(-z * z / 2) / (np.sqrt(2 * np.pi) * sigma * tau * (1 - tau))
+
+
+def raster(found: Trials) -> Picture:
+    """Spikes of some neurons of a few layers, trial after trial."""
+    chosen = _spread(found)
+    with canvas(0.8 + 1.15 * len(chosen), len(chosen), sharex=True, squeeze=False) as (plot, rows):
+        for axes, name in zip(rows[:, 0], chosen):
+            _raster(axes, name, found.spikes[name][:SHOWN])
+        steps = found.spikes[chosen[0]].shape[1]
+        axes.set(xlabel="trial", xticks=np.arange(SHOWN) * steps + steps / 2, xticklabels=range(1, SHOWN + 1))
+        axes.tick_params(axis="x", length=0)
+    right = int((found.predictions == found.label).sum())
+    alt = f"Raster of the spikes of {', '.join(chosen)} while image {found.image} is shown {SHOWN} times."
+    caption = (
+        f"The same image, {SHOWN} times in a row, {steps} steps each; a mark is a spike of one of {ROWS} neurons. "
+        f"Of {len(found.predictions)} such trials {right} were classified right."
+    )
+    return picture("raster", "One image, trial after trial", plot, alt, caption)
+
+
+def _spread(found: Trials) -> list[str]:
+    """The first layer, one half way and the last."""
+    names = list(found.spikes)
+    return [names[i] for i in sorted({0, len(names) // 2, len(names) - 1})]
+
+
+def _raster(axes: Axes, name: str, spikes: np.ndarray) -> None:
+    trials, steps, _ = spikes.shape
+    flat = spikes.reshape(trials * steps, -1)
+    active = np.flatnonzero(flat.any(axis=0))
+    picked = active[np.linspace(0, len(active) - 1, min(ROWS, len(active))).astype(int)] if len(active) else active
+    time, neuron = np.nonzero(flat[:, picked])
+    gap = np.full(len(time), np.nan)
+    x = np.stack([time + 0.5, time + 0.5, gap], 1).ravel()
+    y = np.stack([neuron - 0.42, neuron + 0.42, gap], 1).ravel()
+    axes.plot(x, y, color=PALETTE["fixed"], linewidth=1.6, solid_capstyle="butt")
+    for trial in range(1, trials):
+        axes.axvline(trial * steps, color=PALETTE["line"], linewidth=0.8)
+    axes.set(xlim=(0, trials * steps), ylim=(-1, max(len(picked), 1)), yticks=[])
+    axes.set_title(name, loc="left", fontsize=9, color=PALETTE["ink"], pad=3)
+
+
+def variability(found: Trials) -> Picture:
+    """Mean and variance of every neuron's spikes per trial, against independent steps."""
+    colours = [PALETTE["float"], PALETTE["fixed"], PALETTE["good"]]
+    steps = next(iter(found.spikes.values())).shape[1]
+    with canvas(2.9) as (plot, axes):
+        mean = np.linspace(0, steps, 200)
+        axes.plot(mean, mean * (1 - mean / steps), color=PALETTE["muted"], linewidth=1.2, linestyle="--")
+        for i, name in enumerate(_spread(found)):
+            counts = found.spikes[name].sum(axis=1)
+            pairs = np.unique(np.stack([counts.mean(axis=0), counts.var(axis=0, ddof=1)], 1).round(3), axis=0)
+            pairs = pairs[np.linspace(0, len(pairs) - 1, min(120, len(pairs))).astype(int)]
+            options = {"markersize": 3.4, "alpha": 0.6, "markeredgewidth": 0}
+            axes.plot(*pairs.T, "o", color=colours[i % 3], label=name, **options)
+        axes.set(xlabel="spikes per trial, mean", ylabel="variance", xlim=(0, steps), ylim=(0, None))
+        axes.grid()
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.14, 1.0), ncols=3, handletextpad=0, columnspacing=0.7, fontsize=8.5
+        )
+    fanos = [f"{name} {value:.2f}" for name in found.spikes if (value := found.fano(name)) is not None]
+    alt = f"Variance against mean of spikes per trial. Variance over mean by layer: {', '.join(fanos)}."
+    caption = (
+        f"Each dot is a neuron over {len(found.predictions)} trials of one image. Dashed: what {steps} independent "
+        "steps of one firing probability would give; neurons on the floor always do the same."
+    )
+    return picture("variability", "Variability from trial to trial", plot, alt, caption)
+
+
+# --- costs ----------------------------------------------------------------------------------------------------------
+
+
+def operations(rows: Sequence[LayerOperations]) -> Picture:
+    """Additions of the add-only engine beside a dense network's multiply-accumulates, layer by layer."""
+    with canvas(0.9 + 0.34 * len(rows)) as (plot, axes):
+        place = np.arange(len(rows))
+        for shift, kind, colour, label in (
+            (-0.2, "additions", PALETTE["fixed"], "additions done"),
+            (0.2, "dense_macs", PALETTE["float"], "dense multiply-accumulates"),
+        ):
+            axes.barh(place + shift, [getattr(row, kind) for row in rows], 0.36, color=colour, label=label)
+        rows_of(axes, [row.layer for row in rows], xscale="log", xlabel="per image")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), ncols=2)
+    done, dense = (sum(getattr(row, kind) for row in rows) for kind in ("additions", "dense_macs"))
+    alt = f"Operations per image by layer: {done:,.0f} additions; dense, {dense:,.0f} multiply-accumulates."
+    caption = (
+        "What the add-only engine spent, neurons included, beside what a network would that multiplies every weight at "
+        "every step. Logarithmic."
+    )
+    return picture("operations", "Operations per image", plot, alt, caption)
+
+
+def energy(estimates: dict[str, Estimate]) -> Picture:
+    """Energy of an image by kind of event, one row per chip."""
+    kinds = sorted({kind for it in estimates.values() for kind in it.by_kind()})
+    totals = {kind: max(it.by_kind().get(kind, 0.0) for it in estimates.values()) for kind in kinds}
+    kinds.sort(key=lambda kind: -totals[kind])
+    with canvas(1.0 + 0.3 * len(kinds)) as (plot, axes):
+        place, colours = np.arange(len(kinds)), (PALETTE["fixed"], PALETTE["float"])
+        for i, (name, it) in enumerate(estimates.items()):
+            size = 0.76 / len(estimates)
+            values = [1e6 * it.by_kind().get(kind, 0.0) for kind in kinds]
+            axes.barh(place - 0.38 + (i + 0.5) * size, values, size, color=colours[i % 2], label=it.chip or name)
+        rows_of(axes, kinds, xlabel="µJ per image")
+        axes.legend(loc="lower right")
+    sums = ", ".join(f"{it.chip}: {1e6 * it.energy:.2f} µJ" for it in estimates.values())
+    alt = f"Estimated energy per image by kind of event. In all {sums}."
+    caption = "Counts of this run times published energies per event: an estimate, not a measurement."
+    return picture("energy", "Energy per image, estimated", plot, alt, caption)
+
+
+def budget(found: Budget) -> Picture:
+    """Change of the class scores by each part alone and by all but it, over that of another draw."""
+    parts = list(found.alone)
+    with canvas(1.0 + 0.36 * len(parts)) as (plot, axes):
+        place = np.arange(len(parts))
+        for shift, costs, colour, label in (
+            (-0.2, found.alone, PALETTE["fixed"], "this part alone"),
+            (0.2, found.without, PALETTE["float"], "all but this part"),
+        ):
+            axes.barh(place + shift, [costs[part].scores for part in parts], 0.36, color=colour, label=label)
+        axes.axvline(found.together.scores, color=PALETTE["muted"], linestyle="--", linewidth=1.2)
+        rows_of(axes, parts, xlabel="change of class scores (1: that of another draw)")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), ncols=2)
+    worst = max(parts, key=lambda part: found.alone[part].scores)
+    alt = f"What each part of the quantisation changes: most of it {worst}; all together {found.together.scores:.3f}."
+    caption = (
+        "Mean squared change of the class scores against float under the same random numbers, over what another "
+        "draw of the taus changes them by. Dashed: everything quantised."
+    )
+    return picture("budget", "What each part changes", plot, alt, caption)
+
+
+def robustness(found: Deployment) -> Picture:
+    """Minimum robust accuracy with its interval, by attacker and judge, under the clean accuracy."""
+    rows = [(f"clean, {judge}", one) for judge, one in found.clean.items()]
+    rows += [(f"{attacker}\n→ {judge}", found.weakest(attacker, judge)) for attacker, judge in found.pairs]
+    with canvas(0.9 + 0.42 * len(rows)) as (plot, axes):
+        for row, (_, one) in enumerate(rows):
+            colour = PALETTE["float" if one.judge == "float" else "fixed"]
+            axes.plot([100 * side for side in one.interval], [row, row], color=colour, linewidth=2.2)
+            axes.plot([100 * one.accuracy], [row], "o", color=colour, markersize=7)
+        rows_of(axes, [label for label, _ in rows], grid="both", xlabel="accuracy, %", xlim=(0, 101))
+    told = "; ".join(f"{label} {100 * one.accuracy:.1f} %".replace("\n", " ") for label, one in rows)
+    alt = f"Accuracy under the strongest attack of each attacker: {told}."
+    caption = (
+        "The lowest accuracy over all attacks and both readings, with its 95 % interval over images like these. "
+        "Left: who attacks, and what classifies the result."
+    )
+    return picture("robustness", "Accuracy under the strongest attack", plot, alt, caption)

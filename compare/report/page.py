@@ -1,0 +1,124 @@
+"""The report: one self-contained HTML file, the verdict first."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from randhet.base.files import replacing
+from randhet.compare.report import words
+from randhet.compare.report.evidence import Evidence
+from randhet.compare.study import Comparison
+from randhet.fixed_point.chips.energy import ASSUMPTIONS, Estimate
+
+if TYPE_CHECKING:
+    from randhet.compare.quantisation.budget import Budget
+    from randhet.compare.quantisation.recommend import Recommendation
+    from randhet.compare.report.picture import Picture
+    from randhet.compare.robustness.deployed import Deployment
+
+PACKAGES = ("randhet", "numpy", "numba", "torch", "lava-nc", "onnxruntime", "matplotlib")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What the page shows: the comparison, and what else was looked at. notes: settings in words, by name."""
+
+    found: Comparison
+    evidence: Evidence | None = None
+    budget: Budget | None = None
+    recommendation: Recommendation | None = None
+    robustness: Deployment | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Chips whose energy can be estimated."""
+        energy = self.evidence.energy if self.evidence else {}
+        return {name: it for name, it in energy.items() if isinstance(it, Estimate)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of `randhet compare`."""
+        content = words.as_dict(self.found)
+        if self.robustness is not None:
+            content["robustness"] = words.robustness_dict(self.robustness)
+        if self.estimates:
+            content["energy_joules"] = {name: it.energy for name, it in self.estimates.items()}
+        return content
+
+
+def versions() -> dict[str, str]:
+    """What the comparison ran on."""
+    found = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def pictures(report: Report) -> Iterator[Picture]:
+    """Every figure there is something to draw for."""
+    from randhet.compare.report import figures
+
+    yield figures.accuracy(report.found)
+    yield from figures.heat_maps(report.found.layers)
+    if report.evidence is not None:
+        if report.evidence.taus is not None:
+            yield figures.taus(report.evidence.taus)
+        yield figures.raster(report.evidence.trials)
+        yield figures.variability(report.evidence.trials)
+        yield figures.operations(report.evidence.operations)
+    if report.estimates:
+        yield figures.energy(report.estimates)
+    if report.budget is not None:
+        yield figures.budget(report.budget)
+    if report.robustness is not None:
+        yield figures.robustness(report.robustness)
+
+
+def render(report: Report) -> str:
+    """The page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from randhet.compare.report.picture import PALETTE
+
+    environment = Environment(
+        loader=PackageLoader("compare", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = {"percent": words.percent, "points": words.points, "decibels": words.decibels, "amount": words.amount}
+    environment.filters |= filters
+    return environment.get_template("report.html").render(
+        report=report,
+        found=report.found,
+        figures={picture.name: picture for picture in pictures(report)},
+        words=words,
+        palette=PALETTE,
+        style=files("compare").joinpath("report_style.html").read_text("utf-8"),
+        assumptions=ASSUMPTIONS,
+        versions=versions(),
+    )
+
+
+def write(path: Path, report: Report) -> None:
+    """Write the page, whole or not at all."""
+    text = render(report)
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def write_json(path: Path, report: Report) -> None:
+    """Write the JSON object of `randhet compare`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")

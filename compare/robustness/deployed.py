@@ -1,0 +1,315 @@
+"""Robustness after deployment: attacks on the integer network itself, by attackers who know more or less about it.
+
+Three attackers: one has the float model only; one has the integer network but not its seed, so that every question gets
+fresh draws; one knows the seed and how many images went before, and replays the draws to come.
+
+The integers have no gradient. An attacker who holds a copy runs it forward and takes the gradient of its float twin
+with the same taus, at the integers' class scores (a backward pass approximation, Athalye et al. 2018):
+
+    z = z_int(x),    dz/dx := dz_float/dx
+
+Images reach the device as bytes, so examples are rounded to bytes inside the ball before anyone judges them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import floor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from randhet.base.errors import RandhetError
+from randhet.compare.accuracy import is_random
+from randhet.compare.equality.replay import samplers
+from randhet.compare.equivalence import Difference, paired, wilson
+from randhet.fixed_point.backends import Runner
+from randhet.fixed_point.network import Network
+from randhet.train.attacks.names import Attack, parse_list, run
+from randhet.train.data.sources import Images
+from randhet.train.neurons import replaying
+
+Told = Callable[[int], None]
+Bytes = NDArray[np.uint8]
+TOGETHER = ("fgsm", "rfgsm", "pgd", "mifgsm", "apgd", "apgd-dlr", "apgd-t")
+"""Families that always ask about all images together, so that each keeps the position at which it will be run."""
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """attacks by name; eps: L-inf radius, 0..1; draws: judgements of each example, and keys that the attacker knows.
+
+    redraws: fresh draws behind each choice between candidates, for attackers who cannot replay.
+    """
+
+    attacks: str = "fgsm,pgd10x5,apgd10x5"
+    eps: float = 8 / 255
+    draws: int = 3
+    redraws: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eps <= 1:
+            raise RandhetError(f"eps is {self.eps}, it must lie in 0..1")
+        for name in ("draws", "redraws"):
+            if getattr(self, name) < 1:
+                raise RandhetError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        for attack in self.named:
+            if attack.family not in TOGETHER or attack.mean:
+                raise RandhetError(
+                    f"attack {attack.name!r} cannot be made on a deployed network, {', '.join(TOGETHER)} can"
+                )
+
+    @property
+    def named(self) -> tuple[Attack, ...]:
+        """The attacks, parsed; RandhetError for one that does not exist."""
+        return parse_list(self.attacks)
+
+
+# --- the network under attack ----------------------------------------------------------------------------------------
+
+
+class Deployed(nn.Module):
+    """The integer network as a module: points (N, C, Y, X) in 0..1 to class scores (N, classes) in float units.
+
+    key: the (master seed, position of the first image) of every answer; None draws a seed for each from torch's global
+    generator, as someone does who has a copy of the device but not its seed.
+    """
+
+    def __init__(self, network: Network, twin: nn.Module, run: Runner, key: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.network, self.twin, self.run, self.key = network, twin, run, key
+        self.samplers: dict[tuple[int, int, int], Any] = {}
+
+    def forward(self, points: Tensor) -> Tensor:
+        seed, first = self.key or (int(torch.randint(2**62, ())), 0)
+        integers = self.scores(as_bytes(points), seed, first)
+        if not (torch.is_grad_enabled() and points.requires_grad):
+            return integers
+        with replaying(self.twin, self.taus(seed, first, len(points))):
+            floats = self.twin(points)
+        value: Tensor = floats + (integers - floats).detach()
+        return value
+
+    def scores(self, pixels: Bytes, seed: int, first: int) -> Tensor:
+        """Class sums times the classifier's scale over T: the logits, a mean over time, that the integers stand for.
+
+        The factor matters: a softmax of logits T times too large is flat, and its gradient points nowhere.
+        """
+        found = self.run(self.network, pixels, seed=seed, first_image=first, probes=())
+        scale = self.network.layers[-1].scale
+        assert scale is not None
+        return torch.from_numpy(found.sums * scale / self.network.steps).float()
+
+    def taus(self, seed: int, first: int, count: int) -> dict[str, Callable[[tuple[int, ...]], Tensor]]:
+        """Samplers of these draws; those of a known key are computed once, since every answer uses them again."""
+        found = samplers(self.network, seed, first)
+        if self.key is None:
+            return found
+        return {name: self._kept(name, count, sampler) for name, sampler in found.items()}
+
+    def _kept(self, name: str, count: int, sampler: Callable[[tuple[int, ...]], Tensor]) -> Any:
+        def sample(shape: tuple[int, ...]) -> Tensor:
+            at: Any = (name, count, *shape)
+            if at not in self.samplers:
+                self.samplers[at] = sampler(shape)
+            found: Tensor = self.samplers[at]
+            return found
+
+        return sample
+
+
+def as_bytes(points: Tensor) -> Bytes:
+    """Points in 0..1 to the nearest bytes."""
+    found: Bytes = (points.detach() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return found
+
+
+def inside(found: Tensor, pixels: Bytes, eps: float) -> Bytes:
+    """The nearest bytes within eps of the image: a radius of 8.5 levels allows 8."""
+    reach = floor(eps * 255 + 1e-6)
+    low, high = (np.clip(pixels.astype(np.int16) + by, 0, 255) for by in (-reach, reach))
+    return np.clip(as_bytes(found).astype(np.int16), low, high).astype(np.uint8)
+
+
+# --- what comes of it -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """One set of examples before one judge. right: how often (0..1) each image was classified right, (images,)."""
+
+    attacker: str
+    judge: str
+    attack: str
+    right: NDArray[np.float64]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over images and draws, 0..1."""
+        return float(self.right.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval on images like these, Wilson's (1927) for as many images."""
+        return wilson(self.accuracy, len(self.right))
+
+
+@dataclass(frozen=True, eq=False)
+class Deployment:
+    """Robust accuracies by attacker and judge; clean: by judge. chance: whether the network draws its taus."""
+
+    settings: AttackSettings
+    images: int
+    chance: bool
+    clean: dict[str, Standing]
+    standings: tuple[Standing, ...]
+
+    def of(self, attacker: str, judge: str) -> list[Standing]:
+        """Every attack of one attacker before one judge."""
+        return [one for one in self.standings if (one.attacker, one.judge) == (attacker, judge)]
+
+    def weakest(self, attacker: str, judge: str) -> Standing:
+        """Where the accuracy is least: the minimum robust accuracy over attacks and readings."""
+        return min(self.of(attacker, judge), key=lambda one: one.accuracy)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(attacker, judge) in order."""
+        return list(dict.fromkeys((one.attacker, one.judge) for one in self.standings))
+
+    @property
+    def gaps(self) -> dict[str, Difference]:
+        """Differences in MRA, paired by image, as far as both sides were judged."""
+        found = {}
+        for name, (one, other) in GAPS.items():
+            if one in self.pairs and other in self.pairs:
+                found[name] = paired(self.weakest(*one).right - self.weakest(*other).right, MARGIN)
+        return found
+
+
+MARGIN = 0.01
+FLOAT, FIXED = "float", "fixed point"
+REPLAYED, OTHERS = "fixed point, those very draws", "fixed point, other draws"
+GAPS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    "the same examples, float less fixed point": (("float model", FLOAT), ("float model", FIXED)),
+    "on fixed point, transferred less adaptive": (("float model", FIXED), ("deployed network", FIXED)),
+    "on fixed point, seed unknown less seed known": (("deployed network", FIXED), ("seed and position", REPLAYED)),
+    "seed known, other draws less those very draws": (("seed and position", OTHERS), ("seed and position", REPLAYED)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Who classifies examples: the float model or the integers, in fresh draws or under a given key."""
+
+    network: Network
+    model: nn.Module
+    run: Runner
+    images: Images
+    settings: AttackSettings
+
+    @property
+    def seeds(self) -> range:
+        """Master seeds of the judgements; one where nothing is drawn."""
+        return range(self.settings.seed, self.settings.seed + (self.settings.draws if is_random(self.network) else 1))
+
+    def fixed(self, pixels: Bytes, seed: int) -> NDArray[np.bool_]:
+        """Which images the integers get right, as images number 0, 1, .. of this seed."""
+        found = self.run(self.network, pixels, seed=seed, first_image=0, probes=())
+        return np.asarray(found.predictions == self.images.labels)
+
+    @torch.no_grad()
+    def floats(self, pixels: Bytes, seed: int) -> NDArray[np.bool_]:
+        """Which images the float model gets right with torch's draws of this seed."""
+        with _seeded(seed):
+            predictions = self.model(torch.from_numpy(pixels).float() / 255).argmax(1).numpy()
+        return np.asarray(predictions == self.images.labels)
+
+    def mean(self, one: Callable[[Bytes, int], NDArray[np.bool_]], pixels: Bytes, but: int | None = None) -> Any:
+        """How often each image is right, over the seeds; `but`: one to leave out, where others are left."""
+        seeds = [seed for seed in self.seeds if seed != but] or [self.settings.seed + self.settings.draws]
+        return np.mean([one(pixels, seed) for seed in seeds], axis=0)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def attack_deployed(
+    network: Network,
+    model: nn.Module,
+    images: Images,
+    settings: AttackSettings,
+    run: Runner,
+    done: Told = lambda count: None,
+) -> Deployment:
+    """Every attack by every attacker; done is told after each, `pieces(network, settings)` times in all."""
+    model.eval()
+    judge = Judge(network, model, run, images, settings)
+    clean = {
+        FLOAT: Standing("none", FLOAT, "clean", judge.mean(judge.floats, images.pixels)),
+        FIXED: Standing("none", FIXED, "clean", judge.mean(judge.fixed, images.pixels)),
+    }
+    found: list[Standing] = []
+    for attack in settings.named:
+        found += _transferred(judge, attack)
+        done(1)
+        found += _adaptive(judge, attack)
+        done(1)
+        if is_random(network):
+            found += _knowing(judge, attack, done)
+    return Deployment(settings, len(images), is_random(network), clean, tuple(found))
+
+
+def pieces(network: Network, settings: AttackSettings) -> int:
+    """How many attacks there are to be made."""
+    return len(settings.named) * (2 + (settings.draws if is_random(network) else 0))
+
+
+def _examples(judge: Judge, target: nn.Module, attack: Attack, redraws: int) -> dict[str, Bytes]:
+    """Both readings as bytes; chance from the settings' seed and the attack's name."""
+    points, labels = torch.from_numpy(judge.images.pixels).float() / 255, torch.from_numpy(judge.images.labels)
+    with _seeded(2**32 + judge.settings.seed):
+        found = run(attack, target, points, labels, judge.settings.eps, redraws)
+    readings = {attack.name: found.stock, f"{attack.name}, noise-aware": found.aware}
+    return {
+        name: inside(examples, judge.images.pixels, judge.settings.eps)
+        for name, examples in readings.items()
+        if examples is not None
+    }
+
+
+def _transferred(judge: Judge, attack: Attack) -> Iterator[Standing]:
+    for name, pixels in _examples(judge, judge.model, attack, judge.settings.redraws).items():
+        yield Standing("float model", FLOAT, name, judge.mean(judge.floats, pixels))
+        yield Standing("float model", FIXED, name, judge.mean(judge.fixed, pixels))
+
+
+def _adaptive(judge: Judge, attack: Attack) -> Iterator[Standing]:
+    target = Deployed(judge.network, judge.model, judge.run)
+    for name, pixels in _examples(judge, target, attack, judge.settings.redraws).items():
+        yield Standing("deployed network", FIXED, name, judge.mean(judge.fixed, pixels))
+
+
+def _knowing(judge: Judge, attack: Attack, done: Told) -> Iterator[Standing]:
+    """For each seed examples of its own, judged under that seed and, for comparison, under the others."""
+    very: dict[str, list[NDArray[np.bool_]]] = {}
+    others: dict[str, list[NDArray[np.float64]]] = {}
+    for seed in judge.seeds:
+        target = Deployed(judge.network, judge.model, judge.run, (seed, 0))
+        for name, pixels in _examples(judge, target, replace(attack, draws=1), 1).items():
+            very.setdefault(name, []).append(judge.fixed(pixels, seed))
+            others.setdefault(name, []).append(judge.mean(judge.fixed, pixels, but=seed))
+        done(1)
+    for name in very:
+        yield Standing("seed and position", REPLAYED, name, np.mean(very[name], axis=0))
+        yield Standing("seed and position", OTHERS, name, np.mean(others[name], axis=0))

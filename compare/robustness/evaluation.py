@@ -1,0 +1,254 @@
+"""Accuracy of a float model under attack: each attack in both readings, over draws of the taus, in parallel pieces.
+
+A piece is one attack on one batch of images. Its examples are made once, then predicted in fresh draws that no attack
+has seen, so that what is reported is an unbiased estimate of what an example does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from randhet.base.errors import RandhetError
+from randhet.base.parallel import Progress, run_all
+from randhet.compare.accuracy import Draws, votes
+from randhet.compare.equivalence import Sample
+from randhet.train.attacks.names import REDRAWS, parse, run
+from randhet.train.attacks.problem import Examples, is_random
+from randhet.train.checkpoint import Checkpoint, build, weights_hash
+from randhet.train.data.sources import Images
+
+CLEAN = "clean"
+"""In place of an attack's name: the images as they are."""
+CHOICE = 2
+"""Version of the rule that chooses noise-aware examples: results of another rule are not taken up again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What all pieces share. draws: of the taus behind each accuracy; redraws: behind each choice between examples."""
+
+    checkpoint: Checkpoint
+    images: Images
+    draws: int = 10
+    redraws: int = REDRAWS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "redraws"):
+            if getattr(self, name) < 1:
+                raise RandhetError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        settings, (channels, *size) = self.checkpoint.settings, self.images.pixels.shape[1:]
+        if tuple(size) != settings.image_size:
+            sizes = (f"{y} x {x}" for y, x in (size, settings.image_size))
+            raise RandhetError("data {} has {} pixels, the network {}".format(self.images.name, *sizes))
+        if channels != settings.in_channels:
+            raise RandhetError(f"data {self.images.name} has {channels} channels, the network {settings.in_channels}")
+        if len(self.images.classes) != settings.classes:
+            count = len(self.images.classes)
+            raise RandhetError(f"data {self.images.name} has {count} classes, the network {settings.classes}")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the results beside the names of the pieces."""
+        pixels = hashlib.sha256(self.images.pixels.tobytes() + self.images.labels.tobytes()).hexdigest()
+        settings = hashlib.sha256(repr((self.checkpoint.settings, self.checkpoint.mean, self.checkpoint.std)).encode())
+        numbers = {"draws": self.draws, "redraws": self.redraws, "seed": self.seed}
+        return {
+            "weights": weights_hash(self.checkpoint.state),
+            "model": settings.hexdigest(),
+            "images": pixels,
+            "choice": CHOICE,
+        } | numbers
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One attack, or CLEAN, at an L-inf radius eps (0..1), on the model with some of its settings changed."""
+
+    attack: str
+    eps: float
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What its pieces are called in a file of results."""
+        changes = "".join(f" {name}={value}" for name, value in self.changes)
+        return f"{self.attack} eps={self.eps:.6f}{changes}"
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Predictions of one set of examples over several draws, (draws, images)."""
+
+    draws: Draws
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over draws and images, 0..1."""
+        return self.draws.mean
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the accuracy on these images over the draws; None for a single draw."""
+        return self.draws.interval if len(self.draws.predictions) > 1 else None
+
+    @property
+    def elsewhere(self) -> tuple[float, float]:
+        """95 % interval of the accuracy on images like these: Student's over the images' means."""
+        return Sample.of(self.draws.right.mean(axis=0)).interval()
+
+    @cached_property
+    def majority(self) -> float:
+        """Accuracy of the most frequent prediction of each image; of equals the lower class."""
+        count = 1 + max(int(self.draws.predictions.max()), int(self.draws.labels.max()))
+        return float((votes(self.draws, count).argmax(axis=1) == self.draws.labels).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The stock reading and the noise-aware one, None where the attack chooses nothing."""
+
+    stock: Reading
+    aware: Reading | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """The smaller of both: never the kinder one alone."""
+        return min(reading.accuracy for reading in self.readings.values())
+
+    @property
+    def readings(self) -> dict[str, Reading]:
+        """By name, those there are."""
+        return {"stock": self.stock} | ({} if self.aware is None else {"aware": self.aware})
+
+
+def mra(outcomes: Mapping[str, Outcome]) -> float:
+    """Minimum robust accuracy over all attacks and both readings."""
+    return min(outcome.accuracy for name, outcome in outcomes.items() if name != CLEAN)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the pieces run and what they leave, as in `randhet.base.parallel.run_all`; batch: images per piece.
+
+    begin gets a name and the number of pieces, and returns what to tell as they are done.
+    """
+
+    batch: int = 100
+    out: Path | None = None
+    scheduler: str | None = None
+    workers: int | None = None
+    begin: Callable[[str, int], Progress] = lambda name, total: lambda count: None
+
+
+def evaluate(setup: Setup, trials: Sequence[Trial], place: Place) -> dict[Trial, Outcome]:
+    """Every trial on every image."""
+    return {
+        trial: _outcome(parts, setup.images.labels) for trial, parts in spread(predicted, setup, trials, place).items()
+    }
+
+
+def spread(
+    function: Callable[[Setup, Trial, int, int], Any], setup: Setup, trials: Sequence[Trial], place: Place
+) -> dict[Trial, list[Any]]:
+    """function(setup, trial, start, stop) for every trial and every batch of images, in order of the images."""
+    for trial in trials:
+        check(setup, trial)
+    count = len(setup.images)
+    parts = [(start, min(start + place.batch, count)) for start in range(0, count, place.batch)]
+    name = lambda trial, start, stop: f"{function.__name__} {trial.name} images={start}:{stop}"
+    pieces = {name(trial, *part): (trial, *part) for trial in trials for part in parts}
+    # starting processes for a single piece is not worth it
+    workers = 0 if len(pieces) == 1 else place.workers
+    done = place.begin(setup.images.name, len(pieces))
+    identity = setup.identity | {"batch": place.batch}
+    found = run_all(function, pieces, place.out, place.scheduler, workers, done, shared=setup, identity=identity)
+    return {trial: [found[name(trial, *part)] for part in parts] for trial in trials}
+
+
+def check(setup: Setup, trial: Trial) -> None:
+    """RandhetError where a trial cannot be run."""
+    if not 0 <= trial.eps <= 1:
+        raise RandhetError(f"eps is {trial.eps}, it must lie in 0..1")
+    if trial.attack != CLEAN:
+        parse(trial.attack).check(setup.checkpoint.settings.classes)
+    varied(setup.checkpoint, dict(trial.changes))
+
+
+def _outcome(parts: list[dict[str, Any]], labels: NDArray[np.int64]) -> Outcome:
+    readings = {
+        name: Reading(Draws(np.concatenate([np.array(part[name]) for part in parts], axis=1), labels))
+        for name in ("stock", "aware")
+        if parts[0][name] is not None
+    }
+    return Outcome(readings["stock"], readings.get("aware"))
+
+
+def predicted(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, Any]:
+    """Predictions (draws, images) of the examples of images start..stop, by reading; chance from the seed and names."""
+    with task(setup, trial, start, stop) as (model, images, labels):
+        found = examples(model, trial, images, labels, setup.redraws)
+        draws = setup.draws if is_random(model) else 1
+        return {
+            "stock": predictions(model, found.stock, draws).tolist(),
+            "aware": None if found.aware is None else predictions(model, found.aware, draws).tolist(),
+        }
+
+
+@contextmanager
+def task(setup: Setup, trial: Trial, start: int, stop: int) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+    """Model, images (N, C, Y, X) in 0..1 and labels of a piece; within the block torch has the piece's own seed."""
+    # channels last is half again as fast on a CPU
+    layout = {"memory_format": torch.channels_last}
+    model = build(varied(setup.checkpoint, dict(trial.changes))).to(**layout)  # type: ignore[call-overload]
+    part = setup.images.pick(np.arange(start, stop))
+    images = (torch.from_numpy(part.pixels).float() / 255).contiguous(**layout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(setup.seed, trial.name, start))
+        yield model, images, torch.from_numpy(part.labels)
+
+
+def examples(model: nn.Module, trial: Trial, images: Tensor, labels: Tensor, redraws: int = REDRAWS) -> Examples:
+    """What the attack makes of images (N, C, Y, X) in 0..1, the images themselves for CLEAN."""
+    if trial.attack == CLEAN:
+        return Examples(images)
+    return run(parse(trial.attack), model, images, labels, trial.eps, redraws)
+
+
+@torch.no_grad()
+def predictions(model: nn.Module, images: Tensor, draws: int) -> NDArray[np.int64]:
+    """Classes (draws, N), each draw with taus of its own."""
+    return np.stack([model(images).argmax(1).numpy() for _ in range(draws)])
+
+
+def seed_of(seed: int, name: str, start: int) -> int:
+    """A seed of its own for every piece, whatever runs beside it."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name} {start}".encode()).digest()[:7], "big")
+
+
+CHANGES = ("sigma", "steps", "random", "neuron")
+
+
+def varied(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:
+    """The same weights with other sigma, steps (T), random segment, or vanilla instead of random neurons."""
+    settings = checkpoint.settings
+    if unknown := set(changes) - set(CHANGES):
+        raise RandhetError(f"{sorted(unknown)[0]!r} cannot be changed in a trained model, {', '.join(CHANGES)} can")
+    if set(changes) - {"steps"}:
+        if not settings.neuron.startswith("randhet"):
+            raise RandhetError(f"a network of {settings.neuron} neurons has no random taus to change")
+        if settings.train_sigma != "no":
+            raise RandhetError("this network's sigmas were trained: they and the random segment cannot be set")
+    sigmas = () if "sigma" in changes else settings.sigmas
+    return replace(checkpoint, settings=replace(settings, sigmas=sigmas, **changes))

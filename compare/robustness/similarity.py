@@ -1,0 +1,58 @@
+"""How alike the gradients, and the attacks, of two runs of a random network are: cosines, image by image.
+
+Where two gradients by the image have little in common, one draw's attack is not the next draw's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from randhet.compare.equivalence import Sample
+from randhet.compare.robustness.evaluation import Place, Setup, Trial, spread, task
+from randhet.train.attacks.losses import cross_entropy
+from randhet.train.attacks.names import parse, run
+from randhet.train.attacks.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Cosines:
+    """(images,) each, in -1..1: of two gradients of the cross entropy, of two runs' perturbations x' - x."""
+
+    gradient: NDArray[np.float64]
+    perturbation: NDArray[np.float64]
+
+    def samples(self) -> dict[str, Sample]:
+        """Both with mean and spread over the images."""
+        return {"gradient": Sample.of(self.gradient), "perturbation": Sample.of(self.perturbation)}
+
+
+def similarity(setup: Setup, trials: Sequence[Trial], place: Place) -> dict[Trial, Cosines]:
+    """For every trial the cosines with its attack; the perturbations are those of the stock reading."""
+    found = spread(cosines, setup, trials, place)
+    return {
+        trial: Cosines(*(np.concatenate([part[name] for part in parts]) for name in ("gradient", "perturbation")))
+        for trial, parts in found.items()
+    }
+
+
+def cosines(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, list[float]]:
+    """Both cosines of images start..stop."""
+    with task(setup, trial, start, stop) as (model, images, labels):
+        problem, attack = Problem(model, images, labels, trial.eps), parse(trial.attack)
+        gradients = [problem.ask(images, cross_entropy).gradient for _ in range(2)]
+        # one redraw: the choice of the noise-aware example is not looked at here
+        moves = [run(attack, model, images, labels, trial.eps, redraws=1).stock - images for _ in range(2)]
+        return {"gradient": cosine(*gradients).tolist(), "perturbation": cosine(*moves).tolist()}
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> / (|a| |b|) of each image, (N, ...) twice to (N,) float64; 0 where one of them is 0."""
+    # rounding alone takes equal vectors beyond 1, where a histogram over -1..1 would lose them
+    return F.cosine_similarity(a.flatten(1).to(torch.float64), b.flatten(1).to(torch.float64)).clamp(-1, 1)

@@ -1,0 +1,69 @@
+"""What `randhet attack` says of its outcomes: one JSON object, also the line of a checkpoint in a page of results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from randhet.compare.robustness.evaluation import CLEAN, Outcome, Reading, Setup, mra
+from randhet.compare.robustness.similarity import Cosines
+
+RECORD = ("objective", "epochs", "epoch", "accuracy", "seconds", "eps", "precision", "published")
+"""Of the training that are worth keeping beside the results."""
+
+
+def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[str, Any]:
+    """Accuracies in 0..1. attacks: the lower reading of each; mra: the lowest of all; readings: everything."""
+    attacks = {name: outcome for name, outcome in outcomes.items() if name != CLEAN}
+    checkpoint = setup.checkpoint
+    return {
+        "data": setup.images.name,
+        "samples": len(setup.images),
+        "eps": eps,
+        "draws": len(outcomes[CLEAN].stock.draws.predictions),
+        "redraws": setup.redraws,
+        "seed": setup.seed,
+        "clean": outcomes[CLEAN].accuracy,
+        "attacks": {name: outcome.accuracy for name, outcome in attacks.items()},
+        "mra": mra(attacks),
+        "mra_attack": lowest(attacks),
+        "readings": {name: readings(outcome) for name, outcome in outcomes.items()},
+        "model": {
+            "neuron": checkpoint.settings.neuron,
+            "sigma": checkpoint.settings.sigma,
+            "T": checkpoint.settings.steps,
+        },
+        "training": {name: checkpoint.record[name] for name in RECORD if name in checkpoint.record},
+        "versions": dict(checkpoint.versions),
+    }
+
+
+def lowest(outcomes: Mapping[str, Outcome]) -> str:
+    """The attack and reading of the minimum robust accuracy."""
+    found = {f"{name} {kind}": it.accuracy for name, o in outcomes.items() for kind, it in o.readings.items()}
+    return min(found, key=lambda name: found[name])
+
+
+def readings(outcome: Outcome) -> dict[str, Any]:
+    """Both readings by name."""
+    return {name: reading(it) for name, it in outcome.readings.items()}
+
+
+def reading(it: Reading) -> dict[str, Any]:
+    """Accuracy, its 95 % intervals over the draws on these images and on images like these, and the majority vote.
+
+    correct: how many draws were right, image by image, with spaces: what two results on the same images are paired by.
+    """
+    return {
+        "accuracy": it.accuracy,
+        "interval": None if it.interval is None else [max(it.interval[0], 0.0), min(it.interval[1], 1.0)],
+        "interval_images": [max(it.elsewhere[0], 0.0), min(it.elsewhere[1], 1.0)],
+        "majority": it.majority,
+        "draws": len(it.draws.predictions),
+        "correct": " ".join(map(str, it.draws.right.sum(axis=0).tolist())),
+    }
+
+
+def cosines(found: Cosines) -> dict[str, Any]:
+    """Means over the images with their 95 % intervals."""
+    return {name: {"mean": it.mean, "interval": list(it.interval())} for name, it in found.samples().items()}

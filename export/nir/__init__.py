@@ -1,0 +1,1 @@
+"""NIR: graphs of other tools in, ours out."""

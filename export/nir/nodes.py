@@ -1,0 +1,152 @@
+"""Each NIR node in the words of the float graph: operations, and neurons in steps. Two registries say what is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import nir
+import numpy as np
+
+from randhet.export.graph import (
+    Array,
+    AveragePool,
+    ExportError,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatOperation,
+    Pair,
+)
+from randhet.export.nir.steps import Discretisation
+from randhet.fixed_point.network import Shape
+
+
+def supported() -> tuple[str, ...]:
+    """Names of the NIR nodes that can be read, for messages and documentation."""
+    kinds = [kind for registry in (convert.registry, dynamics.registry) for kind in registry if kind is not object]
+    return tuple(sorted(kind.__name__ for kind in (*kinds, nir.Input, nir.Output)))
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamics:
+    """A neuron in steps: what it is (float graph's kind), its decays, and what its current must be multiplied by."""
+
+    kind: str
+    drive: Array
+    threshold: Array
+    leak: Array
+    decay: Array
+    synapse: float = 0.0
+
+
+@singledispatch
+def dynamics(node: nir.NIRNode, time: Discretisation) -> Dynamics:
+    """A NIR neuron in steps."""
+    raise ExportError("this node has no counterpart in the integer network")
+
+
+def _reset(node: nir.LIF | nir.IF | nir.CubaLIF) -> None:
+    if np.any(node.v_reset != 0):
+        raise ExportError(f"resets to {np.ravel(node.v_reset)[0]:.3g}, only a reset to 0 is supported")
+    if not np.all(node.v_threshold > 0):
+        raise ExportError(f"threshold is {np.min(node.v_threshold):.3g}, it must be positive")
+
+
+@dynamics.register
+def _(node: nir.LIF, time: Discretisation) -> Dynamics:
+    _reset(node)
+    decay = time.decay(node.tau)
+    return Dynamics("vanilla", time.drive(node.r, decay), node.v_threshold, node.v_leak, decay)
+
+
+@dynamics.register
+def _(node: nir.IF, time: Discretisation) -> Dynamics:
+    _reset(node)
+    return Dynamics("integrate", time.integrator(node.r), node.v_threshold, np.zeros(1), np.ones(1))
+
+
+@dynamics.register
+def _(node: nir.CubaLIF, time: Discretisation) -> Dynamics:
+    """i <- a*i + (1 - a)*w_in*I, v <- b*v + (1 - b)*R*i: with u = (1 - b)*R*i one drive on I."""
+    _reset(node)
+    if np.any(node.v_leak != 0):
+        raise ExportError(f"v_leak is {np.ravel(node.v_leak)[0]:.3g}, integer CUBA neurons need 0")
+    synapse, decay = time.decay(node.tau_syn), time.decay(node.tau_mem)
+    if np.ptp(synapse):
+        raise ExportError("tau_syn differs from neuron to neuron")
+    drive = (1 - synapse) * node.w_in * (1 - decay) * node.r
+    return Dynamics("cuba", drive, node.v_threshold, np.zeros(1), decay, float(np.ravel(synapse)[0]))
+
+
+@singledispatch
+def convert(node: nir.NIRNode, shape: Shape) -> FloatOperation:
+    """The float operation of a NIR node without a state that reads `shape`."""
+    raise ExportError("this node has no counterpart in the integer network")
+
+
+@convert.register
+def _(node: nir.Affine, shape: Shape) -> FloatOperation:
+    return FloatDense(_matrix(node.weight), _real(node.bias))
+
+
+@convert.register
+def _(node: nir.Linear, shape: Shape) -> FloatOperation:
+    return FloatDense(_matrix(node.weight), np.zeros(node.weight.shape[0]))
+
+
+def _real(value: Any) -> Array:
+    array = np.asarray(value, np.float64)
+    if not np.isfinite(array).all():
+        raise ExportError("its weights or biases are not finite")
+    return array
+
+
+def _matrix(value: Any) -> Array:
+    array = _real(value)
+    if array.ndim != 2:
+        raise ExportError(f"its weights have {array.ndim} axes, 2 are supported")
+    return array
+
+
+@convert.register
+def _(node: nir.Conv2d, shape: Shape) -> FloatOperation:
+    weight, stride, dilation = _real(node.weight), pair(node.stride), pair(node.dilation)
+    if weight.ndim != 4:
+        raise ExportError(f"its weights have {weight.ndim} axes, a two-dimensional convolution has 4")
+    bias = np.zeros(len(weight)) if node.bias is None else _real(node.bias)
+    padding = _padding(node.padding, weight.shape[2:], stride, dilation)
+    return FloatConv(weight, bias, stride, padding, dilation, int(node.groups))
+
+
+def _padding(value: Any, kernel: tuple[int, ...], stride: Pair, dilation: Pair) -> Pair:
+    if isinstance(value, bytes):
+        value = value.decode()
+    if not isinstance(value, str):
+        return pair(value)
+    spans = [step * (size - 1) for step, size in zip(dilation, kernel)]
+    if value == "same" and (stride != (1, 1) or any(span % 2 for span in spans)):
+        raise ExportError(f"padding 'same' with stride {stride} and kernel {kernel} is not symmetric")
+    return (spans[0] // 2, spans[1] // 2) if value == "same" else (0, 0)
+
+
+def pair(value: Any) -> Pair:
+    """One number for both axes, or two, as (y, x)."""
+    numbers = np.ravel(value).astype(int)
+    return int(numbers[0]), int(numbers[-1])
+
+
+@convert.register(nir.SumPool2d)
+@convert.register(nir.AvgPool2d)
+def _(node: nir.SumPool2d | nir.AvgPool2d, shape: Shape) -> FloatOperation:
+    """A sum is an average whose window size goes into the weights that read it (`nir_read`)."""
+    if pair(node.padding) != (0, 0):
+        raise ExportError(f"pads by {pair(node.padding)}, only pools without padding are supported")
+    return AveragePool(pair(node.kernel_size), pair(node.stride))
+
+
+@convert.register
+def _(node: nir.Flatten, shape: Shape) -> FloatOperation:
+    """Only what leaves one axis is used by the layers there are; what does not fit fails at the next layer."""
+    return FloatFlatten()

@@ -1,0 +1,181 @@
+"""Write a float model as a NIR graph: decays become time constants, tau_nir = dt / (1 - decay), R = 1.
+
+A random tau becomes its mean, 1/2, which any tool can run; what NIR has no word for (draws, steps, normalisation) is
+kept in the metadata, from which `nir_read` restores the same float graph. A residual sum is two edges into one node.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import fields
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+
+from randhet.base.errors import FileError
+from randhet.export.float_shape import shapes
+from randhet.export.graph import (
+    AveragePool,
+    Encoding,
+    ExportError,
+    FloatAdd,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatOperation,
+    Normalisation,
+    TimeMean,
+)
+from randhet.export.nir.steps import OURS
+from randhet.export.passes.fold import fold_batch_norm
+from randhet.fixed_point.network import FORMAT_VERSION, Shape
+
+MEAN_TAU = 0.5
+"""Mean of sigmoid(sigma * n), n ~ N(0, 1), for every sigma: the density is symmetric around one half."""
+
+
+def write(path: str | Path, graph: FloatGraph, dt: float = OURS.dt) -> None:
+    """Write the model as a NIR file."""
+    save(path, to_nir(graph, dt))
+
+
+def save(path: str | Path, made: nir.NIRGraph) -> None:
+    """Write a NIR graph beside `path`, then rename. The same graph gives the same bytes."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            nir.write(Path(folder) / path.name, made)
+            os.replace(Path(folder) / path.name, path)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def to_nir(graph: FloatGraph, dt: float = OURS.dt) -> nir.NIRGraph:
+    """The NIR graph of a traced float model, batch norm folded. dt: the length of a step in seconds."""
+    graph = fold_batch_norm(graph)
+    shape = shapes(graph)
+    made = {
+        node.name: convert(node.operation, shape[node.inputs[0]] if node.inputs else (), dt) for node in graph.nodes
+    }
+    nodes = {name: node for name, node in made.items() if node is not None}
+    nodes["output"] = nir.Output({"output": np.array(shape[graph.nodes[-1].name])})
+    edges = wiring(graph, set(nodes))
+    if doubled := {edge for edge in edges if edges.count(edge) > 1}:
+        raise ExportError(f"{min(doubled)[0]} is added to itself, which NIR cannot say")
+    notes = {"randhet": json.dumps(describe(graph, dt)), "dt": dt}
+    return nir.NIRGraph(nodes, edges, metadata=notes, type_check=False)
+
+
+def wiring(graph: FloatGraph, kept: set[str]) -> list[tuple[str, str]]:
+    """Edges between the nodes that NIR has: what reads a sum reads each of its terms. The last goes to `output`."""
+    sources: dict[str, list[str]] = {}
+    edges: list[tuple[str, str]] = []
+    for node in graph.nodes:
+        read = [source for name in node.inputs for source in sources[name]]
+        sources[node.name] = [node.name] if node.name in kept else read
+        edges += [(source, node.name) for source in read if node.name in kept]
+    return edges + [(source, "output") for source in sources[graph.nodes[-1].name]]
+
+
+def describe(graph: FloatGraph, dt: float) -> dict[str, Any]:
+    """The graph without its arrays, of which only the shapes: what `nir_read` needs besides the NIR nodes."""
+    nodes = []
+    for node in graph.nodes:
+        values = {field.name: getattr(node.operation, field.name) for field in fields(node.operation)}
+        arrays = {name: list(value.shape) for name, value in values.items() if isinstance(value, np.ndarray)}
+        plain = {name: value for name, value in values.items() if name not in arrays}
+        kind = type(node.operation).__name__
+        nodes.append({"name": node.name, "type": kind, "inputs": node.inputs, "fields": plain, "arrays": arrays})
+    return {"format": FORMAT_VERSION, "dt": dt, "nodes": nodes}
+
+
+# --- nodes ------------------------------------------------------------------------------------------------------------
+
+
+@singledispatch
+def convert(operation: FloatOperation, shape: Shape, dt: float) -> nir.NIRNode | None:
+    """The NIR node of an operation that reads `shape`; None where edges or metadata say it."""
+    raise ExportError(f"NIR has no word for {type(operation).__name__}")
+
+
+@convert.register
+def _(operation: FloatInput, shape: Shape, dt: float) -> nir.NIRNode:
+    return nir.Input({"input": np.array(operation.shape)})
+
+
+@convert.register(FloatAdd)
+@convert.register(Encoding)
+@convert.register(TimeMean)
+def _(operation: FloatAdd | Encoding | TimeMean, shape: Shape, dt: float) -> None:
+    return None
+
+
+@convert.register
+def _(operation: Normalisation, shape: Shape, dt: float) -> nir.NIRNode:
+    """A 1x1 convolution, so that zeros are padded after it as in training; the exact values are in its metadata."""
+    channels = shape[0]
+    std, mean = (np.broadcast_to(value, channels) for value in (operation.std, operation.mean))
+    weight = np.diag(1 / std)[:, :, None, None]
+    notes = {"mean": np.atleast_1d(operation.mean), "std": np.atleast_1d(operation.std)}
+    return nir.Conv2d((shape[1], shape[2]), weight, (1, 1), (0, 0), (1, 1), 1, -mean / std, metadata=notes)
+
+
+@convert.register
+def _(operation: FloatConv, shape: Shape, dt: float) -> nir.NIRNode:
+    if operation.bias.ndim != 1:
+        raise ExportError("a convolution's bias that differs from pixel to pixel cannot be said in NIR")
+    geometry = (operation.stride, operation.padding, operation.dilation, operation.groups)
+    return nir.Conv2d((shape[1], shape[2]), operation.weight, *geometry, operation.bias)
+
+
+@convert.register
+def _(operation: FloatDense, shape: Shape, dt: float) -> nir.NIRNode:
+    return nir.Affine(operation.weight, operation.bias)
+
+
+@convert.register
+def _(operation: AveragePool, shape: Shape, dt: float) -> nir.NIRNode:
+    kernel = operation.kernel or (shape[1], shape[2])
+    return nir.AvgPool2d(*(np.array(pair) for pair in (kernel, operation.stride or kernel, (0, 0))))
+
+
+@convert.register
+def _(operation: FloatFlatten, shape: Shape, dt: float) -> nir.NIRNode:
+    return nir.Flatten({"input": np.array(shape)}, 0, -1)
+
+
+@convert.register
+def _(operation: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
+    return NEURONS[operation.kind](operation, shape, dt)
+
+
+def _lif(neuron: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
+    tau = np.asarray(MEAN_TAU) if neuron.kind == "randhet" else neuron.tau
+    ones, zeros = np.ones(shape), np.zeros(shape)
+    time = np.broadcast_to(dt / (1 - tau), shape).copy()
+    return nir.LIF(time, ones, zeros, neuron.threshold * ones, zeros, metadata={"tau": np.atleast_1d(neuron.tau)})
+
+
+def _integrate(neuron: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
+    full = [np.full(shape, value) for value in (1 / dt, neuron.threshold, 0.0)]
+    return nir.IF(*full, metadata={"tau": np.atleast_1d(neuron.tau)})
+
+
+def _cuba(neuron: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
+    """With R = tau_mem/dt and w_in = tau_syn/dt the Euler step is u = synapse*u + x, m = tau*m + u."""
+    tau_syn, tau_mem = dt / (1 - neuron.synapse), dt / (1 - float(neuron.tau))
+    full = [np.full(shape, value) for value in (tau_syn, tau_mem, tau_mem / dt, 0.0, neuron.threshold, 0.0)]
+    notes = {"tau": np.atleast_1d(neuron.tau)}
+    return nir.CubaLIF(*full, w_in=np.full(shape, tau_syn / dt), metadata=notes)
+
+
+NEURONS = {"vanilla": _lif, "het": _lif, "randhet": _lif, "integrate": _integrate, "cuba": _cuba}

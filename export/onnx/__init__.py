@@ -1,0 +1,1 @@
+"""ONNX: the float model and the integer network as graphs."""

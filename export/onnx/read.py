@@ -1,0 +1,98 @@
+"""What an integer ONNX file from anyone must be before a runtime is started on it.
+
+An ONNX file is a program: here it may only use the operators that our own files use, hold its data itself or in the one
+file beside it that bears its name, and describe itself completely. What its operators do to memory is the runtime's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from randhet.base.errors import FileError, NetworkError
+from randhet.export.onnx.meta import load_metadata
+from randhet.fixed_point.check import check
+from randhet.fixed_point.network import FORMAT_VERSION, Input, Layer, Network
+
+OPERATORS = frozenset(
+    {
+        "Abs", "Add", "And", "ArgMax", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast",
+        "Clip", "Concat", "ConstantOfShape", "ConvInteger", "Div", "Equal", "Expand", "Gather", "GatherElements",
+        "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "MatMulInteger", "Max", "Min", "Mod", "Mul",
+        "Neg", "Not", "Or", "Pad", "Range", "ReduceSum", "Reshape", "Scan", "Shape", "Sign", "Slice", "Split",
+        "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    }
+)  # fmt: skip
+"""None of them calls code or opens files."""
+MAX_CORES = 2**20
+"""Cores of all layers together, each of which has a register to be seeded; Loihi 2 has 128."""
+
+
+def entries(path: str | Path) -> dict[str, str]:
+    """The metadata of an integer ONNX file whose graph keeps to the rules; FileError otherwise."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+    except Exception:
+        raise FileError(f"{path} is not an ONNX file") from None
+    found = load_metadata(model)
+    if found.get("randhet.kind") != "integer" or found.get("randhet.format") != str(FORMAT_VERSION):
+        raise FileError(f"{path} is not an integer network of format {FORMAT_VERSION} written by randhet")
+    for fault in _faults(model, f"{Path(path).name}.data"):
+        raise FileError(f"{path}: {fault}")
+    try:
+        check(images(found))
+        _lists(found)
+    except (LookupError, TypeError, ValueError, RecursionError, NetworkError):
+        raise FileError(f"{path}: its description is damaged") from None
+    return found
+
+
+def _lists(found: dict[str, str]) -> None:
+    """Cores are [layer, how many], the other lists are names; TypeError otherwise."""
+    cores, *names = (json.loads(found[f"randhet.{name}"]) for name in ("cores", "spiking", "probes"))
+    if not all(_list_of(str, it) for it in names) or not _list_of(list, cores):
+        raise TypeError
+    if not all(_list_of(int, pair) and len(pair) == 2 and min(pair) >= 0 for pair in cores):
+        raise TypeError
+    if sum(count for _, count in cores) > MAX_CORES:
+        raise TypeError
+
+
+def _list_of(kind: type, value: Any) -> bool:
+    return type(value) is list and all(type(it) is kind for it in value)
+
+
+def images(found: dict[str, str]) -> Network:
+    """A network of the input layer alone, from the metadata: what images look like."""
+    image: dict[str, Any] = json.loads(found["randhet.input"])
+    layer = Layer("input", Input(tuple(image["shape"]), image["bits"], image["signed"]))
+    return Network((layer,), int(found["randhet.steps"]))
+
+
+def _faults(model: onnx.ModelProto, beside: str) -> Iterator[str]:
+    if model.functions or model.training_info or model.graph.sparse_initializer:
+        yield "it holds functions, training or sparse tensors, which are not allowed"
+    # protobuf gives bytes for what is not UTF-8
+    strange = {str(node.op_type) for node in _nodes(model.graph) if node.domain or node.op_type not in OPERATORS}
+    if strange:
+        yield f"its operators {', '.join(sorted(strange))} are not allowed"
+    places = {
+        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
+    if places - {beside}:
+        yield f"it keeps data in {min(places - {beside})}, allowed is {beside}"
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of inner graphs too."""
+    waiting = [graph]
+    while waiting:
+        for node in waiting.pop().node:
+            yield node
+            waiting += [attribute.g for attribute in node.attribute if attribute.HasField("g")]

@@ -1,0 +1,146 @@
+"""Run the integer ONNX graph in onnxruntime: the reference's integers from another project's runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from randhet.base.errors import FileError, NetworkError
+from randhet.export.onnx import integer_graph as onnx_integer
+from randhet.export.onnx import read as onnx_read
+from randhet.export.onnx.meta import load_metadata
+from randhet.export.onnx.registers import seeds
+from randhet.fixed_point.check import check_images
+from randhet.fixed_point.generator import PERIOD
+from randhet.fixed_point.network import Network
+from randhet.fixed_point.reference import join, master_seed
+from randhet.fixed_point.result import Result, Trace
+
+Progress = Callable[[int], None]
+
+
+def run(
+    source: Network | str | Path,
+    images: np.ndarray,
+    *,
+    seed: int | None = None,
+    first_image: int = 0,
+    probes: Collection[str] = (),
+    batch: int = 8,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run images (N, *shape) through an integer network, or a file that `onnx_integer.write` wrote, in onnxruntime.
+
+    seed, first_image, probes and progress as in `reference.run`. threads: None for all cores. A file traces only the
+    layers it was written with.
+    """
+    graph = Graph.of(source, probes, threads)
+    graph.check(images, probes)
+    registers = graph.registers(seed)
+    parts = []
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        parts.append(graph.run(part, registers, first_image + start, probes))
+        if progress:
+            progress(len(part))
+    return join(parts, graph.network)
+
+
+def load(path: str | Path, threads: int | None = None) -> Graph:
+    """A file that `onnx_integer.write` wrote, verified first; FileError where it is anything else."""
+    return Graph(str(path), onnx_read.entries(path), threads)
+
+
+class Graph:
+    """A loaded integer ONNX graph: its session and what its metadata says."""
+
+    def __init__(self, model: onnx.ModelProto | str, entries: dict[str, str], threads: int | None = None) -> None:
+        self.session = session(model, threads)
+        self.entries = entries
+        self.network = onnx_read.images(entries)
+        """Only the input layer: what images look like."""
+        self.spiking: list[str] = json.loads(entries["randhet.spiking"])
+        self.outputs = [output.name for output in self.session.get_outputs()]
+        if missing := {"prediction", "sums"} - {*self.outputs}:
+            raise FileError(f"the ONNX graph has no output {sorted(missing)[0]}")
+
+    @classmethod
+    def of(cls, source: Network | str | Path, probes: Collection[str], threads: int | None) -> Graph:
+        """From a network (built here) or a file."""
+        if isinstance(source, Network):
+            model = onnx_integer.model(replace(source, seed=None), probes)
+            graph = cls(model, load_metadata(model), threads)
+            graph.network = source
+            return graph
+        return load(source, threads)
+
+    def check(self, images: np.ndarray, probes: Collection[str]) -> None:
+        """Refuse images that do not fit, and probes the graph has no output for."""
+        check_images(self.network, images)
+        missing = [name for name in probes if f"{name}/output" not in self.outputs]
+        if missing:
+            raise NetworkError(f"the ONNX file has no trace of {', '.join(missing)}; write it with these as probes")
+
+    def registers(self, seed: int | None) -> np.ndarray | None:
+        """Start states from a seed; None where the file's own, or none at all, serve."""
+        cores = json.loads(self.entries["randhet.cores"])
+        fixed = [entry.name for entry in self.session.get_overridable_initializers()]
+        if not cores or (seed is None and "registers" in fixed):
+            return None
+        return seeds(cores, master_seed(self.network, seed))
+
+    def run(self, images: np.ndarray, registers: np.ndarray | None, first: int, probes: Collection[str]) -> Result:
+        """One batch; `first` is the number of its first image."""
+        feeds: dict[str, Any] = {"images": images.astype(self._pixel()), "first_image": np.array(first % PERIOD)}
+        if registers is not None:
+            feeds["registers"] = registers
+        traced = [f"{name}/{part}" for name in probes for part in ("output", "membrane")]
+        wanted = [name for name in self.outputs if "/" not in name or name in traced]
+        values = dict(zip(wanted, _outputs(self.session, wanted, feeds)))
+        counts = values["spikes"].sum(axis=0) if "spikes" in values else []
+        return Result(
+            predictions=values["prediction"],
+            sums=values["sums"].astype(np.int64),
+            spikes={name: int(count) for name, count in zip(self.spiking, counts)},
+            saturations=int(values["saturations"].sum()) if "saturations" in values else 0,
+            traces={name: _trace(values, name) for name in probes},
+        )
+
+    def _pixel(self) -> type[np.generic]:
+        return np.uint8 if "uint8" in self.session.get_inputs()[0].type else np.int32
+
+
+def _trace(values: dict[str, np.ndarray], name: str) -> Trace:
+    return Trace(values[f"{name}/output"].astype(np.int64), values.get(f"{name}/membrane"))
+
+
+def _outputs(session: onnxruntime.InferenceSession, wanted: list[str], feeds: dict[str, Any]) -> list[np.ndarray]:
+    """What the session computes; FileError where the graph, which may be anyone's, cannot be computed."""
+    try:
+        return list(session.run(wanted, feeds))
+    except Exception as error:
+        raise FileError(f"onnxruntime {onnxruntime.__version__} cannot run the model: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def session(model: onnx.ModelProto | str, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """An onnxruntime session on the CPU from a model or a path."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    source = model if isinstance(model, str) else model.SerializeToString()
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise FileError(f"onnxruntime {onnxruntime.__version__} refuses the model: {_reason(error)}") from None

@@ -1,0 +1,1 @@
+"""Chips as data, and how a network fits one: mapping, rules, energy."""

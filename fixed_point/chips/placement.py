@@ -1,0 +1,79 @@
+"""Which parts of a network sit on a chip as populations of neurons, and how populations are wired to each other.
+
+Weights and neurons go to cores. A flatten costs nothing. A residual sum costs nothing either: both branches send their
+spikes to the same weights. A sum pool with windows apart that only dense layers read is part of their wiring; any other
+pool is a population that relays graded sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from randhet.fixed_point.network import Add, Conv, Dense, Flatten, Input, Layer, Network, Shape, SumPool
+from randhet.fixed_point.shape import shapes
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """One layer with neurons on the chip. sources: numbers of the layers whose spikes it receives."""
+
+    index: int
+    layer: Layer
+    shape: Shape
+    shape_in: Shape
+    sources: tuple[int, ...]
+
+
+def readers(network: Network, index: int) -> list[int]:
+    """Layers that read a layer, looking through flattens."""
+    found: list[int] = []
+    for i, layer in enumerate(network.layers):
+        if index in layer.inputs:
+            found += readers(network, i) if isinstance(layer.operation, Flatten) else [i]
+    return found
+
+
+def folded(network: Network, index: int) -> bool:
+    """Whether a sum pool is only wiring: windows do not overlap and every layer that reads it is dense."""
+    pool = network.layers[index].operation
+    assert isinstance(pool, SumPool)
+    windows = shapes(network)[index][1:]
+    apart = all(s >= k or n == 1 for s, k, n in zip(pool.stride, pool.kernel, windows))
+    reading = [network.layers[i].operation for i in readers(network, index)]
+    return apart and bool(reading) and all(isinstance(operation, Dense) for operation in reading)
+
+
+def on_chip(network: Network, index: int) -> bool:
+    """Whether a layer has neurons of its own on the chip."""
+    operation = network.layers[index].operation
+    if isinstance(operation, SumPool):
+        return not folded(network, index)
+    return isinstance(operation, (Conv, Dense))
+
+
+def senders(network: Network, index: int) -> tuple[int, ...]:
+    """Layers whose spikes arrive where a layer's output is read: itself, the input, or the branches of a sum."""
+    layer = network.layers[index]
+    if isinstance(layer.operation, Input) or on_chip(network, index):
+        return (index,)
+    return tuple(sender for source in layer.inputs for sender in senders(network, source))
+
+
+def populations(network: Network) -> list[Population]:
+    """Every population in network order."""
+    shape = shapes(network)
+    found = []
+    for i, layer in enumerate(network.layers):
+        if on_chip(network, i):
+            source = layer.inputs[0]
+            found.append(Population(i, layer, shape[i], shape[source], senders(network, source)))
+    return found
+
+
+def branch_lags(network: Network, lag: list[int]) -> dict[int, int]:
+    """For each residual sum, by how many steps its latest branch lags its earliest."""
+    return {
+        i: max(lag[j] for j in layer.inputs) - min(lag[j] for j in layer.inputs)
+        for i, layer in enumerate(network.layers)
+        if isinstance(layer.operation, Add)
+    }

@@ -1,0 +1,71 @@
+"""Where two networks differ, field by field, and where two runs of one network do: first difference and cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from randhet.fixed_point.diagnosis.cause import explain
+from randhet.fixed_point.diagnosis.divergence import Divergence, first
+from randhet.fixed_point.network import Network
+from randhet.fixed_point.result import Result
+
+
+def differences(a: Any, b: Any, path: str = "network") -> Iterator[str]:
+    """The paths at which two values of the representation are not the same, none where they are equal."""
+    if type(a) is not type(b):
+        yield f"{path}: {type(a).__name__} against {type(b).__name__}"
+    elif is_dataclass(a):
+        for field in fields(a):
+            yield from differences(getattr(a, field.name), getattr(b, field.name), f"{path}.{field.name}")
+    elif isinstance(a, np.ndarray):
+        if a.shape != b.shape or not np.array_equal(a, b):
+            yield f"{path}: arrays of shape {a.shape} and {b.shape} differ"
+    elif isinstance(a, tuple) and len(a) == len(b):
+        for i, (one, other) in enumerate(zip(a, b)):
+            yield from differences(one, other, f"{path}[{i}]")
+    elif a != b:
+        yield f"{path}: {a!r} against {b!r}"
+
+
+def divergence(
+    network: Network, images: np.ndarray, expected: Result, found: Result, seed: int, first_image: int = 0
+) -> Divergence | None:
+    """The first difference of two runs that traced every layer, with its cause; None where they are equal.
+
+    Shapes that differ are a difference. images (N, C, Y, X): what was run; seed, first_image: as the runs had them.
+    """
+    at = _other_shape(network, expected, found, first_image) or first(
+        expected.traces, found.traces, [layer.name for layer in network.layers], first_image
+    )
+    if at is None:
+        return None
+    cause = explain(network, images, expected.traces, found.traces, at.layer, seed, first_image)
+    return replace(at, cause=cause.kind, detail=cause.detail)
+
+
+def _other_shape(network: Network, expected: Result, found: Result, first_image: int) -> Divergence | None:
+    for layer in network.layers:
+        one, other = (result.traces[layer.name].output.shape for result in (expected, found))
+        if one != other:
+            return Divergence(first_image, 0, layer.name, (), "shape", prod(one[2:]), prod(other[2:]))
+    return None
+
+
+def assert_equal(
+    network: Network, images: np.ndarray, expected: Result, found: Result, seed: int, first_image: int = 0
+) -> None:
+    """AssertionError that names the first difference of two runs and its cause, or the result that differs."""
+    at = divergence(network, images, expected, found, seed, first_image)
+    if at is not None:
+        raise AssertionError(str(at))
+    for name in ("predictions", "sums"):
+        if not np.array_equal(getattr(expected, name), getattr(found, name)):
+            raise AssertionError(f"{name} differ though every traced value is equal")
+    for name, count in expected.spikes.items():
+        if found.spikes.get(name) != count:
+            raise AssertionError(f"spikes of {name}: expected {count}, found {found.spikes.get(name)}")

@@ -1,0 +1,104 @@
+"""Where two traces of one network first differ: the image, the step, the layer, the neuron, both values, the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from randhet.fixed_point.result import Trace
+
+Numbers = NDArray[Any]
+
+
+class Traced(Protocol):
+    """A layer's values over a run, both (images, T, *shape): integers, or the float model's."""
+
+    @property
+    def output(self) -> Numbers: ...
+
+    @property
+    def membrane(self) -> Numbers | None: ...
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first difference. neuron: (channel, y, x) or (channel,); quantity: membrane (before the reset) or output.
+
+    cause, detail: what `randhet.fixed_point.diagnosis.cause` makes of it, "" where nobody asked.
+    """
+
+    image: int
+    step: int
+    layer: str
+    neuron: tuple[int, ...]
+    quantity: str
+    expected: float
+    found: float
+    cause: str = ""
+    detail: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"neuron": list(self.neuron)}
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+    def sentence(self, expected: str = "expected", found: str = "found") -> str:
+        """Where, both values, and why."""
+        place = (
+            f"image {self.image}, step {self.step}, layer {self.layer}, neuron {self.neuron}, {self.quantity}: "
+            f"{expected} {self.expected:g}, {found} {self.found:g}"
+        )
+        return f"{place}; cause: {self.cause} ({self.detail})" if self.cause else place
+
+
+def first(
+    expected: Mapping[str, Traced],
+    found: Mapping[str, Traced],
+    order: Collection[str],
+    first_image: int = 0,
+    quantities: Collection[str] = ("membrane", "output"),
+) -> Divergence | None:
+    """The earliest difference in logical time: by image, then step, then layer in `order`, then quantity, then neuron.
+
+    Every layer of `order` must be in both traces with the same shapes; a missing one is a mistake, not an agreement.
+    """
+    earliest: tuple[tuple[int, int, int, int], Divergence] | None = None
+    for place, layer in enumerate(order):
+        for rank, quantity in enumerate(quantities):
+            a, b = getattr(expected[layer], quantity), getattr(found[layer], quantity)
+            if (a is None) != (b is None) or (a is not None and a.shape != b.shape):
+                raise ValueError(f"traces of layer {layer} do not match: {quantity} is missing or of another shape")
+            at = None if a is None else _first_index(a, b)
+            if at is None:
+                continue
+            key = (at[0], at[1], place, rank)
+            if earliest is None or key < earliest[0]:
+                image, step, *neuron = at
+                earliest = (
+                    key,
+                    Divergence(first_image + image, step, layer, tuple(neuron), quantity, a[at].item(), b[at].item()),
+                )
+    return earliest[1] if earliest else None
+
+
+def _first_index(a: Numbers, b: Numbers) -> tuple[int, ...] | None:
+    """Index of the first unequal entry in C order: image, step, neuron."""
+    unequal = (a != b).ravel()
+    at = int(unequal.argmax()) if unequal.size else 0
+    if not unequal.size or not unequal[at]:
+        return None
+    return tuple(int(i) for i in np.unravel_index(at, a.shape))
+
+
+def compared(traces: Mapping[str, Trace]) -> dict[str, int]:
+    """How many values a comparison of these traces looks at: spikes (or other outputs) and membranes."""
+    return {
+        "outputs": sum(trace.output.size for trace in traces.values()),
+        "membranes": sum(trace.membrane.size for trace in traces.values() if trace.membrane is not None),
+    }

@@ -1,0 +1,145 @@
+"""Which constants of a layer would explain what it gave: intervals of integers, intersected over all observations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from randhet.fixed_point.integer import Int
+from randhet.fixed_point.network import Conv, Dense
+from randhet.fixed_point.reference import taps
+
+Mask = NDArray[np.bool_]
+MOST = 6000
+"""Observations that weights are fitted to; the result is checked on these."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """low..high: currents without bias that explain each value; due: what they should be, a << f; all one shape."""
+
+    low: Int
+    high: Int
+    due: Int
+    f: int
+
+    @property
+    def shift(self) -> tuple[Int, Int]:
+        """Least and largest change of the current."""
+        return self.low - self.due, self.high - self.due
+
+
+def bias_shift(window: Window, odd: Mask) -> tuple[str, int, int] | None:
+    """(place, least, largest): one shift per channel that explains all its values, else one per neuron; else None."""
+    low, high = window.shift
+    places: tuple[tuple[str, tuple[int, ...]], ...] = (("channel", (0, 1, 3, 4)), ("neuron", (0, 1)))
+    for name, axes in places:
+        over = tuple(axis for axis in axes if axis < odd.ndim)
+        least, most, wrong = low.max(axis=over), high.min(axis=over), odd.any(axis=over)
+        if (least <= most)[wrong].all():
+            at = tuple(np.argwhere(wrong)[0])
+            more = f" and {wrong.sum() - 1} others" if wrong.sum() > 1 else ""
+            number = int(at[0]) if len(at) == 1 else tuple(map(int, at))
+            return f"{name} {number}{more}", int(least[at]), int(most[at])
+    return None
+
+
+def current_window(membrane: Int, before: Int, decay: Int, k: int) -> tuple[Int, Int]:
+    """Least and largest x with x + ((A*(m - x)) >> k) = M, for an M that is not cut off.
+
+    M*2^k - A*m <= x*(2^k - A) < (M + 1)*2^k - A*m, and 2^k - A > 0.
+    """
+    rest = (1 << k) - decay
+    low = -((decay * before - (membrane << k)) // rest)
+    high = -((decay * before - ((membrane + 1) << k)) // rest) - 1
+    return low, high
+
+
+def tau_window(membrane: Int, before: Int, x: Int, k: int) -> tuple[Int, Int]:
+    """Least and largest A in 0..2^k-1 with (A*(m - x)) >> k = M - x; least > largest where there is none."""
+    difference, gained = before - x, membrane - x
+    top = (1 << k) - 1
+    size = np.maximum(np.abs(difference), 1)
+    rising = difference > 0
+    # (M - x)*2^k <= A*d < (M - x + 1)*2^k; for d < 0 both ends change places
+    low = np.where(rising, -(-(gained << k) // size), ((-(gained + 1)) << k) // size + 1)
+    high = np.where(rising, -(-((gained + 1) << k) // size) - 1, (-gained << k) // size)
+    still = difference == 0
+    low = np.where(still, np.where(gained == 0, 0, 1), np.maximum(low, 0))
+    high = np.where(still, np.where(gained == 0, top, 0), np.minimum(high, top))
+    return low, high
+
+
+def patches(operation: Conv | Dense, read: Int, channel: int) -> Int:
+    """What each tap of an output channel sees, (images*T*positions, taps), taps in the order of the weights."""
+    flat = read.reshape(-1, *read.shape[2:])
+    if isinstance(operation, Dense):
+        return flat.reshape(len(flat), -1)
+    (py, px), (out, per_group, *kernel) = operation.padding, operation.weight.shape
+    group = channel // (out // operation.groups)
+    own = flat[:, group * per_group : (group + 1) * per_group]
+    padded = np.pad(own, ((0, 0), (0, 0), (py, py), (px, px)))
+    seen = [plane for _, _, plane in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation)]
+    # (taps, images, channels, y, x) to (images, y, x, channels, taps)
+    stacked = np.stack(seen).transpose(1, 3, 4, 2, 0)
+    return stacked.reshape(-1, per_group * len(seen))
+
+
+def weight_changes(
+    operation: Conv | Dense, read: Int, window: Window, odd: Mask
+) -> list[tuple[tuple[int, ...], int]] | None:
+    """(index of a weight, change) of every wrong weight, for all channels with a wrong value; None if none explain."""
+    changes: list[tuple[tuple[int, ...], int]] = []
+    for channel in np.flatnonzero(odd.any(axis=tuple(i for i in range(odd.ndim) if i != 2))).tolist():
+        row = _row(patches(operation, read, channel), window, odd, channel)
+        if row is None:
+            return None
+        shape = operation.weight.shape[1:]
+        changes += [((channel, *map(int, np.unravel_index(tap, shape))), int(row[tap])) for tap in np.flatnonzero(row)]
+    return changes
+
+
+def _row(seen: Int, window: Window, odd: Mask, channel: int) -> Int | None:
+    low, high = (side[:, :, channel].ravel() for side in window.shift)
+    chosen = _chosen(odd[:, :, channel].ravel())
+    seen, low, high = seen[chosen] << window.f, low[chosen], high[chosen]
+    for attempt in (_one_weight, _many_weights):
+        row = attempt(seen, low, high)
+        if row is not None and row.any() and _explains(seen, row, low, high):
+            return row
+    return None
+
+
+def _chosen(odd: Mask) -> Int:
+    """All wrong values, or evenly some, and evenly some right ones."""
+    parts = [np.flatnonzero(odd), np.flatnonzero(~odd)]
+    return np.concatenate([part[:: max(1, 2 * len(part) // MOST)] for part in parts])
+
+
+def _explains(seen: Int, row: Int, low: Int, high: Int) -> bool:
+    change = seen @ row
+    return bool(((low <= change) & (change <= high)).all())
+
+
+def _one_weight(seen: Int, low: Int, high: Int) -> Int | None:
+    """The change of a single weight, by intersecting low/p .. high/p over all observations that see p > 0."""
+    outside = (low > 0) | (high < 0)
+    candidates = np.flatnonzero((seen[outside] != 0).all(axis=0))
+    for tap in candidates.tolist():
+        active = seen[:, tap] > 0
+        least = int((-(-low[active] // seen[active, tap])).max())
+        most = int((high[active] // seen[active, tap]).min())
+        if least <= most:
+            row = np.zeros(seen.shape[1], np.int64)
+            row[tap] = least if abs(least) <= abs(most) else most
+            return row
+    return None
+
+
+def _many_weights(seen: Int, low: Int, high: Int) -> Int:
+    """Least squares to the middles of the intervals, narrow ones first in weight, rounded to whole weights."""
+    narrow = 1 / (high - low + 1.0)
+    middle = (low + high) / 2
+    return np.rint(np.linalg.lstsq(seen * narrow[:, None], middle * narrow, rcond=None)[0]).astype(np.int64)

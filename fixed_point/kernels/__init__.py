@@ -1,0 +1,1 @@
+"""Vector code and compiled kernels that the engines share."""

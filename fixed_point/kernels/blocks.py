@@ -1,0 +1,395 @@
+"""The inner loops as vectors: adding weight rows, the neuron update with its draws, marking active inputs."""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from randhet.fixed_point.kernels.lanes import (
+    INT8,
+    INT16,
+    INT32,
+    INT64,
+    Array,
+    Lanes,
+    broadcast,
+    build,
+    compress,
+    has,
+    map_bits,
+    permute,
+    short_products,
+)
+
+CHUNK = 64
+"""Output channels whose sums are kept in registers together; tiles are padded to a multiple."""
+FLUSH = 256
+"""Rows whose sums cannot leave 16 bits: 256 * 127 < 2^15 for signed bytes, 256 * 255 < 2^16 for shifted ones."""
+NEURONS = 16
+"""Neurons of one vector."""
+GROUPS = 4
+"""Vectors updated by one pass: their decays are looked up together."""
+SPLIT = 12
+"""Low bits of a difference that are multiplied by themselves; k is at most as large."""
+LIMIT = 2**23 - 1
+"""STATE_MAX, a plain constant for the compiler."""
+CLAMP = 2**25
+"""A sum this far out saturates whatever the bias is; clamping before the shift keeps it in 32 bits."""
+
+
+def loop(builder: Any, start: Any, stop: Any, step: int = 1) -> Any:
+    """A counted loop over 64 bit positions."""
+    return cgutils.for_range_slice(builder, start, stop, INT64(step), INT64)
+
+
+@intrinsic
+def add_rows(typing, weight, base, rows, start, stop, sums, first):
+    """sums[first : first+64] += the rows `rows[start:stop]` (at most 256) of the chunk of weights that begins at base.
+
+    A row is 64 bytes, read as 32 words of 16 bits: low bytes w + 128 of channels 0..31, high bytes w of 32..63. The
+    words and their high halves are summed modulo 2^16, from which both sums follow exactly: two additions and a shift
+    for 64 weights, where sign extension would take four instructions.
+    """
+
+    def write(builder, weight, base, rows, start, stop, sums, first):
+        _add_rows(builder, weight, [base], rows, start, stop, sums, first)
+
+    return build(types.void, (weight, base, rows, start, stop, sums, first), write)
+
+
+@intrinsic
+def add_rows_twice(typing, weight, base, second, rows, start, stop, sums, first):
+    """The same for two chunks at once: 128 sums."""
+
+    def write(builder, weight, base, second, rows, start, stop, sums, first):
+        _add_rows(builder, weight, [base, second], rows, start, stop, sums, first)
+
+    return build(types.void, (weight, base, second, rows, start, stop, sums, first), write)
+
+
+def _add_rows(builder, weight, bases, rows, start, stop, sums, first):
+    none = ir.Constant(ir.VectorType(INT16, CHUNK // 2), None)
+    places = [[cgutils.alloca_once(builder, none.type) for _ in range(2)] for _ in bases]
+    for place in (place for pair in places for place in pair):
+        builder.store(none, place)
+    with loop(builder, start, stop) as (position, _):
+        row = builder.shl(builder.zext(rows.item(position), INT64), INT64(6))
+        for base, (words, highs) in zip(bases, places):
+            word = weight.load(builder.add(base, row), CHUNK // 2, INT16)
+            builder.store((Lanes(builder, builder.load(words)) + word).value, words)
+            builder.store((Lanes(builder, builder.load(highs)) + (word >> 8)).value, highs)
+    count = builder.trunc(builder.sub(stop, start), INT32)
+    shifted = broadcast(builder, builder.shl(count, INT32(7)), CHUNK // 2)
+    for chunk, (words, highs) in enumerate(places):
+        high = Lanes(builder, builder.load(highs))
+        low = Lanes(builder, builder.load(words)) - (high << 8)
+        for offset, part in ((0, low.widen(INT32, signed=False) - shifted), (CHUNK // 2, high.widen(INT32))):
+            place = builder.add(first, INT64(chunk * CHUNK + offset))
+            sums.store(place, sums.load(place, CHUNK // 2) + part)
+
+
+def shuffled(register: Lanes) -> Lanes:
+    """A register eight clocks on, without branches or tables.
+
+    The feedback bits of eight clocks are the low byte divided by 1 + x + x^2 over GF(2), modulo x^8; each then stands
+    where the taps 31, 21, 1 and 0 have moved by the last clock. Tested against the register clocked bit by bit.
+    """
+    f = feedback(register & 0xFF)
+    return _moved(register, f, folded(f))
+
+
+def feedback(byte):
+    """The feedback bits of eight clocks of registers with this low byte: a number, or lanes."""
+    g = byte ^ (byte << 1)
+    return (g ^ (g << 3) ^ (g << 6)) & 0xFF
+
+
+def folded(f):
+    """Those of them that fall on the bits 0 and 1."""
+    return (f >> 6) ^ (f >> 7)
+
+
+def shuffled_at_once(register: Lanes) -> Lanes:
+    """The same where the processor maps bits of bytes linearly (GFNI): one instruction for the feedback bits, one for
+    those of them that the taps 1 and 0 see.
+    """
+    if not (has("gfni") and has("avx512bw")):
+        return shuffled(register)
+    return _moved(register, map_bits(register, FEEDBACK), map_bits(register, FOLDED))
+
+
+def _moved(register: Lanes, f: Lanes, low: Lanes) -> Lanes:
+    return register.unsigned_shift(8) ^ (f << 24) ^ (f << 14) ^ low
+
+
+FEEDBACK = [feedback(1 << bit) for bit in range(8)]
+FOLDED = [folded(f) for f in FEEDBACK]
+"""What each bit of the low byte adds to either."""
+
+
+def current(sums: Lanes, bias: Lanes, f: Lanes) -> tuple[Lanes, Lanes]:
+    """sat24((sums << f) + bias), and a bit for each lane that saturated."""
+    edge = Lanes(f.builder, f._same(CLAMP)) >> f
+    wide = (sums.clamp(edge * -1, edge) << f) + bias
+    held = wide.clamp(-LIMIT, LIMIT)
+    return held, wide.compare("!=", held)
+
+
+def leak(x: Lanes, membrane: Lanes, decay: Lanes, k: Lanes) -> Lanes:
+    """m = x + ((A*(m - x)) >> k), k and A < 2^k of at most 12 bits, in products of 16 bit numbers.
+
+    The difference is split at bit 12: h*2^12 + l, l >= 0. A*h*2^12 has no bits below k, so the shift is that of A*l
+    alone: x + (A << (12 - k))*h + ((A*l) >> k). m stays between its two ends, which are 24 bit: it cannot saturate.
+    """
+    difference = membrane - x
+    high = short_products(decay << (k * -1 + SPLIT), difference >> SPLIT)
+    return x + high + (short_products(decay, difference & (2**SPLIT - 1)) >> k)
+
+
+def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[list[Lanes]], list[Lanes]]:
+    """Looks up the low byte of each lane in a table of 256 decays, which holds their low bytes, then their high.
+
+    Where the processor permutes bytes of two vectors (AVX-512 VBMI) the table lives in such vectors, and up to four
+    vectors of registers are looked up at once, each in a byte of its own; elsewhere it is read lane by lane. Not wide:
+    the high bytes are all zero.
+    """
+    if not has("avx512vbmi"):
+        return lambda registers: [
+            table.look_up(register & 0xFF).widen(INT32, signed=False)
+            | (table.look_up((register & 0xFF) + 256).widen(INT32, signed=False) << 8)
+            for register in registers
+        ]
+    parts = [table.load(INT64(start), 64).value for start in range(0, 512, 64)]
+    low, high = parts[:4], parts[4:]
+
+    def look(registers: list[Lanes]) -> list[Lanes]:
+        index = interleaved(registers)
+        found = [_byte(permuted(low, index), i) for i in range(len(registers))]
+        if not wide:
+            return found
+        upper = permuted(high, index)
+        return [one | _byte(upper, i) << 8 for i, one in enumerate(found)]
+
+    def permuted(parts: list[Any], lanes: Lanes) -> Lanes:
+        """Every byte looked up in place."""
+        index = builder.bitcast(lanes.value, parts[0].type)
+        first, second = (permute(builder, parts[i], index, parts[i + 1]) for i in (0, 2))
+        upper = Lanes(builder, index).compare("<", 0)
+        chosen = builder.select(upper.value, second, first)
+        return Lanes(builder, builder.bitcast(chosen, lanes.value.type))
+
+    return look
+
+
+def interleaved(registers: list[Lanes]) -> Lanes:
+    """The low bytes of up to four vectors, each in a byte of its own."""
+    index = registers[0]
+    for i, register in enumerate(registers[1:], 1):
+        below = 2 ** (8 * i) - 1
+        index = (index & below) | (register << (8 * i) & ~below)
+    return index
+
+
+def _byte(lanes: Lanes, number: int) -> Lanes:
+    return lanes.unsigned_shift(8 * number) & 0xFF
+
+
+def drawn(
+    builder: Any, look: Callable[[list[Lanes]], list[Lanes]], registers: Array, start: Any,
+    shuffle: Callable[[Lanes], Lanes],
+) -> Callable[[list[Any]], list[Lanes]]:  # fmt: skip
+    """Makes the code that moves registers on by one draw and looks their decays up, 16 from each of some places."""
+
+    def decays(places: list[Any]) -> list[Lanes]:
+        at = [builder.add(start, place) for place in places]
+        moved = [shuffle(registers.load(place, NEURONS)) for place in at]
+        for place, register in zip(at, moved):
+            registers.store(place, register)
+        return look(moved)
+
+    return decays
+
+
+@intrinsic
+def fire_drawn(
+    typing, sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
+    membrane, before, before_at, spikes, spikes_at, count,
+):  # fmt: skip
+    """One step of `count` neurons (a multiple of 64) of the LIF family that draw their decays.
+
+    registers move on by one draw; spikes (uint8) and membranes before the reset are written. Returns the number of
+    spikes << 32 | the number of currents that saturated.
+    """
+
+    def write(
+        builder, sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
+        membrane, before, before_at, spikes, spikes_at, count,
+    ):  # fmt: skip
+        def step(wide):
+            decays = drawn(builder, table_reader(builder, table, wide), registers, registers_at, shuffled_at_once)
+            neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, membrane)
+            return neurons.fire(decays, before, before_at, spikes, spikes_at, count)
+
+        tally = cgutils.alloca_once(builder, INT64)
+        with builder.if_else(builder.icmp_signed(">", k, INT64(8))) as (more, byte):
+            with more:
+                builder.store(step(True), tally)
+            with byte:
+                builder.store(step(False), tally)
+        return builder.load(tally)
+
+    return build(
+        types.int64,
+        (
+            sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
+            membrane, before, before_at, spikes, spikes_at, count,
+        ),
+        write,
+    )  # fmt: skip
+
+
+@intrinsic
+def fire_given(
+    typing, sums, sums_at, bias, bias_at, threshold, f, k, decays, decays_at,
+    membrane, before, before_at, spikes, spikes_at, count,
+):  # fmt: skip
+    """The same with the decays (int32) that begin at `decays_at`."""
+
+    def write(
+        builder, sums, sums_at, bias, bias_at, threshold, f, k, decays, decays_at,
+        membrane, before, before_at, spikes, spikes_at, count,
+    ):  # fmt: skip
+        neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, membrane)
+        load = lambda places: [decays.load(builder.add(decays_at, place), NEURONS) for place in places]
+        return neurons.fire(load, before, before_at, spikes, spikes_at, count)
+
+    return build(
+        types.int64,
+        (
+            sums, sums_at, bias, bias_at, threshold, f, k, decays, decays_at,
+            membrane, before, before_at, spikes, spikes_at, count,
+        ),
+        write,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """The arguments that describe a row of neurons of the LIF family."""
+
+    builder: Any
+    sums: Array
+    sums_at: Any
+    bias: Array
+    bias_at: Any
+    threshold: Array
+    f: Any
+    k: Any
+    membrane: Array
+
+    def fire(
+        self,
+        decays: Callable[[list[Any]], list[Lanes]],
+        before: Array,
+        before_at: Any,
+        spikes: Array,
+        spikes_at: Any,
+        count: Any,
+    ) -> Any:
+        """Code for one step; decays(places) makes the code for the decays of the 16 neurons from each place."""
+        builder = self.builder
+        f, k = (broadcast(builder, builder.trunc(value, INT32), NEURONS) for value in (self.f, self.k))
+        clipped, fired = Tally(builder), Tally(builder)
+        with loop(builder, INT64(0), count, GROUPS * NEURONS) as (position, _):
+            places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
+            for place, decay in zip(places, decays(places)):
+                bias = self.bias.load(builder.add(self.bias_at, place), NEURONS)
+                x, outside = current(self.sums.load(builder.add(self.sums_at, place), NEURONS), bias, f)
+                m = leak(x, self.membrane.load(place, NEURONS), decay, k)
+                spiking = m.compare(">", self.threshold.load(place, NEURONS))
+                clipped.add(outside)
+                fired.add(spiking)
+                before.store(builder.add(before_at, place), m)
+                self.membrane.store(place, spiking.where(0, m))
+                spikes.store(builder.add(spikes_at, place), spiking.widen(INT8, signed=False))
+        return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
+
+
+class Tally:
+    """Counts bits set."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder, self.place = builder, cgutils.alloca_once(builder, INT64)
+        builder.store(INT64(0), self.place)
+
+    def add(self, bits: Lanes) -> None:
+        more = self.builder.zext(self.builder.ctpop(bits.bits()), INT64)
+        self.builder.store(self.builder.add(self.builder.load(self.place), more), self.place)
+
+    def total(self) -> Any:
+        """As a 64 bit number."""
+        return self.builder.load(self.place)
+
+
+@intrinsic
+def append(typing, rows, at, lists, start, stop, base):
+    """rows[at : at + stop - start] = base + lists[start:stop] (uint32), sixteen at a time: it writes up to 15 more."""
+    return build(types.void, (rows, at, lists, start, stop, base), _append)
+
+
+def _append(builder, rows, at, lists, start, stop, base):
+    shift = broadcast(builder, builder.trunc(base, INT32), NEURONS)
+    ahead = builder.sub(at, start)
+    with loop(builder, start, stop, NEURONS) as (position, _):
+        rows.store(builder.add(position, ahead), lists.load(position, NEURONS) + shift)
+
+
+@intrinsic
+def marked(typing, values, position, plane):
+    """64 elements of values from a position, as one number: bit i is bit `plane` of element i."""
+    return build(types.uint64, (values, position, plane), _marked)
+
+
+def _marked(builder, values, position, plane):
+    kind = values.data.type.pointee
+    shift = builder.trunc(plane, kind) if kind.width < 64 else plane
+    bit = broadcast(builder, builder.shl(kind(1), shift), CHUNK)
+    return (values.load(position, CHUNK) & bit).compare("!=", 0).bits()
+
+
+@intrinsic
+def first_bit(typing, word):
+    """Number of the lowest bit set (word is not 0)."""
+    return build(types.int64, (word,), lambda builder, value: builder.cttz(value, ir.IntType(1)(1)))
+
+
+@intrinsic
+def append_bits(typing, lists, at, word, base):
+    """lists[at...] = base + the numbers of the bits set in a word, ascending; it writes up to 15 more. Returns the end.
+
+    Only for processors that gather chosen lanes (AVX-512).
+    """
+    return build(types.int64, (lists, at, word, base), _append_bits)
+
+
+def _append_bits(builder, lists, at, word, base):
+    shift = broadcast(builder, builder.trunc(base, INT32), NEURONS)
+    for first in range(0, CHUNK, NEURONS):
+        sixteen = builder.trunc(builder.lshr(word, INT64(first)), INT16)
+        numbers = shift + Lanes(builder, ir.Constant(shift.value.type, [first + i for i in range(NEURONS)]))
+        lists.store(at, compress(builder, numbers, sixteen))
+        at = builder.add(at, builder.zext(builder.ctpop(sixteen), INT64))
+    return at
+
+
+@intrinsic
+def bits_set(typing, word):
+    """How many bits of a word are set."""
+    return build(types.int64, (word,), lambda builder, value: builder.ctpop(value))

@@ -1,0 +1,55 @@
+"""Sums by multiplication where so much is active that adding rows would cost more.
+
+With matrices of bytes (`matrix`) where the processor and the system have them, else with vectors of bytes (`vectors`)
+where the processor has those; elsewhere `AVAILABLE` is false and rows are added at any activity.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import numpy as np
+
+from randhet.fixed_point.kernels import matrix, vectors
+from randhet.fixed_point.kernels.blocks import CHUNK, bits_set, marked
+from randhet.fixed_point.kernels.compiled import inner
+
+AVAILABLE = matrix.AVAILABLE or vectors.AVAILABLE
+BY = matrix if matrix.AVAILABLE else vectors
+
+
+def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
+    """Weight rows (taps * per_tap, width) int8 as the processor multiplies by them, flat; empty where it does not."""
+    return BY.pack(weight, per_tap) if AVAILABLE else np.empty(0, np.int8)
+
+
+if AVAILABLE:
+    products = BY.products
+else:
+
+    @inner
+    def products(values, at, per_tap, window, pixel, count, wide, activity, sums, sums_at):
+        """Never with a step here: tiles have no weights to multiply with."""
+
+
+arranged, together = BY.arranged, BY.together
+
+
+@inner
+def crowded(values, first, per_tap, planes, limit, found):
+    """found (T,): steps of values (T, pixels, channels) at which more than `limit` bits of the inputs are set."""
+    steps, pixels, channels = values.shape
+    flat = values.reshape(-1)
+    for t in range(steps):
+        count = 0
+        for pixel in range(pixels):
+            at = (t * pixels + pixel) * channels + first
+            for plane in range(planes):
+                c = 0
+                while c + CHUNK <= per_tap:
+                    count += bits_set(marked(flat, at + c, plane))
+                    c += CHUNK
+                while c < per_tap:
+                    count += (flat[at + c] >> plane) & 1
+                    c += 1
+        found[t] = count > limit

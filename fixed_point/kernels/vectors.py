@@ -1,0 +1,137 @@
+"""Sums by instructions that multiply vectors of bytes (AVX-512 VNNI): four products in each of 16 lanes.
+
+Unsigned by signed bytes into 32 bits; products are at most 255 * 128 and their sums those of the definition: exact.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from randhet.fixed_point.kernels.blocks import CHUNK, loop
+from randhet.fixed_point.kernels.compiled import inner, kernel
+from randhet.fixed_point.kernels.lanes import INT32, INT64, Lanes, broadcast, build, has, instruction
+
+STEPS = 4
+"""Steps whose sums are made together, so that a weight that was loaded is used as often."""
+INPUTS = 4
+"""Inputs of one instruction."""
+LANES = 16
+PARTS = CHUNK // LANES
+AVAILABLE = has("avx512vnni")
+
+
+def dot(builder, sums, unsigned, signed):
+    """sums (16 int32) + the products of four unsigned with four signed bytes in every lane."""
+    return instruction(builder, "avx512.vpdpbusd.512", sums.type, sums, unsigned, signed)
+
+
+@intrinsic
+def dot_window(
+    typing, values, at, four, apart, window, window_at, taps, groups, weight, base, sums, sums_at, sums_apart
+):  # fmt: skip
+    """Sums of 64 output channels at one pixel for four steps, over all taps of its window.
+
+    values: bytes, flat; tap i reads 4*groups of them from at[four + s] + window[window_at + i] * apart for step s, none
+    where the window is negative. weight: as `pack` lays it out, from byte `base`. sums (int32, flat): written from
+    sums_at + s * sums_apart.
+    """
+
+    def write(
+        builder, values, at, four, apart, window, window_at, taps, groups, weight, base, sums, sums_at, sums_apart
+    ):  # fmt: skip
+        none = ir.Constant(ir.VectorType(INT32, LANES), None)
+        places = [[cgutils.alloca_once(builder, none.type) for _ in range(PARTS)] for _ in range(STEPS)]
+        for place in (place for step in places for place in step):
+            builder.store(none, place)
+        begins = [at.item(builder.add(four, INT64(step))) for step in range(STEPS)]
+        per_tap = builder.mul(groups, INT64(INPUTS * CHUNK))
+        with loop(builder, INT64(0), taps) as (tap, _):
+            source = builder.sext(window.item(builder.add(window_at, tap)), INT64)
+            with builder.if_then(builder.icmp_signed(">=", source, INT64(0))):
+                offset = builder.mul(source, apart)
+                seen = [builder.add(begin, offset) for begin in begins]
+                weights_at = builder.add(base, builder.mul(tap, per_tap))
+                with loop(builder, INT64(0), groups) as (group, _):
+                    _four_inputs(builder, values, seen, weight, weights_at, group, places)
+        for step, own in enumerate(places):
+            first = builder.add(sums_at, builder.mul(sums_apart, INT64(step)))
+            for part, place in enumerate(own):
+                sums.store(builder.add(first, INT64(part * LANES)), Lanes(builder, builder.load(place)))
+
+    arguments = (values, at, four, apart, window, window_at, taps, groups, weight, base, sums, sums_at, sums_apart)
+    return build(types.void, arguments, write)
+
+
+def _four_inputs(builder, values, seen, weight, weights_at, group, places):
+    """Code that adds the products of four inputs of a tap to the sums of all steps and channels."""
+    at_weight = builder.add(weights_at, builder.mul(group, INT64(INPUTS * CHUNK)))
+    signed = [weight.load(builder.add(at_weight, INT64(part * CHUNK)), LANES, INT32).value for part in range(PARTS)]
+    inside = builder.mul(group, INT64(INPUTS))
+    for begin, own in zip(seen, places):
+        four = values.load(builder.add(begin, inside), 1, INT32).value
+        unsigned = broadcast(builder, builder.extract_element(four, INT32(0)), LANES).value
+        for part, place in enumerate(own):
+            builder.store(dot(builder, builder.load(place), unsigned, signed[part]), place)
+
+
+def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
+    """Weight rows (taps * per_tap, width) int8 as `dot_window` reads them, flat.
+
+    Chunks of 64 channels one after another; of a chunk every four rows, which are inputs of one tap; of four rows, for
+    every channel its four weights. Empty where the inputs of a tap do not come in fours.
+    """
+    if per_tap % INPUTS:
+        return np.empty(0, np.int8)
+    rows, width = weight.shape
+    chunks = -(-width // CHUNK)
+    padded = np.zeros((rows, chunks * CHUNK), np.int8)
+    padded[:, :width] = weight
+    return np.ascontiguousarray(padded.reshape(rows // INPUTS, INPUTS, chunks, CHUNK).transpose(2, 0, 3, 1)).reshape(-1)
+
+
+@inner
+def products(values, at, per_tap, window, pixel, count, wide, activity, sums, sums_at):
+    """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and step i.
+
+    values (T, pixels, channels) uint8, in which step i begins at byte at[i]. wide: as `pack` lays it out, steps as
+    `arranged`. sums: int32, flat, rows of whole chunks of channels from `sums_at`. activity: nothing here.
+    """
+    channels, taps, n = values.shape[2], window.shape[1], len(at)
+    padded, groups = len(wide) // (taps * per_tap), per_tap // INPUTS
+    for j in range(count):
+        for four in range(0, n, STEPS):
+            for chunk_at in range(0, padded, CHUNK):
+                dot_window(
+                    values.reshape(-1), at, four, channels, window.reshape(-1), (pixel + j) * taps, taps, groups,
+                    wide, taps * per_tap * chunk_at, sums, sums_at + (j * n + four) * padded + chunk_at, padded,
+                )  # fmt: skip
+
+
+@kernel
+def arranged(chosen):
+    """The chosen steps in fours; those left over fill four by repetition, or are dropped where they are few."""
+    steps = np.flatnonzero(chosen)
+    rest = len(steps) % STEPS
+    if rest and rest < STEPS // 2:
+        chosen[steps[len(steps) - rest :]] = False
+        steps = steps[: len(steps) - rest]
+    found = np.empty((len(steps) + STEPS - 1) // STEPS * STEPS, np.int64)
+    for i in range(len(found)):
+        found[i] = steps[min(i, len(steps) - 1)]
+    return found
+
+
+@kernel
+def together(steps, inputs):
+    """Pixels of one call, rows of sums and bytes of activity that it needs, for windows of so many inputs."""
+    return 1, len(steps), 0
+
+
+def packed_size(inputs: int, padded: int) -> int:
+    """Bytes that `pack` makes for so many inputs of all taps and channels of whole chunks."""
+    return inputs * padded

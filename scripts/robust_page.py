@@ -1,0 +1,386 @@
+"""The page of robustness results, made from the JSON objects of `randhet attack` that are kept in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isfinite, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from randhet.base.errors import FileError
+from randhet.base.files import replacing
+
+Result = dict[str, Any]
+NEURONS = ("vanilla", "het", "randhet", "randhet-forward")
+EXPECTED = tuple(f"cifar10-{neuron}-{objective}" for objective in ("at", "rat") for neuron in NEURONS)
+COSTLY = "pgd50"
+"""An attack of the costly set, by which a file that has the set is known."""
+ENOUGH = 200
+"""Images below which a file adds nothing to a minimum over several files: all must have the same images."""
+NEEDED = {"checkpoint", "samples", "eps", "clean", "attacks", "mra", "mra_attack", "readings", "training", "model"}
+
+
+def read(folder: Path) -> list[Result]:
+    """Every NAME.json of the folder by name, then number of images; FileError where one is something else."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise FileError(f"results {path} cannot be read: {error}") from None
+        if not isinstance(content, dict) or not set(content) >= NEEDED:
+            raise FileError(f"{path} is not the --json output of randhet attack")
+        found.append(content)
+    return sorted(found, key=lambda it: (order(name_of(it)), it["samples"]))
+
+
+def order(name: str) -> tuple[int, str]:
+    """The expected checkpoints first, in their order."""
+    return (EXPECTED.index(name) if name in EXPECTED else len(EXPECTED), name)
+
+
+def name_of(result: Result) -> str:
+    return Path(result["checkpoint"]).stem
+
+
+@dataclass(frozen=True)
+class Claim:
+    """text: what the paper says, with its numbers. ask: results by name to readings (a, b); a > b reproduces it."""
+
+    text: str
+    ask: Callable[[dict[str, Result]], tuple[Any, Any]]
+
+
+def kept(name: str, attack: str, kind: str) -> Callable[[dict[str, Result]], Any]:
+    """One reading of one checkpoint; KeyError where there is none."""
+    return lambda results: results[name]["readings"][attack][kind]
+
+
+def lowest(name: str) -> Callable[[dict[str, Result]], Any]:
+    """The reading that is the minimum robust accuracy."""
+
+    def ask(results: dict[str, Result]) -> Any:
+        attack, kind = results[name]["mra_attack"].rsplit(" ", 1)
+        return results[name]["readings"][attack][kind]
+
+    return ask
+
+
+def weakest(name: str) -> Callable[[dict[str, Result]], Any]:
+    """The reading with the lowest accuracy over all files of a checkpoint, on the images that all of them have.
+
+    KeyError where the costly set is not among them.
+    """
+
+    def ask(results: dict[str, Result]) -> Any:
+        files = [it for it in results[name]["files"] if it["samples"] >= ENOUGH]
+        if not any(COSTLY in it["readings"] for it in files):
+            raise KeyError(COSTLY)
+        found = [
+            kind
+            for it in files
+            for attack, kinds in it["readings"].items()
+            if attack != "clean"
+            for kind in kinds.values()
+        ]
+        count = min(len(shares(reading)) for reading in found)
+        first = [reading | {"correct": " ".join(reading["correct"].split()[:count])} for reading in found]
+        return min(first, key=lambda reading: shares(reading).mean())
+
+    return ask
+
+
+def pair(a: Callable[..., Any], b: Callable[..., Any]) -> Callable[[dict[str, Result]], tuple[Any, Any]]:
+    return lambda results: (a(results), b(results))
+
+
+AT, RAT, VANILLA, FORWARD = (
+    f"cifar10-{name}" for name in ("randhet-at", "randhet-rat", "vanilla-at", "randhet-forward-at")
+)
+CLAIMS = (
+    Claim(
+        "RandHet is no worse than vanilla on clean images (87.4 against 86.4).",
+        pair(kept(AT, "clean", "stock"), kept(VANILLA, "clean", "stock")),
+    ),
+    Claim(
+        "RandHet withstands APGD-10 far better than vanilla (47.6 against 33.3), as published (stock).",
+        pair(kept(AT, "apgd10", "stock"), kept(VANILLA, "apgd10", "stock")),
+    ),
+    Claim(
+        "The same with the noise-aware reading, which the paper does not have.",
+        pair(kept(AT, "apgd10", "aware"), kept(VANILLA, "apgd10", "aware")),
+    ),
+    Claim(
+        "RandHet's minimum robust accuracy is higher than vanilla's (41.8 against 29.3).",
+        pair(lowest(AT), lowest(VANILLA)),
+    ),
+    Claim(
+        "The same with the costly set (EOT, 50 steps, another loss, Square, transfer), without AutoAttack.",
+        pair(weakest(AT), weakest(VANILLA)),
+    ),
+    Claim(
+        "RandHet withstands AutoAttack far better than vanilla (48.6 against 29.3), stock; on RandHet its version for "
+        "networks with chance.",
+        pair(kept(AT, "aa-rand", "stock"), kept(VANILLA, "aa", "stock")),
+    ),
+    Claim(
+        "The same with the noise-aware reading.",
+        pair(kept(AT, "aa-rand", "aware"), kept(VANILLA, "aa", "aware")),
+    ),
+    Claim(
+        "Against RandHet, APGD-10 is a weaker attack than PGD-10 (47.6 against 41.8), as published (stock).",
+        pair(kept(AT, "apgd10", "stock"), kept(AT, "pgd10", "stock")),
+    ),
+    Claim(
+        "Averaging each gradient over draws (EOT) makes PGD stronger on RandHet (40.2 against 43.5), stock, ten draws.",
+        pair(kept(AT, "pgd10", "stock"), kept(AT, "pgd10x10", "stock")),
+    ),
+    Claim(
+        "RandHet* has a higher minimum robust accuracy than RandHet (44.3 against 41.8).",
+        pair(lowest(FORWARD), lowest(AT)),
+    ),
+    Claim(
+        "The same with the costly set.",
+        pair(weakest(FORWARD), weakest(AT)),
+    ),
+    Claim(
+        "RandHet with RAT has a higher minimum robust accuracy than with AT (44.9 against 41.8).",
+        pair(lowest(RAT), lowest(AT)),
+    ),
+    Claim(
+        "With RAT too, RandHet's minimum robust accuracy is higher than vanilla's (44.9 against 30.4).",
+        pair(lowest(RAT), lowest("cifar10-vanilla-rat")),
+    ),
+    Claim(
+        "The same with the costly set.",
+        pair(weakest(RAT), weakest("cifar10-vanilla-rat")),
+    ),
+    Claim(
+        "The same with AutoAttack (47.8 against 30.4), noise-aware, on RandHet its version for networks with chance.",
+        pair(kept(RAT, "aa-rand", "aware"), kept("cifar10-vanilla-rat", "aa", "aware")),
+    ),
+    Claim(
+        "Vanilla is as robust as Het-SNN, heterogeneous but not redrawn (26.4 against 26.5).",
+        pair(lowest(VANILLA), lowest("cifar10-het-at")),
+    ),
+)
+
+
+def verdict(a: Any, b: Any) -> str:
+    """reproduced, the opposite, or no clear answer, from the 95 % interval of the mean difference per image.
+
+    d_i = p_i(a) - p_i(b), p_i the share of draws that were right on image i; mean(d) ± 1.96 sd(d) / sqrt(n), over the
+    first n images, which both have.
+    """
+    count = min(len(shares(a)), len(shares(b)))
+    first, second = shares(a)[:count], shares(b)[:count]
+    half = 1.96 * float((first - second).std(ddof=1)) / sqrt(count)
+    gap = float(first.mean() - second.mean())
+    found = "reproduced" if gap > half else "the opposite" if gap < -half else "no clear answer"
+    both = f"{percent(first.mean())} against {percent(second.mean())}"
+    return f"{found}: {both}, {100 * gap:+.1f} ± {100 * half:.1f}, n = {count}"
+
+
+def shares(reading: Any) -> NDArray[np.float64]:
+    """(images,) in 0..1: the share of draws that were right."""
+    return np.array(reading["correct"].split(), dtype=np.float64) / float(reading["draws"])
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def span(interval: Sequence[float] | None) -> str:
+    """Percent from - to; a dash where nothing is chance."""
+    if interval is None or not all(map(isfinite, interval)):
+        return "–"
+    return f"{percent(interval[0])} – {percent(interval[1])}"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A Markdown table."""
+    yield "| " + " | ".join(heads) + " |"
+    yield "| " + " | ".join(["---"] * len(heads)) + " |"
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def overview(results: Sequence[Result]) -> Iterator[str]:
+    """One row per file of results."""
+    rows = []
+    for it in results:
+        trained = it["training"].get("seconds")
+        minutes = f"{trained / 60:.0f} min, {it['training'].get('epoch', '?')} epochs" if trained else "–"
+        stock = min(kinds["stock"]["accuracy"] for name, kinds in it["readings"].items() if name != "clean")
+        row = (name_of(it), str(it["samples"]), percent(it["clean"]), percent(stock), percent(it["mra"]))
+        rows.append((*row, it["mra_attack"], minutes))
+    heads = ("checkpoint", "images", "clean", "MRA, stock readings alone", "MRA", "by", "training")
+    yield from table(heads, rows)
+
+
+def details(it: Result) -> Iterator[str]:
+    """Every attack and reading of one file of results."""
+    draws = f"{it['draws']} draws" if it["draws"] > 1 else "no draws, the network is deterministic"
+    yield f"### {name_of(it)}, {it['samples']} images"
+    yield ""
+    yield f"eps {255 * it['eps']:.3g}/255, T = {it['model']['T']}, {it['model']['neuron']}, {draws}."
+    yield ""
+    rows = [
+        (
+            attack,
+            "" if attack == "clean" else kind,
+            percent(reading["accuracy"]),
+            span(reading["interval"]),
+            span(reading["interval_images"]),
+            percent(reading["majority"]),
+        )
+        for attack, kinds in it["readings"].items()
+        for kind, reading in kinds.items()
+    ]
+    yield from table(("attack", "reading", "accuracy", "95 %, draws", "95 %, images", "majority vote"), rows)
+    if "cosines" in it:
+        yield ""
+        both = {name: it["cosines"][name] for name in ("gradient", "perturbation")}
+        said = ", ".join(f"of two {name}s {one['mean']:.2f} ({span_of(one)})" for name, one in both.items())
+        yield f"Mean cosine {said}; attack {it['cosines']['attack']}. The paper: about 0.3, and 0.4 to 0.5."
+    yield ""
+
+
+def span_of(one: Any) -> str:
+    return f"{one['interval'][0]:.2f} – {one['interval'][1]:.2f}"
+
+
+def by_name(results: Sequence[Result]) -> dict[str, Result]:
+    """All files of a checkpoint as one: the largest number of images, last, has the word, others add their attacks."""
+    found: dict[str, Result] = {}
+    for it in results:
+        before = found.get(name_of(it), {"readings": {}, "files": []})
+        files = [*before["files"], it]
+        found[name_of(it)] = {**it, "readings": before["readings"] | it["readings"], "files": files}
+    return found
+
+
+def claims(results: Sequence[Result]) -> Iterator[str]:
+    """What the paper says, and what these results say to it."""
+    found, rows = by_name(results), []
+    for claim in CLAIMS:
+        try:
+            rows.append((claim.text, verdict(*claim.ask(found))))
+        except KeyError:
+            rows.append((claim.text, "not measured"))
+    yield from table(("the paper's claim (CIFAR-10, its full-size network)", "here"), rows)
+
+
+def missing(results: Sequence[Result]) -> str:
+    """Which of the checkpoints there are no results for."""
+    names = {name_of(it) for it in results}
+    absent = [name for name in EXPECTED if name not in names]
+    if not absent:
+        return "All eight checkpoints are evaluated."
+    return f"**No results yet for:** {', '.join(absent)}."
+
+
+INTRODUCTION = """\
+# Robustness of the small CIFAR-10 networks
+
+<!-- made by scripts/robustness from docs/results/*.json; edit those or scripts/robust_page.py -->
+
+A SEW-ResNet of one block per stage with 32, 64 and 128 channels, stem stride 2 and T = 4, trained by
+`configs/cifar10-small`, attacked on CIFAR-10 test images; all images were read from a copy stored as JPEG.
+These are small networks trained for minutes: the numbers are not the paper's; what can be compared is which of two
+networks, or of two attacks, is the stronger.
+
+*Accuracy* is in percent, a mean over fresh draws of the taus that no attack has seen. *Stock* is the example that the
+published attack returns; *aware* is, of the most promising iterates of the same run, the one with the highest mean
+margin when the network is asked again ten times, where it is clearly ahead of the stock one, and that one otherwise.
+On a network that answers differently each time the stock reading flatters: an APGD
+that leaves an image alone because it was misclassified once by luck has attacked nothing. *MRA* is the minimum over all
+attacks and both readings. The interval *draws* is of these images over the draws; *images* counts their choice too.
+
+A minimum is over the attacks of one row. On 500 images each gradient is of one draw. The costly set (gradients averaged
+over ten draws, EOT; 50 steps; another loss; Square; transfer from the mean taus) is run on fewer images and finds more.
+What it leaves of RandHet's advantage stands among the claims below.
+"""
+
+AUTOATTACK = """\
+RFGSM and FAB were given 100 images, AutoAttack and its parts 50. AutoAttack (aa) is APGD with 100 steps, also towards
+nine other classes, FAB, and Square with 5,000 queries; the worst counts, image by image. **It leaves {vanilla} % of the
+vanilla network, and {het} % of Het.** On vanilla its Square alone, which asks for answers and follows no gradient,
+leaves {square} %, its APGD {apgd}: the surrogate gradients of a spiking network mislead whatever follows them, and
+minima without AutoAttack are upper limits, for every network. On RandHet, which answers differently each time, Square
+leaves {asked} % of {clean}, even where each proposal is compared under the same draws, and AutoAttack made on the mean
+taus (aa@mean) {mean} %, {forward} of RandHet*. What brings RandHet lowest is AutoAttack for networks with chance
+(aa-rand: APGD with two losses, 100 steps, each gradient over 20 draws): {aware} % in the noise-aware reading, {stock}
+in the stock one. That is the lowest of what was tried here, not of what there is.
+"""
+QUOTED = {
+    "vanilla": kept(VANILLA, "aa", "stock"),
+    "het": kept("cifar10-het-at", "aa", "stock"),
+    "square": kept(VANILLA, "square5000", "stock"),
+    "apgd": kept(VANILLA, "apgd100", "stock"),
+    "asked": kept(AT, "square5000", "aware"),
+    "mean": kept(AT, "aa@mean", "aware"),
+    "forward": kept(FORWARD, "aa@mean", "aware"),
+    "aware": kept(AT, "aa-rand", "aware"),
+    "stock": kept(AT, "aa-rand", "stock"),
+}
+"""What that paragraph quotes; `clean` is of the images of these attacks."""
+
+
+def autoattack(results: Sequence[Result]) -> Iterator[str]:
+    """The paragraph on AutoAttack, with its numbers; nothing where one of them was not measured."""
+    found = by_name(results)
+    try:
+        read = {word: ask(found) for word, ask in QUOTED.items()}
+        clean = next(it["readings"]["clean"]["stock"] for it in found[AT]["files"] if "aa-rand" in it["readings"])
+    except KeyError:
+        return
+    numbers = {word: f"{100 * reading['accuracy']:.0f}" for word, reading in (read | {"clean": clean}).items()}
+    yield AUTOATTACK.format(**numbers)
+
+
+def render(results: Sequence[Result]) -> str:
+    """The page in Markdown."""
+    versions = sorted({f"torch {it.get('versions', {}).get('torch', '?')}" for it in results})
+    parts = [
+        INTRODUCTION,
+        *autoattack(results),
+        missing(results),
+        "",
+        *overview(results),
+        "",
+        "Rows with different numbers of images are not comparable with each other.",
+        f"Trained with {', '.join(versions)}." if versions else "",
+        "",
+        "## What of the paper did and did not reproduce at this scale",
+        "",
+        "The difference is in points; ± is its 95 % interval over images like these, and decides the verdict. Both",
+        "results are of the same n images, so it is taken image by image: the mean of the differences ± 1.96 standard",
+        "errors, which leaves out what makes an image easy or hard for both. A minimum robust accuracy enters with the",
+        "attack that attains it.",
+        "",
+        *claims(results),
+        "",
+        "## Every attack",
+        "",
+        *(line for it in results for line in details(it)),
+        "## Doing it again",
+        "",
+        "    randhet train --config configs/cifar10-small/randhet-at.toml --out checkpoints/cifar10-randhet-at.pt",
+        "    scripts/evaluate checkpoints/cifar10-randhet-at.pt",
+        "    scripts/evaluate checkpoints/cifar10-randhet-at.pt --strong",
+        "    scripts/robustness",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def write(folder: Path, page: Path) -> None:
+    """Write the page from a folder of results, whole or not at all."""
+    text = render(read(folder))
+    with replacing(page) as temporary:
+        temporary.write_text(text, "utf-8")

@@ -1,0 +1,237 @@
+"""Files of lava-dl read here, and files of ours read by lava-dl, against lava-dl's own network on stock Lava."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from randhet.base.errors import FileError
+from randhet.fixed_point import add_only, engine, reference
+from randhet.fixed_point.network import Conv, Cuba, Dense, Flatten, Input, Layer, Network
+from randhet.lava_runtime.runner import run as lava
+from randhet.netx.lava_dl import Shown, load_network, read_foreign
+from randhet.netx.write import read, write
+
+pytestmark = pytest.mark.lava
+PROGRAMS = Path(__file__).parent / "lava_dl"
+STEPS = 6
+RNG = np.random.default_rng(3)
+
+
+def program(name: str, directory: Path) -> None:
+    done = subprocess.run([sys.executable, PROGRAMS / name, directory], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network that both sides run: file, input shape where the file has none, message bits, layers without delay."""
+
+    name: str
+    file: str
+    shape: tuple[int, ...]
+    bits: int = 0
+    told: bool = True
+    delayed: bool = True
+
+    @property
+    def shown(self) -> Shown:
+        return Shown(STEPS, max(1, self.bits), shape=self.shape if self.told else None)
+
+    def images(self) -> np.ndarray:
+        """Two images of spikes, or of graded values."""
+        high = 2**self.bits if self.bits else 2
+        return np.random.default_rng(1).integers(0, high, (2, *self.shape)).astype(np.uint8)
+
+
+CASES = [
+    Case("plain", "plain.net", (2, 6, 5)),
+    Case("graded", "plain.net", (2, 6, 5), bits=8),
+    Case("biased", "biased.net", (4, 7, 6)),
+    Case("currents", "currents.net", (6,), bits=8, told=False, delayed=False),
+    Case("extreme", "extreme.net", (2, 6, 5)),
+]
+OWN = Case("own", "own.net", (2, 6, 5), bits=8, told=False)
+
+
+def put(file: h5py.File, key: str, value: object) -> None:
+    del file[key]
+    file[key] = value
+
+
+def extreme(file: h5py.File) -> None:
+    """The ends of what lava-dl writes: weights -256 and 254, one sign only, decays 0 and 4096, largest threshold."""
+    weight = 2 * RNG.integers(-128, 128, (4, 2, 3, 3))
+    weight.flat[:2] = -256, 254
+    put(file, "layer/0/weight", weight.astype(np.float32))
+    put(file, "layer/0/neuron/type", np.array([b"LOIHI"]))
+    put(file, "layer/0/neuron/iDecay", 4096)
+    put(file, "layer/0/neuron/vThMant", 300)
+    put(file, "layer/1/weight", RNG.integers(0, 128, file["layer/1/weight"].shape).astype(np.float32))
+    put(file, "layer/1/neuron/vDecay", 4096)
+    put(file, "layer/3/weight", RNG.integers(-127, 0, file["layer/3/weight"].shape).astype(np.float32))
+    put(file, "layer/4/weight", RNG.integers(-127, 128, file["layer/4/weight"].shape).astype(np.float32))
+    file["layer/3/bias"] = np.array([-4096, 4095, 4095, 4000, 3000, 2000, 1000], np.float32)
+    put(file, "layer/3/neuron/iDecay", 0)
+    put(file, "layer/4/neuron/vThMant", (1 << 18) - 1)
+
+
+def ours() -> Network:
+    """A chain that stock NetX has words for, with every decay, bias and sign."""
+
+    def cuba(channels: int, mantissa: int, current: int, voltage: int) -> Cuba:
+        bias = (RNG.integers(-20, 60, channels) * 64).astype(np.int32)
+        return Cuba(np.full(channels, mantissa * 64, np.int32), bias, current, voltage)
+
+    def weight(*shape: int) -> np.ndarray:
+        return RNG.integers(-127, 128, shape).astype(np.int8)
+
+    layers = (
+        Layer("input", Input((2, 6, 5))),
+        Layer("first", Conv(weight(4, 1, 3, 3), (1, 2), (1, 0), (1, 1), 2), (0,), cuba(4, 30_000, 3000, 900)),
+        Layer("second", Conv(weight(3, 4, 2, 1)), (1,), cuba(3, 120, 1000, 0)),
+        Layer("flat", Flatten(), (2,)),
+        Layer("hidden", Dense(weight(8, 30)), (3,), cuba(8, 150, 4095, 300)),
+        Layer("last", Dense(np.abs(weight(4, 8))), (4,), cuba(4, 200, 500, 500)),
+    )
+    return Network(layers, STEPS)
+
+
+def wordless() -> Network:
+    """The same chain with a threshold per channel, which stock NetX cannot say."""
+    start, first, *rest = ours().layers
+    neuron = Cuba(np.arange(64, 320, 64, dtype=np.int32), np.zeros(4, np.int32), 0, 0)
+    return Network((start, replace(first, neuron=neuron), *rest), STEPS)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with lava-dl's files, ours, and what stock Lava makes of each case."""
+    folder = tmp_path_factory.mktemp("lava_dl")
+    program("make.py", folder)
+    shutil.copy(folder / "plain.net", folder / "extreme.net")
+    with h5py.File(folder / "extreme.net", "r+") as file:
+        extreme(file)
+    write(folder / "own.net", ours())
+    write(folder / "wordless.net", wordless())
+    cases = []
+    for case in (*CASES, OWN):
+        np.save(folder / f"{case.name}.npy", case.images())
+        cases.append(
+            {
+                "name": case.name,
+                "file": str(folder / case.file),
+                "steps": STEPS,
+                "bits": case.bits,
+                "shape": case.shape if case.told else None,
+                "delayed": case.delayed,
+            }
+        )
+    (folder / "cases.json").write_text(json.dumps(cases))
+    program("stock.py", folder)
+    return folder
+
+
+def assert_stock(network: Network, case: Case, home: Path, backend: Callable[..., object]) -> int:
+    """Spikes and voltages of every layer, image and step are stock's; returns how many spikes there were."""
+    names = [layer.name for layer in network.layers if layer.neuron]
+    traces = backend(network, case.images(), probes=names).traces  # type: ignore[attr-defined]
+    stock, spikes = np.load(home / f"{case.name}.npz"), 0
+    assert len(stock.files) == 2 * len(names)
+    for i, name in enumerate(names):
+        trace = traces[name]
+        assert np.array_equal(trace.output, stock[f"spikes{i}"].reshape(trace.output.shape)), name
+        # Stock's voltage is read after the reset, ours is traced before it
+        left = np.where(trace.output > 0, 0, trace.membrane)
+        assert np.array_equal(left, stock[f"voltages{i}"].reshape(left.shape)), name
+        assert left.any()
+        spikes += int(trace.output.sum())
+    return spikes
+
+
+ENGINES = {"reference": reference.run, "engine": engine.run, "add-only": add_only.run}
+# A Lava run starts processes, so two cases stand for all
+RUNS = [*((case, name) for case in CASES for name in ENGINES), (CASES[3], "lava"), (CASES[4], "lava")]
+
+
+@pytest.mark.parametrize(("case", "name"), RUNS, ids=[f"{case.name}-{name}" for case, name in RUNS])
+def test_a_file_of_lava_dl_gives_stocks_spikes_and_voltages(case: Case, name: str, home: Path) -> None:
+    network = read_foreign(home / case.file, case.shown)
+    assert assert_stock(network, case, home, ENGINES.get(name, lava)) > 10
+
+
+def test_our_file_gives_the_same_spikes_and_voltages_in_lava_dl(home: Path) -> None:
+    assert assert_stock(read(home / "own.net"), OWN, home, reference.run) > 10
+
+
+def test_what_was_read_can_be_written_and_read(home: Path, tmp_path: Path) -> None:
+    case = CASES[4]
+    write(tmp_path / "a.net", read_foreign(home / case.file, case.shown))
+    assert_stock(read(tmp_path / "a.net"), case, home, engine.run)
+
+
+def test_a_layer_stock_has_no_words_for_is_refused_there(home: Path) -> None:
+    """A threshold per channel: lava-dl must fail rather than run something else."""
+    assert "vThMant" in (home / "wordless.txt").read_text()
+    assert len(np.unique(read(home / "wordless.net").layers[1].neuron.threshold)) == 4  # type: ignore[union-attr]
+
+
+REFUSED = {
+    "delayed": "layer/0/delay is not zero: axonal delays are not supported",
+    "recurrent": "layer/0/type is 'dense_rec', known in files of lava-dl are input, conv, flatten, dense",
+    "pooled": "layer/1/type is 'pool', known in files of lava-dl are",
+    "resonate": "layer/0/weight is complex",
+    "sigma_delta": "layer/0/neuron/type is 'SDNN', known in files of lava-dl are CUBA, LOIHI",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_expressed_is_refused_by_name(name: str, home: Path) -> None:
+    with pytest.raises(FileError, match=REFUSED[name]):
+        read_foreign(home / f"{name}.net", Shown(4, shape=(2, 6, 6) if name == "pooled" else (6,)))
+
+
+DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
+    (lambda file: put(file, "layer/0/neuron/type", np.array([b"RF_PHASE"])), "neuron/type is 'RF_PHASE'"),
+    (lambda file: put(file, "layer/0/neuron/refDelay", 2), "refDelay is 2, only 1 is supported"),
+    (lambda file: put(file, "layer/0/neuron/gradedSpike", True), "gradedSpike is 1, only 0 is supported"),
+    (lambda file: put(file, "layer/0/weight", np.full((4, 2, 3, 3), 129.0)), "weight lies in 129..129"),
+    (lambda file: put(file, "layer/0/weight", np.full((4, 2, 3, 3), np.nan)), "weight contains NaN"),
+    (lambda file: put(file, "layer/0/shape", np.array([4, 6, 6])), r"shape says \(4, 6, 6\), the layers before"),
+    (lambda file: put(file, "layer/3/shape", np.array([8])), "weight has 630 entries, which is no multiple of 8"),
+    (lambda file: file.__setitem__("layer/0/bias", np.full(4, 40_000.0)), "bias lies in 40000..40000"),
+    (lambda file: file.__delitem__("layer/1/neuron"), "layer/1/neuron is missing"),
+    (lambda file: put(file, "layer/1/neuron/vThMant", 0), "threshold lies in 0..0"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGE, ids=[words for _, words in DAMAGE])
+def test_damage_is_named(damage: Callable[[h5py.File], None], words: str, home: Path, tmp_path: Path) -> None:
+    shutil.copy(home / "plain.net", tmp_path / "a.net")
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        damage(file)
+    with pytest.raises(FileError, match=words):
+        read_foreign(tmp_path / "a.net", CASES[0].shown)
+
+
+def test_sums_that_lava_would_clamp_are_refused(home: Path) -> None:
+    with pytest.raises(FileError, match=r"layer conv0: a sum can reach [0-9]+, the limit is 2\^23 - 1"):
+        read_foreign(home / "plain.net", Shown(4, bits=16, shape=(2, 6, 5)))
+
+
+def test_what_the_file_does_not_say_is_asked_for(home: Path) -> None:
+    with pytest.raises(FileError, match="does not say for how many steps"):
+        load_network(home / "plain.net")
+    with pytest.raises(FileError, match="the shape of the input must be given"):
+        load_network(home / "plain.net", Shown(4))
+    assert load_network(home / "own.net").steps == STEPS
+    assert load_network(home / "currents.net", Shown(4)).layers[0].operation.shape == (6,)  # type: ignore[union-attr]

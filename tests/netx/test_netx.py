@@ -1,0 +1,204 @@
+"""The file: what is written comes back, the same network gives the same bytes, and whatever is wrong is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from strategies import networks
+
+from randhet.base.errors import FileError, NetworkError
+from randhet.fixed_point.diagnosis.difference import differences
+from randhet.fixed_point.network import (
+    Accumulate,
+    Add,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Het,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    RandomTau,
+    SumPool,
+)
+from randhet.netx.write import read, write
+
+
+def ints(value: int, count: int) -> np.ndarray:
+    return np.full(count, value, np.int32)
+
+
+def sample() -> Network:
+    conv = Conv(np.arange(-4, 5, dtype=np.int8).reshape(1, 1, 3, 3), (2, 1), (1, 0), (1, 1), 1)
+    return Network(
+        (
+            Layer("input", Input((1, 6, 6))),
+            Layer("node", conv, (0,), RandomTau(ints(9, 1), ints(-3, 1), neurons_per_core=5), np.array([0.25])),
+            Layer("pool", SumPool((3, 2), (3, 2)), (1,)),
+            Layer("flat", Flatten(), (2,)),
+            Layer("read", Dense(np.ones((2, 2), np.int8)), (3,), Accumulate(ints(1, 2)), np.array([0.5])),
+        ),
+        steps=3,
+        seed=2**64 - 1,
+        classes=("no", "yes ✓"),
+        metadata={"source": "abc", "note": "déjà"},
+    )
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(networks())
+def test_any_network_round_trips(tmp_path: Path, network: Network) -> None:
+    write(tmp_path / "a.net", network)
+    assert list(differences(read(tmp_path / "a.net"), network)) == []
+
+
+NEURONS = [
+    RandomTau(ints(9, 2), ints(-3, 2), sampling="forward", sigma=1.5, k=8, f=3),
+    RandomTau(ints(9, 2), np.arange(8, dtype=np.int32).reshape(2, 2, 2)),
+    Lif(ints(9, 2), ints(0, 2), decay=3, k=2, f=0),
+    Het(ints(9, 2), ints(0, 2), np.arange(8, dtype=np.uint16).reshape(2, 2, 2), k=12),
+    Cuba(ints(640, 2), ints(64, 2), current_decay=4095, voltage_decay=17),
+    Accumulate(ints(-(2**30), 2)),
+]
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=lambda neuron: type(neuron).__name__)
+def test_each_neuron_round_trips(tmp_path: Path, neuron: object) -> None:
+    conv = Layer("c", Conv(np.ones((2, 1, 1, 1), np.int8)), (0,), neuron)  # type: ignore[arg-type]
+    network = Network((Layer("input", Input((1, 2, 2), bits=5)), conv), 1)
+    write(tmp_path / "a.net", network)
+    assert list(differences(read(tmp_path / "a.net"), network)) == []
+
+
+def test_everything_around_the_layers_round_trips_and_bytes_repeat(tmp_path: Path) -> None:
+    write(tmp_path / "a.net", sample())
+    write(tmp_path / "b.net", read(tmp_path / "a.net"))
+    assert list(differences(read(tmp_path / "a.net"), sample())) == []
+    assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.net", "b.net"]
+
+
+def test_the_seed_is_written_only_where_asked_for(tmp_path: Path) -> None:
+    write(tmp_path / "a.net", replace(sample(), seed=None))
+    assert read(tmp_path / "a.net").seed is None
+    with h5py.File(tmp_path / "a.net") as file:
+        assert "seed" not in file.attrs
+
+
+def test_layers_lie_where_netx_keeps_them(tmp_path: Path) -> None:
+    write(tmp_path / "a.net", sample())
+    with h5py.File(tmp_path / "a.net") as file:
+        conv = file["layer/1"]
+        assert conv["type"][0] == b"conv" and conv["weight"].shape == (1, 1, 3, 3)
+        assert conv["stride"][()].tolist() == [2, 1] and conv["padding"][()].tolist() == [1, 0]
+        assert conv["shape"][()].tolist() == [1, 3, 4] and conv["neuron/type"][0] == b"RHLIF"
+
+
+def test_a_broken_network_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match="steps is 0"):
+        write(tmp_path / "a.net", replace(sample(), steps=0))
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_and_foreign_files(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="does not exist"):
+        read(tmp_path / "nothing.net")
+    (tmp_path / "text.net").write_text("hello")
+    with pytest.raises(FileError, match="not an undamaged HDF5"):
+        read(tmp_path / "text.net")
+    with h5py.File(tmp_path / "other.net", "w") as file:
+        file["x"] = 1
+    with pytest.raises(FileError, match="not a randhet network"):
+        read(tmp_path / "other.net")
+
+
+def test_truncation_anywhere_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.net", sample())
+    whole = (tmp_path / "a.net").read_bytes()
+    for size in range(0, len(whole), max(1, len(whole) // 60)):
+        (tmp_path / "cut.net").write_bytes(whole[:size])
+        with pytest.raises(FileError):
+            read(tmp_path / "cut.net")
+
+
+def replace_dataset(key: str, value: object) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[key]
+        file[key] = value
+
+    return change
+
+
+def huge(file: h5py.File) -> None:
+    del file["layer/1/weight"]
+    file.create_dataset("layer/1/weight", (2**20, 2**10, 3, 3), "i1", chunks=True)
+
+
+def external(file: h5py.File) -> None:
+    del file["layer/1/weight"]
+    file["layer/1/weight"] = h5py.ExternalLink("other.h5", "/x")
+
+
+def outside(file: h5py.File) -> None:
+    del file["layer/1/weight"]
+    file.create_dataset("layer/1/weight", (1, 1, 3, 3), "i1", external=[("data.raw", 0, 9)])
+
+
+def missing_layer(file: h5py.File) -> None:
+    file.move("layer/2", "layer/7")
+
+
+def attribute(name: str, value: object) -> Callable[[h5py.File], None]:
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
+    (replace_dataset("layer/1/type", np.array([b"recurrent"])), "layer/1/type is 'recurrent', known are"),
+    (replace_dataset("layer/1/neuron/type", np.array([b"RF"])), "layer/1/neuron/type is 'RF', known are"),
+    (replace_dataset("layer/1/weight", np.full((1, 1, 3, 3), 128, np.int16)), r"largest \|weight\| is 128"),
+    (replace_dataset("layer/1/weight", np.ones((1, 1, 3, 3))), "layer/1/weight is float64"),
+    (replace_dataset("layer/1/shape", np.array([1, 3, 5])), r"layer/1/shape says \(1, 3, 5\)"),
+    (replace_dataset("layer/1/inputs", np.array([3])), "reads layer 3"),
+    (replace_dataset("layer/1/inputs", np.array([-1])), "reads layer -1"),
+    (replace_dataset("layer/1/scale", np.array([np.nan])), "scale contains NaN"),
+    (replace_dataset("layer/1/neuron/table", np.zeros(12, np.uint16)), "table is uint16"),
+    (replace_dataset("layer/1/neuron/sampling", np.array([b"never"])), "sampling is 'never'"),
+    (replace_dataset("layer/1/stride", np.array([1, 2, 3])), "stride has 3 entries"),
+    (replace_dataset("layer/1/name", 7), "name is int64"),
+    (lambda file: file.__delitem__("layer/1/bias"), "layer/1/bias is missing"),
+    (lambda file: file.__delitem__("layer"), "must hold 1 to"),
+    (huge, "bytes and holds 0"),
+    (external, "is a link"),
+    (outside, "in another file"),
+    (missing_layer, "layer/2 is missing"),
+    (attribute("version", 99), "newer than"),
+    (attribute("steps", "many"), "steps is str"),
+    (attribute("classes", "{"), "classes is not JSON"),
+    (attribute("metadata", "[]"), "metadata is not a dict"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGE, ids=[words for _, words in DAMAGE])
+def test_damage_is_named(tmp_path: Path, damage: Callable[[h5py.File], None], words: str) -> None:
+    write(tmp_path / "a.net", sample())
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        damage(file)
+    with pytest.raises(FileError, match=words):
+        read(tmp_path / "a.net")
+
+
+def test_add_layers_round_trip(tmp_path: Path) -> None:
+    conv = Conv(np.ones((1, 1, 1, 1), np.int8))
+    lif = Lif(ints(3, 1), ints(0, 1))
+    layers = (Layer("input", Input((1, 2, 2))), Layer("a", conv, (0,), lif), Layer("b", conv, (1,), lif))
+    network = Network((*layers, Layer("sum", Add(), (1, 2, 2))), 2)
+    write(tmp_path / "a.net", network)
+    assert list(differences(read(tmp_path / "a.net"), network)) == []

@@ -1,0 +1,117 @@
+"""The page of robustness results says what its files say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from randhet.base.errors import FileError
+from scripts.robust_page import CLAIMS, EXPECTED, read, render, verdict
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def reading(accuracy: float, images: int = 100) -> dict[str, Any]:
+    """Ten draws; the first images are always right, one is sometimes, the others never."""
+    right = round(10 * images * accuracy)
+    return {
+        "accuracy": accuracy,
+        "interval": [accuracy - 0.01, accuracy + 0.01],
+        "interval_images": [accuracy - 0.03, accuracy + 0.03],
+        "majority": accuracy,
+        "draws": 10,
+        "correct": " ".join(str(min(10, max(0, right - 10 * i))) for i in range(images)),
+    }
+
+
+def result(name: str, clean: float, stock: float, aware: float, samples: int = 100) -> dict[str, Any]:
+    return {
+        "checkpoint": f"{name}.pt",
+        "samples": samples,
+        "eps": 8 / 255,
+        "draws": 10,
+        "clean": clean,
+        "attacks": {"apgd10": min(stock, aware)},
+        "mra": min(stock, aware),
+        "mra_attack": "apgd10 aware",
+        "readings": {
+            "clean": {"stock": reading(clean, samples)},
+            "apgd10": {"stock": reading(stock, samples), "aware": reading(aware, samples)},
+        },
+        "training": {"seconds": 1230.0, "epoch": 12},
+        "model": {"T": 4, "neuron": "randhet"},
+    }
+
+
+def test_the_page_in_the_documentation_is_up_to_date() -> None:
+    assert (DOCS / "robustness.md").read_text("utf-8") == render(read(DOCS / "results"))
+
+
+def counted(correct: list[int], draws: int = 10) -> dict[str, Any]:
+    accuracy = sum(correct) / len(correct) / draws
+    return reading(accuracy) | {"draws": draws, "correct": " ".join(map(str, correct))}
+
+
+def test_results_on_the_same_images_are_paired() -> None:
+    """Differences 0.1, 0.1, 0.3, 0.3: 0.2 ± 1.96*0.115/2 = 0.113, where each alone is far from sure of its mean."""
+    a, b = counted([1, 10, 5, 9]), counted([0, 9, 2, 6])
+    assert verdict(a, b) == "reproduced: 62.5 against 42.5, +20.0 ± 11.3, n = 4"
+    assert verdict(b, a) == "the opposite: 42.5 against 62.5, -20.0 ± 11.3, n = 4"
+    # one draw against ten; the first images are the common ones: 0.9, 0, -0.5, 0.1
+    assert verdict(counted([1, 1, 0, 1, 0, 0], 1), a) == "no clear answer: 75.0 against 62.5, +12.5 ± 56.8, n = 4"
+
+
+def test_strong_attacks_on_fewer_images_join_the_claims() -> None:
+    few, many = (result("cifar10-randhet-at", 0.6, 0.3, 0.3, count) for count in (4, 6))
+    few["readings"] |= {"pgd10x10": {"stock": counted([0, 9, 2, 6])}, "pgd10": {"stock": counted([0, 0, 0, 0])}}
+    many["readings"] |= {"pgd10": {"stock": counted([1, 10, 5, 9, 3, 3])}}
+    assert "reproduced: 62.5 against 42.5, +20.0 ± 11.3, n = 4" in render([few, many])
+
+
+def test_the_minimum_over_all_attacks_is_on_the_images_that_all_files_have() -> None:
+    """RandHet 23.1 by the quick set on 500 images; on the first 200 its costly set leaves 20, vanilla's 30 of 35."""
+    files = []
+    for name, quick, costly in (("cifar10-randhet-at", 0.231, 0.2), ("cifar10-vanilla-at", 0.35, 0.3)):
+        many, few = result(name, 0.6, quick + 0.1, quick, 500), result(name, 0.6, 0.5, 0.5, 200)
+        few["readings"]["pgd50"] = {"stock": reading(costly + 0.05, 200), "aware": reading(costly, 200)}
+        files += [result(name, 0.6, 0.01, 0.01, 50), few, many]  # fifty images are too few to count here
+    line = next(line for line in render(files).splitlines() if "with the costly set (EOT" in line)
+    assert line.endswith("| the opposite: 20.0 against 30.0, -10.0 ± 4.2, n = 200 |")
+    without = [it for it in files if "pgd50" not in it["readings"]]
+    line = next(line for line in render(without).splitlines() if "with the costly set (EOT" in line)
+    assert line.endswith("| not measured |")
+
+
+def test_the_page_holds_every_number_and_says_what_is_missing() -> None:
+    results = [result("cifar10-vanilla-at", 0.612, 0.171, 0.165), result("cifar10-randhet-at", 0.634, 0.345, 0.231)]
+    page = render(results)
+    for part in (
+        "| cifar10-randhet-at | 100 | 63.4 | 34.5 | 23.1 | apgd10 aware | 20 min, 12 epochs |",
+        "| apgd10 | stock | 34.5 | 33.5 – 35.5 | 31.5 – 37.5 | 34.5 |",
+        "reproduced: 34.5 against 17.1",
+        "reproduced: 23.1 against 16.5",
+        "no clear answer: 63.4 against 61.2",
+    ):
+        assert part in page
+    assert page.count("not measured") == len(CLAIMS) - 4
+    assert "AutoAttack (aa) is" not in page  # whose numbers these results do not have
+    absent = page.split("**No results yet for:** ")[1].split("\n")[0].rstrip(".").split(", ")
+    assert absent == [name for name in EXPECTED if name not in ("cifar10-vanilla-at", "cifar10-randhet-at")]
+
+
+def test_the_result_on_more_images_decides() -> None:
+    few, many = result("cifar10-vanilla-at", 0.6, 0.9, 0.9, 50), result("cifar10-vanilla-at", 0.6, 0.2, 0.2, 500)
+    page = render(
+        [*sorted([many, few], key=lambda it: it["samples"]), result("cifar10-randhet-at", 0.6, 0.3, 0.3, 500)]
+    )
+    assert "30.0 against 20.0" in page and "30.0 against 90.0" not in page
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"samples": 3}'])
+def test_other_files_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps(text) if text == "[]" else text)
+    with pytest.raises(FileError, match="odd.json"):
+        read(tmp_path)

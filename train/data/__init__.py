@@ -1,0 +1,1 @@
+"""Image data by name or path."""

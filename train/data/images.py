@@ -1,0 +1,73 @@
+"""Images as arrays of bytes with their classes, and how they are split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from randhet.base.errors import RandhetError
+
+Split = Literal["train", "test"]
+HELD_OUT = 0.2
+
+
+class DataError(RandhetError):
+    """Data that is missing, damaged or not of one size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """pixels (N, C, Y, X) uint8, labels (N,) int64 indices into classes."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, count: int | None) -> Images:
+        """The first `count` images; all of them for None. More than there are is an error."""
+        if count is None:
+            return self
+        if not 1 <= count <= len(self):
+            raise DataError(f"{count} samples asked for, {self.name} has 1 to {len(self)}")
+        return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
+
+    def split(self, count: int) -> tuple[Images, Images]:
+        """All but the last `count` images, and those."""
+        if not 0 <= count < len(self):
+            raise DataError(f"{count} images to be held out of {self.name}, which has {len(self)}")
+        order = np.arange(len(self))
+        return self.pick(order[: len(self) - count]), self.pick(order[len(self) - count :])
+
+    def pick(self, order: NDArray[np.integer]) -> Images:
+        """The images of these indices."""
+        return replace(self, pixels=self.pixels[order], labels=self.labels[order])
+
+
+def held_out(whole: Images, split: Split) -> Images:
+    """A fixed stratified split: of each class a fifth, at least one image, is the test part. Shuffled with seed 0."""
+    order = np.random.default_rng(0).permutation(len(whole))
+    test: list[int] = []
+    for label in range(len(whole.classes)):
+        members = order[whole.labels[order] == label]
+        test += members[: max(1, round(HELD_OUT * len(members)))].tolist()
+    inside = np.isin(order, test)
+    return whole.pick(order[inside if split == "test" else ~inside])
+
+
+def shuffled(whole: Images) -> Images:
+    """In a fixed random order, so that the first images are a sample of all."""
+    return whole.pick(np.random.default_rng(0).permutation(len(whole)))
+
+
+def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of the pixels in 0..1, what training normalises with."""
+    mean = images.pixels.mean(axis=(0, 2, 3), dtype=np.float64) / 255
+    std = images.pixels.std(axis=(0, 2, 3), dtype=np.float64) / 255
+    return tuple(mean.tolist()), tuple(np.maximum(std, 1e-3).tolist())

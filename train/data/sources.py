@@ -1,0 +1,44 @@
+"""Image data by name or path, as arrays of bytes. Needs no torch, and torchvision only for the sets it reads.
+
+digits is embedded (scikit-learn); cifar10, cifar100, svhn, mnist and fashion-mnist are torchvision's, NAME:FOLDER where
+they lie in a folder of yours; a path is a folder of images (`folders`) or of MNIST-like idx files (`idx`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from randhet.train.data.folders import folder
+from randhet.train.data.idx import idx_folder, is_idx_folder
+from randhet.train.data.images import DataError, Images, Split, channel_statistics, held_out
+from randhet.train.data.vision import VISION, from_torchvision
+
+__all__ = ["NAMED", "DataError", "Images", "Split", "channel_statistics", "digits", "held_out", "load"]
+
+
+def load(source: str | Path, split: Split = "test") -> Images:
+    """Images of a named set or of a folder."""
+    name, _, place = str(source).partition(":")
+    if str(source) in NAMED:
+        return NAMED[str(source)](split)
+    if name in VISION:
+        return from_torchvision(name, split, Path(place) if place else None)
+    if not Path(source).is_dir():
+        raise DataError(f"data {str(source)!r} is neither a folder nor one of {', '.join((*NAMED, *VISION))}")
+    return idx_folder(Path(source), split) if is_idx_folder(Path(source)) else folder(Path(source), split)
+
+
+def digits(split: Split) -> Images:
+    """scikit-learn's 1,797 handwritten digits (UCI), 1x8x8, grey levels 0..16 spread over 0..255."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    pixels = np.rint(found.images[:, None] * (255 / 16)).astype(np.uint8)
+    whole = Images("digits", pixels, found.target.astype(np.int64), tuple(map(str, range(10))))
+    return held_out(whole, split)
+
+
+NAMED: dict[str, Callable[[Split], Images]] = {"digits": digits}
