@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from hardware_tests.board import Board
+from randhet.base import child as interpreter
 from randhet.base.errors import RandhetError
 from randhet.fixed_point.network import Cuba, Dense, Input, Layer, Network
 from randhet.netx.write import read, write
