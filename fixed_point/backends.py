@@ -53,9 +53,7 @@ class Backend:
 
 
 def _lava() -> str | None:
-    from randhet.lava_runtime.available import missing
-
-    return missing()
+    return cast("str | None", import_module("randhet.lava_runtime.available").missing())
 
 
 def _needs(package: str, extra: str) -> str | None:
