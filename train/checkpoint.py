@@ -136,11 +136,16 @@ def _fits(found: Checkpoint, size: int) -> None:
             raise FileError(f"weights {name} are not those of a model with these settings")
 
 
+RENAMED = {"rate": "lr", "step": "attack_step"}
+"""Settings that checkpoints record under an earlier name."""
+
+
 def _checkpoint(content: dict[str, Any]) -> Checkpoint:
     settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in content["settings"].items()
     }
     fields = {name: content[name] for name in Checkpoint.__dataclass_fields__} | {"settings": ModelSettings(**settings)}
+    fields["record"] = {RENAMED.get(name, name): value for name, value in content["record"].items()}
     return Checkpoint(**fields | {name: tuple(content[name]) for name in ("mean", "std", "classes")})
 
 

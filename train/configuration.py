@@ -124,7 +124,7 @@ def settings(
     chosen = dict(model)
     start = named(chosen.pop("name", default))
     known = {field.name: getattr(start, field.name) for field in fields(start)}
-    attack = {"step": training["eps"]} if "eps" in training else {}
+    attack = {"attack_step": training["eps"]} if "eps" in training else {}
     return ModelSettings(**known | chosen), TrainSettings(**attack | dict(training))
 
 

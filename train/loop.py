@@ -127,7 +127,7 @@ def _begin(
     torch.manual_seed(settings.seed)
     model = SEWResNet(model_settings, mean, std).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(
-        model.parameters(), settings.rate, settings.momentum, weight_decay=settings.decay, nesterov=settings.nesterov
+        model.parameters(), settings.lr, settings.momentum, weight_decay=settings.decay, nesterov=settings.nesterov
     )
     trained = DistributedDataParallel(model, broadcast_buffers=False) if it.size > 1 else model
     return Run(settings, model, optimiser, data, it, trained, report or (lambda news: None))
@@ -284,8 +284,8 @@ def precision(device: str, name: str) -> AbstractContextManager[Any]:
 def rate_at(settings: TrainSettings, progress: float) -> float:
     """Linear from 0 during the warm-up, then half a cosine down to 0; progress 0..1."""
     if progress < settings.warmup:
-        return settings.rate * progress / settings.warmup
-    return settings.rate * (1 + cos(pi * (progress - settings.warmup) / (1 - settings.warmup))) / 2
+        return settings.lr * progress / settings.warmup
+    return settings.lr * (1 + cos(pi * (progress - settings.warmup) / (1 - settings.warmup))) / 2
 
 
 def steps_at(steps: int, settings: TrainSettings, epoch: int) -> int:

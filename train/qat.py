@@ -115,11 +115,11 @@ class Rounding:
 FINE_TUNING = {"epochs": 3, "plain_epochs": 0, "short_epochs": 0, "warmup": 0.0, "qat_bits": 0, "qat_scales": "channel"}
 """What a run that starts from a checkpoint does not take over from the run that made it, with its own defaults."""
 SLOWER = 10
-"""Fine-tuning begins at the first run's rate divided by this."""
+"""Fine-tuning begins at the first run's learning rate divided by this."""
 
 
 def fine_tuning(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Training settings for a run from a checkpoint: those that made it, by its record, but for length and rate."""
+    """Settings of a run from a checkpoint: those that made it, by its record, but for length and learning rate."""
     known = {field.name for field in fields(TrainSettings)}
     before = {name: value for name, value in record.items() if name in known}
-    return before | FINE_TUNING | {"rate": record.get("rate", TrainSettings.rate) / SLOWER}
+    return before | FINE_TUNING | {"lr": record.get("lr", TrainSettings.lr) / SLOWER}

@@ -9,19 +9,19 @@ from randhet.base.errors import RandhetError
 from randhet.train.objectives import OBJECTIVES
 from randhet.train.scales import SCALES, Scales
 
-POSITIVE = ("epochs", "batch", "rate", "sr_distance")
+POSITIVE = ("epochs", "batch", "lr", "sr_distance")
 AT_LEAST_ZERO = ("momentum", "crop", "plain_epochs", "short_epochs", "validate", "rat_beta", "sr_weight")
 NAMES = {"objective": tuple(OBJECTIVES), "precision": ("float32", "bfloat16"), "qat_scales": SCALES}
-UNIT = ("eps", "step", "robust_eps", "warmup", "start")
+UNIT = ("eps", "attack_step", "robust_eps", "warmup", "start")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """eps, step, robust_eps, sr_distance in pixel units of 0..1; crop: padding of the random crop, pixels, 0 for none.
+    """eps, attack_step, robust_eps, sr_distance in pixel units of 0..1; crop: padding of the random crop, 0 for none.
 
     weight_decay None: what goes with the objective. start: the attack's random start in parts of eps. redraw: the taus
     are drawn anew between example and training pass (black-box adversarial training). warmup: part of the run in which
-    the rate rises from 0, before its cosine decay. plain_epochs: the first ones, on clean images. short_epochs: the
+    lr rises from 0, before its cosine decay. plain_epochs: the first ones, on clean images. short_epochs: the
     first ones, with half the time steps. validate: how many training images are held out to pick the best checkpoint by
     their accuracy under an RFGSM step of robust_eps. qat_bits: train with weights rounded to so many bits, at scales of
     kind qat_scales; 0 for float weights. The defaults suit `digits`: 16/255 is one of its 17 grey levels.
@@ -31,13 +31,13 @@ class TrainSettings:
     objective: str = "at"
     epochs: int = 30
     batch: int = 32
-    rate: float = 0.1
+    lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float | None = None
     warmup: float = 0.0
     eps: float = 16 / 255
-    step: float = 16 / 255
+    attack_step: float = 16 / 255
     start: float = 0.1
     redraw: bool = True
     plain_epochs: int = 0

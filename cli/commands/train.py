@@ -89,8 +89,8 @@ def both(config: Path | None, model: str | None, chosen: dict[str, Any]) -> tupl
     if model:
         tables["model"]["name"] = model
     default = {"digits": "sew-digits"}.get(tables["training"].get("data", "digits"), "sew-small")
-    if "eps" in chosen and "step" not in chosen:
-        tables["training"].pop("step", None)
+    if "eps" in chosen and "attack_step" not in chosen:
+        tables["training"].pop("attack_step", None)
     return configuration.settings(default, tables["model"], tables["training"])
 
 

@@ -141,8 +141,8 @@ def test_train_then_resume_with_a_log(tmp_path: Path) -> None:
     assert any(file.stat().st_size for file in log.iterdir())
     again = call(*common, "--epochs", 1, "--resume")
     assert again.exit_code == 0, again.stderr
-    other = call(*common, "--epochs", 1, "--resume", "--rate", "0.01")
-    assert_refused(other, "rate")
+    other = call(*common, "--epochs", 1, "--resume", "--lr", "0.01")
+    assert_refused(other, "lr")
 
 
 # --- wrong use ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from randhet.base.errors import FileError, RandhetError
 from randhet.train.checkpoint import Checkpoint, build, load, random_init, save
 from randhet.train.models import ModelSettings
 
+ROOT = Path(__file__).parents[2]
 TINY = ModelSettings(1, 3, (4, 4), (2,), (1,), steps=2)
 
 
@@ -101,3 +102,11 @@ def test_random_init_spikes_at_a_sane_rate() -> None:
         model(torch.rand(8, 3, 16, 16))
     rates = [float(spikes.mean()) for [(spikes, _)] in log.values()]
     assert all(0.08 < rate < 0.25 for rate in rates), rates
+
+
+def test_settings_recorded_under_their_earlier_names_are_read_under_the_present_ones() -> None:
+    """The shipped checkpoints recorded `rate` and `step`; fine-tuning starts from what they were trained with."""
+    path = ROOT / "checkpoints" / "cifar10-randhet-at.pt"
+    recorded, record = torch.load(path, weights_only=True)["record"], load(path).record
+    assert (record["lr"], record["attack_step"]) == (recorded["rate"], recorded["step"]) == (1.0, 4 / 255)
+    assert not {"rate", "step"} & set(record)

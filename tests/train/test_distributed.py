@@ -13,7 +13,7 @@ import torch
 from randhet.train.checkpoint import load
 
 COMMAND = [
-    "-m", "randhet", "train", "--data", "digits", "--samples", "48", "--batch", "24", "--epochs", "1", "--rate", "0.02",
+    "-m", "randhet", "train", "--data", "digits", "--samples", "48", "--batch", "24", "--epochs", "1", "--lr", "0.02",
     "--widths", "8", "--blocks", "1", "--steps", "2", "--threads", "1",
 ]  # fmt: skip
 

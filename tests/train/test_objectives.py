@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from randhet.train.objectives import OBJECTIVES, at, rat, sr
 from randhet.train.settings import TrainSettings
 
-EXACT = TrainSettings(eps=0.1, step=0.1, start=0.0, sr_weight=3.0, sr_distance=0.05)
+EXACT = TrainSettings(eps=0.1, attack_step=0.1, start=0.0, sr_weight=3.0, sr_distance=0.05)
 
 
 def test_orthogonalisation_on_paper() -> None:

@@ -124,7 +124,7 @@ def test_command_line(floats: Checkpoint, tmp_path: Path) -> None:
     made = run("train", "--from", start, "--qat-bits", "4", "--epochs", "1", "--samples", "100", "-o", out)
     assert made.exit_code == 0, made.output
     record = checkpoint.load(out).record
-    assert (record["objective"], record["batch"], record["rate"]) == ("plain", 50, 0.01)
+    assert (record["objective"], record["batch"], record["lr"]) == ("plain", 50, 0.01)
     assert run("export", out, "-o", net, "--samples", "16").exit_code == 0
     from randhet.netx.write import read
 

@@ -14,7 +14,7 @@ def examples(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -
     """RFGSM examples against the model as it is in evaluation; the model is left in training mode."""
     inner = bare(model).eval()
     noise = world().uniform_like(images, recipe.start * recipe.eps)
-    found = rfgsm(inner, images, labels, recipe.eps, recipe.step, noise=noise)
+    found = rfgsm(inner, images, labels, recipe.eps, recipe.attack_step, noise=noise)
     inner.train()
     return found
 
@@ -29,7 +29,7 @@ def attacked(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -
     seed = new_seed()
     inner = bare(model)
     noise = world().uniform_like(images, recipe.start * recipe.eps)
-    found = rfgsm(Held(inner.eval(), seed), images, labels, recipe.eps, recipe.step, noise=noise)
+    found = rfgsm(Held(inner.eval(), seed), images, labels, recipe.eps, recipe.attack_step, noise=noise)
     inner.train()
     return Held(model, seed), found
 

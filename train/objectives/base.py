@@ -14,13 +14,13 @@ __all__ = ["Held", "Objective", "Recipe", "bare", "new_seed", "nothing"]
 
 
 class Recipe(Protocol):
-    """The part of the training settings that objectives read; eps, step and sr_distance in pixel units of 0..1."""
+    """What objectives read of the training settings; eps, attack_step and sr_distance in pixel units of 0..1."""
 
     @property
     def eps(self) -> float: ...
 
     @property
-    def step(self) -> float: ...
+    def attack_step(self) -> float: ...
 
     @property
     def start(self) -> float: ...
