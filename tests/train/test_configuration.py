@@ -38,7 +38,7 @@ def test_a_row_of_the_table_has_the_paper_s_settings() -> None:
         0.5,
     )
     assert (training.epochs, training.batch, training.lr, training.momentum) == (100, 64, 0.1, 0.9)
-    assert (training.eps, training.step, training.start, training.decay) == (4 / 255, 4 / 255, 0.1, 1e-4)
+    assert (training.eps, training.attack_step, training.start, training.decay) == (4 / 255, 4 / 255, 0.1, 1e-4)
     assert (training.crop, training.flip, training.redraw) == (4, True, True)
 
 
