@@ -24,7 +24,7 @@ from randhet.compare.equivalence import Difference
 from randhet.export.passes import fold
 from randhet.export.trace import trace as graph_of
 from randhet.fixed_point.backends import BACKENDS, available, require, runner
-from randhet.fixed_point.check import check, check_images
+from randhet.fixed_point.check import check_images
 from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint, build, weights_hash
 from randhet.train.data.sources import Images
@@ -157,7 +157,6 @@ def check_pair(checkpoint: Checkpoint, network: Network, images: Images) -> None
     source = network.metadata.get("source")
     if source is not None and source != weights_hash(checkpoint.state):
         raise RandhetError("the network was exported from other weights than this checkpoint's: export it again")
-    check(network)
     check_images(network, images.pixels)
     if len(images.classes) != len(network.classes or images.classes):
         raise RandhetError(f"data {images.name} has {len(images.classes)} classes, the network {len(network.classes)}")

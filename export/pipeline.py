@@ -17,7 +17,6 @@ from randhet.export.passes.calibrate import Calibration, calibrate, representabl
 from randhet.export.passes.correct import told
 from randhet.export.passes.quantise import Plan, QuantSettings
 from randhet.export.trace import trace
-from randhet.fixed_point.check import check
 from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint, build, weights_hash
 
@@ -129,7 +128,6 @@ def export_graph(
         **(metadata or {}),
     }
     network = replace(network, seed=seed, classes=classes, metadata=notes)
-    check(network)
     return Exported(network, traced, graph, calibration, activity)
 
 

@@ -19,7 +19,7 @@ from randhet.fixed_point.network import Neuron, Operation
 from randhet.netx import read as netx_read
 
 YES, NO = "yes", "no"
-NETX = {"Accumulate": "ACCUMULATE", "Cuba": "CUBA", "Het": "HETLIF", "Lif": "LIF", "RandomTau": "RHLIF"}
+NETX = {"ReadOut": "ACCUMULATE", "Cuba": "CUBA", "Het": "HETLIF", "Lif": "LIF", "RandomTau": "RHLIF"}
 """Neuron types in the file."""
 FLOAT_NEURONS = tuple(onnx_float.MEMBRANES)
 

@@ -2,84 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from randhet.base.errors import NetworkError
-from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.network import (
-    Accumulate,
+from randhet.base.kinds import assert_never
+from randhet.fixed_point.facts import Range, bounds, ranges
+from randhet.fixed_point.layers import (
+    MAX_DECAY_BITS,
+    SUM_MAX,
+    WEIGHT_MAX,
+    Add,
     Conv,
     Cuba,
+    Declared,
     Dense,
-    Het,
+    Flatten,
     Input,
     Layer,
-    Network,
-    RandomTau,
+    Lif,
+    Neuron,
+    ReadOut,
     Shape,
     SumPool,
+    declared,
 )
-from randhet.fixed_point.shape import bounds, shapes
+from randhet.fixed_point.shape import shapes
 
-WEIGHT_MAX = 127
-SUM_LIMIT = 2**31
-MAX_DECAY_BITS = 12
-MAX_FRACTION = 16
+Layers = Sequence[Layer]
+
 MAX_STEPS = 2**16
-MAX_NEURONS = 2**28
+MAX_INPUTS = 16
+"""Branches of a residual sum."""
+MAX_VALUES = 2**24
 """Values of one layer."""
+MAX_TAPS = 2**26
+"""Entries of a convolution's or a pool's table of windows: output pixels times taps."""
+CUBA_MAX = 2**24
+"""Largest |a << f| that one fold by 2^24 brings back into 24 bits, whatever the current was."""
+IMAGE_END = 2**62
+"""Image numbers lie below."""
 
 
-def graph(network: Network) -> Iterator[str]:
+# --- structure ------------------------------------------------------------------------------------------------------
+
+
+def graph(layers: Layers, steps: int) -> Iterator[str]:
     """Layer 0 is the input, every other layer reads earlier ones; names are unique; neurons sit behind weights."""
-    names = [layer.name for layer in network.layers]
-    if not network.layers or not isinstance(network.layers[0].operation, Input):
+    if not layers or not isinstance(layers[0].operation, Input):
         yield "the first layer must be the input"
-    for name in {name for name in names if names.count(name) > 1}:
-        yield f"layer name {name} is used {names.count(name)} times"
-    for i, layer in enumerate(network.layers):
-        yield from (f"layer {layer.name}: {fault}" for fault in _wiring(i, layer))
+    for name, count in Counter(layer.name for layer in layers).items():
+        if count > 1:
+            yield f"layer name {name} is used {count} times"
+    for i, layer in enumerate(layers):
+        yield from _of(layer, _wiring(i, layer))
+
+
+def _of(layer: Layer, faults: Iterator[str]) -> Iterator[str]:
+    yield from (f"layer {layer.name}: {fault}" for fault in faults)
+
+
+def _arity(layer: Layer) -> tuple[int, int]:
+    """Least and largest number of layers that an operation reads."""
+    match layer.operation:
+        case Input():
+            return 0, 0
+        case Add():
+            return 2, MAX_INPUTS
+        case Conv() | Dense() | SumPool() | Flatten():
+            return 1, 1
+        case _:
+            assert_never(layer.operation)
 
 
 def _wiring(i: int, layer: Layer) -> Iterator[str]:
-    kind = type(layer.operation).__name__
-    wanted = {"Input": (0, 0), "Add": (2, 16)}.get(kind, (1, 1))
-    if not wanted[0] <= len(layer.inputs) <= wanted[1]:
-        yield f"{kind} reads {len(layer.inputs)} layers, the limits are {wanted[0]} to {wanted[1]}"
+    kind, (least, most) = type(layer.operation).__name__, _arity(layer)
+    if not least <= len(layer.inputs) <= most:
+        yield f"{kind} reads {len(layer.inputs)} layers, the limits are {least} to {most}"
     for source in layer.inputs:
         if not 0 <= source < i:
             yield f"reads layer {source}, only layers 0 to {i - 1} come before it"
     if kind == "Input" and i:
         yield "only the first layer may be an input"
-    if isinstance(layer.operation, (Conv, Dense)) != (layer.neuron is not None):
+    if (layer.weighted is not None) != (layer.neuron is not None):
         yield f"{kind} {'needs a' if layer.neuron is None else 'cannot have a'} neuron"
 
 
-def settings(network: Network) -> Iterator[str]:
+def read_outs(layers: Layers, steps: int) -> Iterator[str]:
+    """A read-out is the last word of its layer: no other layer reads it."""
+    for layer in layers:
+        for source in layer.inputs:
+            if 0 <= source < len(layers) and isinstance(layers[source].neuron, ReadOut):
+                yield (
+                    f"layer {layer.name}: reads the read-out {layers[source].name}, whose sums are 32 bit; "
+                    "only spikes and graded values may be read"
+                )
+
+
+def settings(layers: Layers, steps: int) -> Iterator[str]:
     """T and the geometry of every operation lie in their ranges."""
-    if not 1 <= network.steps <= MAX_STEPS:
-        yield f"steps is {network.steps}, the limits are 1 to {MAX_STEPS}"
-    for layer in network.layers:
-        yield from (f"layer {layer.name}: {fault}" for fault in _geometry(layer))
+    yield from _number("steps", steps, 1, MAX_STEPS)
+    for layer in layers:
+        yield from _of(layer, _geometry(layer))
 
 
 def _geometry(layer: Layer) -> Iterator[str]:
     operation = layer.operation
-    if isinstance(operation, Input) and (not operation.shape or min(operation.shape) < 1):
-        yield f"input shape {operation.shape} has an empty axis"
-    if isinstance(operation, Input) and not 1 <= operation.bits <= 24:
-        yield f"input has {operation.bits} bits, the limits are 1 to 24"
-    if isinstance(operation, Conv):
-        yield from _weights(layer, operation.weight, 4)
-        if min(*operation.stride, *operation.dilation, operation.groups) < 1 or min(operation.padding) < 0:
-            yield "stride, dilation and groups must be at least 1, padding at least 0"
-    if isinstance(operation, Dense):
-        yield from _weights(layer, operation.weight, 2)
-    if isinstance(operation, SumPool) and min(*operation.kernel, *operation.stride) < 1:
-        yield f"pool kernel {operation.kernel} and stride {operation.stride} must be at least 1"
+    match operation:
+        case Input():
+            if not operation.shape or min(operation.shape) < 1:
+                yield f"input shape {operation.shape} has an empty axis"
+            if not 1 <= operation.bits <= 24:
+                yield f"input has {operation.bits} bits, the limits are 1 to 24"
+        case Conv():
+            yield from _weights(layer, operation.weight, 4)
+            if min(*operation.stride, *operation.dilation, operation.groups) < 1 or min(operation.padding) < 0:
+                yield "stride, dilation and groups must be at least 1, padding at least 0"
+        case Dense():
+            yield from _weights(layer, operation.weight, 2)
+        case SumPool():
+            if min(*operation.kernel, *operation.stride) < 1:
+                yield f"pool kernel {operation.kernel} and stride {operation.stride} must be at least 1"
+        case Add() | Flatten():
+            pass
+        case _:
+            assert_never(operation)
 
 
 def _weights(layer: Layer, weight: np.ndarray, axes: int) -> Iterator[str]:
@@ -92,101 +143,134 @@ def _weights(layer: Layer, weight: np.ndarray, axes: int) -> Iterator[str]:
         yield f"largest |weight| is {top}, the limit is {WEIGHT_MAX}"
 
 
-def sizes(network: Network) -> Iterator[str]:
-    """No layer is larger than what a machine could hold."""
-    for layer, shape in zip(network.layers, shapes(network)):
-        if prod(shape) > MAX_NEURONS:
-            yield f"layer {layer.name} has {prod(shape)} values, the limit is {MAX_NEURONS}"
+# --- values ---------------------------------------------------------------------------------------------------------
 
 
-def neurons(network: Network) -> Iterator[str]:
-    """Thresholds 1..2^23-1, biases within 24 bits, decays below 2^k, arrays of the layer's shape."""
-    for layer, shape in zip(network.layers, shapes(network)):
+def sizes(layers: Layers, steps: int) -> Iterator[str]:
+    """No layer, and no table of windows, is larger than what a machine could hold."""
+    for layer, shape in zip(layers, shapes(layers)):
+        if prod(shape) > MAX_VALUES:
+            yield f"layer {layer.name} has {prod(shape)} values, the limit is {MAX_VALUES}"
+        elif (taps := _taps(layer, shape)) > MAX_TAPS:
+            yield f"layer {layer.name}: its windows have {taps} taps together, the limit is {MAX_TAPS}"
+
+
+def _taps(layer: Layer, shape: Shape) -> int:
+    """Output pixels times taps of one window."""
+    match layer.operation:
+        case Conv():
+            return prod(shape[1:]) * prod(layer.operation.weight.shape[2:])
+        case SumPool():
+            return prod(shape[1:]) * prod(layer.operation.kernel)
+        case Input() | Dense() | Add() | Flatten():
+            return 0
+        case _:
+            assert_never(layer.operation)
+
+
+def neurons(layers: Layers, steps: int) -> Iterator[str]:
+    """Every field of every neuron lies in the range that it is declared with."""
+    for layer, shape in zip(layers, shapes(layers)):
         if layer.neuron is not None:
-            yield from (f"layer {layer.name}: {fault}" for fault in _neuron(layer, shape))
+            yield from _of(layer, _neuron(layer.neuron, shape))
 
 
-def _neuron(layer: Layer, shape: Shape) -> Iterator[str]:
-    neuron = layer.neuron
-    bias_limit = SUM_LIMIT - 1 if isinstance(neuron, Accumulate) else STATE_MAX
-    assert neuron is not None
-    yield from _array("bias", neuron.bias, -bias_limit, bias_limit, {shape[:1], shape})
-    if isinstance(neuron, Accumulate):
+def _neuron(neuron: Neuron, shape: Shape) -> Iterator[str]:
+    if not isinstance(neuron, Lif):
+        yield from _fields(neuron, shape, 0)
         return
-    yield from _array("threshold", neuron.threshold, 1, STATE_MAX, {shape[:1]})
-    yield from _range("f", neuron.f, 0, MAX_FRACTION)
-    if isinstance(neuron, Cuba):
-        yield from _range("current decay", neuron.current_decay, -1, 4095)
-        yield from _range("voltage decay", neuron.voltage_decay, 0, 4096)
-        return
-    yield from _range("k", neuron.k, 1, MAX_DECAY_BITS)
     top = (1 << min(max(neuron.k, 0), MAX_DECAY_BITS)) - 1  # a k of billions is refused, not raised to
-    if isinstance(neuron, RandomTau):
-        yield from _array("table", neuron.table, 0, top, {(256,)})
-        yield from _range("neurons per core", neuron.neurons_per_core, 1, 2**24)
-        if neuron.sampling not in ("step", "forward"):
-            yield f"sampling is {neuron.sampling!r}, it must be 'step' or 'forward'"
-    elif isinstance(neuron, Het):
-        yield from _array("decay", neuron.decay, 0, top, {shape})
-    else:
-        yield from _range("decay", neuron.decay, 0, top)
+    yield from _fields(neuron, shape, top)
+    yield from _fields(neuron.decay, shape, top, type(neuron.decay).__name__.lower() + " decay ")
 
 
-def _range(name: str, value: int, low: int, high: int) -> Iterator[str]:
-    if not low <= value <= high:
-        yield f"{name} is {value}, the limits are {low} to {high}"
+def _fields(part: Any, shape: Shape, top: int, prefix: str = "") -> Iterator[str]:
+    for name, limits, found in declared(part):
+        label = prefix + name.replace("_", " ")
+        high = top if limits.high is None else limits.high
+        if limits.names:
+            if found not in limits.names:
+                yield f"{label} is {found!r}, it must be {' or '.join(map(repr, limits.names))}"
+        elif limits.per:
+            yield from _array(label, found, (limits.low, high), _allowed(limits, shape))
+        else:
+            yield from _number(label, found, limits.low, high)
 
 
-def _array(name: str, value: np.ndarray, low: int, high: int, allowed: set[Shape]) -> Iterator[str]:
-    if value.dtype.kind not in "iu" or value.shape not in allowed or not value.size:
-        yield f"{name} is {value.dtype} of shape {value.shape}, it must be integers of {sorted(allowed)}"
+def _allowed(limits: Declared, shape: Shape) -> set[Shape]:
+    shapes_of = {"channel": shape[:1], "neuron": shape, "draw": (256,)}
+    return {shapes_of[per] for per in limits.per}
+
+
+def _number(name: str, found: int, low: int, high: int) -> Iterator[str]:
+    if not low <= found <= high:
+        yield f"{name} is {found}, the limits are {low} to {high}"
+
+
+def _array(name: str, found: np.ndarray, limits: tuple[int, int], allowed: set[Shape]) -> Iterator[str]:
+    if found.dtype.kind not in "iu" or found.shape not in allowed or not found.size:
+        yield f"{name} is {found.dtype} of shape {found.shape}, it must be integers of {sorted(allowed)}"
         return
-    least, largest = int(value.min()), int(value.max())
-    if least < low or largest > high:
-        yield f"{name} lies in {least}..{largest}, the limits are {low} to {high}"
+    least, largest = int(found.min()), int(found.max())
+    if least < limits[0] or largest > limits[1]:
+        yield f"{name} lies in {least}..{largest}, the limits are {limits[0]} to {limits[1]}"
 
 
-def sums(network: Network) -> Iterator[str]:
-    """Every synaptic sum, and every classifier's sum over T, is proven to fit int32."""
-    for layer, bound in zip(network.layers, bounds(network)):
-        if isinstance(layer.neuron, Accumulate):
-            bound = (bound + int(np.abs(layer.neuron.bias.astype(np.int64)).max(initial=0))) * network.steps
-        if bound >= SUM_LIMIT:
-            yield f"layer {layer.name}: a sum can reach {bound}, the limit is 2^31 - 1"
+def sums(layers: Layers, steps: int) -> Iterator[str]:
+    """Every value, every synaptic sum, every read-out over T and every CUBA current is proven to fit its word."""
+    sent = ranges(layers)
+    for layer, span, bound in zip(layers, sent, bounds(layers, sent)):
+        yield from _of(layer, _sums(layer.neuron, span, bound, steps))
 
 
-STRUCTURE = (graph, settings)
+def _sums(neuron: Neuron | None, sent: Range, bound: int, steps: int) -> Iterator[str]:
+    match neuron:
+        case Lif():
+            reach, limit = bound, SUM_MAX
+        case Cuba():
+            reach, limit = bound << neuron.f, CUBA_MAX
+        case ReadOut():
+            reach, limit = sent.peak * steps, SUM_MAX
+        case None:
+            reach, limit = sent.peak, SUM_MAX
+        case _:
+            assert_never(neuron)
+    if reach > limit:
+        what = "a current a << f" if limit == CUBA_MAX else "a sum"
+        yield f"{what} can reach {reach}, the limit is {limit}"
+
+
+STRUCTURE = (graph, read_outs, settings)
 VALUES = (sizes, neurons, sums)
 
 
-def faults(network: Network) -> list[str]:
+def faults(layers: Layers, steps: int) -> list[str]:
     """Every broken rule, as sentences. Values are looked at only where the structure holds."""
-    found = [fault for rule in STRUCTURE for fault in rule(network)]
-    if found:
-        return found
+    broken = [fault for rule in STRUCTURE for fault in rule(layers, steps)]
+    if broken:
+        return broken
     try:
-        shapes(network)
+        shapes(layers)
     except NetworkError as error:
         return [str(error)]
-    return [fault for rule in VALUES for fault in rule(network)]
+    return [fault for rule in VALUES for fault in rule(layers, steps)]
 
 
-def check(network: Network) -> None:
+def check(layers: Layers, steps: int) -> None:
     """Raise one NetworkError that lists every broken rule."""
-    found = faults(network)
-    if found:
-        raise NetworkError("; ".join(found))
+    broken = faults(layers, steps)
+    if broken:
+        raise NetworkError("; ".join(broken))
 
 
-def check_images(network: Network, images: np.ndarray) -> None:
-    """Images must be integers of the input's shape and range."""
-    operation = network.layers[0].operation
-    assert isinstance(operation, Input)
+def check_images(operation: Input, images: np.ndarray, first_image: int = 0) -> None:
+    """Raise NetworkError unless images are integers of the input's shape and range, with numbers 0..2^62 - 1."""
     if images.shape[1:] != operation.shape or images.dtype.kind not in "iu":
         raise NetworkError(
             f"images are {images.dtype} of shape {images.shape[1:]}, the network takes integers of {operation.shape}"
         )
-    low = -(2 ** (operation.bits - 1)) if operation.signed else 0
-    high = 2 ** (operation.bits - operation.signed) - 1
-    if images.size and prod(operation.shape) and not (low <= images.min() and images.max() <= high):
-        raise NetworkError(f"pixels lie in {images.min()}..{images.max()}, the limits are {low} to {high}")
+    span = ranges([Layer("input", operation)])[0]
+    if images.size and not (span.low <= images.min() and images.max() <= span.high):
+        raise NetworkError(f"pixels lie in {images.min()}..{images.max()}, the limits are {span.low} to {span.high}")
+    if not 0 <= first_image <= IMAGE_END - max(len(images), 1):
+        raise NetworkError(f"first_image is {first_image}, images have numbers 0 to {IMAGE_END - 1}")

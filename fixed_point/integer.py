@@ -42,10 +42,19 @@ def leak_by_addition(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, in
     return sat24(x + accumulator)
 
 
-def fire(membrane: Int, threshold: Int) -> tuple[Int, Int]:
-    """s = 1 where m > theta (strict); the membrane is reset to 0 where it fired. Returns (s, m after reset)."""
+def fire(membrane: Int, threshold: Int, reset: str = "zero") -> tuple[Int, Int]:
+    """s = 1 where m > theta (strict); there m becomes 0, or with reset "subtract" m - theta. Returns (s, m after it)."""
     spike = membrane > threshold
-    return spike.astype(np.int64), np.where(spike, 0, membrane)
+    return spike.astype(np.int64), np.where(spike, reset_to(membrane, threshold, reset), membrane)
+
+
+def reset_to(membrane: Int, threshold: Int, reset: str) -> Int | int:
+    """What a spike leaves of the membrane potential: 0 ("zero") or m - theta ("subtract"); others raise ValueError."""
+    if reset == "zero":
+        return 0
+    if reset == "subtract":
+        return membrane - threshold
+    raise ValueError(f"reset is {reset!r}, it must be 'zero' or 'subtract'")
 
 
 def wrap_once(value: Int) -> Int:

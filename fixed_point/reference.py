@@ -7,38 +7,38 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Iterator
-from functools import singledispatch
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from randhet.base.kinds import assert_never
 from randhet.fixed_point import integer
-from randhet.fixed_point.check import check, check_images
+from randhet.fixed_point.check import check_images
 from randhet.fixed_point.generator import LayerGenerator
 from randhet.fixed_point.integer import Int
+from randhet.fixed_point.layers import Drawn
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
+    Constant,
     Conv,
     Cuba,
     Dense,
     Flatten,
-    Het,
     Input,
     Layer,
     Lif,
     Network,
-    Neuron,
     Operation,
     Pair,
-    RandomTau,
+    PerNeuron,
+    ReadOut,
     Shape,
     SumPool,
 )
 from randhet.fixed_point.result import Result, Trace
-from randhet.fixed_point.shape import shapes, window_count
+from randhet.fixed_point.shape import window_count
 
 Progress = Callable[[int], None]
 Observer = Callable[[Layer, int, Int], None]
@@ -61,8 +61,7 @@ def run(
     seed: master seed, else the network's, else the system's entropy. first_image: logical number of the first image,
     which places the registers. probes: names of layers to trace. progress is told how many images were done.
     """
-    check(network)
-    check_images(network, images)
+    check_images(network.input, images, first_image)
     master = master_seed(network, seed)
     parts = []
     for start in range(0, len(images), batch):
@@ -82,7 +81,7 @@ def master_seed(network: Network, seed: int | None) -> int:
 def join(parts: list[Result], network: Network) -> Result:
     """One result of consecutive batches."""
     if not parts:
-        out = prod(shapes(network)[-1])
+        out = prod(network.shapes[-1])
         return Result(np.zeros(0, np.int64), np.zeros((0, out), np.int64), {}, 0)
     traces = {
         name: Trace(
@@ -103,13 +102,13 @@ def join(parts: list[Result], network: Network) -> Result:
 def _run_batch(
     network: Network, images: np.ndarray, master: int, first: int, probes: set[str], observer: Observer | None
 ) -> Result:
-    layers, shape = network.layers, shapes(network)
+    layers, shape = network.layers, network.shapes
     cells = [
-        make_cell(layer.neuron, shape[i], len(images), Place(master, i, first, network.steps))
+        make_cell(layer, shape[i], len(images), Place(master, i, first, network.steps))
         for i, layer in enumerate(layers)
     ]
     records: dict[str, list[tuple[Int, Int | None]]] = {layer.name: [] for layer in layers if layer.name in probes}
-    spikes = {layer.name: 0 for layer in layers if _spikes(layer)}
+    spikes = {layer.name: 0 for layer in layers if layer.spikes}
     sums = np.zeros((len(images), prod(shape[-1])), np.int64)
     for t in range(network.steps):
         outputs: list[Int] = []
@@ -134,10 +133,6 @@ def _run_batch(
     )
 
 
-def _spikes(layer: Layer) -> bool:
-    return layer.neuron is not None and not isinstance(layer.neuron, Accumulate)
-
-
 def _trace(steps: list[tuple[Int, Int | None]]) -> Trace:
     membranes = [membrane for _, membrane in steps if membrane is not None]
     return Trace(np.stack([output for output, _ in steps], 1), np.stack(membranes, 1) if membranes else None)
@@ -146,15 +141,23 @@ def _trace(steps: list[tuple[Int, Int | None]]) -> Trace:
 # --- operations: (images, *shape) int64 to (images, *shape) int64 ----------------------------------------------------
 
 
-@singledispatch
 def operate(operation: Operation, read: list[Int]) -> Int:
     """Apply one operation to the arrays it reads, first axis images."""
-    raise TypeError(f"no reference for operation {type(operation).__name__}")
-
-
-@operate.register(Input)
-def _(operation: Input, read: list[Int]) -> Int:
-    return read[0]
+    match operation:
+        case Input():
+            return read[0]
+        case Conv():
+            return _conv(operation, read[0])
+        case Dense():
+            return read[0].reshape(len(read[0]), -1) @ operation.weight.astype(np.int64).T
+        case Add():
+            return np.sum(read, axis=0)
+        case SumPool():
+            return np.sum([plane for _, _, plane in taps(read[0], operation.kernel, operation.stride)], axis=0)
+        case Flatten():
+            return read[0].reshape(len(read[0]), -1)
+        case _:
+            assert_never(operation)
 
 
 def taps(
@@ -168,43 +171,22 @@ def taps(
         yield i, j, source[:, :, y, x]
 
 
-@operate.register(Conv)
-def _(operation: Conv, read: list[Int]) -> Int:
+def _conv(operation: Conv, read: Int) -> Int:
     groups, weight = operation.groups, operation.weight.astype(np.int64)
     out, per_group, *kernel = weight.shape
     weight = weight.reshape(groups, out // groups, per_group, *kernel)
-    (py, px), images = operation.padding, len(read[0])
-    padded = np.pad(read[0], ((0, 0), (0, 0), (py, py), (px, px)))
+    (py, px), images = operation.padding, len(read)
+    padded = np.pad(read, ((0, 0), (0, 0), (py, py), (px, px)))
     total: Int | int = 0
-    for i, j, seen in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation):
-        split = seen.reshape(images, groups, per_group, *seen.shape[2:])
+    for i, j, plane in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation):
+        split = plane.reshape(images, groups, per_group, *plane.shape[2:])
         total = total + exact_product(weight[..., i, j], split.reshape(images, groups, per_group, -1))
-    return np.asarray(total).reshape(images, out, *seen.shape[2:])
+    return np.asarray(total).reshape(images, out, *plane.shape[2:])
 
 
 def exact_product(weight: Int, values: Int) -> Int:
     """Matrix product of integers. float64 holds every integer below 2^53, and sums of a checked network are int32."""
     return (weight.astype(np.float64) @ values.astype(np.float64)).astype(np.int64)
-
-
-@operate.register(Dense)
-def _(operation: Dense, read: list[Int]) -> Int:
-    return read[0].reshape(len(read[0]), -1) @ operation.weight.astype(np.int64).T
-
-
-@operate.register(Add)
-def _(operation: Add, read: list[Int]) -> Int:
-    return np.sum(read, axis=0)
-
-
-@operate.register(SumPool)
-def _(operation: SumPool, read: list[Int]) -> Int:
-    return np.sum([seen for _, _, seen in taps(read[0], operation.kernel, operation.stride)], axis=0)
-
-
-@operate.register(Flatten)
-def _(operation: Flatten, read: list[Int]) -> Int:
-    return read[0].reshape(len(read[0]), -1)
 
 
 # --- neurons: state over the steps of one batch ----------------------------------------------------------------------
@@ -228,19 +210,19 @@ class Cell:
 
 
 class LifCell(Cell):
-    """Membranes of the LIF family; the decays of step t come from `decays`."""
+    """Membranes of a Lif layer; the decays of step t come from `decays`."""
 
-    def __init__(self, neuron: RandomTau | Lif | Het, shape: Shape, images: int, decays: Callable[[int], Int]) -> None:
-        self.k, self.f, self.decays = neuron.k, neuron.f, decays
-        self.threshold = per_channel(neuron.threshold, shape)
-        self.bias = per_channel(neuron.bias, shape)
+    def __init__(self, neuron: Lif, shape: Shape, images: int, place: Place) -> None:
+        self.neuron, self.decays = neuron, decays_of(neuron, shape, images, place)
+        self.threshold, self.bias = per_channel(neuron.threshold, shape), per_channel(neuron.bias, shape)
         self.membrane = np.zeros((images, *shape), np.int64)
 
     def step(self, total: Int, t: int) -> tuple[Int, Int | None]:
-        x, clipped = integer.current(total, self.bias, self.f)
-        before, saturated = integer.leak(self.membrane, x, self.decays(t), self.k)
+        neuron = self.neuron
+        x, clipped = integer.current(total, self.bias, neuron.f)
+        before, saturated = integer.leak(self.membrane, x, self.decays(t), neuron.k)
         self.saturations += clipped + saturated
-        spike, self.membrane = integer.fire(before, self.threshold)
+        spike, self.membrane = integer.fire(before, self.threshold, neuron.reset)
         return spike, before
 
 
@@ -263,10 +245,10 @@ class CubaCell(Cell):
         return spike, before
 
 
-class AccumulateCell(Cell):
+class ReadOutCell(Cell):
     """The classifier's sums. Output of a step: its a + b; membrane: the sum so far."""
 
-    def __init__(self, neuron: Accumulate, shape: Shape, images: int) -> None:
+    def __init__(self, neuron: ReadOut, shape: Shape, images: int) -> None:
         self.bias = per_channel(neuron.bias, shape)
         self.membrane = np.zeros((images, *shape), np.int64)
 
@@ -282,44 +264,45 @@ def per_channel(value: np.ndarray, shape: Shape) -> Int:
     return wide if wide.shape == shape else wide.reshape(-1, *[1] * (len(shape) - 1))
 
 
-@singledispatch
-def make_cell(neuron: Neuron | None, shape: Shape, images: int, place: Place) -> Cell:
+def make_cell(layer: Layer, shape: Shape, images: int, place: Place) -> Cell:
     """The state of one layer's neurons for a batch of images."""
-    return Cell()
+    match layer.neuron:
+        case None:
+            return Cell()
+        case Lif():
+            return LifCell(layer.neuron, shape, images, place)
+        case Cuba():
+            return CubaCell(layer.neuron, shape, images)
+        case ReadOut():
+            return ReadOutCell(layer.neuron, shape, images)
+        case _:
+            assert_never(layer.neuron)
 
 
-@make_cell.register
-def _(neuron: RandomTau, shape: Shape, images: int, place: Place) -> Cell:
-    generator = LayerGenerator(place.master, place.layer, prod(shape), neuron.neurons_per_core)
-    table = neuron.table.astype(np.int64)
-    numbers = place.first + np.arange(images)
-
-    def decays(rounds: np.ndarray) -> Int:
-        return np.stack([table[generator.round(int(number))].reshape(shape) for number in rounds])
-
-    if neuron.sampling == "forward":
-        held = decays(numbers)
-        return LifCell(neuron, shape, images, lambda t: held)
-    return LifCell(neuron, shape, images, lambda t: decays(numbers * place.steps + t))
-
-
-@make_cell.register
-def _(neuron: Lif, shape: Shape, images: int, place: Place) -> Cell:
-    decay = np.array(neuron.decay, np.int64)
-    return LifCell(neuron, shape, images, lambda t: decay)
+def decays_of(neuron: Lif, shape: Shape, images: int, place: Place) -> Callable[[int], Int]:
+    """A function from the step to the decays A of all neurons, broadcastable to (images, *shape)."""
+    match neuron.decay:
+        case Constant():
+            constant = np.array(neuron.decay.mantissa, np.int64)
+            return lambda t: constant
+        case PerNeuron():
+            own = neuron.decay.mantissa.astype(np.int64).reshape(shape)
+            return lambda t: own
+        case Drawn():
+            return _drawn(neuron.decay, shape, images, place)
+        case _:
+            assert_never(neuron.decay)
 
 
-@make_cell.register
-def _(neuron: Het, shape: Shape, images: int, place: Place) -> Cell:
-    decay = neuron.decay.astype(np.int64).reshape(shape)
-    return LifCell(neuron, shape, images, lambda t: decay)
+def _drawn(decay: Drawn, shape: Shape, images: int, place: Place) -> Callable[[int], Int]:
+    generator = LayerGenerator(place.master, place.layer, prod(shape), decay.neurons_per_core)
+    table = decay.table.astype(np.int64)
+    numbers = range(place.first, place.first + images)  # Python's integers: times T they may pass 64 bits
 
+    def decays(rounds: list[int]) -> Int:
+        return np.stack([table[generator.round(number)].reshape(shape) for number in rounds])
 
-@make_cell.register
-def _(neuron: Cuba, shape: Shape, images: int, place: Place) -> Cell:
-    return CubaCell(neuron, shape, images)
-
-
-@make_cell.register
-def _(neuron: Accumulate, shape: Shape, images: int, place: Place) -> Cell:
-    return AccumulateCell(neuron, shape, images)
+    if decay.sampling == "forward":
+        held = decays(list(numbers))
+        return lambda t: held
+    return lambda t: decays([number * place.steps + t for number in numbers])

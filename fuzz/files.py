@@ -35,20 +35,20 @@ from randhet.export.nir import write as nir_write
 from randhet.export.onnx import integer_graph as onnx_integer
 from randhet.fixed_point.chips import chip
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Cuba,
     Dense,
+    Drawn,
     Flatten,
-    Het,
     Input,
     Layer,
     Lif,
     Network,
     Neuron,
     Operation,
-    RandomTau,
+    PerNeuron,
+    ReadOut,
     SumPool,
 )
 from randhet.netx import write as netx
@@ -84,11 +84,11 @@ def network() -> Network:
     return Network(
         (
             Layer("input", Input((1, 4, 4))),
-            Layer("a", _conv(3), (0,), RandomTau(_one(9, 1), _one(-3, 1), neurons_per_core=5), np.array([0.25])),
+            Layer("a", _conv(3), (0,), Lif(_one(9, 1), _one(-3, 1), Drawn(neurons_per_core=5)), np.array([0.25])),
             Layer("b", _conv(3), (1,), Lif(_one(9, 1), _one(0, 1)), np.array([0.5])),
             Layer("sum", Add(), (1, 2)),
             Layer("pool", SumPool((2, 2), (2, 2)), (3,)),
-            Layer("read", Dense(np.ones((2, 4), np.int8)), (4,), Accumulate(_one(1, 2)), np.array([0.5])),
+            Layer("read", Dense(np.ones((2, 4), np.int8)), (4,), ReadOut(_one(1, 2)), np.array([0.5])),
         ),
         steps=2,
         classes=("no", "yes"),
@@ -101,12 +101,12 @@ def _second_layers() -> list[tuple[tuple[int, ...], Operation, Neuron | None]]:
     threshold, bias = _one(9, 1), _one(-3, 1)
     image = (1, 2, 2)
     return [
-        (image, _conv(1), RandomTau(threshold, bias, neurons_per_core=5)),
-        (image, _conv(1), RandomTau(threshold, bias, sampling="forward")),
+        (image, _conv(1), Lif(threshold, bias, Drawn(neurons_per_core=5))),
+        (image, _conv(1), Lif(threshold, bias, Drawn(sampling="forward"))),
         (image, _conv(3), Lif(threshold, bias)),
-        (image, _conv(1), Het(threshold, bias, np.arange(1, 5, dtype=np.int32).reshape(1, 2, 2))),
+        (image, _conv(1), Lif(threshold, bias, PerNeuron(np.arange(1, 5, dtype=np.int32).reshape(1, 2, 2)))),
         ((2,), Dense(np.ones((1, 2), np.int8)), Cuba(threshold, bias, 100, 200)),
-        ((2,), Dense(np.ones((1, 2), np.int8)), Accumulate(bias)),
+        ((2,), Dense(np.ones((1, 2), np.int8)), ReadOut(bias)),
         (image, SumPool((2, 2), (2, 2)), None),
         (image, Flatten(), None),
         (image, Add(), None),
@@ -192,7 +192,7 @@ def onnxs() -> Files:
     dense = Dense(np.ones((2, 2), np.int8))
     return [
         onnx_integer.model(Network((first, Layer("r", dense, (0,), neuron)), 1)).SerializeToString()
-        for neuron in (Accumulate(_one(0, 2)), Lif(_one(9, 2), _one(0, 2)))
+        for neuron in (ReadOut(_one(0, 2)), Lif(_one(9, 2), _one(0, 2)))
     ]
 
 

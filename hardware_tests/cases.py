@@ -8,20 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
+    Constant,
     Conv,
     Cuba,
     Dense,
+    Drawn,
     Flatten,
-    Het,
     Input,
     Layer,
     Lif,
     Network,
     Neuron,
     Operation,
+    PerNeuron,
     RandomTau,
+    ReadOut,
     SumPool,
 )
 
@@ -104,7 +106,7 @@ def _saturation_of_the_current() -> tuple[Network, np.ndarray]:
     """x one below, at, and one above each end of 24 bits, and far outside: (1 << 6) + b."""
     edges = (TOP - 65, TOP - 64, TOP - 63, TOP, -TOP + 63, -TOP + 64, -TOP + 65, -TOP)
     weight = byte([[1]] * 4 + [[-1]] * 4)
-    neuron = Lif(np.full(8, TOP, np.int32), ints(*edges), decay=77)
+    neuron = Lif(np.full(8, TOP, np.int32), ints(*edges), Constant(77))
     return alone(neuron, weight, 6), column(1)
 
 
@@ -119,20 +121,20 @@ def _saturation_by_the_sum() -> tuple[Network, np.ndarray]:
 @case
 def _spikes_at_the_end_of_the_range() -> tuple[Network, np.ndarray]:
     """A saturated membrane against thresholds TOP (never), TOP - 1 (every step) and 1."""
-    neuron = Lif(ints(TOP, TOP - 1, 1), ints(TOP, TOP, TOP), decay=0)
+    neuron = Lif(ints(TOP, TOP - 1, 1), ints(TOP, TOP, TOP), Constant(0))
     return alone(neuron, byte([[127]] * 3), 4), column(255)
 
 
 @case
 def _threshold_is_strict() -> tuple[Network, np.ndarray]:
     """m = x = 6400 + b without decay; thresholds one below, at and one above m."""
-    neuron = Lif(ints(6399, 6400, 6401, 6406, 6407, 6408), ints(0, 0, 0, 7, 7, 7), decay=0)
+    neuron = Lif(ints(6399, 6400, 6401, 6406, 6407, 6408), ints(0, 0, 0, 7, 7, 7), Constant(0))
     return alone(neuron, byte([[1]] * 6), 3), column(100)
 
 
 @case
 def _threshold_one_and_negative_membranes() -> tuple[Network, np.ndarray]:
-    neuron = Lif(ints(1, 1, 1, 1), ints(1, 2, 0, -1), decay=0)
+    neuron = Lif(ints(1, 1, 1, 1), ints(1, 2, 0, -1), Constant(0))
     return alone(neuron, byte([[0]] * 4), 3), column(9)
 
 
@@ -141,7 +143,7 @@ def _decays(k: int) -> tuple[Network, np.ndarray]:
     decay = np.array([0, 1, 2 ** (k - 1), max(0, 2**k - 2), 2**k - 1] * 2, np.uint16)
     weight = byte([[3]] * 5 + [[-3]] * 5)
     bias = ints(*[5] * 5, *[-5] * 5)
-    neuron = Het(np.full(10, 9000, np.int32), bias, decay, k=k)
+    neuron = Lif(np.full(10, 9000, np.int32), bias, PerNeuron(decay), k=k)
     return alone(neuron, weight, 9), column(77)
 
 
@@ -173,8 +175,8 @@ def _largest_difference_times_largest_decay() -> tuple[Network, np.ndarray]:
     layers = (
         Layer("input", Input((1, 1, 1), 1)),
         Layer("gate", Dense(byte([[2], [1], [1]])), (0,), gate),
-        Layer("slow", Dense(weight), (1,), Lif(ints(TOP, TOP), ints(0, 0), decay=4095, k=12, f=16)),
-        Layer("fast", Dense(weight), (1,), Lif(ints(TOP, TOP), ints(0, 0), decay=1, k=12, f=16)),
+        Layer("slow", Dense(weight), (1,), Lif(ints(TOP, TOP), ints(0, 0), Constant(4095), k=12, f=16)),
+        Layer("fast", Dense(weight), (1,), Lif(ints(TOP, TOP), ints(0, 0), Constant(1), k=12, f=16)),
         Layer("drawn", Dense(weight), (1,), drawn),
     )
     return Network(layers, 12), np.concatenate([column(1), column(1), column(0)])
@@ -182,8 +184,8 @@ def _largest_difference_times_largest_decay() -> tuple[Network, np.ndarray]:
 
 @case
 def _fractions_0_and_16() -> tuple[Network, np.ndarray]:
-    first = Lif(ints(300, 300), ints(1, -1), decay=100, f=0)
-    second = Lif(ints(2**20, 2**20), ints(3, -3), decay=100, f=16)
+    first = Lif(ints(300, 300), ints(1, -1), Constant(100), f=0)
+    second = Lif(ints(2**20, 2**20), ints(3, -3), Constant(100), f=16)
     size = chain(Input((3, 1, 1)), 6, (Dense(noise(4, 2, 3, top=5)), first), (Dense(noise(5, 2, 2)), second))
     return size, pictures(6, 3, 3, 1, 1)
 
@@ -193,7 +195,7 @@ def _fractions_0_and_16() -> tuple[Network, np.ndarray]:
 
 @case
 def _zero_weights_and_bias_alone() -> tuple[Network, np.ndarray]:
-    neuron = Lif(ints(100, 100, 100, 100), ints(0, 101, 300, -300), decay=128)
+    neuron = Lif(ints(100, 100, 100, 100), ints(0, 101, 300, -300), Constant(128))
     return alone(neuron, byte([[0, 0]] * 4), 8), np.concatenate([column(0, 0), column(255, 255)])
 
 
@@ -202,7 +204,7 @@ def _all_positive_and_all_negative_weights() -> tuple[Network, np.ndarray]:
     conv = Conv(
         np.concatenate([np.full((2, 3, 3, 3), 127), np.full((2, 3, 3, 3), -127)]).astype(np.int8), padding=(1, 1)
     )
-    neuron = Lif(ints(2**21, TOP, 1, 2**20), ints(0, 0, 0, 10**6), decay=60)
+    neuron = Lif(ints(2**21, TOP, 1, 2**20), ints(0, 0, 0, 10**6), Constant(60))
     images = np.concatenate([np.full((1, 3, 4, 5), 255, np.uint8), np.zeros((1, 3, 4, 5), np.uint8)])
     return chain(Input((3, 4, 5)), 5, (conv, neuron)), images
 
@@ -255,7 +257,7 @@ def _conv_padding_wider_than_the_kernel() -> tuple[Network, np.ndarray]:
 @case
 def _depthwise_conv_and_a_bias_map() -> tuple[Network, np.ndarray]:
     bias = np.random.default_rng(15).integers(-9000, 9000, (4, 5, 6)).astype(np.int32)
-    neuron = Lif(ints(1000, 5000, 9000, 20000), bias, decay=120)
+    neuron = Lif(ints(1000, 5000, 9000, 20000), bias, Constant(120))
     conv = Conv(noise(16, 4, 1, 3, 3), padding=(1, 1), groups=4)
     return chain(Input((4, 5, 6)), 4, (conv, neuron)), pictures(17, 2, 4, 5, 6)
 
@@ -270,7 +272,7 @@ def _pools_flatten_and_order() -> tuple[Network, np.ndarray]:
         (Conv(noise(19, 3, 3, 2, 2)), plain(3, 5000, decay=128)),
         (SumPool((2, 3), (2, 3)), None),
         (Flatten(), None),
-        (Dense(noise(20, 5, 6)), Accumulate(ints(1, -2, 3, -4, 5))),
+        (Dense(noise(20, 5, 6)), ReadOut(ints(1, -2, 3, -4, 5))),
     ), pictures(21, 3, 2, 7, 8)  # fmt: skip
 
 
@@ -297,7 +299,7 @@ def _read_out_sums_ties_and_many_steps() -> tuple[Network, np.ndarray]:
     """Equal classes (lowest wins), negative sums, a bias near 2^31 / T."""
     weight = byte([[0, 0], [127, -127], [0, 0], [-127, 127]])
     bias = ints(2**24, 2**24, 2**24, -(2**24))
-    return alone(Accumulate(bias), weight, 64), np.concatenate([column(0, 0), column(3, 3), column(0, 255)])
+    return alone(ReadOut(bias), weight, 64), np.concatenate([column(0, 0), column(3, 3), column(0, 255)])
 
 
 # --- resets and images ------------------------------------------------------------------------------------------------
@@ -321,7 +323,7 @@ def _one_step() -> tuple[Network, np.ndarray]:
     net = chain(
         Input((3, 1, 1)), 1,
         (Dense(noise(31, 4, 3)), random(4, 3000)),
-        (Dense(noise(32, 2, 4)), Accumulate(ints(0, 0))),
+        (Dense(noise(32, 2, 4)), ReadOut(ints(0, 0))),
     )  # fmt: skip
     return net, pictures(33, 5, 3, 1, 1)
 
@@ -378,7 +380,7 @@ def _tables_at_their_ends() -> tuple[Network, np.ndarray, int, int]:
 def _a_whole_small_network() -> tuple[Network, np.ndarray, int, int]:
     """Stem with a bias map, two residual blocks, the second with stride, pool, classifier; all decays drawn."""
     bias = np.random.default_rng(50).integers(-4000, 4000, (4, 6, 6)).astype(np.int32)
-    stem = RandomTau(np.full(4, 30_000, np.int32), bias, neurons_per_core=50)
+    stem = Lif(np.full(4, 30_000, np.int32), bias, Drawn(neurons_per_core=50))
     conv = lambda seed, out, into, **more: Conv(noise(seed, out, into, 3, 3, top=60), padding=(1, 1), **more)
     drawn = lambda channels, level: random(channels, level, 40, neurons_per_core=50)
     layers = (
@@ -393,7 +395,7 @@ def _a_whole_small_network() -> tuple[Network, np.ndarray, int, int]:
         Layer("2", Add(), (7, 6)),
         Layer("pool", SumPool((3, 3), (3, 3)), (8,)),
         Layer("flat", Flatten(), (9,)),
-        Layer("read", Dense(noise(57, 3, 5)), (10,), Accumulate(ints(9, -9, 0))),
+        Layer("read", Dense(noise(57, 3, 5)), (10,), ReadOut(ints(9, -9, 0))),
     )
     return Network(layers, 8), pictures(58, 4, 3, 6, 6), 2024, 17
 

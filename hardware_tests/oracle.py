@@ -243,8 +243,8 @@ def _(neuron: ir.Cuba, shape: Shape, draws: _Draws) -> Cell:
     return step
 
 
-@_cell.register(ir.Accumulate)
-def _(neuron: ir.Accumulate, shape: Shape, draws: _Draws) -> Cell:
+@_cell.register(ir.ReadOut)
+def _(neuron: ir.ReadOut, shape: Shape, draws: _Draws) -> Cell:
     bias, state = _spread(neuron.bias.tolist(), shape), [0] * prod(shape)
 
     def step(sums: Flat) -> tuple[Flat, Flat, int]:

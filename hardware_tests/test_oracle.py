@@ -51,7 +51,7 @@ def level(value: int) -> np.ndarray:
 
 def test_lif_by_hand() -> None:
     """x = (1*100 << 6) + 1 = 6401; m = 6401 + floor((m - 6401)/2): 3200, 4800, 5600 > 5000, then from 0 again."""
-    found = hand(ir.Lif(level(5000), level(1), decay=128), 1, 100, 4)
+    found = hand(ir.Lif(level(5000), level(1), ir.Constant(128)), 1, 100, 4)
     assert found.membranes["n"] == [[[3200], [4800], [5600], [3200]]]
     assert found.outputs["n"] == [[[0], [0], [1], [0]]]
     assert found.saturations == 0
@@ -59,7 +59,7 @@ def test_lif_by_hand() -> None:
 
 def test_saturation_by_hand() -> None:
     """(127*255 << 10) = 33162240 saturates to 2^23 - 1 = 8388607, which is not above itself."""
-    found = hand(ir.Lif(level(8388607), level(0), decay=0, f=10), 127, 255, 2)
+    found = hand(ir.Lif(level(8388607), level(0), ir.Constant(0), f=10), 127, 255, 2)
     assert found.membranes["n"] == [[[8388607], [8388607]]]
     assert found.outputs["n"] == [[[0], [0]]] and found.saturations == 2
 

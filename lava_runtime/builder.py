@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 from randhet.base.errors import NetworkError
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.network import Network, Shape
-from randhet.fixed_point.shape import delays, shapes
 from randhet.lava_runtime.plan import LayerPlan, Run
 from randhet.lava_runtime.processes import process
 from randhet.lava_runtime.wire import Wire, reading_peak, wires
@@ -24,7 +23,7 @@ NEURONS: dict[type, Callable[[LayerPlan, bool], process.Layer]] = {
     ir.Lif: process.ConstantTauLayer,
     ir.Het: process.ConstantTauLayer,
     ir.Cuba: process.CubaLayer,
-    ir.Accumulate: process.ReadOut,
+    ir.ReadOut: process.ReadOut,
 }
 
 Made = TypeVar("Made")
@@ -58,8 +57,8 @@ class Built:
 
 def build(network: Network, run: Run, probes: Collection[str], floating: bool = False) -> Built:
     """All processes of a network, connected; layers in `probes` and the last one have a recorder."""
-    shape, last = shapes(network), len(network.layers) - 1
-    built = Built(run, floating, delays(network), wires(network, shape, run.batch))
+    shape, last = network.shapes, len(network.layers) - 1
+    built = Built(run, floating, network.delays, wires(network, shape, run.batch))
     for i, layer in enumerate(network.layers):
         try:
             plan = _plan(built, network, i, shape, layer.name in probes or i == last)

@@ -29,7 +29,6 @@ from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 
-from randhet.fixed_point.shape import delays
 from randhet.lava_runtime.builder import BuildError, build
 from randhet.lava_runtime.guard import cause, release, report
 from randhet.lava_runtime.plan import Run
@@ -92,7 +91,7 @@ def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
     first.create_runtime(run_cfg=settings, compile_config={"pypy_channel_size": MESSAGES})
     watch.list_processes()
     # The last recorder sees spikes one step after the last layer sent them
-    steps = run.total + delays(network)[-1] + 1
+    steps = run.total + network.delays[-1] + 1
     first.run(condition=RunSteps(steps, blocking=False), run_cfg=settings)
     finish(first)
     tallies = {name: layer.tally.get() for name, layer in built.neurons.items()}

@@ -9,7 +9,7 @@ from randhet.fixed_point.engine.plan import make_synapse
 from randhet.fixed_point.generator import DRAW_VALUES
 from randhet.fixed_point.kernels import registers as events
 from randhet.fixed_point.kernels.blocks import CHUNK
-from randhet.fixed_point.network import Accumulate, Cuba, Dense, Network
+from randhet.fixed_point.network import Cuba, Dense, Network, ReadOut
 from randhet.lava_runtime import step
 from randhet.lava_runtime.wire import KINDS, Wire
 
@@ -19,7 +19,7 @@ def warm(network: Network, wires: list[Wire]) -> None:
     needed = {(type(layer.neuron), KINDS[wires[layer.inputs[0]].bits]) for layer in network.layers if layer.neuron}
     for neuron, dtype in needed:
         nothing = np.zeros((1, 1, 1), dtype)
-        {Accumulate: _sums, Cuba: _cuba}.get(neuron, _lif)(nothing)
+        {ReadOut: _sums, Cuba: _cuba}.get(neuron, _lif)(nothing)
     registers = np.ones(1, np.uint32)
     kernels.jump(registers, registers.repeat(32))
     events.advance(np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(DRAW_VALUES, np.int64))

@@ -7,8 +7,7 @@ from math import prod
 
 import numpy as np
 
-from randhet.fixed_point.network import Accumulate, Conv, Dense, Flatten, Input, Network, Shape
-from randhet.fixed_point.shape import peaks
+from randhet.fixed_point.network import Conv, Dense, Flatten, Input, Network, ReadOut, Shape
 
 KINDS = {1: np.uint8, 8: np.uint8, 32: np.int32, 64: np.float64}
 
@@ -74,17 +73,17 @@ def wires(network: Network, shape: list[Shape], batch: int) -> list[Wire]:
 
 
 def _widths(network: Network) -> list[int]:
-    top, entry = peaks(network), network.layers[0].operation
+    top, entry = [span.peak for span in network.ranges], network.layers[0].operation
     signed = isinstance(entry, Input) and entry.signed
     widths = []
     for layer, peak in zip(network.layers, top):
         weighted = isinstance(layer.operation, (Conv, Dense))
-        wide = isinstance(layer.neuron, Accumulate) or (signed and not weighted) or peak > 255
+        wide = isinstance(layer.neuron, ReadOut) or (signed and not weighted) or peak > 255
         widths.append(32 if wide else 8 if peak > 1 else 1)
     return widths
 
 
 def reading_peak(network: Network, source: int) -> int:
     """Largest value of a source as the engine's bit planes see it; what may be negative is multiplied, not split."""
-    widths, top = _widths(network), peaks(network)
+    widths, top = _widths(network), [span.peak for span in network.ranges]
     return 2**24 if widths[source] == 32 else top[source]

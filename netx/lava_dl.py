@@ -17,7 +17,7 @@ import numpy as np
 from randhet.base.errors import FileError
 from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.network import Conv, Cuba, Dense, Flatten, Input, Layer, Network, Operation, Shape
-from randhet.fixed_point.shape import bound, output_shape, peaks
+from randhet.fixed_point.shape import bound, output_shape
 from randhet.netx.read import Node, group, layer_groups, loaded, network_of
 
 STATE_SHIFT = 6
@@ -111,7 +111,7 @@ def _compare(node: Node, kind: str, chain: Chain) -> None:
 
 def _sums(nodes: list[Node], network: Network) -> None:
     """Lava would clamp a larger sum; proven not to happen, so that nothing has to."""
-    top = peaks(network)
+    top = [span.peak for span in network.ranges]
     for layer in network.layers:
         if isinstance(layer.operation, (Conv, Dense)):
             assert isinstance(layer.neuron, Cuba)

@@ -12,14 +12,14 @@ import h5py
 import numpy as np
 
 from randhet.base.errors import FileError, NetworkError
-from randhet.fixed_point.check import check
 from randhet.fixed_point.network import (
     FORMAT_VERSION,
-    Accumulate,
     Add,
+    Constant,
     Conv,
     Cuba,
     Dense,
+    Drawn,
     Flatten,
     Het,
     Input,
@@ -29,11 +29,12 @@ from randhet.fixed_point.network import (
     Neuron,
     Operation,
     Pair,
+    PerNeuron,
     RandomTau,
+    ReadOut,
     Sampling,
     SumPool,
 )
-from randhet.fixed_point.shape import shapes
 from randhet.netx.hdf5 import readable, text_of_attribute, verify
 
 FORMAT = "randhet-netx"
@@ -146,7 +147,6 @@ def loaded(path: str | Path, make: Callable[[Node], Network]) -> Network:
     try:
         with h5py.File(path, "r") as file:
             network = make(Node(file))
-        check(network)
     except NetworkError as error:
         raise FileError(f"network {path}: {error}") from None
     except FileError:
@@ -192,8 +192,7 @@ def group(parent: Node, key: str) -> Node:
 
 
 def _compare_shapes(nodes: list[Node], network: Network) -> None:
-    check(network)
-    for node, shape in zip(nodes, shapes(network)):
+    for node, shape in zip(nodes, network.shapes):
         stated = tuple(node.array("shape").tolist())
         if stated != shape:
             raise node.fail("shape", f"says {stated}, the layers before it give {shape}")
@@ -230,25 +229,27 @@ def _conv(node: Node) -> Conv:
 
 
 def _random(node: Node, bias: np.ndarray) -> RandomTau:
-    return RandomTau(
+    return Lif(
         threshold=node.array("threshold"),
         bias=bias,
-        table=node.array("table"),
+        decay=Drawn(
+            node.array("table"),
+            sampling=cast(Sampling, node.text("sampling")),
+            sigma=node.number("sigma"),
+            neurons_per_core=node.integer("neurons_per_core"),
+        ),
         k=node.integer("k"),
         f=node.integer("f"),
-        sampling=cast(Sampling, node.text("sampling")),
-        sigma=node.number("sigma"),
-        neurons_per_core=node.integer("neurons_per_core"),
     )
 
 
 def _lif(node: Node, bias: np.ndarray) -> Lif:
-    return Lif(node.array("threshold"), bias, node.integer("decay"), node.integer("k"), node.integer("f"))
+    return Lif(node.array("threshold"), bias, Constant(node.integer("decay")), k=node.integer("k"), f=node.integer("f"))
 
 
 def _het(node: Node, bias: np.ndarray) -> Het:
     decay = node.array("decay", axes=(1, 3))
-    return Het(node.array("threshold"), bias, decay, node.integer("k"), node.integer("f"))
+    return Lif(node.array("threshold"), bias, PerNeuron(decay), k=node.integer("k"), f=node.integer("f"))
 
 
 def _cuba(node: Node, bias: np.ndarray) -> Cuba:
@@ -272,5 +273,5 @@ NEURONS: dict[str, Callable[[Node, np.ndarray], Neuron]] = {
     "LIF": _lif,
     "HETLIF": _het,
     "CUBA": _cuba,
-    "ACCUMULATE": lambda node, bias: Accumulate(bias),
+    "ACCUMULATE": lambda node, bias: ReadOut(bias),
 }

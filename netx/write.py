@@ -16,10 +16,8 @@ import h5py
 import numpy as np
 
 from randhet.base.files import replacing
-from randhet.fixed_point.check import check
 from randhet.fixed_point.network import (
     FORMAT_VERSION,
-    Accumulate,
     Add,
     Conv,
     Cuba,
@@ -33,10 +31,10 @@ from randhet.fixed_point.network import (
     Neuron,
     Operation,
     RandomTau,
+    ReadOut,
     Shape,
     SumPool,
 )
-from randhet.fixed_point.shape import shapes
 from randhet.netx.read import FORMAT, read
 
 __all__ = ["read", "write"]
@@ -46,7 +44,6 @@ Fields = dict[str, Any]
 
 def write(path: str | Path, network: Network) -> None:
     """Check the network, write it beside `path`, then rename. The same network gives the same bytes."""
-    check(network)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         _fill(file, network)
 
@@ -59,7 +56,7 @@ def _fill(file: h5py.File, network: Network) -> None:
     file.attrs["metadata"] = json.dumps(dict(network.metadata), sort_keys=True)
     if network.seed is not None:
         file.attrs["seed"] = np.uint64(network.seed)
-    for i, (layer, shape) in enumerate(zip(network.layers, shapes(network))):
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         group = file.create_group(f"layer/{i}")
         for key, value in _fields(layer, shape).items():
             _put(group, key, value)
@@ -180,5 +177,5 @@ def _(part: Cuba) -> Fields:
 
 
 @describe.register
-def _(part: Accumulate) -> Fields:
+def _(part: ReadOut) -> Fields:
     return {"type": "ACCUMULATE"}

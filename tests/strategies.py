@@ -32,7 +32,7 @@ class Growing:
         weighted = isinstance(operation, (ir.Conv, ir.Dense))
         neuron = self.neuron(operation, inputs, shape) if weighted and make else None
         if weighted and not make:
-            neuron = ir.Accumulate(self.rng.integers(-500, 500, shape[0]).astype(np.int32))
+            neuron = ir.ReadOut(self.rng.integers(-500, 500, shape[0]).astype(np.int32))
         scale = self.rng.random(shape[0]) if weighted else None
         self.layers.append(Layer(f"l{len(self.layers)}", operation, inputs, neuron, scale))
         self.shapes.append(shape)
@@ -55,13 +55,15 @@ class Growing:
         k = self.pick(1, 12)
         kind = self.draw(st.sampled_from(["step", "forward", "lif", "het", "cuba"]))
         if kind == "lif":
-            return ir.Lif(threshold, bias, self.pick(0, 2**k - 1), k, f)
+            return ir.Lif(threshold, bias, ir.Constant(self.pick(0, 2**k - 1)), k=k, f=f)
         if kind == "het":
-            return ir.Het(threshold, bias, self.rng.integers(0, 2**k, shape).astype(np.uint16), k, f)
+            return ir.Lif(threshold, bias, ir.PerNeuron(self.rng.integers(0, 2**k, shape).astype(np.uint16)), k=k, f=f)
         if kind == "cuba":
             return ir.Cuba(threshold, bias, self.pick(0, 4095), self.pick(0, 4095))
         table = self.rng.integers(0, 2**k, 256).astype(np.uint16)
-        return ir.RandomTau(threshold, bias, table, k, f, kind, 1.0, self.pick(1, 40))  # type: ignore[arg-type]
+        return ir.Lif(
+            threshold, bias, ir.Drawn(table, sampling=kind, sigma=1.0, neurons_per_core=self.pick(1, 40)), k=k, f=f
+        )  # type: ignore[arg-type]
 
 
 def grow_conv(net: Growing, source: int) -> int:

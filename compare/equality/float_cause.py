@@ -31,7 +31,6 @@ from randhet.fixed_point.diagnosis.seen import Seen
 from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.network import Conv, Dense, Het, Layer, Lif, Network, RandomTau
 from randhet.fixed_point.result import Trace
-from randhet.fixed_point.shape import peaks
 from randhet.train.scales import mantissa
 
 HALF = 0.5 + 1e-6
@@ -101,7 +100,7 @@ def explain(
     source = layer.inputs[0]
     read = fixed[network.layers[source].name].output
     seen = Seen(network, index, [read[image : image + 1]], one, seed, at.image)
-    told = _told(network, layer, operation, at.neuron[0], read, peaks(network)[source])
+    told = _told(network, layer, operation, at.neuron[0], read, [span.peak for span in network.ranges][source])
     spot = _spot(seen, operation, neuron, at, floats[at.layer].membrane[image], told)
     return _constants(spot, at.neuron) or _path(spot, at)
 

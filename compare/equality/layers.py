@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randhet.compare.equality.replay import FloatTrace
-from randhet.fixed_point.network import Accumulate, Layer, Network, SpikingNeuron
+from randhet.fixed_point.network import Layer, Network, ReadOut, SpikingNeuron
 from randhet.fixed_point.result import Trace
 
 
 def spiking(network: Network) -> list[Layer]:
     """The layers that spike, in order."""
-    return [layer for layer in network.layers if layer.neuron and not isinstance(layer.neuron, Accumulate)]
+    return [layer for layer in network.layers if layer.neuron and not isinstance(layer.neuron, ReadOut)]
 
 
 def cell(layer: Layer) -> SpikingNeuron:
     """The neuron of a layer that spikes."""
     assert layer.neuron is not None
-    assert not isinstance(layer.neuron, Accumulate)
+    assert not isinstance(layer.neuron, ReadOut)
     return layer.neuron
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from randhet.base.errors import RandhetError
 from randhet.fixed_point.generator import LayerGenerator
 from randhet.fixed_point.network import Network, RandomTau
-from randhet.fixed_point.shape import shapes
 from randhet.train.data.sources import Images
 from randhet.train.evaluation import predict
 from randhet.train.neurons import Sampler, neurons, recording, replaying
@@ -32,7 +31,7 @@ class FloatTrace:
 def samplers(network: Network, seed: int, first_image: int) -> dict[str, Sampler]:
     """For each random layer, by name, what gives the float neuron the integer network's tau = A / 2^k."""
     found = {}
-    for i, (layer, shape) in enumerate(zip(network.layers, shapes(network))):
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         if isinstance(layer.neuron, RandomTau):
             generator = LayerGenerator(seed, i, prod(shape), layer.neuron.neurons_per_core)
             found[layer.name] = _sampler(layer.neuron, network.steps, generator, first_image)

@@ -20,7 +20,6 @@ from randhet.fixed_point.diagnosis.difference import divergence
 from randhet.fixed_point.diagnosis.divergence import Divergence, compared, first
 from randhet.fixed_point.network import Network
 from randhet.fixed_point.result import Result, Trace
-from randhet.fixed_point.shape import shapes
 from randhet.train.neurons import neurons
 
 TRACE_BYTES = 2**28
@@ -69,7 +68,7 @@ def thresholds(model: nn.Module) -> dict[str, float]:
 
 def chunk_size(network: Network) -> int:
     """Images whose traces (output and membrane, 8 bytes each, every layer and step) fit TRACE_BYTES, at least 1."""
-    return max(1, TRACE_BYTES // (16 * network.steps * sum(map(prod, shapes(network)))))
+    return max(1, TRACE_BYTES // (16 * network.steps * sum(map(prod, network.shapes))))
 
 
 def trace(
@@ -127,7 +126,7 @@ def _first_spike(
     at = first(floats, fixed, spiking, start, ("output",))
     if at is None:
         return None
-    graph = fold(graph_of(model, shapes(network)[0]))
+    graph = fold(graph_of(model, network.shapes[0]))
     cause = float_cause.explain(network, graph, at, floats, fixed, seed, start)
     index, integers = (at.image - start, at.step, *at.neuron), fixed[at.layer].membrane
     assert integers is not None

@@ -25,7 +25,6 @@ from randhet.compare.equivalence import Difference, paired
 from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
 from randhet.export.passes.activity import synapse
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Dense,
@@ -36,9 +35,9 @@ from randhet.fixed_point.network import (
     Lif,
     Network,
     RandomTau,
+    ReadOut,
     SumPool,
 )
-from randhet.fixed_point.shape import shapes
 
 PARTS = ("weights", "bias", "threshold", "tau table", "random bits", "membrane fraction")
 Part = str
@@ -90,7 +89,7 @@ def constants(network: Network, graph: FloatGraph) -> dict[str, Constants]:
 
 
 def _float_parts(graph: FloatGraph, layer: Layer) -> tuple[FloatConv | FloatDense, FloatNeuron | None]:
-    if not isinstance(layer.neuron, Accumulate):
+    if not isinstance(layer.neuron, ReadOut):
         return weighted(graph, layer.name)
     operation = graph.node(layer.name).operation
     assert isinstance(operation, (FloatConv, FloatDense))
@@ -103,11 +102,11 @@ def _constants(layer: Layer, operation: FloatConv | FloatDense, model: FloatNeur
     assert layer.neuron is not None
     scale = np.broadcast_to(layer.scale, len(operation.weight))
     wide = lambda value, like: value.reshape(-1, *[1] * (like.ndim - 1))
-    f = 0 if isinstance(layer.neuron, Accumulate) else layer.neuron.f
+    f = 0 if isinstance(layer.neuron, ReadOut) else layer.neuron.f
     per_unit = 2.0**f / scale
     bias = operation.bias * wide(per_unit, operation.bias)
     threshold = np.full(len(scale), np.inf) if model is None else model.threshold * per_unit
-    whole = threshold if isinstance(layer.neuron, Accumulate) else layer.neuron.threshold
+    whole = threshold if isinstance(layer.neuron, ReadOut) else layer.neuron.threshold
     pair = lambda exact, quantised: (torch.from_numpy(exact), torch.from_numpy(np.asarray(quantised, np.float64)))
     return Constants(
         weight=pair(operation.weight / wide(scale, operation.weight), layer.operation.weight),
@@ -122,10 +121,10 @@ class Simulator:
 
     def __init__(self, network: Network, graph: FloatGraph) -> None:
         for layer in network.layers:
-            if layer.neuron is not None and not isinstance(layer.neuron, (RandomTau, Lif, Het, Accumulate)):
+            if layer.neuron is not None and not isinstance(layer.neuron, (RandomTau, Lif, Het, ReadOut)):
                 kind = type(layer.neuron).__name__
                 raise RandhetError(f"layer {layer.name}: neurons of kind {kind} have no error budget")
-        self.network, self.graph, self.shapes = network, graph, shapes(network)
+        self.network, self.graph, self.shapes = network, graph, network.shapes
         self.constants = constants(network, graph)
 
     def scores(self, run: Simulation) -> NDArray[np.float64]:
@@ -197,7 +196,7 @@ class _Run:
         bias = own.bias_for(parts)
         bias = bias.reshape(-1, *[1] * (len(self.owner.shapes[index]) - 1)) if bias.ndim == 1 else bias
         x = self.still[layer.name] * 2.0**own.f + bias
-        return x if isinstance(layer.neuron, Accumulate) else self.fire(index, layer, x, t)
+        return x if isinstance(layer.neuron, ReadOut) else self.fire(index, layer, x, t)
 
     def fire(self, index: int, layer: Layer, x: Tensor, t: int) -> Tensor:
         """Membrane, spike and reset."""

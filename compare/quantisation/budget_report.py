@@ -18,7 +18,6 @@ from randhet.export.passes.quantise import QuantSettings
 from randhet.export.pipeline import teacher
 from randhet.export.trace import trace
 from randhet.fixed_point.network import Network
-from randhet.fixed_point.shape import shapes
 from randhet.train.checkpoint import Checkpoint, build
 from randhet.train.data.sources import Images
 
@@ -59,7 +58,7 @@ def find(
     """Budget and recommendation on images; calibration (N, C, Y, X) uint8 for the passes of other bits."""
     check_pair(checkpoint, network, images)
     settings = settings_of(network)
-    graph = fold(trace(build(checkpoint), shapes(network)[0]))
+    graph = fold(trace(build(checkpoint), network.shapes[0]))
     done = stage("error budget", 2 + 2 * len(PARTS))
     found = budget(network, graph, images.pixels, images.labels, draws, done)
     done = stage("bits per layer", steps_of(network))

@@ -31,7 +31,7 @@ from randhet.export.trace import trace
 from randhet.fixed_point import engine
 from randhet.fixed_point.chips import chip, energy
 from randhet.fixed_point.chips.mapping import map_network
-from randhet.fixed_point.network import Accumulate, Conv, Dense, Network
+from randhet.fixed_point.network import Conv, Dense, Network, ReadOut
 from randhet.train.checkpoint import Checkpoint, build, weights_hash
 from randhet.train.data.sources import Images
 from randhet.train.scales import SCALES
@@ -192,7 +192,7 @@ def memory(network: Network, weight_bits: int) -> int:
     for layer in network.layers:
         if isinstance(layer.operation, (Conv, Dense)):
             assert layer.neuron is not None
-            thresholds = 0 if isinstance(layer.neuron, Accumulate) else layer.neuron.threshold.size
+            thresholds = 0 if isinstance(layer.neuron, ReadOut) else layer.neuron.threshold.size
             bits += layer.operation.weight.size * weight_bits + (thresholds + layer.neuron.bias.size) * STATE_BITS
     return ceil(bits / 8)
 

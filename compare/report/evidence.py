@@ -17,7 +17,6 @@ from randhet.fixed_point.chips.mapping import map_network
 from randhet.fixed_point.generator import LayerGenerator
 from randhet.fixed_point.network import Network, RandomTau
 from randhet.fixed_point.result import Result
-from randhet.fixed_point.shape import shapes
 
 TRIALS = 16
 """How often one image is shown for the raster."""
@@ -109,7 +108,7 @@ def gather(network: Network, pixels: NDArray[np.uint8], labels: NDArray[np.int64
 
 def taus(network: Network, seed: int) -> Taus | None:
     """Draws of the first layer that draws at all."""
-    for i, (layer, shape) in enumerate(zip(network.layers, shapes(network))):
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         if isinstance(layer.neuron, RandomTau):
             neuron, neurons = layer.neuron, prod(shape)
             generator = LayerGenerator(seed, i, neurons, neuron.neurons_per_core)

@@ -13,9 +13,8 @@ from randhet.export.graph import Encoding, ExportError, FloatGraph, FloatInput
 from randhet.export.passes import fold
 from randhet.export.passes.calibrate import HEADROOM, Calibration, LayerRange, calibrate
 from randhet.export.passes.quantise import Plan, QuantSettings
-from randhet.fixed_point.check import check
 from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
-from randhet.fixed_point.network import Accumulate, Cuba, Input, Layer, Network, Shape
+from randhet.fixed_point.network import Cuba, Input, Layer, Network, ReadOut, Shape
 
 FINE = QuantSettings(k=12)
 """Foreign time constants are arbitrary, so their decays get all 12 bits that a neuron has."""
@@ -48,7 +47,6 @@ def network(
         **(metadata or {}),
     }
     made = replace(made, seed=seed, classes=classes, metadata=notes)
-    check(made)
     return made, calibration
 
 
@@ -65,7 +63,6 @@ def for_images(made: Network, shape: Shape) -> Network:
     image = made.layers[0]
     assert isinstance(image.operation, Input)
     made = replace(made, layers=(replace(image, operation=replace(image.operation, shape=shape)), *made.layers[1:]))
-    check(made)
     return made
 
 
@@ -95,7 +92,7 @@ def _gathered(seen: LayerRange, neuron: Cuba, steps: int) -> float:
 def _inclusive(layer: Layer) -> Layer:
     """m >= theta in integers is m > theta - 1."""
     neuron = layer.neuron
-    if neuron is None or isinstance(neuron, Accumulate):
+    if neuron is None or isinstance(neuron, ReadOut):
         return layer
     if neuron.threshold.min() < 2:
         raise ExportError(f"layer {layer.name}: threshold 1 cannot be lowered to include itself")

@@ -18,7 +18,6 @@ import nir
 import numpy as np
 
 from randhet.base.errors import FileError
-from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     AveragePool,
     Encoding,
@@ -62,7 +61,7 @@ def save(path: str | Path, made: nir.NIRGraph) -> None:
 def to_nir(graph: FloatGraph, dt: float = OURS.dt) -> nir.NIRGraph:
     """The NIR graph of a traced float model, batch norm folded. dt: the length of a step in seconds."""
     graph = fold_batch_norm(graph)
-    shape = shapes(graph)
+    shape = graph.shapes
     made = {
         node.name: convert(node.operation, shape[node.inputs[0]] if node.inputs else (), dt) for node in graph.nodes
     }

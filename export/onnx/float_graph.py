@@ -18,7 +18,6 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     Affine,
     AveragePool,
@@ -185,7 +184,7 @@ class _Graph(ABC):
         if not isinstance(graph.nodes[-1].operation, TimeMean):
             raise ExportError(f"the last layer {graph.nodes[-1].name} is not the mean over time that ends a model")
         self.graph, self.taus, self.probes, self.steps = graph, taus, probes, steps_of(graph)
-        self.shapes = shapes(graph)
+        self.shapes = graph.shapes
         self.outer = Scope()
         self.body = self.outer
         self.wires: dict[str, Wire] = {}

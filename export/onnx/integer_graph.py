@@ -19,9 +19,7 @@ from randhet.export.onnx.graph import Scope
 from randhet.export.onnx.lower import Fired, Step, Wire, fire, operate, wide
 from randhet.export.onnx.meta import metadata, save
 from randhet.export.onnx.registers import Registers, banks, draw_rows, pair_table, seeds
-from randhet.fixed_point.check import check
-from randhet.fixed_point.network import Accumulate, Het, Input, Layer, Lif, Network, RandomTau, Shape
-from randhet.fixed_point.shape import bounds, peaks, shapes
+from randhet.fixed_point.network import Het, Input, Layer, Lif, Network, RandomTau, ReadOut, Shape
 
 
 def write(path: str | Path, network: Network, probes: Collection[str] = ()) -> None:
@@ -31,7 +29,6 @@ def write(path: str | Path, network: Network, probes: Collection[str] = ()) -> N
 
 def model(network: Network, probes: Collection[str] = ()) -> onnx.ModelProto:
     """The ONNX model of an integer network. With a seed in the network, `registers` has a default."""
-    check(network)
     unknown = set(probes) - {layer.name for layer in network.layers}
     if unknown:
         raise NetworkError(f"no layer is named {', '.join(sorted(unknown))}")
@@ -45,7 +42,7 @@ class _Builder:
         self.network, self.probes = network, probes
         self.outer = Scope()
         self.body = Scope(self.outer)
-        self.shapes, self.peaks, self.bounds = shapes(network), peaks(network), bounds(network)
+        self.shapes, self.peaks, self.bounds = network.shapes, [span.peak for span in network.ranges], network.bounds
         self.wires: list[Wire] = []
         self.initial: list[str] = []
         self.following: list[str] = []
@@ -139,7 +136,7 @@ class _Builder:
         self.following += step.next
         self._probe_membrane(layer, fired)
         self.clipped += [self._count(clipped, sums.shape) for clipped in fired.clipped]
-        if isinstance(layer.neuron, Accumulate):
+        if isinstance(layer.neuron, ReadOut):
             return Wire(fired.output, sums.shape, self.peaks[i], True, True)
         wire = Wire(self.body.cast(fired.output, np.uint8), sums.shape, 1, False, True)
         self.counts[layer.name] = self._count(wire.name, sums.shape)

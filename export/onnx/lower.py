@@ -17,7 +17,6 @@ from randhet.base.errors import NetworkError
 from randhet.export.onnx.graph import Scope
 from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Cuba,
@@ -28,6 +27,7 @@ from randhet.fixed_point.network import (
     Neuron,
     Operation,
     RandomTau,
+    ReadOut,
     Shape,
     SumPool,
 )
@@ -257,7 +257,7 @@ def _keep(scope: Scope, state: str, fraction: int) -> str:
 
 
 @fire.register
-def _(neuron: Accumulate, step: Step) -> Fired:
+def _(neuron: ReadOut, step: Step) -> Fired:
     bias = per_channel(neuron.bias, step.sums.shape).astype(np.int32)
     added = step.body.op("Add", step.sums.name, bias)
     step.next.append(step.body.op("Add", step.state(np.int32), added))

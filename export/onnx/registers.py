@@ -19,7 +19,6 @@ from randhet.base.errors import NetworkError
 from randhet.export.onnx.graph import Scope
 from randhet.fixed_point.generator import PERIOD, byte_step, core_seed, core_starts, jump_matrix
 from randhet.fixed_point.network import Network, RandomTau, Sampling
-from randhet.fixed_point.shape import shapes
 
 BLOCK = 256
 PAIR = BLOCK // 2
@@ -52,7 +51,7 @@ def banks(network: Network) -> list[Bank]:
     """The layers that draw, with their places in the one vector of registers."""
     found: list[Bank] = []
     first = 0
-    for i, (layer, shape) in enumerate(zip(network.layers, shapes(network))):
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         if isinstance(layer.neuron, RandomTau):
             found.append(Bank(i, layer.neuron, prod(shape), first))
             first += len(found[-1].cores)

@@ -15,7 +15,6 @@ from randhet.export.graph import Array
 from randhet.fixed_point import engine
 from randhet.fixed_point.network import Conv, Dense, Layer, Network
 from randhet.fixed_point.result import Result
-from randhet.fixed_point.shape import bounds, shapes
 
 TRACE_BYTES = 2**27
 """Traces are taken of as many images at a time as fit in about this size, 128 MB."""
@@ -50,7 +49,7 @@ def weighted(network: Network) -> list[Layer]:
 def chunks(network: Network, images: np.ndarray, seed: int = 0, done: Told | None = None) -> Iterator[Result]:
     """Runs of some images at a time with every layer traced."""
     names = [layer.name for layer in network.layers]
-    size = max(1, TRACE_BYTES // (16 * network.steps * sum(map(prod, shapes(network)))))
+    size = max(1, TRACE_BYTES // (16 * network.steps * sum(map(prod, network.shapes))))
     for first in range(0, len(images), size):
         part = images[first : first + size]
         yield engine.run(network, part, seed=seed, first_image=first, probes=names)
@@ -66,7 +65,7 @@ def source(network: Network, layer: Layer) -> str:
 def sums(network: Network, layer: Layer, outputs: np.ndarray) -> Tensor:
     """Synaptic sums (n, *shape) of integers (n, *read), exact."""
     assert isinstance(layer.operation, (Conv, Dense))
-    kind = torch.float32 if bounds(network)[network.layers.index(layer)] < EXACT else torch.float64
+    kind = torch.float32 if network.bounds[network.layers.index(layer)] < EXACT else torch.float64
     return synapse(
         layer.operation, torch.from_numpy(layer.operation.weight).to(kind), torch.from_numpy(outputs).to(kind)
     )

@@ -13,7 +13,7 @@ from randhet.export.passes.activity import Told, chunks, source, sums, weighted
 from randhet.export.passes.quantise import OutOfRange, Plan, quantise
 from randhet.fixed_point import reference
 from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.network import Accumulate, Layer, Network, SpikingNeuron
+from randhet.fixed_point.network import Layer, Network, ReadOut, SpikingNeuron
 from randhet.fixed_point.result import Result
 
 HEADROOM = 1.25
@@ -92,7 +92,7 @@ def _widened(seen: LayerRange, network: Network, layer: Layer, found: Result, im
     trace, neuron = found.traces[layer.name], layer.neuron
     assert trace.membrane is not None
     assert neuron is not None
-    assert not isinstance(neuron, Accumulate)
+    assert not isinstance(neuron, ReadOut)
     read = found.traces[source(network, layer)].output
     total = sums(network, layer, read.reshape(-1, *read.shape[2:])).numpy()
     x = (total * 2.0**neuron.f) + reference.per_channel(neuron.bias, total.shape[1:])
@@ -109,5 +109,5 @@ def spiking_layers(network: Network) -> dict[str, SpikingNeuron]:
     return {
         layer.name: layer.neuron
         for layer in network.layers
-        if layer.neuron is not None and not isinstance(layer.neuron, Accumulate)
+        if layer.neuron is not None and not isinstance(layer.neuron, ReadOut)
     }

@@ -31,19 +31,20 @@ from randhet.export.graph import (
 from randhet.fixed_point.generator import tau_table
 from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
+    Constant,
     Conv,
     Cuba,
     Dense,
+    Drawn,
     Flatten,
-    Het,
     Input,
     Layer,
     Lif,
     Network,
     Operation,
-    RandomTau,
+    PerNeuron,
+    ReadOut,
     Sampling,
     SpikingNeuron,
     SumPool,
@@ -223,7 +224,7 @@ def _classifier(node: FloatNode, operation: FloatConv | FloatDense, inputs: tupl
     if np.abs(bias).max(initial=0) >= 2**31:
         raise ExportError(f"{node.name}: bias {bias[np.abs(bias).argmax()]:.0f} does not fit 32 bits")
     synapse = _synapse(operation, scale, plan.of(node.name))
-    return Layer(node.name, synapse, inputs, Accumulate(bias.astype(np.int32)), scale[:1])
+    return Layer(node.name, synapse, inputs, ReadOut(bias.astype(np.int32)), scale[:1])
 
 
 def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> SpikingNeuron:
@@ -275,7 +276,13 @@ def _random(
     settings = plan.settings
     sampling: Sampling = "step" if neuron.sampling == "step" else "forward"
     table = table_of(neuron.sigma, settings)
-    return RandomTau(threshold, bias, table, settings.k, settings.f, sampling, neuron.sigma, settings.neurons_per_core)
+    return Lif(
+        threshold,
+        bias,
+        Drawn(table, sampling=sampling, sigma=neuron.sigma, neurons_per_core=settings.neurons_per_core),
+        k=settings.k,
+        f=settings.f,
+    )
 
 
 def _cuba(threshold: np.ndarray, bias: np.ndarray, decay: np.ndarray, neuron: FloatNeuron, plan: Plan) -> SpikingNeuron:
@@ -289,11 +296,13 @@ NeuronMaker = Callable[[np.ndarray, np.ndarray, np.ndarray, FloatNeuron, Plan], 
 NEURONS: dict[str, NeuronMaker] = {
     "randhet": _random,
     "vanilla": lambda threshold, bias, decay, neuron, plan: Lif(
-        threshold, bias, int(decay), plan.settings.k, plan.settings.f
+        threshold, bias, Constant(int(decay)), k=plan.settings.k, f=plan.settings.f
     ),
     "integrate": _cuba,
     "cuba": _cuba,
-    "het": lambda threshold, bias, decay, neuron, plan: Het(threshold, bias, decay, plan.settings.k, plan.settings.f),
+    "het": lambda threshold, bias, decay, neuron, plan: Lif(
+        threshold, bias, PerNeuron(decay), k=plan.settings.k, f=plan.settings.f
+    ),
 }
 
 

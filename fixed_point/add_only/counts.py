@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from randhet.fixed_point.engine.plan import Synapse
-from randhet.fixed_point.network import Accumulate, Cuba, Layer, Neuron, RandomTau, Shape
+from randhet.fixed_point.network import Cuba, Layer, Neuron, RandomTau, ReadOut, Shape
 
 Steps = np.ndarray
 """(T,) int64, summed over the images of a run."""
@@ -49,7 +49,7 @@ def neuron_cost(neuron: Neuron | None) -> NeuronCost:
     The decay of k bits is one subtraction, k conditional additions each with a shift of the sum and one of the decay's
     bit, and the final addition. CUBA has two decays of 13 bits.
     """
-    if neuron is None or isinstance(neuron, Accumulate):
+    if neuron is None or isinstance(neuron, ReadOut):
         return NeuronCost(2, 0, 0)
     if isinstance(neuron, Cuba):
         return NeuronCost(2 * 13 + 3, 2 * (2 * 13 + 1) + 1, 2 + 2 + 2 + 1)

@@ -28,7 +28,7 @@ from randhet.fixed_point.engine.plan import (
 )
 from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.kernels.blocks import CHUNK
-from randhet.fixed_point.network import Accumulate, Conv, Cuba, Dense, Het, Layer, Lif, Neuron, RandomTau, Shape
+from randhet.fixed_point.network import Conv, Cuba, Dense, Het, Layer, Lif, Neuron, RandomTau, ReadOut, Shape
 
 SPARE = 3
 """Arrays kept: where layers shrink, older and larger ones are let go."""
@@ -147,7 +147,7 @@ class LayerJob:
         self.loaded, self.values, self.memory = loaded, np.ascontiguousarray(values), memory
         synapse, neuron = loaded.synapse, loaded.layer.neuron
         size = (len(values), loaded.steps, synapse.pixels, synapse.channels)
-        self.out = spare.take(size, np.int32 if neuron is None or isinstance(neuron, Accumulate) else np.uint8)
+        self.out = spare.take(size, np.int32 if neuron is None or isinstance(neuron, ReadOut) else np.uint8)
         self.record = np.empty(size if probed else (len(values), 0), np.int32)
         self.starts = np.zeros((len(values), 0), np.uint32)
         if isinstance(neuron, RandomTau) and loaded.registers is not None:

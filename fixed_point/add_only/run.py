@@ -12,12 +12,11 @@ from randhet.base.errors import RandhetError
 from randhet.fixed_point import reference
 from randhet.fixed_point.add_only.counts import Counts, count_layer, total_operations
 from randhet.fixed_point.add_only.job import LayerJob, Loaded, Memory, Spare, load
-from randhet.fixed_point.check import check, check_images
+from randhet.fixed_point.check import check_images
 from randhet.fixed_point.engine.moves import flat, logical, move
 from randhet.fixed_point.engine.plan import channels_last, last_reader, weighted
-from randhet.fixed_point.network import Accumulate, Dense, Flatten, Input, Layer, Network, Shape
+from randhet.fixed_point.network import Dense, Flatten, Input, Layer, Network, ReadOut, Shape
 from randhet.fixed_point.result import Result, Trace
-from randhet.fixed_point.shape import peaks, shapes
 
 
 def run(
@@ -48,8 +47,7 @@ def run_counted(
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Result, dict[str, Counts]]:
     """The same, with the counts of every layer and step beside the result."""
-    check(network)
-    check_images(network, images)
+    check_images(network.input, images)
     workers = threads or os.cpu_count() or 1
     if workers < 1 or batch < 1:
         raise RandhetError(f"threads {workers} and batch {batch} must be at least 1")
@@ -76,7 +74,7 @@ class AddOnly:
         self.network, self.probes = network, probes
         self.memory, self.spare = Memory(), Spare()
         self.seen = {i for layer in network.layers if isinstance(layer.operation, Flatten) for i in layer.inputs}
-        self.shape, self.peak, self.last = shapes(network), peaks(network), last_reader(network)
+        self.shape, self.peak, self.last = network.shapes, [span.peak for span in network.ranges], last_reader(network)
         self.rows = {i: np.zeros(network.steps, np.int64) for i, layer in enumerate(network.layers) if weighted(layer)}
         self.loaded = {i: self._load(i, network.layers[i], master) for i in self.rows}
 
@@ -98,7 +96,7 @@ class AddOnly:
             if weighted(layer):
                 kept[i], membranes, tally = self._layer(i, layer, kept[layer.inputs[0]], first, pool, workers)
                 saturations += int(tally[1])
-                if not isinstance(layer.neuron, Accumulate):
+                if not isinstance(layer.neuron, ReadOut):
                     spikes[layer.name] = int(tally[0])
             else:
                 source: Shape = self.shape[layer.inputs[0]] if layer.inputs else ()
@@ -129,7 +127,7 @@ class AddOnly:
             pool.map(lambda call: job.run(*call), job.calls(workers)), np.zeros(2 + self.network.steps, np.int64)
         )
         self.rows[i] += tallies[2:]
-        if isinstance(layer.neuron, Accumulate):
+        if isinstance(layer.neuron, ReadOut):
             out = job.out + channels_last(layer.neuron.bias, self.shape[i]).astype(np.int32)
             return out, out.cumsum(axis=1, dtype=np.int64), tallies
         return job.out, job.record if len(job.record) else None, tallies

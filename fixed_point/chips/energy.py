@@ -22,7 +22,6 @@ from randhet.fixed_point.chips.mapping import Mapping as Placement
 from randhet.fixed_point.chips.placement import on_chip
 from randhet.fixed_point.network import Conv, Dense, Flatten, Input, Network, Operation, RandomTau, Shape, SumPool
 from randhet.fixed_point.result import Result
-from randhet.fixed_point.shape import delays, shapes
 
 Counts = NDArray[np.float64]
 
@@ -132,7 +131,7 @@ def _grid(operation: Conv | SumPool, shape_in: Shape, shape: Shape) -> Counts:
 
 def fan_out(network: Network) -> dict[tuple[int, int], Counts]:
     """(sender, reader) to the synapses that a spike of each of the sender's neurons drives in the reader."""
-    shape = shapes(network)
+    shape = network.shapes
     found: dict[tuple[int, int], Counts] = {}
     for i, layer in enumerate(network.layers):
         if on_chip(network, i):
@@ -174,7 +173,7 @@ def activity(network: Network, images: np.ndarray, result: Result) -> tuple[dict
     count = len(result.predictions)
     if not count or len(images) != count:
         raise RandhetError(f"the run has {count} images and {len(images)} were given, it takes the same and at least 1")
-    shape, found, exact = shapes(network), {}, []
+    shape, found, exact = network.shapes, {}, []
     for i, layer in enumerate(network.layers):
         trace = result.traces.get(layer.name)
         if isinstance(layer.operation, Input):
@@ -203,7 +202,7 @@ def estimate(network: Network, placement: Placement, images: np.ndarray, result:
     slowest = max(busy, key=lambda name: busy[name])
     barrier = Term("barrier", "all", 1, placement.chip["time_barrier"])
     step = busy[slowest] + barrier.total
-    steps = network.steps + max(delays(network))
+    steps = network.steps + max(network.delays)
     spent = (*(term for found in times.values() for term in found), barrier)
     rate = 1 / (network.steps * step)
     return Estimate(placement.chip.name, tuple(terms), spent, steps, step, steps * step, rate, slowest, exact)

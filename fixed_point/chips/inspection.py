@@ -13,7 +13,6 @@ from randhet.fixed_point.chips.mapping import LayerMap, Mapping, map_network
 from randhet.fixed_point.chips.rules import Finding, broken, check_chip, unchecked
 from randhet.fixed_point.network import Conv, Dense, Layer, Network, RandomTau, Shape
 from randhet.fixed_point.result import Result
-from randhet.fixed_point.shape import bounds, peaks, shapes
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def inspect(
 
 def _reports(network: Network, mapping: Mapping) -> list[LayerReport]:
     placed = {layer.population.index: layer for layer in mapping.layers}
-    rows = zip(network.layers, shapes(network), peaks(network), bounds(network))
+    rows = zip(network.layers, network.shapes, [span.peak for span in network.ranges], network.bounds)
     return [_report(layer, shape, peak, bound, placed.get(i)) for i, (layer, shape, peak, bound) in enumerate(rows)]
 
 

@@ -12,7 +12,6 @@ from math import ceil, prod
 from randhet.fixed_point.chips.chip import Chip
 from randhet.fixed_point.chips.placement import Population
 from randhet.fixed_point.network import (
-    Accumulate,
     Conv,
     Cuba,
     Dense,
@@ -21,6 +20,7 @@ from randhet.fixed_point.network import (
     Neuron,
     Operation,
     RandomTau,
+    ReadOut,
     Shape,
     SumPool,
 )
@@ -188,7 +188,7 @@ def _(neuron: Cuba) -> int:
 
 
 @neuron_bits.register
-def _(neuron: Accumulate) -> int:
+def _(neuron: ReadOut) -> int:
     return SUM_BITS
 
 
@@ -205,7 +205,7 @@ def state_bits(population: Population, core: Core) -> int:
         return bits
     per_neuron = neuron.bias.ndim > 1
     biases = core.neurons if per_neuron else len(core.channels)
-    thresholds = 0 if isinstance(neuron, Accumulate) else len(core.channels)
+    thresholds = 0 if isinstance(neuron, ReadOut) else len(core.channels)
     return bits + STATE_BITS * (biases + thresholds)
 
 

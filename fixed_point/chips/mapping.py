@@ -17,7 +17,6 @@ from randhet.fixed_point.chips.chip import Chip
 from randhet.fixed_point.chips.load import Core, axes, entries, in_axons, reached, seen, state_bits, weight_bits
 from randhet.fixed_point.chips.placement import Population, populations
 from randhet.fixed_point.network import Dense, Network, RandomTau, Shape
-from randhet.fixed_point.shape import shapes
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Mapping:
 
 def map_network(network: Network, chip: Chip) -> Mapping:
     """Cut every population into cores and weigh each core."""
-    sent = shapes(network)
+    sent = network.shapes
     found = populations(network)
     cut = {population.index: tuple(_cut(population, chip, sent)) for population in found}
     layers = tuple(_weigh(population, found, cut, chip, sent) for population in found)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from randhet.fixed_point.network import Add, Conv, Dense, Flatten, Input, Layer, Network, Shape, SumPool
-from randhet.fixed_point.shape import shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +36,7 @@ def folded(network: Network, index: int) -> bool:
     """Whether a sum pool is only wiring: windows do not overlap and every layer that reads it is dense."""
     pool = network.layers[index].operation
     assert isinstance(pool, SumPool)
-    windows = shapes(network)[index][1:]
+    windows = network.shapes[index][1:]
     apart = all(s >= k or n == 1 for s, k, n in zip(pool.stride, pool.kernel, windows))
     reading = [network.layers[i].operation for i in readers(network, index)]
     return apart and bool(reading) and all(isinstance(operation, Dense) for operation in reading)
@@ -61,7 +60,7 @@ def senders(network: Network, index: int) -> tuple[int, ...]:
 
 def populations(network: Network) -> list[Population]:
     """Every population in network order."""
-    shape = shapes(network)
+    shape = network.shapes
     found = []
     for i, layer in enumerate(network.layers):
         if on_chip(network, i):

@@ -15,8 +15,7 @@ from randhet.fixed_point.chips.chip import Chip
 from randhet.fixed_point.chips.load import Core
 from randhet.fixed_point.chips.mapping import Mapping
 from randhet.fixed_point.chips.placement import branch_lags, on_chip
-from randhet.fixed_point.network import Accumulate, Conv, Cuba, Dense, Het, Input, Layer, Network, RandomTau
-from randhet.fixed_point.shape import bounds, delays, peaks
+from randhet.fixed_point.network import Conv, Cuba, Dense, Het, Input, Layer, Network, RandomTau, ReadOut
 
 Value = int | str
 
@@ -49,7 +48,7 @@ class Case:
     @property
     def spiking(self) -> list[Layer]:
         """Layers with weights and spikes: all but the classifier."""
-        return [layer for _, layer in self.weighted if not isinstance(layer.neuron, Accumulate)]
+        return [layer for _, layer in self.weighted if not isinstance(layer.neuron, ReadOut)]
 
 
 Rule = Callable[[Case], Iterator[Finding]]
@@ -105,13 +104,13 @@ def accumulator(case: Case) -> Iterator[Finding]:
     if bits is None:
         return
     for (_, layer), bound in zip(case.weighted, _bounds(case)):
-        if not isinstance(layer.neuron, Accumulate):
+        if not isinstance(layer.neuron, ReadOut):
             shifted = bound << layer.neuron.f  # type: ignore[union-attr]
             yield _within("largest possible input of a step fits the accumulator", layer.name, shifted, _signed(bits))
 
 
 def _bounds(case: Case) -> list[int]:
-    every = bounds(case.network)
+    every = case.network.bounds
     return [every[i] for i, _ in case.weighted]
 
 
@@ -195,19 +194,19 @@ def _part(values: np.ndarray, core: Core) -> np.ndarray:
 def graded_spikes(case: Case) -> Iterator[Finding]:
     """Bits of what leaves a layer of the chip, or the input; sums are made where they are read."""
     limit = case.chip.need("graded_spike_bits")
-    for i, (layer, peak) in enumerate(zip(case.network.layers, peaks(case.network))):
+    for i, (layer, peak) in enumerate(zip(case.network.layers, [span.peak for span in case.network.ranges])):
         operation = layer.operation
         sends = isinstance(operation, Input) or on_chip(case.network, i)
-        if sends and not isinstance(layer.neuron, Accumulate):
+        if sends and not isinstance(layer.neuron, ReadOut):
             bits = operation.bits if isinstance(operation, Input) else max(1, peak.bit_length())
             yield _within("bits of a spike's payload", layer.name, bits, limit)
 
 
 def read_out_sum(case: Case) -> Iterator[Finding]:
     """The largest sum over T that any input could cause, in the chip's state; a wider sum is made off the core."""
-    every = bounds(case.network)
+    every = case.network.bounds
     for i, layer in case.weighted:
-        if isinstance(layer.neuron, Accumulate):
+        if isinstance(layer.neuron, ReadOut):
             total = (every[i] + _largest(layer.neuron.bias)) * case.network.steps
             yield _within("read-out's sum over all steps fits 32 bits", layer.name, total, SUM_LIMIT - 1)
 
@@ -238,7 +237,7 @@ def residual_delay(case: Case) -> Iterator[Finding]:
     """Steps that the earlier branch of a residual sum waits in its synapses."""
     limit = case.chip.limit("delay_max")
     if limit is not None:
-        for i, lag in branch_lags(case.network, delays(case.network)).items():
+        for i, lag in branch_lags(case.network, case.network.delays).items():
             yield _within("steps a residual branch waits", case.network.layers[i].name, lag, limit)
 
 

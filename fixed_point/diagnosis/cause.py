@@ -17,9 +17,8 @@ import numpy as np
 from randhet.fixed_point.diagnosis.fit import Mask, Window, bias_shift, tau_window, weight_changes
 from randhet.fixed_point.diagnosis.seen import Seen
 from randhet.fixed_point.integer import STATE_MAX, Int, cuba
-from randhet.fixed_point.network import Accumulate, Conv, Cuba, Dense, Het, Lif, Network, RandomTau
+from randhet.fixed_point.network import Conv, Cuba, Dense, Het, Lif, Network, RandomTau, ReadOut
 from randhet.fixed_point.result import Trace
-from randhet.fixed_point.shape import shapes
 
 
 @dataclass(frozen=True)
@@ -273,7 +272,7 @@ EXPLAIN: dict[type, Callable[[Seen], Cause]] = {
     Lif: lif,
     Het: lif,
     Cuba: foreign,
-    Accumulate: accumulate,
+    ReadOut: accumulate,
     type(None): wiring,
 }
 
@@ -289,7 +288,7 @@ def explain(
 ) -> Cause:
     """Why the run `found` departs from the definition in the named layer; all sources of the layer must be traced."""
     index = next(i for i, one in enumerate(network.layers) if one.name == layer)
-    shape = (len(images), network.steps, *shapes(network)[index])
+    shape = (len(images), network.steps, *network.shapes[index])
     for trace in (expected[layer], found[layer]):
         if trace.output.shape != shape:
             return Cause("shape", f"{trace.output.shape[2:]}, the network has {shape[2:]}")

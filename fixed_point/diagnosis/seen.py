@@ -12,7 +12,7 @@ from randhet.fixed_point import reference
 from randhet.fixed_point.diagnosis.fit import Window, current_window
 from randhet.fixed_point.generator import LayerGenerator
 from randhet.fixed_point.integer import STATE_MAX, Int
-from randhet.fixed_point.network import Accumulate, Cuba, Het, Layer, Lif, Network, RandomTau
+from randhet.fixed_point.network import Cuba, Het, Layer, Lif, Network, RandomTau, ReadOut
 from randhet.fixed_point.result import Trace
 
 ANY = np.int64(2**40)
@@ -96,7 +96,7 @@ class Seen:
     def window(self) -> Window:
         """For each value, the currents x that would have given it (`fit.Window`)."""
         neuron = self.layer.neuron
-        if isinstance(neuron, Accumulate):
+        if isinstance(neuron, ReadOut):
             return Window(self.found.output - self.bias, self.found.output - self.bias, self.sums, 0)
         assert isinstance(neuron, (RandomTau, Lif, Het))
         due = self.sums << neuron.f

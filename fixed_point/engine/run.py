@@ -14,7 +14,7 @@ import numpy as np
 
 from randhet.base.errors import RandhetError
 from randhet.fixed_point import reference
-from randhet.fixed_point.check import check, check_images
+from randhet.fixed_point.check import check_images
 from randhet.fixed_point.engine import choice, guard, kernels
 from randhet.fixed_point.engine.moves import Values, flat, logical, move
 from randhet.fixed_point.engine.plan import (
@@ -34,7 +34,6 @@ from randhet.fixed_point.engine.plan import (
 from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.kernels.blocks import CHUNK
 from randhet.fixed_point.network import (
-    Accumulate,
     Conv,
     Cuba,
     Dense,
@@ -45,10 +44,10 @@ from randhet.fixed_point.network import (
     Network,
     Neuron,
     RandomTau,
+    ReadOut,
     Shape,
 )
 from randhet.fixed_point.result import Result, Trace
-from randhet.fixed_point.shape import peaks, shapes
 
 Levels = tuple[np.ndarray, np.ndarray]
 NO_DECAYS = np.zeros((0, 0), np.int32)
@@ -70,8 +69,7 @@ def run(
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Run images (N, C, Y, X) uint8; arguments and result as the reference's. threads None: one per processor."""
-    check(network)
-    check_images(network, images)
+    check_images(network.input, images)
     workers = threads or os.cpu_count() or 1
     if workers < 1 or batch < 1:
         raise RandhetError(f"threads {workers} and batch {batch} must be at least 1")
@@ -127,8 +125,8 @@ class Engine:
     visits: dict[int, dict[int, Visits]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.shape = shapes(self.network)
-        top = peaks(self.network)
+        self.shape = self.network.shapes
+        top = [span.peak for span in self.network.ranges]
         self.peak = top
         self.last = last_reader(self.network)
         self.synapses, self.levels, self.registers, self.visits = {}, {}, {}, {}
@@ -153,7 +151,7 @@ class Engine:
             if weighted(layer):
                 kept[i], membranes, fired, clipped = self._layer(i, layer, read[0], first, pool, workers)
                 saturations += clipped
-                if not isinstance(layer.neuron, Accumulate):
+                if not isinstance(layer.neuron, ReadOut):
                     spikes[layer.name] = fired
             else:
                 kept[i], membranes = self._pass(i, layer, read, images, pool), None
@@ -173,7 +171,7 @@ class Engine:
             values = flat(values, self.shape[layer.inputs[0]])
         probed = layer.name in self.probes
         size = (images, steps, synapse.pixels, synapse.channels)
-        integer = np.int32 if isinstance(layer.neuron, Accumulate) else np.uint8
+        integer = np.int32 if isinstance(layer.neuron, ReadOut) else np.uint8
         record = np.empty(size, np.int32) if probed else np.empty((0, *size[1:]), np.int32)
         out, registers, entries = np.empty(size, integer), self.registers.get(i), self.visits.get(i, {})
         work = Work(
@@ -182,7 +180,7 @@ class Engine:
         assert layer.neuron is not None
         done = shared(list(job(layer.neuron, work, workers)), pool, workers)
         membranes: np.ndarray | None = work.record if probed else None
-        if isinstance(layer.neuron, Accumulate):
+        if isinstance(layer.neuron, ReadOut):
             work.out[:] += channels_last(layer.neuron.bias, self.shape[i]).astype(np.int32)
             membranes = work.out.cumsum(axis=1, dtype=np.int64)
         return work.out, membranes, sum(fired for fired, _ in done), sum(clipped for _, clipped in done)
@@ -229,8 +227,8 @@ def bands(work: Work, workers: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-@job.register(Accumulate)
-def _(neuron: Accumulate, work: Work, workers: int) -> Iterator[Job]:
+@job.register(ReadOut)
+def _(neuron: ReadOut, work: Work, workers: int) -> Iterator[Job]:
     def call(image: int, tile: Tile) -> tuple[int, int]:
         part = np.empty((work.steps, work.synapse.pixels, tile.weight.shape[1]), np.int32)
         guard.activity(work.values[image], work.steps, work.synapse.source)

@@ -24,7 +24,6 @@ from randhet.export.onnx import run as onnx_run
 from randhet.export.onnx.registers import byte_tables, draw_rows
 from randhet.fixed_point import generator, reference
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Cuba,
@@ -37,6 +36,7 @@ from randhet.fixed_point.network import (
     Network,
     Neuron,
     RandomTau,
+    ReadOut,
     SumPool,
 )
 from randhet.fixed_point.result import Result
@@ -86,7 +86,7 @@ def residual(make: Make, steps: int = 3, seed: int | None = 11) -> Network:
         Layer("pool", SumPool((2, 3), (1, 2)), (6,)),
         Layer("flat", Flatten(), (7,)),
         Layer("hidden", Dense(weights(300, 72)), (8,), make((300,))),
-        Layer("classes", Dense(weights(5, 300)), (9,), Accumulate(RNG.integers(-99, 99, 5).astype(np.int32))),
+        Layer("classes", Dense(weights(5, 300)), (9,), ReadOut(RNG.integers(-99, 99, 5).astype(np.int32))),
     )
     return Network(layers, steps, seed)
 
@@ -137,7 +137,7 @@ def test_wide_and_signed_inputs_go_byte_by_byte(operation: Input) -> None:
         Layer("input", operation),
         Layer("pool", SumPool((2, 2), (1, 1)), (0,)),
         Layer("pad", Conv(weights(3, 2, 3, 3), padding=(2, 2)), (1,), Lif(**lif((3,), 2**21), f=0)),
-        Layer("classes", Dense(weights(4, 108)), (2,), Accumulate(np.zeros(4, np.int32))),
+        Layer("classes", Dense(weights(4, 108)), (2,), ReadOut(np.zeros(4, np.int32))),
     )
     network = Network(layers, 3)
     probes = [layer.name for layer in layers]

@@ -18,7 +18,7 @@ from randhet.export.passes.correct import correct_bias
 from randhet.export.passes.quantise import PASSES, Plan, QuantSettings, channel_scales, quantise
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import reference
-from randhet.fixed_point.network import Accumulate, Conv, Layer
+from randhet.fixed_point.network import Conv, Layer, ReadOut
 from randhet.train.checkpoint import random_init
 from randhet.train.models import ModelSettings
 from randhet.train.scales import RATIOS
@@ -167,7 +167,7 @@ def test_calibration_sees_what_the_reference_computes() -> None:
     currents: dict[str, int] = {}
 
     def observe(layer: Layer, step: int, total: np.ndarray) -> None:
-        if layer.neuron is not None and not isinstance(layer.neuron, Accumulate):
+        if layer.neuron is not None and not isinstance(layer.neuron, ReadOut):
             x = (total << layer.neuron.f) + reference.per_channel(layer.neuron.bias, total.shape[1:])
             currents[layer.name] = max(currents.get(layer.name, 0), int(np.abs(x).max()))
 

@@ -38,7 +38,6 @@ from randhet.export.onnx import run as onnx_run
 from randhet.fixed_point import reference
 from randhet.fixed_point.diagnosis.difference import differences
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Cuba,
@@ -50,6 +49,7 @@ from randhet.fixed_point.network import (
     Lif,
     Network,
     RandomTau,
+    ReadOut,
     SumPool,
 )
 from randhet.netx import write as netx
@@ -62,7 +62,7 @@ NEURONS: dict[str, Any] = {
     "Lif": Lif(**CELL),
     "Het": Het(**CELL, decay=RNG.integers(0, 256, (2, 4, 4)).astype(np.int32)),
     "Cuba": Cuba(**CELL, current_decay=900, voltage_decay=300),
-    "Accumulate": Lif(**CELL),
+    "ReadOut": Lif(**CELL),
 }
 
 
@@ -76,7 +76,7 @@ def integers(part: str) -> Network:
         Layer("add", Add(), (1, 2)),
         Layer("pool", SumPool((2, 2), (2, 2)), (3,)),
         Layer("flat", Flatten(), (4,)),
-        Layer("out", Dense(RNG.integers(-9, 9, (3, 8)).astype(np.int8)), (5,), Accumulate(np.zeros(3, np.int32))),
+        Layer("out", Dense(RNG.integers(-9, 9, (3, 8)).astype(np.int8)), (5,), ReadOut(np.zeros(3, np.int32))),
     )
     return Network(layers, 3, seed=2)
 

@@ -11,15 +11,17 @@ import pytest
 from randhet.base.errors import NetworkError
 from randhet.fixed_point.check import check, faults
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Dense,
+    Drawn,
     Flatten,
     Input,
     Layer,
+    Lif,
     Network,
     RandomTau,
+    ReadOut,
     SumPool,
 )
 from randhet.fixed_point.shape import bounds, delays, peaks, shapes
@@ -30,7 +32,7 @@ def ints(value: int, count: int) -> np.ndarray:
 
 
 def neuron(channels: int = 4) -> RandomTau:
-    return RandomTau(ints(1000, channels), ints(0, channels))
+    return Lif(ints(1000, channels), ints(0, channels), Drawn())
 
 
 def network() -> Network:
@@ -43,7 +45,7 @@ def network() -> Network:
             Layer("sum", Add(), (1, 2)),
             Layer("pool", SumPool((4, 4), (4, 4)), (3,)),
             Layer("flat", Flatten(), (4,)),
-            Layer("read", Dense(np.ones((10, 16), np.int8)), (5,), Accumulate(ints(-7, 10))),
+            Layer("read", Dense(np.ones((10, 16), np.int8)), (5,), ReadOut(ints(-7, 10))),
         ),
         steps=4,
     )
@@ -88,7 +90,7 @@ BROKEN: list[tuple[Callable[[], Network], str]] = [
     (lambda: changed(1, neuron=replace(neuron(), neurons_per_core=0)), "neurons per core is 0"),
     (lambda: changed(1, neuron=replace(neuron(), sampling="never")), "sampling is 'never'"),
     (lambda: changed(4, operation=SumPool((9, 9), (1, 1))), "layer pool: sum pool kernel"),
-    (lambda: changed(6, neuron=Accumulate(np.full(10, 2**30, np.int64))), "layer read: a sum can reach"),
+    (lambda: changed(6, neuron=ReadOut(np.full(10, 2**30, np.int64))), "layer read: a sum can reach"),
 ]
 
 

@@ -13,16 +13,17 @@ from randhet.base.errors import NetworkError
 from randhet.fixed_point import reference
 from randhet.fixed_point.generator import LayerGenerator
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Dense,
+    Drawn,
     Flatten,
     Input,
     Layer,
     Lif,
     Network,
     RandomTau,
+    ReadOut,
     SumPool,
 )
 
@@ -74,7 +75,7 @@ def chain(neuron: Lif | RandomTau, steps: int = 6) -> Network:
             Layer("input", Input((1, 1, 1))),
             Layer("neuron", Conv(np.ones((1, 1, 1, 1), np.int8)), (0,), neuron),
             Layer("flat", Flatten(), (1,)),
-            Layer("read", Dense(np.ones((1, 1), np.int8)), (2,), Accumulate(ints(0, 1))),
+            Layer("read", Dense(np.ones((1, 1), np.int8)), (2,), ReadOut(ints(0, 1))),
         ),
         steps,
     )
@@ -91,7 +92,7 @@ def test_lif_follows_its_closed_form() -> None:
 
 def test_random_tau_reads_the_register_in_logical_time() -> None:
     """The decay of image i at step t is the register's draw i*T + t, whatever the batch and the first image."""
-    neuron = RandomTau(ints(2**20, 1), ints(0, 1))
+    neuron = Lif(ints(2**20, 1), ints(0, 1), Drawn())
     network, pixel = chain(neuron, steps=3), 200
     images = np.full((5, 1, 1, 1), pixel, np.uint8)
     membrane = (
@@ -108,7 +109,7 @@ def test_random_tau_reads_the_register_in_logical_time() -> None:
 
 
 def test_per_forward_sampling_holds_one_draw() -> None:
-    neuron = RandomTau(ints(2**20, 1), ints(0, 1), sampling="forward")
+    neuron = Lif(ints(2**20, 1), ints(0, 1), Drawn(sampling="forward"))
     images = np.full((4, 1, 1, 1), 100, np.uint8)
     membrane = reference.run(chain(neuron), images, seed=3, probes=["neuron"]).traces["neuron"].membrane
     assert membrane is not None
@@ -121,14 +122,14 @@ def test_per_forward_sampling_holds_one_draw() -> None:
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 50])
 def test_batches_do_not_change_the_result(batch: int) -> None:
-    network = chain(RandomTau(ints(3000, 1), ints(0, 1)))
+    network = chain(Lif(ints(3000, 1), ints(0, 1), Drawn()))
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 1, 1), dtype=np.uint8)
     whole, split = reference.run(network, images, seed=5), reference.run(network, images, seed=5, batch=batch)
     assert np.array_equal(whole.sums, split.sums) and whole.spikes == split.spikes
 
 
 def test_without_a_seed_two_runs_differ() -> None:
-    network = chain(RandomTau(ints(8000, 1), ints(0, 1)), steps=64)
+    network = chain(Lif(ints(8000, 1), ints(0, 1), Drawn()), steps=64)
     images = np.full((8, 1, 1, 1), 140, np.uint8)
     assert not np.array_equal(reference.run(network, images).sums, reference.run(network, images).sums)
     fixed = replace(network, seed=1)

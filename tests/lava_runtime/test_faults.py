@@ -18,15 +18,17 @@ import numpy as np
 import pytest
 
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Dense,
+    Drawn,
     Flatten,
     Input,
     Layer,
+    Lif,
     Network,
     RandomTau,
+    ReadOut,
     SumPool,
 )
 from randhet.lava_runtime.runner import LavaRunError, run
@@ -44,7 +46,7 @@ def chain(steps: int = 4) -> Network:
         return Conv(rng.integers(-60, 61, (3, into, 3, 3)).astype(np.int8), padding=(1, 1))
 
     def neuron() -> RandomTau:
-        return RandomTau(np.full(3, 4000, np.int32), np.zeros(3, np.int32))
+        return Lif(np.full(3, 4000, np.int32), np.zeros(3, np.int32), Drawn())
 
     read = Dense(rng.integers(-60, 61, (4, 108)).astype(np.int8))
     layers = (
@@ -52,7 +54,7 @@ def chain(steps: int = 4) -> Network:
         Layer("one", conv(2), (0,), neuron()),
         Layer("two", conv(3), (1,), neuron()),
         Layer("flat", Flatten(), (2,)),
-        Layer("read", read, (3,), Accumulate(np.zeros(4, np.int32))),
+        Layer("read", read, (3,), ReadOut(np.zeros(4, np.int32))),
     )
     return Network(layers, steps)
 

@@ -15,19 +15,20 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from randhet.base.errors import FileError, NetworkError
 from randhet.fixed_point import generator, reference
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Cuba,
     Dense,
+    Drawn,
     Flatten,
-    Het,
     Input,
     Layer,
     Lif,
     Network,
     Neuron,
+    PerNeuron,
     RandomTau,
+    ReadOut,
     SumPool,
 )
 from randhet.lava_runtime.plan import Run
@@ -53,8 +54,8 @@ def random_tau(channels: int, threshold: int = 4000, **fields: object) -> Random
 def everything() -> Network:
     """Every operation and every neuron but CUBA; branches of depth 0, 1 and 2 meet in sums of two and of three."""
     same = {"padding": (1, 1)}
-    het = Het(ints(3000, 6), ints(0, 6), RNG.integers(0, 256, (6, 5, 4)).astype(np.uint16))
-    bias_map = RandomTau(ints(90_000, 6), RNG.integers(-9000, 9000, (6, 9, 7)).astype(np.int32))
+    het = Lif(ints(3000, 6), ints(0, 6), PerNeuron(RNG.integers(0, 256, (6, 5, 4)).astype(np.uint16)))
+    bias_map = Lif(ints(90_000, 6), RNG.integers(-9000, 9000, (6, 9, 7)).astype(np.int32), Drawn())
     layers = (
         Layer("input", Input((2, 9, 7))),
         Layer("stem", conv(6, 2, **same), (0,), bias_map),
@@ -68,7 +69,7 @@ def everything() -> Network:
         Layer("pool", SumPool((2, 2), (2, 2)), (8,)),
         Layer("flat", Flatten(), (9,)),
         Layer("hidden", Dense(RNG.integers(-99, 99, (11, 24)).astype(np.int8)), (10,), random_tau(11)),
-        Layer("read", Dense(RNG.integers(-99, 99, (4, 11)).astype(np.int8)), (11,), Accumulate(ints(5, 4))),
+        Layer("read", Dense(RNG.integers(-99, 99, (4, 11)).astype(np.int8)), (11,), ReadOut(ints(5, 4))),
     )
     return Network(layers, steps=5)
 
@@ -119,7 +120,7 @@ def test_images_on_disk_are_not_read_into_memory(tmp_path: Path) -> None:
     layers = (
         Layer("input", Input((1, 256, 256))),
         Layer("pool", SumPool((256, 256), (256, 256)), (0,)),
-        Layer("read", Dense(np.array([[1], [-1]], np.int8)), (1,), Accumulate(ints(0, 2))),
+        Layer("read", Dense(np.array([[1], [-1]], np.int8)), (1,), ReadOut(ints(0, 2))),
     )
     tracemalloc.start()
     found = run(Network(layers, 1), images, seed=0, batch=16)

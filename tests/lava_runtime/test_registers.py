@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from randhet.fixed_point import generator
-from randhet.fixed_point.network import Conv, RandomTau
+from randhet.fixed_point.network import (
+    Conv,
+    Drawn,
+    Lif,
+)
 from randhet.lava_runtime.plan import LayerPlan, Run
 from randhet.lava_runtime.registers import CoreRegisters
 from randhet.lava_runtime.wire import Wire
@@ -34,7 +38,7 @@ def serial(images: int, each_step: bool, per_core: int) -> np.ndarray:
 @pytest.mark.parametrize("sampling", ["step", "forward"])
 def test_draws_and_jumps_follow_the_serial_order(sampling: str, per_core: int) -> None:
     """Two images side by side, three rounds of them, the first being number 1; then where a jump would have been."""
-    neuron = RandomTau(np.ones(3, np.int32), np.zeros(3, np.int32), sampling=sampling, neurons_per_core=per_core)  # type: ignore[arg-type]
+    neuron = Lif(np.ones(3, np.int32), np.zeros(3, np.int32), Drawn(sampling=sampling, neurons_per_core=per_core))  # type: ignore[arg-type]
     wire = Wire(BATCH, SHAPE, 1)
     run = Run(Path(), STEPS, 3 * BATCH, FIRST, MASTER, BATCH)
     plan = LayerPlan(

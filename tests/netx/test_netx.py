@@ -15,18 +15,19 @@ from strategies import networks
 from randhet.base.errors import FileError, NetworkError
 from randhet.fixed_point.diagnosis.difference import differences
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
+    Constant,
     Conv,
     Cuba,
     Dense,
+    Drawn,
     Flatten,
-    Het,
     Input,
     Layer,
     Lif,
     Network,
-    RandomTau,
+    PerNeuron,
+    ReadOut,
     SumPool,
 )
 from randhet.netx.write import read, write
@@ -41,10 +42,10 @@ def sample() -> Network:
     return Network(
         (
             Layer("input", Input((1, 6, 6))),
-            Layer("node", conv, (0,), RandomTau(ints(9, 1), ints(-3, 1), neurons_per_core=5), np.array([0.25])),
+            Layer("node", conv, (0,), Lif(ints(9, 1), ints(-3, 1), Drawn(neurons_per_core=5)), np.array([0.25])),
             Layer("pool", SumPool((3, 2), (3, 2)), (1,)),
             Layer("flat", Flatten(), (2,)),
-            Layer("read", Dense(np.ones((2, 2), np.int8)), (3,), Accumulate(ints(1, 2)), np.array([0.5])),
+            Layer("read", Dense(np.ones((2, 2), np.int8)), (3,), ReadOut(ints(1, 2)), np.array([0.5])),
         ),
         steps=3,
         seed=2**64 - 1,
@@ -61,12 +62,12 @@ def test_any_network_round_trips(tmp_path: Path, network: Network) -> None:
 
 
 NEURONS = [
-    RandomTau(ints(9, 2), ints(-3, 2), sampling="forward", sigma=1.5, k=8, f=3),
-    RandomTau(ints(9, 2), np.arange(8, dtype=np.int32).reshape(2, 2, 2)),
-    Lif(ints(9, 2), ints(0, 2), decay=3, k=2, f=0),
-    Het(ints(9, 2), ints(0, 2), np.arange(8, dtype=np.uint16).reshape(2, 2, 2), k=12),
+    Lif(ints(9, 2), ints(-3, 2), Drawn(sampling="forward", sigma=1.5), k=8, f=3),
+    Lif(ints(9, 2), np.arange(8, dtype=np.int32).reshape(2, 2, 2), Drawn()),
+    Lif(ints(9, 2), ints(0, 2), Constant(3), k=2, f=0),
+    Lif(ints(9, 2), ints(0, 2), PerNeuron(np.arange(8, dtype=np.uint16).reshape(2, 2, 2)), k=12),
     Cuba(ints(640, 2), ints(64, 2), current_decay=4095, voltage_decay=17),
-    Accumulate(ints(-(2**30), 2)),
+    ReadOut(ints(-(2**30), 2)),
 ]
 
 

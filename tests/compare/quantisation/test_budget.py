@@ -19,7 +19,17 @@ from randhet.export.passes.quantise import Plan, QuantSettings, quantise
 from randhet.export.pipeline import Exported, export_checkpoint
 from randhet.fixed_point import reference
 from randhet.fixed_point.generator import LayerGenerator
-from randhet.fixed_point.network import Cuba, Dense, Flatten, Input, Layer, Network, RandomTau
+from randhet.fixed_point.network import (
+    Cuba,
+    Dense,
+    Drawn,
+    Flatten,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    RandomTau,
+)
 from randhet.train.checkpoint import Checkpoint, build, random_init
 from randhet.train.models import ModelSettings
 
@@ -113,7 +123,7 @@ def test_each_part_alone_in_one_layer_by_hand() -> None:
 
 
 def test_draws_by_closed_form() -> None:
-    neuron = RandomTau(np.ones(1), np.zeros(1))
+    neuron = Lif(np.ones(1), np.zeros(1), Drawn())
     u = torch.tensor([0.5, 0.8413447460685429, 0.002, 0.9981], dtype=torch.float64)
     exact = drawn(neuron, u, False, False)
     assert exact[:2].tolist() == pytest.approx([0.5, 1 / (1 + np.exp(-1))])

@@ -44,10 +44,10 @@ def network() -> ir.Network:
         return ir.Conv(np.ones((out, into, 3, 3), np.int8), padding=(1, 1))
 
     neurons = [
-        ir.RandomTau(ints(9, 4), ints(1, 4)),
-        ir.RandomTau(ints(9, 4), ints(1, 4), sampling="forward", neurons_per_core=7),
+        ir.Lif(ints(9, 4), ints(1, 4), ir.Drawn()),
+        ir.Lif(ints(9, 4), ints(1, 4), ir.Drawn(sampling="forward", neurons_per_core=7)),
         ir.Lif(ints(9, 4), ints(1, 4)),
-        ir.Het(ints(9, 4), ints(1, 4), np.ones((4, 4, 4), np.uint16)),
+        ir.Lif(ints(9, 4), ints(1, 4), ir.PerNeuron(np.ones((4, 4, 4), np.uint16))),
         ir.Cuba(ints(9, 4), ints(1, 4), 5, 9),
     ]
     layers = [ir.Layer("input", ir.Input((1, 4, 4)))]
@@ -55,7 +55,7 @@ def network() -> ir.Network:
         layers.append(ir.Layer(f"l{i}", conv(4, 4 if i else 1), (i,), neuron))
     layers.append(ir.Layer("sum", ir.Add(), (4, 5)))
     layers.append(ir.Layer("flat", ir.Flatten(), (6,)))
-    layers.append(ir.Layer("read", ir.Dense(np.ones((3, 64), np.int8)), (7,), ir.Accumulate(ints(0, 3))))
+    layers.append(ir.Layer("read", ir.Dense(np.ones((3, 64), np.int8)), (7,), ir.ReadOut(ints(0, 3))))
     return ir.Network(tuple(layers), 2)
 
 

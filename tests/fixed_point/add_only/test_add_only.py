@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from strategies import cases
 
 from randhet.fixed_point import add_only, reference
-from randhet.fixed_point.network import Accumulate, Conv, Dense, Flatten, Input, Layer, Lif, Network
+from randhet.fixed_point.network import (
+    Constant,
+    Conv,
+    Dense,
+    Flatten,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    ReadOut,
+)
 
 
 @settings(max_examples=80, deadline=None)
@@ -30,9 +40,9 @@ def test_counts_are_those_of_the_spikes() -> None:
     stem = Conv(rng.integers(-9, 9, (3, 2, 3, 3)).astype(np.int8), stride=(2, 1), padding=(1, 1))
     layers = (
         Layer("input", Input((2, 5, 4))),
-        Layer("stem", stem, (0,), Lif(np.full(3, 400, np.int32), np.zeros(3, np.int32), k=5, decay=9)),
+        Layer("stem", stem, (0,), Lif(np.full(3, 400, np.int32), np.zeros(3, np.int32), Constant(9), k=5)),
         Layer("flat", Flatten(), (1,)),
-        Layer("read", Dense(rng.integers(-9, 9, (4, 36)).astype(np.int8)), (2,), Accumulate(np.zeros(4, np.int32))),
+        Layer("read", Dense(rng.integers(-9, 9, (4, 36)).astype(np.int8)), (2,), ReadOut(np.zeros(4, np.int32))),
     )
     network = Network(layers, steps=3)
     images = rng.integers(0, 256, (2, 2, 5, 4), dtype=np.uint8)
@@ -63,13 +73,13 @@ def test_flattened_values_are_not_written_over_while_they_are_read() -> None:
     That layer has two tiles: the second reads what the first might have written over.
     """
     rng, size = np.random.default_rng(7), 1024
-    neuron = Lif(np.full(size, 900, np.int32), np.full(size, 300, np.int32), k=8, decay=128)
+    neuron = Lif(np.full(size, 900, np.int32), np.full(size, 300, np.int32), Constant(128), k=8)
     layers = (
         Layer("input", Input((3, 1, 1))),
         Layer("first", Conv(rng.integers(-9, 9, (size, 3, 1, 1)).astype(np.int8)), (0,), neuron),
         Layer("flat", Flatten(), (1,)),
         Layer("second", Dense(rng.integers(-9, 9, (size, size)).astype(np.int8)), (2,), neuron),
-        Layer("read", Dense(rng.integers(-9, 9, (4, size)).astype(np.int8)), (3,), Accumulate(np.zeros(4, np.int32))),
+        Layer("read", Dense(rng.integers(-9, 9, (4, size)).astype(np.int8)), (3,), ReadOut(np.zeros(4, np.int32))),
     )
     network, images = Network(layers, steps=6), rng.integers(0, 256, (3, 3, 1, 1), dtype=np.uint8)
     expected = reference.run(network, images, seed=0)

@@ -13,15 +13,16 @@ from randhet.fixed_point.chips import chip, energy
 from randhet.fixed_point.chips.load import Axis
 from randhet.fixed_point.chips.mapping import map_network
 from randhet.fixed_point.network import (
-    Accumulate,
+    Constant,
     Conv,
     Dense,
+    Drawn,
     Flatten,
     Input,
     Layer,
     Lif,
     Network,
-    RandomTau,
+    ReadOut,
     SumPool,
 )
 
@@ -30,14 +31,14 @@ PICO, NANO = 1e-12, 1e-9
 
 def always(count: int) -> Lif:
     """Fires at every step: x = bias > threshold, no decay."""
-    return Lif(np.full(count, 1, np.int32), np.full(count, 9, np.int32), decay=0)
+    return Lif(np.full(count, 1, np.int32), np.full(count, 9, np.int32), Constant(0))
 
 
 def chain() -> Network:
     layers = (
         Layer("input", Input((1, 2, 2), 1)),
         Layer("hidden", Dense(np.zeros((3, 4), np.int8)), (0,), always(3)),
-        Layer("read", Dense(np.ones((2, 3), np.int8)), (1,), Accumulate(np.zeros(2, np.int32))),
+        Layer("read", Dense(np.ones((2, 3), np.int8)), (1,), ReadOut(np.zeros(2, np.int32))),
     )
     return Network(layers, 2)
 
@@ -73,7 +74,10 @@ def test_wide_weights_cost_what_narrow_ones_do_and_the_assumptions_say_so() -> N
     def scaled(by: int) -> Network:
         """The chain with a hidden layer that fires whenever a pixel is lit."""
         source, hidden, read = chain().layers
-        weight, cell = np.full((3, 4), by, np.int8), Lif(np.full(3, 32 * by, np.int32), np.zeros(3, np.int32), decay=0)
+        weight, cell = (
+            np.full((3, 4), by, np.int8),
+            Lif(np.full(3, 32 * by, np.int32), np.zeros(3, np.int32), Constant(0)),
+        )
         return Network((source, replace(hidden, operation=Dense(weight), neuron=cell), read), 2)
 
     image = np.ones((1, 1, 2, 2), np.uint8)
@@ -123,7 +127,7 @@ def test_spikes_recorded_one_by_one_count_where_they_are() -> None:
     bias[0, 0, 0] = 6
     layers = (
         Layer("input", Input((1, 3, 3), 1)),
-        Layer("a", Conv(np.zeros((1, 1, 1, 1), np.int8)), (0,), Lif(threshold, bias, decay=0)),
+        Layer("a", Conv(np.zeros((1, 1, 1, 1), np.int8)), (0,), Lif(threshold, bias, Constant(0))),
         Layer("b", Conv(np.zeros((2, 1, 3, 3), np.int8), padding=(1, 1)), (1,), always(2)),
     )
     network, images = Network(layers, 1), np.zeros((1, 1, 3, 3), np.uint8)
@@ -139,7 +143,7 @@ def test_a_folded_pool_sends_every_spike_to_the_dense_layer() -> None:
         Layer("a", Conv(np.zeros((1, 1, 1, 1), np.int8)), (0,), always(1)),
         Layer("pool", SumPool((2, 2), (2, 2)), (1,)),
         Layer("flat", Flatten(), (2,)),
-        Layer("read", Dense(np.zeros((5, 4), np.int8)), (3,), Accumulate(np.zeros(5, np.int32))),
+        Layer("read", Dense(np.zeros((5, 4), np.int8)), (3,), ReadOut(np.zeros(5, np.int32))),
     )
     found = estimate(Network(layers, 3), np.zeros((1, 1, 4, 4), np.uint8))
     count = {(term.what, term.layer): term.count for term in found.terms}
@@ -148,7 +152,7 @@ def test_a_folded_pool_sends_every_spike_to_the_dense_layer() -> None:
 
 @pytest.mark.parametrize(("sampling", "draws"), [("step", 6), ("forward", 3)])
 def test_draws_are_counted(sampling: str, draws: int) -> None:
-    neuron = RandomTau(np.ones(3, np.int32), np.ones(3, np.int32), sampling=sampling)  # type: ignore[arg-type]
+    neuron = Lif(np.ones(3, np.int32), np.ones(3, np.int32), Drawn(sampling=sampling))  # type: ignore[arg-type]
     layers = (*chain().layers[:1], Layer("hidden", Dense(np.zeros((3, 4), np.int8)), (0,), neuron))
     found = estimate(Network(layers, 2), np.zeros((1, 1, 2, 2), np.uint8))
     assert [term.count for term in found.terms if term.what == "random draws"] == [draws]

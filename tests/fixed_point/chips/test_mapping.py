@@ -12,17 +12,17 @@ from randhet.fixed_point.chips.chip import ChipError
 from randhet.fixed_point.chips.load import Axis
 from randhet.fixed_point.chips.mapping import Load, map_network
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Dense,
+    Drawn,
     Flatten,
     Input,
     Layer,
     Lif,
     Network,
     Neuron,
-    RandomTau,
+    ReadOut,
     SumPool,
 )
 
@@ -42,7 +42,7 @@ def small(neuron: Neuron) -> Network:
         Layer("conv", Conv(ones(4, 2, 3, 3), padding=(1, 1)), (0,), neuron),
         Layer("pool", SumPool((4, 4), (4, 4)), (1,)),
         Layer("flat", Flatten(), (2,)),
-        Layer("read", Dense(ones(3, 4)), (3,), Accumulate(ints(3))),
+        Layer("read", Dense(ones(3, 4)), (3,), ReadOut(ints(3))),
     )
     return Network(layers, 2)
 
@@ -92,7 +92,7 @@ def test_random_tau_cores_hold_consecutive_neurons() -> None:
 
     Two channels: 2*2*9 weights, 4 constants; one: 1*2*9 weights, 2 constants.
     """
-    found = map_network(small(RandomTau(ints(4), ints(4), neurons_per_core=24)), chip.load("loihi2")).layers[0]
+    found = map_network(small(Lif(ints(4), ints(4), Drawn(neurons_per_core=24))), chip.load("loihi2")).layers[0]
     assert [(list(core.channels), core.neurons) for core in found.cores] == [([0, 1], 24), ([1, 2], 24), ([3], 16)]
     shared = 32 + 256 * 8
     wide = 24 * 24 + shared + 4 * 24
@@ -102,7 +102,7 @@ def test_random_tau_cores_hold_consecutive_neurons() -> None:
 
 
 def test_a_decay_held_for_an_image_is_a_state() -> None:
-    per_step, held = (RandomTau(ints(4), ints(4), sampling=kind) for kind in ("step", "forward"))
+    per_step, held = (Lif(ints(4), ints(4), Drawn(sampling=kind)) for kind in ("step", "forward"))
     assert load.neuron_bits(held) - load.neuron_bits(per_step) == 8
 
 
@@ -159,7 +159,7 @@ def test_chips_are_counted_in_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """121 channels of one pixel, one neuron a core: one core more than the 120 of a chip."""
     layers = (
         Layer("input", Input((1, 1, 1), 1)),
-        Layer("wide", Dense(ones(121, 1)), (0,), RandomTau(ints(121), ints(121), neurons_per_core=1)),
+        Layer("wide", Dense(ones(121, 1)), (0,), Lif(ints(121), ints(121), Drawn(neurons_per_core=1))),
     )
     found = map_network(Network(layers, 1), chip.load("loihi2"))
     assert (found.cores, found.chips) == (121, 2)

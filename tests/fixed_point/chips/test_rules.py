@@ -13,19 +13,20 @@ from randhet.fixed_point.chips.inspection import inspect
 from randhet.fixed_point.chips.mapping import map_network
 from randhet.fixed_point.chips.rules import Finding
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
     Conv,
     Cuba,
     Dense,
-    Het,
+    Drawn,
     Input,
     Layer,
     Lif,
     Network,
     Neuron,
     Operation,
+    PerNeuron,
     RandomTau,
+    ReadOut,
     SumPool,
 )
 
@@ -81,7 +82,7 @@ def table(count: int, **fields: object) -> RandomTau:
 
 
 Make = Callable[[], Network]
-HET = Het(ints(1, 640), ints(1, 0), np.arange(40, dtype=np.uint16).reshape(1, 40, 1))
+HET = Lif(ints(1, 640), ints(1, 0), PerNeuron(np.arange(40, dtype=np.uint16).reshape(1, 40, 1)))
 MANY = Cuba(np.arange(64, 64 * 18, 64, dtype=np.int32), ints(17, 0), 4095, 0)
 WIDE = alone(dense(1, 5000), cuba(1), 5000, 1, 1)
 BROKEN: dict[str, tuple[rules.Rule, str, Make, Finding]] = {
@@ -177,7 +178,7 @@ def test_widths_against_a_narrow_chip() -> None:
 
 def test_sums_against_32_bits() -> None:
     """127 * 255 * 600 a step plus 2^20 of bias, 120 steps: 2,457,549,120, more than 2^31 - 1."""
-    network = alone(dense(1, 600, 127), Accumulate(ints(1, 2**20)), 600, 1, 1, bits=8, steps=120)
+    network = alone(dense(1, 600, 127), ReadOut(ints(1, 2**20)), 600, 1, 1, bits=8, steps=120)
     on = chip.load("loihi2")
     bad = rules.broken(rules.check_chip(network, map_network(network, on)))
     total = (127 * 255 * 600 + 2**20) * 120
@@ -193,7 +194,7 @@ def test_every_rule_that_can_break_is_broken_above() -> None:
 
 
 def test_all_broken_rules_are_reported_at_once_in_words() -> None:
-    network = alone(dense(2, 1), RandomTau(ints(2, 650), ints(2, 4097)), 1, 1, 1, bits=8)
+    network = alone(dense(2, 1), Lif(ints(2, 650), ints(2, 4097), Drawn()), 1, 1, 1, bits=8)
     found = inspect(network, "loihi1")
     said = " ".join(found.sentences())
     assert not found.ok

@@ -26,16 +26,18 @@ from randhet.fixed_point.generator import draw, jump
 from randhet.fixed_point.kernels import dense, matrix, vectors
 from randhet.fixed_point.kernels.blocks import fire_drawn, fire_given
 from randhet.fixed_point.network import (
-    Accumulate,
     Add,
+    Constant,
     Conv,
     Dense,
+    Drawn,
     Flatten,
     Input,
     Layer,
     Lif,
     Network,
     RandomTau,
+    ReadOut,
     SumPool,
 )
 
@@ -75,7 +77,7 @@ def wide(width: int = 96, pixels: int = 8, per_core: int = 128) -> Network:
         return Conv(rng.integers(-127, 128, (out, into, 3, 3)).astype(np.int8), padding=(1, 1))
 
     def neuron(level: int) -> RandomTau:
-        return RandomTau(ints(level << 6, width), ints(500, width), neurons_per_core=per_core)
+        return Lif(ints(level << 6, width), ints(500, width), Drawn(neurons_per_core=per_core))
 
     spread = int(60 * width**0.5)
 
@@ -88,7 +90,7 @@ def wide(width: int = 96, pixels: int = 8, per_core: int = 128) -> Network:
         Layer("sum2", Add(), (3, 4)),
         Layer("pool", SumPool((pixels, pixels), (pixels, pixels)), (5,)),
         Layer("flat", Flatten(), (6,)),
-        Layer("read", Dense(rng.integers(-9, 9, (10, width)).astype(np.int8)), (7,), Accumulate(ints(0, 10))),
+        Layer("read", Dense(rng.integers(-9, 9, (10, width)).astype(np.int8)), (7,), ReadOut(ints(0, 10))),
     )
     return Network(layers, steps=2)
 
@@ -113,7 +115,7 @@ def test_sums_beyond_sixteen_bits_and_saturation() -> None:
     weight[1] = -127
     layers = (
         Layer("input", Input((5000, 1, 1))),
-        Layer("one", Dense(np.eye(5000, dtype=np.int8)), (0,), Lif(ints(1, 5000), ints(9000, 5000), decay=0)),
+        Layer("one", Dense(np.eye(5000, dtype=np.int8)), (0,), Lif(ints(1, 5000), ints(9000, 5000), Constant(0))),
         Layer("all", Dense(weight), (1,), Lif(ints(5, 2), ints(0, 2), f=6)),
     )
     network = Network(layers, steps=2)
