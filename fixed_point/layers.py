@@ -207,6 +207,7 @@ class ReadOut:
     bias: Array = value(-SUM_MAX, SUM_MAX, "scale", "channel", "neuron")
 
     spikes: ClassVar[bool] = False
+    f: ClassVar[int] = 0
 
 
 Neuron = Lif | Cuba | ReadOut
@@ -239,6 +240,11 @@ class Layer:
         return self.neuron is not None and self.neuron.spikes
 
     @property
+    def lif(self) -> Lif | None:
+        """The neuron where it is a `Lif`, else None."""
+        return self.neuron if isinstance(self.neuron, Lif) else None
+
+    @property
     def drawn(self) -> Drawn | None:
         """How the layer's decays are drawn; None where they are not."""
-        return self.neuron.drawn if isinstance(self.neuron, Lif) else None
+        return self.lif.drawn if self.lif else None
