@@ -1,4 +1,4 @@
-"""randhet attack: accuracy of a checkpoint under named attacks, over draws of its taus; sweeps over one setting."""
+"""randhet attack: accuracy of a checkpoint under named attacks, in Monte-Carlo repetitions; sweeps over one setting."""
 
 from __future__ import annotations
 
@@ -28,32 +28,42 @@ from randhet.cli.options import (
 def command(
     checkpoint: Checkpoint,
     attacks: Annotated[
-        str, typer.Option("--attacks", metavar="NAMES", help="With commas: NAME, steps, x draws per gradient.")
+        str, typer.Option("--attacks", metavar="NAMES", help="Attacks with commas, such as pgd10 or pgd10x20.")
     ] = "fgsm,pgd10,apgd10,mifgsm5",
-    eps: Annotated[str, typer.Option(metavar="NUMBER", help="L-inf radius in units of 0..1.")] = "8/255",
+    eps: Annotated[str, typer.Option(metavar="NUMBER", help="L-infinity radius for pixels in 0..1.")] = "8/255",
     data: Data = None,
     samples: Samples = None,
     draws: Draws = 10,
     redraws: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Draws behind each choice of a noise-aware example.")
+        int, typer.Option(metavar="N", min=1, help="Repetitions behind each choice of a noise-aware example.")
     ] = 10,
     similarity: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Cosines of two gradients, and of two runs of this attack.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure the cosines of two gradients, and of the perturbations of two runs of this attack.",
+        ),
     ] = None,
     sweep: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Instead of --attacks: a sweep in TOML; needs --out.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Run a sweep, described in TOML, instead of --attacks; needs --out."),
     ] = None,
     beside: Annotated[
-        list[Path] | None, typer.Option(metavar="CKPT", help="For a sweep: another checkpoint in the same plot.")
+        list[Path] | None, typer.Option(metavar="CKPT", help="Another checkpoint in the plot of a sweep.")
     ] = None,
     place: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE|DIR", help="Results as JSON lines, taken up again; for a sweep a folder."),
+        typer.Option(
+            "--out",
+            metavar="FILE|DIR",
+            help="Write results there as JSON lines and continue from them; a folder for a sweep.",
+        ),
     ] = None,
     seed: Seed = None,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per piece of work.")] = 100,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Number of images per task.")] = 100,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A Dask cluster to run on.", show_default="processes here")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address of a Dask cluster to run on.", show_default="local processes"),
     ] = None,
     time_steps: TimeSteps = None,
     sampling: Sampling = None,
@@ -62,11 +72,12 @@ def command(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Accuracy under attack: as published (stock) and as a noisy network deserves it (noise-aware), and their minimum.
+    """Measure accuracy under attack, in the stock and the noise-aware evaluation, and report the minimum.
 
-    Attacks: fgsm, rfgsm, pgdN, apgdN, apgd-dlrN, apgd-tN, mifgsmN (-d0.1: its decay), squareN, fabN, fab-tN, aa,
-    aa-rand. pgd10x20 averages every gradient over 20 draws; pgd10@mean is made on the mean taus and transferred. With
-    --out, an interrupted run goes on where it was. CKPT may also be a bare state dict of the paper's released script.
+    Attacks are {attacks}; N is the number of steps. pgd10x20 averages every gradient over 20 EOT samples, pgd10@mean
+    makes its examples at the mean decay factors and transfers them, and mifgsm5-d0.1 sets the decay of the momentum.
+    With --out, an interrupted run continues where it stopped. CKPT may also be a bare state dict of the paper's
+    released script.
 
     Example: `randhet attack model.pt --attacks fgsm,pgd10,pgd10x10,apgd10 --samples 500 --out results.jsonl`
     """

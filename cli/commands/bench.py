@@ -20,16 +20,26 @@ COLUMNS = ("ms/image", "min to max", "CPU ms", "n", "x torch", "by CPU", "images
 
 
 def command(
-    size: Annotated[str, typer.Option(metavar="NAME", help="full (SEW-ResNet19 128-256-512), small or tiny.")] = "full",
-    rates: Annotated[str, typer.Option(metavar="RATE,...", help="Share of neurons that fire per step.")] = "0.1,0.2",
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images at a time.")] = 8,
-    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of each contender.")] = 2,
-    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Timed batches of each contender.")] = 7,
+    size: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Size of the network: {sizes}; full is SEW-ResNet19, 128-256-512 channels."),
+    ] = "full",
+    rates: Annotated[
+        str, typer.Option(metavar="RATE,...", help="Spike rates: share of the neurons that fire per step.")
+    ] = "0.1,0.2",
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Number of images per batch.")] = 8,
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=1, help="Number of CPU threads of each contender.")
+    ] = 2,
+    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Number of timed batches of each contender.")] = 7,
     contenders: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="Only these rows.", show_default="all")
+        str | None, typer.Option(metavar="NAME,...", help="Contenders to time, of {contenders}.", show_default="all")
     ] = None,
     scaling: Annotated[
-        bool, typer.Option("--scaling", help="Instead: cost over T, width, spike rate, threads and batch.")
+        bool,
+        typer.Option(
+            "--scaling", help="Measure how cost grows with time steps, width, spike rate, threads and batch instead."
+        ),
     ] = False,
     folder: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write bench.json and a plot there.")
@@ -38,9 +48,9 @@ def command(
 ) -> None:
     """Time the backends beside torch, SpikingJelly, snnTorch and Lava on one network, in one run.
 
-    Each contender has a process of its own and they take turns, a batch at a time. Weights are random; batch norms are
-    set so that every neuron layer fires at the given rate, residual sums several times as often. Ratios say how many
-    times faster than torch eager. Exit status 1 where a contender that is installed failed.
+    Each contender has a process of its own, and contenders take turns, one batch each. The weights are random, and
+    batch norms are set so that every neuron layer fires at the given rate. A ratio is the speed relative to torch
+    eager. The exit status is 1 where an installed contender failed.
 
     Example: `randhet bench --size small --rates 0.1`
     """

@@ -1,4 +1,4 @@
-"""randhet budget: what each part of the fixed-point arithmetic costs, and how few bits would do."""
+"""randhet budget: what each part of the fixed-point arithmetic costs, and how few bits are enough."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ def command(
     checkpoint: Checkpoint,
     network: NetworkFile,
     data: Data = None,
-    samples: Annotated[int, typer.Option("--samples", metavar="N", min=2, help="How many test images.")] = 128,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=2, help="Number of test images.")] = 128,
     calibration: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many training images to calibrate on.")
+        int, typer.Option(metavar="N", min=1, help="Number of training images for calibration.")
     ] = 64,
-    draws: Annotated[int, typer.Option("--draws", metavar="N", min=1, help="Draws of the taus for each mean.")] = 3,
-    margin: Annotated[float, typer.Option(help="Accuracy that fewer bits may lose, 0..1.", min=0, max=1)] = 0.005,
+    draws: Annotated[
+        int, typer.Option("--draws", metavar="N", min=1, help="Number of Monte-Carlo repetitions for each mean.")
+    ] = 3,
+    margin: Annotated[
+        float, typer.Option(help="Loss of accuracy that fewer bits may cause, 0..1.", min=0, max=1)
+    ] = 0.005,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Error budget: weights, bias, threshold, tau table, random bits and membrane quantised alone, and all but one.
+    """Measure what the quantisation of each part costs: each part alone, and all parts but one.
 
-    Then the fewest bits for each layer, as options of `randhet export`.
+    The parts are weights, bias, threshold, table of decay factors, random bits and membrane potential. The fewest bits
+    for each layer follow, as options of `randhet export`.
 
     Example: `randhet budget model.pt model.net --samples 256`
     """

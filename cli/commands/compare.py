@@ -30,11 +30,15 @@ def command(
     samples: Samples = None,
     draws: Draws = 10,
     seed: Seed = None,
-    margin: Annotated[float, typer.Option(help="Largest difference in accuracy that counts as none, 0..1.")] = 0.005,
+    margin: Annotated[
+        float, typer.Option(help="Largest difference in accuracy that counts as equivalent, 0..1.")
+    ] = 0.005,
     backends: Annotated[
         str | None,
         typer.Option(
-            metavar="NAMES", help="To check against the reference, with commas.", show_default="all there are"
+            metavar="NAMES",
+            help="Backends to check against the reference, of {backends}.",
+            show_default="all installed",
         ),
     ] = None,
     directory: Annotated[
@@ -43,23 +47,26 @@ def command(
     page: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write the report, one HTML file.")
     ] = None,
-    budget: Annotated[bool, typer.Option("--budget", help="What each part of the quantisation costs.")] = False,
+    budget: Annotated[bool, typer.Option("--budget", help="Measure what each part of the quantisation costs.")] = False,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Attack the integer network, without its seed and with it.")
+        bool, typer.Option("--robustness", help="Attack the integer network, without and with knowledge of its seed.")
     ] = False,
     attacks: Annotated[
-        str, typer.Option(metavar="NAMES", help="Attacks for --robustness, with commas.")
+        str,
+        typer.Option(metavar="NAMES", help="Attacks for --robustness, of {attacks}; N steps, xM for M EOT samples."),
     ] = "fgsm,pgd10x5,apgd10x5",
     eps: Annotated[
-        str, typer.Option(metavar="RADIUS", help="L-inf radius for --robustness in units of 0..1, such as 8/255.")
+        str,
+        typer.Option(metavar="RADIUS", help="L-infinity radius for --robustness, for pixels in 0..1, such as 8/255."),
     ] = "8/255",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a float model with its integer network: accuracy, every spike, every membrane. Exit status 1 on failure.
+    """Compare a float model with its integer network: accuracy, every spike and every membrane potential.
 
-    The float model and the reference run with --draws different draws of the taus each. The reference and the other
-    backends then run with the same seed and must agree in every integer; float and reference run with the same taus.
+    The float model and the reference run in --draws Monte-Carlo repetitions each. The other backends then run with the
+    seed of the reference and must agree with it in every integer, and the float model runs with the decay factors of
+    the reference. The exit status is 1 where a check failed.
 
     Example: `randhet compare model.pt model.net --samples 100 --report report.html`
     """
@@ -125,10 +132,9 @@ def _budget(checkpoint: CheckpointData, network: Network, images: Images, stage:
     from randhet.compare.quantisation.budget import budget as costs
     from randhet.export.passes import fold
     from randhet.export.trace import trace
-    from randhet.fixed_point.shape import shapes
     from randhet.train.checkpoint import build
 
-    graph = fold(trace(build(checkpoint), shapes(network)[0]))
+    graph = fold(trace(build(checkpoint), network.shapes[0]))
     done = stage("error budget", 2 + 2 * len(PARTS))
     return costs(network, graph, images.pixels, images.labels, done=done)
 

@@ -13,16 +13,18 @@ from randhet.cli.options import Draws, Json, Samples, Threads, use_threads
 
 
 def command(
-    directory: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything is left.")] = Path("demo"),
+    directory: Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory for all files.")] = Path("demo"),
     samples: Samples = None,
     draws: Draws = 10,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Training epochs.", show_default="by the data")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Number of training epochs.", show_default="chosen for the data")
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Train on handwritten digits, export to integers, run on Lava, compare everything, write a report.
+    """Train on handwritten digits, export to integers, run on Lava, compare, and write a report.
 
-    Leaves checkpoint.pt, network.net, compare.json and report.html in DIR.
+    The files are checkpoint.pt, network.net, compare.json and report.html in DIR.
 
     Example: `randhet demo --out demo`
     """
@@ -39,12 +41,12 @@ def command(
     images = load("digits").take(samples)
     say = (lambda text: None) if as_json else (lambda text: out.print(text, style="bold", highlight=False))
     weights, network = directory / "checkpoint.pt", directory / "network.net"
-    say("1 of 3: train a spiking network whose neurons draw their decay at random, against adversarial examples")
+    say("1 of 3: train a spiking network with random decay factors on adversarial examples")
     run_training(weights, *both(None, "sew-digits", given({"data": "digits", "objective": "at", "epochs": epochs})))
-    say("2 of 3: export it to 8 bit weights and 24 bit membranes")
+    say("2 of 3: export it to 8 bit weights and 24 bit membrane potentials")
     trained = checkpoints.load(weights)
     write(network, export_checkpoint(trained, load("digits", "train").take(256).pixels).network)
-    say("3 of 3: run it, in float, as the integer reference, and as Lava processes; compare every number")
+    say("3 of 3: run it in float, as the integer reference and as Lava processes, and compare every number")
     with stages() as stage:
         deployed = read(network)
         found = compare(trained, deployed, images, StudySettings(draws=draws, threads=threads), stage)

@@ -12,24 +12,34 @@ from randhet.cli.options import Json, Mean, Sampling, Seed, Std, Threads, TimeSt
 
 
 def command(
-    checkpoint: Annotated[Path | None, typer.Argument(metavar="[CKPT]", help="Checkpoint of randhet train.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CKPT]", help="Checkpoint of randhet train, or the name of one that comes along."),
+    ] = None,
     file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Network to write.")] = Path("model.net"),
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="NAME|PATH", help="Images to calibrate on.", show_default="the training data"),
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH",
+            help="Images for calibration: a folder, or one of {data}.",
+            show_default="the training data",
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many calibration images.")] = 256,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Number of calibration images.")] = 256,
     bits: Annotated[
-        int | None, typer.Option(metavar="N", help="Weight bits, 2 to 8.", show_default="8, or as it was fine-tuned")
+        int | None, typer.Option(metavar="N", help="Weight bits, 2 to 8.", show_default="8, or as fine-tuned")
     ] = None,
-    fraction: Annotated[int, typer.Option(help="Fractional membrane bits f, 0 to 12; lowered where needed.")] = 6,
-    tau_bits: Annotated[int, typer.Option(help="Random bits per draw of tau, 1 to 8.")] = 8,
+    fraction: Annotated[
+        int, typer.Option(help="Fractional bits f of membrane potentials, 0 to 12; lowered where needed.")
+    ] = 6,
+    tau_bits: Annotated[int, typer.Option(help="Random bits per draw of a decay factor, 1 to 8.")] = 8,
     scales: Annotated[
         str | None,
         typer.Option(
             metavar="KIND",
-            help="Weight scales: channel, layer or power-of-two.",
-            show_default="channel, or as it was fine-tuned",
+            help="Kind of weight scales: {scales}.",
+            show_default="channel, or as fine-tuned",
         ),
     ] = None,
     layer_bits: Annotated[
@@ -38,26 +48,39 @@ def command(
     ] = None,
     passes: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="What calibration improves, with commas: clip, correct-bias; or none."),
+        typer.Option(metavar="NAMES", help="Passes that use calibration images, with commas: {passes}; or none."),
     ] = "none",
-    cores: Annotated[int, typer.Option("--neurons-per-core", help="Neurons that share one random register.")] = 1024,
+    cores: Annotated[
+        int, typer.Option("--neurons-per-core", help="Number of neurons that share one shift register.")
+    ] = 1024,
     onnx: Annotated[
-        Path | None, typer.Option("--onnx", metavar="FILE", help="Write the integer network as ONNX too.")
+        Path | None, typer.Option("--onnx", metavar="FILE", help="Also write the integer network as ONNX.")
     ] = None,
     onnx_float: Annotated[
         Path | None,
-        typer.Option("--onnx-float", metavar="FILE", help="Write the float model as ONNX, all T steps."),
+        typer.Option("--onnx-float", metavar="FILE", help="Also write the float model as ONNX, all time steps."),
     ] = None,
     onnx_step: Annotated[
-        Path | None, typer.Option("--onnx-step", metavar="FILE", help="The same, one step with states in and out.")
+        Path | None,
+        typer.Option(
+            "--onnx-step",
+            metavar="FILE",
+            help="Also write one time step of the float model as ONNX, with its states as inputs and outputs.",
+        ),
     ] = None,
     taus: Annotated[
-        str, typer.Option("--taus", metavar="KIND", help="In float ONNX: drawn in the graph, or an input.")
+        str,
+        typer.Option("--taus", metavar="KIND", help="Decay factors in float ONNX: drawn by the graph, or an input."),
     ] = "drawn",
-    nir: Annotated[Path | None, typer.Option("--nir", metavar="FILE", help="Write the float model as NIR too.")] = None,
+    nir: Annotated[
+        Path | None, typer.Option("--nir", metavar="FILE", help="Also write the float model as NIR.")
+    ] = None,
     seed: Seed = None,
     random_init: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="No checkpoint: a named model with random weights.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Export a named model with random weights instead of a checkpoint: {models}."
+        ),
     ] = None,
     time_steps: TimeSteps = None,
     sampling: Sampling = None,
@@ -66,11 +89,12 @@ def command(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Turn a checkpoint into an integer network: fold, calibrate on data, quantise, check, write.
+    """Export a checkpoint as an integer network: fold, calibrate on data, quantise, check, write.
 
     CKPT may also be a bare state dict of the paper's released training script.
 
-    --seed writes a master seed into the file, which makes its draws public; leave it out for use against attacks.
+    --seed writes a master seed into the file, which makes its random numbers public. A network that must withstand
+    attacks needs a file without a seed.
 
     Example: `randhet export model.pt -o model.net --onnx model.onnx --nir model.nir`
     """
@@ -123,7 +147,7 @@ def command(
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    """An option that takes one of a few words."""
+    """Raise RandhetError unless an option has one of the values allowed."""
     from randhet.base.errors import RandhetError
 
     if value not in allowed:

@@ -1,4 +1,4 @@
-"""randhet import-nir: a NIR graph of another tool to an integer network."""
+"""randhet import-nir: an integer network from a NIR graph of another tool."""
 
 from __future__ import annotations
 
@@ -18,32 +18,38 @@ def command(
     network: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Network to write.")] = Path("model.net"),
     tool: Annotated[
         str,
-        typer.Option(
-            "--tool", metavar="NAME", help="Whose steps: snntorch, spikingjelly, norse, norse-export, sinabs."
-        ),
+        typer.Option("--tool", metavar="NAME", help="Tool whose discretisation applies: {tools}."),
     ] = "snntorch",
     dt: Annotated[
         float | None,
-        typer.Option("--dt", metavar="T", help="A step, in the graph's unit of time.", show_default="the tool's"),
+        typer.Option(
+            "--dt", metavar="T", help="Length of a time step, in the graph's unit of time.", show_default="the tool's"
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", metavar="T", min=1, help="Steps per image.")] = 8,
-    scale: Annotated[
-        str, typer.Option(metavar="X", help="What one grey level of an image is worth to the graph.")
-    ] = LEVELS,
+    steps: Annotated[int, typer.Option("--steps", metavar="T", min=1, help="Number of time steps per image.")] = 8,
+    scale: Annotated[str, typer.Option(metavar="X", help="Value of one grey level of an image in the graph.")] = LEVELS,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="NAME|PATH", help="Images to calibrate on.", show_default="random pixels"),
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH",
+            help="Images for calibration: a folder, or one of {data}.",
+            show_default="random pixels",
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many calibration images.")] = 256,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Number of calibration images.")] = 256,
     bits: Annotated[int, typer.Option(help="Weight bits, 2 to 8.")] = 8,
-    fraction: Annotated[int, typer.Option(help="Fractional membrane bits f, 0 to 12; lowered where needed.")] = 6,
+    fraction: Annotated[
+        int, typer.Option(help="Fractional bits f of membrane potentials, 0 to 12; lowered where needed.")
+    ] = 6,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """Turn a NIR graph into an integer network: what each tool makes of a step is --tool's, its length --dt.
+    """Import a NIR graph as an integer network; --tool and --dt say how time becomes steps.
 
-    Nodes that the integer network has no word for are refused, all of them at once. A graph that randhet wrote is
-    restored as it was, random taus and steps included; --tool, --dt, --steps and --scale are then not used.
+    Nodes that the integer network cannot represent are refused, all of them in one message. A graph that randhet wrote
+    gives the network it was written from, random decay factors and time steps included; --tool, --dt, --steps and
+    --scale are then not used.
 
     Example: `randhet import-nir model.nir -o model.net --tool norse --steps 8 --data digits`
     """

@@ -22,7 +22,9 @@ PROBED_VALUES = 2**27
 
 def command(
     file: NetworkFile,
-    chip: Annotated[str, typer.Option("--chip", metavar="NAME", help="Chip to fit: loihi1 or loihi2.")] = "loihi2",
+    chip: Annotated[
+        str, typer.Option("--chip", metavar="NAME", help="Chip to map the network to: {chips}.")
+    ] = "loihi2",
     samples: Annotated[
         int | None,
         typer.Option(
@@ -31,13 +33,17 @@ def command(
     ] = None,
     data: Data = None,
     seed: Seed = None,
-    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What counts the spikes.")] = "engine",
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="Backend that counts the spikes: {backends}.")
+    ] = "engine",
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the use of every core (.png, .svg, .pdf).")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Plot the use of every core (.png, .svg, .pdf).")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show layers, number formats, scales, memory, cores, and every rule passed or failed; exit status 1 on a failure.
+    """Show layers, number formats, scales, memory, cores, and every design rule, passed or failed.
+
+    The exit status is 1 where a rule failed.
 
     Example: `randhet inspect model.net --chip loihi2 --samples 20 --plot cores.png`
     """
@@ -69,13 +75,12 @@ def measured(
     from randhet.fixed_point.backends import runner
     from randhet.fixed_point.chips.placement import on_chip
     from randhet.fixed_point.reference import master_seed
-    from randhet.fixed_point.shape import shapes
     from randhet.train.data.sources import load
 
     run = runner(backend)
     images = load(data or network.metadata.get("data") or "digits").take(samples)
     probes = [layer.name for i, layer in enumerate(network.layers) if on_chip(network, i)]
-    values = len(images) * network.steps * sum(map(prod, shapes(network)))
+    values = len(images) * network.steps * sum(map(prod, network.shapes))
     with stages() as stage:
         done = stage(backend, len(images))
         result = run(

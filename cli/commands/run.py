@@ -14,26 +14,31 @@ from randhet.cli.options import Data, Json, NetworkFile, Samples, Seed, Threads
 def command(
     file: NetworkFile,
     backend: Annotated[
-        str, typer.Option("--backend", metavar="NAME", help="reference, engine, add-only, lava or onnx.")
+        str, typer.Option("--backend", metavar="NAME", help="Backend that runs the network: {backends}.")
     ] = "reference",
     data: Data = None,
     samples: Samples = None,
     seed: Seed = None,
     threads: Threads = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", metavar="N", min=1, help="Images at a time.", show_default="the backend's")
+        int | None,
+        typer.Option(
+            "--batch", metavar="N", min=1, help="Number of images per batch.", show_default="chosen by the backend"
+        ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(metavar="T", min=1, help="A network of lava-dl: steps for which it sees an image.")
+        int | None, typer.Option(metavar="T", min=1, help="Number of time steps per image, for a network of lava-dl.")
     ] = None,
     bits: Annotated[
-        int, typer.Option("--input-bits", metavar="N", min=1, max=16, help="A network of lava-dl: bits of its input.")
+        int,
+        typer.Option("--input-bits", metavar="N", min=1, max=16, help="Bits of the input, for a network of lava-dl."),
     ] = 8,
     as_json: Json = False,
 ) -> None:
-    """Run a network on test images and report accuracy, spikes and what was counted.
+    """Run a network on test images and report accuracy, spikes and operation counts.
 
-    Without --seed, in the file or here, the draws come from the operating system's entropy and two runs differ.
+    Without a seed, in the file or as --seed, random numbers start from the operating system's entropy, and two runs of
+    a stochastic network differ. The backend add-only is multiplication-free.
 
     Example: `randhet run model.net --backend lava --samples 50`
     """

@@ -14,37 +14,42 @@ from randhet.cli.options import Checkpoint, Data, Json, Samples, Seed, Threads, 
 def command(
     checkpoint: Checkpoint,
     bits: Annotated[str, typer.Option(metavar="N,...", help="Weight bits.")] = "8,6,4,3",
-    tau_bits: Annotated[str, typer.Option(metavar="N,...", help="Random bits per draw of tau.")] = "8,3",
-    fractions: Annotated[str, typer.Option(metavar="N,...", help="Fractional membrane bits f.")] = "6,2",
+    tau_bits: Annotated[str, typer.Option(metavar="N,...", help="Random bits per draw of a decay factor.")] = "8,3",
+    fractions: Annotated[str, typer.Option(metavar="N,...", help="Fractional bits f of membrane potentials.")] = "6,2",
     scales: Annotated[
-        str, typer.Option(metavar="KIND,...", help="Weight scales: channel, layer, power-of-two.")
+        str, typer.Option(metavar="KIND,...", help="Kinds of weight scales: {scales}.")
     ] = "channel,layer,power-of-two",
     plain: Annotated[
-        bool, typer.Option("--plain", help="Every point also without clipping and bias correction.")
+        bool, typer.Option("--plain", help="Also measure every point without clipping and bias correction.")
     ] = False,
     data: Data = None,
     samples: Samples = None,
     calibration: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many training images to calibrate on.")
+        int, typer.Option(metavar="N", min=1, help="Number of training images for calibration.")
     ] = 64,
-    draws: Annotated[int, typer.Option("--draws", metavar="N", min=1, help="Draws of the taus for each mean.")] = 5,
+    draws: Annotated[
+        int, typer.Option("--draws", metavar="N", min=1, help="Number of Monte-Carlo repetitions for each mean.")
+    ] = 5,
     seed: Seed = None,
-    chip: Annotated[str, typer.Option(metavar="NAME", help="Whose figures the energy is estimated with.")] = "loihi2",
+    chip: Annotated[str, typer.Option(metavar="NAME", help="Chip whose figures give the energy: {chips}.")] = "loihi2",
     directory: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Write sweep.jsonl, sweep.json and sweep.png there; taken up again."),
+        typer.Option(
+            "--out", metavar="DIR", help="Write sweep.jsonl, sweep.json and sweep.png there, and continue from them."
+        ),
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A Dask cluster to run on.", show_default="processes here")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address of a Dask cluster to run on.", show_default="local processes"),
     ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Export and run every combination of number formats; accuracy against memory and estimated energy.
+    """Export and run every combination of number formats: accuracy against memory and estimated energy.
 
-    Points run side by side, one process each; with --out, an interrupted sweep goes on where it was, and one with more
-    values computes only the new points. Weights are clipped and biases corrected, as by `randhet export --passes
-    clip,correct-bias`; --plain adds every point without.
+    Points run in parallel, one process each. With --out, an interrupted sweep continues where it stopped, and a sweep
+    with more values computes only the new points. Weights are clipped and biases corrected, as by `randhet export
+    --passes clip,correct-bias`; --plain adds every point without these passes.
 
     Example: `randhet sweep model.pt --bits 8,4 --scales channel --out formats`
     """

@@ -17,37 +17,43 @@ from randhet.cli.tensorboard import logging
 def command(
     file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Checkpoint to write.")] = Path("model.pt"),
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Experiment in TOML; options given here go before it.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Experiment in TOML; options of the command line take precedence."),
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Named model.", show_default="by the data")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Named model: {models}.", show_default="chosen for the data")
+    ] = None,
     begin: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="CKPT", help="Fine-tune this checkpoint: its model, its settings, a tenth of its rate."
+            "--from",
+            metavar="CKPT",
+            help="Fine-tune this checkpoint with its model, its settings and a tenth of its learning rate.",
         ),
     ] = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", metavar="N", min=1, help="How many training images.")
+        int | None, typer.Option("--samples", metavar="N", min=1, help="Number of training images.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint at --out, if there is one.")
+        bool, typer.Option("--resume", help="Continue from the checkpoint at --out, if there is one.")
     ] = False,
-    log: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a TensorBoard log there.")] = None,
+    log: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for a TensorBoard log.")] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="cpu, cuda, ...", show_default="cuda if there")
+        str | None,
+        typer.Option(metavar="NAME", help="Torch device, such as cpu or cuda.", show_default="cuda if available"),
     ] = None,
     threads: Threads = None,
     as_json: Json = False,
     **chosen: Any,
 ) -> None:
-    """Train a spiking network and write a checkpoint after every epoch; stop and go on with --resume.
+    """Train a spiking network and write a checkpoint after every epoch; --resume continues a run that was stopped.
 
     Example: `randhet train --data digits --neuron randhet --epochs 10 --out model.pt`
 
-    A row of the paper's table: `randhet train --config configs/table1/cifar10-randhet-at.toml --out model.pt`, on four
-    GPUs `torchrun --nproc-per-node 4 -m randhet train --config ...`
+    An experiment of the paper: `randhet train --config configs/table1/cifar10-randhet-at.toml --out model.pt`. The same
+    on four GPUs: `torchrun --nproc-per-node 4 -m randhet train --config configs/table1/cifar10-randhet-at.toml`
 
-    For weights of 4 bits: `randhet train --from model.pt --qat-bits 4 --out model4.pt`, then export as usual.
+    Fine-tuning for weights of 4 bits: `randhet train --from model.pt --qat-bits 4 --out model4.pt`
     """
     use_threads(threads)
     start = begin and load_start(begin, config, model)
