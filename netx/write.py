@@ -1,14 +1,13 @@
 """Write an integer network as NetX HDF5 (`.net`), the format of lava-dl, with additions where NetX has no word.
 
 Groups layer/0, layer/1, ... hold type, shape, weight, bias, stride, padding, dilation, groups and neuron/* as lava-dl
-writes them. Added, never changed: inputs, scale, kernel, neuron types RHLIF, LIF, HETLIF and ACCUMULATE, and the root
-attributes format, steps, classes, metadata, seed (only where the user asked for a reproducible file).
+writes them. Added, never changed: inputs, scale, kernel, the fields of our neurons, and the root attributes format,
+version, steps, classes, metadata, seed (only where the user asked for a reproducible file).
 """
 
 from __future__ import annotations
 
 import json
-from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,23 @@ import h5py
 import numpy as np
 
 from randhet.base.files import replacing
+from randhet.base.kinds import assert_never
 from randhet.fixed_point.network import (
-    FORMAT_VERSION,
     Add,
     Conv,
-    Cuba,
     Dense,
     Flatten,
-    Het,
     Input,
     Layer,
-    Lif,
     Network,
     Neuron,
     Operation,
-    RandomTau,
-    ReadOut,
     Shape,
     SumPool,
 )
-from randhet.netx.read import FORMAT, read
+from randhet.netx.read import read
+from randhet.netx.stock import extras
+from randhet.netx.words import FORMAT, FORMAT_VERSION, Entry, decay_word, entries, neuron_word
 
 __all__ = ["read", "write"]
 
@@ -43,7 +39,7 @@ Fields = dict[str, Any]
 
 
 def write(path: str | Path, network: Network) -> None:
-    """Check the network, write it beside `path`, then rename. The same network gives the same bytes."""
+    """Write the network beside `path`, then rename. The same network gives the same bytes."""
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         _fill(file, network)
 
@@ -71,111 +67,62 @@ def _put(group: h5py.Group, key: str, value: Any) -> None:
 
 def _fields(layer: Layer, shape: Shape) -> Fields:
     fields = {"shape": np.array(shape, np.int64), "name": layer.name, "inputs": np.array(layer.inputs, np.int64)}
-    fields |= describe(layer.operation)
+    fields |= _operation(layer.operation)
     if layer.neuron is not None:
-        fields["bias"] = layer.neuron.bias.astype(np.int32) >> bias_exponent(layer.neuron)
-        fields |= {f"neuron/{key}": value for key, value in describe(layer.neuron).items()}
+        fields |= _neuron(layer.neuron)
     if layer.scale is not None:
         fields["scale"] = layer.scale.astype(np.float64)
     return fields
 
 
-@singledispatch
-def describe(part: Operation | Neuron) -> Fields:
-    """The datasets that say what an operation or a neuron is."""
-    raise TypeError(f"the file format has no word for {type(part).__name__}")
+def _operation(part: Operation) -> Fields:
+    """The datasets that say what an operation is."""
+    match part:
+        case Input():
+            return {"type": "input", "bits": part.bits, "signed": int(part.signed)}
+        case Conv():
+            geometry = {name: np.array(getattr(part, name), np.int64) for name in ("stride", "padding", "dilation")}
+            return {"type": "conv", "weight": part.weight.astype(np.int8), **geometry, "groups": part.groups}
+        case Dense():
+            return {"type": "dense", "weight": part.weight.astype(np.int8)}
+        case Add():
+            return {"type": "add"}
+        case SumPool():
+            return {"type": "sum_pool", "kernel": np.array(part.kernel), "stride": np.array(part.stride)}
+        case Flatten():
+            return {"type": "flatten"}
+        case _:
+            assert_never(part)
 
 
-@describe.register
-def _(part: Input) -> Fields:
-    return {"type": "input", "bits": part.bits, "signed": int(part.signed)}
+# --- neurons --------------------------------------------------------------------------------------------------------
 
 
-@describe.register
-def _(part: Conv) -> Fields:
-    geometry = {name: np.array(getattr(part, name), np.int64) for name in ("stride", "padding", "dilation")}
-    return {"type": "conv", "weight": part.weight.astype(np.int8), **geometry, "groups": part.groups}
+def _neuron(neuron: Neuron) -> Fields:
+    """The datasets of neuron/, and the bias, which NetX keeps beside the weights."""
+    inside = _declared(neuron)
+    added = extras(neuron)
+    bias = inside.pop("bias") >> added.get("bias_exp", 0)
+    fields = {"type": neuron_word(neuron), **inside, **added}
+    return {"bias": bias, **{f"neuron/{key}": value for key, value in fields.items()}}
 
 
-@describe.register
-def _(part: Dense) -> Fields:
-    return {"type": "dense", "weight": part.weight.astype(np.int8)}
+def _declared(part: Any) -> Fields:
+    """Every field of a neuron or a decay as its declaration says it is stored."""
+    fields: Fields = {}
+    for entry in entries(part):
+        value = getattr(part, entry.name)
+        if entry.kind == "Decay":
+            inside = {"kind": decay_word(value), **_declared(value)}
+            fields |= {f"{entry.word}/{key}": each for key, each in inside.items()}
+        else:
+            fields[entry.word] = _packed(value, entry)
+    return fields
 
 
-@describe.register
-def _(part: Add) -> Fields:
-    return {"type": "add"}
-
-
-@describe.register
-def _(part: SumPool) -> Fields:
-    return {"type": "sum_pool", "kernel": np.array(part.kernel), "stride": np.array(part.stride)}
-
-
-@describe.register
-def _(part: Flatten) -> Fields:
-    return {"type": "flatten"}
-
-
-def _threshold(part: RandomTau | Lif | Het | Cuba) -> Fields:
-    return {"threshold": part.threshold.astype(np.int32), "f": part.f}
-
-
-@describe.register
-def _(part: RandomTau) -> Fields:
-    return {
-        "type": "RHLIF",
-        **_threshold(part),
-        "k": part.k,
-        "table": part.table.astype(np.uint16),
-        "sampling": part.sampling,
-        "sigma": float(part.sigma),
-        "neurons_per_core": part.neurons_per_core,
-    }
-
-
-@describe.register
-def _(part: Lif) -> Fields:
-    return {"type": "LIF", **_threshold(part), "k": part.k, "decay": part.decay}
-
-
-@describe.register
-def _(part: Het) -> Fields:
-    return {"type": "HETLIF", **_threshold(part), "k": part.k, "decay": part.decay.astype(np.uint16)}
-
-
-STOCK_SHIFT = 6
-"""Stock NetX shifts sums, vThMant and bias mantissas by this much; its bias mantissa is an int16."""
-
-
-def _stock(part: Cuba) -> bool:
-    """Whether stock NetX has words for the neuron: one threshold mantissa, a bias mantissa per channel, f of 6."""
-    unit, bias, threshold = 1 << STOCK_SHIFT, part.bias.astype(np.int64), part.threshold
-    whole = not (bias % unit).any() and not (threshold % unit).any() and len(np.unique(threshold)) == 1
-    fits = bool((np.abs(bias) < 2 ** (15 + STOCK_SHIFT)).all())
-    return part.f == STOCK_SHIFT and bias.ndim == 1 and whole and fits
-
-
-def bias_exponent(neuron: Neuron) -> int:
-    """The file's bias is the neuron's, shifted right by this much."""
-    return STOCK_SHIFT if isinstance(neuron, Cuba) and _stock(neuron) else 0
-
-
-@describe.register
-def _(part: Cuba) -> Fields:
-    """vThMant, iDecay, vDecay are what stock NetX reads; it refuses the layer where vThMant is missing."""
-    stock: Fields = {
-        "iDecay": part.current_decay + 1,
-        "vDecay": part.voltage_decay,
-        "refDelay": 1,
-        "gradedSpike": False,
-        "bias_exp": bias_exponent(part),
-    }
-    if _stock(part):
-        stock["vThMant"] = int(part.threshold[0]) >> STOCK_SHIFT
-    return {"type": "CUBA", **_threshold(part), **stock}
-
-
-@describe.register
-def _(part: ReadOut) -> Fields:
-    return {"type": "ACCUMULATE"}
+def _packed(value: Any, entry: Entry) -> Any:
+    if entry.limits is None or entry.limits.names:
+        return value
+    if entry.limits.per:
+        return value.astype(np.uint16 if entry.limits.high is None else np.int32)
+    return int(value) + entry.added

@@ -1,0 +1,69 @@
+"""The file's words for the kinds of neurons and decays, and for the fields that they declare.
+
+A field is stored under its own name as its declaration says: an integer, an array of them, or one of its names. Only
+where stock NetX has another word for the same thing is that word used. Nothing else about a field is written down here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from randhet.base.kinds import assert_never
+from randhet.fixed_point.layers import Constant, Cuba, Decay, Declared, Drawn, Lif, Neuron, PerNeuron, ReadOut
+
+FORMAT = "randhet-netx"
+FORMAT_VERSION = 2
+
+NEURONS: Mapping[str, type] = {"RHLIF": Lif, "CUBA": Cuba, "READOUT": ReadOut}
+DECAYS: Mapping[str, type] = {"constant": Constant, "per_neuron": PerNeuron, "drawn": Drawn}
+
+RENAMED = {"current_decay": ("iDecay", 1), "voltage_decay": ("vDecay", 0)}
+"""Fields that stock NetX has a word for: the word, and by how much the file's integer is larger than the field's."""
+
+
+class Entry(NamedTuple):
+    """A field: its name, its word in the file, what the file's integer is larger by, its declaration.
+
+    limits None: not declared; then `kind` says what it is, "float" or "Decay".
+    """
+
+    name: str
+    word: str
+    added: int
+    limits: Declared | None
+    kind: str
+
+
+def entries(kind: Any) -> Iterator[Entry]:
+    """The fields of a kind of neuron or decay, in the order of its class."""
+    for field in fields(kind):
+        word, added = RENAMED.get(field.name, (field.name, 0))
+        yield Entry(field.name, word, added, field.metadata.get("declared"), str(field.type))
+
+
+def neuron_word(neuron: Neuron) -> str:
+    """The word for the kind of a neuron."""
+    match neuron:
+        case Lif():
+            return "RHLIF"
+        case Cuba():
+            return "CUBA"
+        case ReadOut():
+            return "READOUT"
+        case _:
+            assert_never(neuron)
+
+
+def decay_word(decay: Decay) -> str:
+    """The word for where a decay comes from."""
+    match decay:
+        case Constant():
+            return "constant"
+        case PerNeuron():
+            return "per_neuron"
+        case Drawn():
+            return "drawn"
+        case _:
+            assert_never(decay)
