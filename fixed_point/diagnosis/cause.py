@@ -14,10 +14,11 @@ from itertools import permutations
 
 import numpy as np
 
-from randhet.fixed_point.diagnosis.fit import Mask, Window, bias_shift, tau_window, weight_changes
-from randhet.fixed_point.diagnosis.seen import Seen
-from randhet.fixed_point.integer import STATE_MAX, Int, cuba
-from randhet.fixed_point.network import Conv, Cuba, Dense, Het, Lif, Network, RandomTau, ReadOut
+from randhet.base.kinds import assert_never
+from randhet.fixed_point.diagnosis.fit import Mask, bias_shift, tau_window, weight_changes
+from randhet.fixed_point.diagnosis.seen import Seen, SeenCuba, SeenLif, SeenReadOut, SeenSpiking
+from randhet.fixed_point.integer import STATE_MAX, Int
+from randhet.fixed_point.network import Cuba, Lif, Network, ReadOut
 from randhet.fixed_point.result import Trace
 
 
@@ -29,40 +30,33 @@ class Cause:
     detail: str
 
 
-# --- the definition's own step, without and with its limits ---------------------------------------------------------
+# --- hypotheses for neurons with a leak: the step that the network asks for, with one thing changed -------------------
 
 
-def unlimited(seen: Seen) -> tuple[Int, Int]:
-    """(x, numerator of m over 2^k): the step before any saturation or rounding of the shift."""
-    neuron = seen.layer.neuron
-    assert isinstance(neuron, (RandomTau, Lif, Het))
-    x = (seen.sums << neuron.f) + seen.bias
-    clipped = np.clip(x, -STATE_MAX, STATE_MAX)
-    return x, (clipped << neuron.k) + seen.decay * (seen.before - clipped)
-
-
-def lif(seen: Seen) -> Cause:
-    """Hypotheses for the LIF family, the most specific first."""
-    neuron = seen.layer.neuron
-    assert isinstance(neuron, (RandomTau, Lif, Het))
-    x, exact = unlimited(seen)
-    due = np.clip(exact >> neuron.k, -STATE_MAX, STATE_MAX)
-    odd = seen.membrane != due
+def lif(seen: SeenLif) -> Cause:
+    """Try the hypotheses for a LIF neuron, the most specific first."""
+    odd = seen.membrane != seen.due
     if not odd.any():
         return spikes(seen)
-    tries: tuple[Callable[[], Cause | None], ...] = (
-        lambda: saturation(seen, odd, (np.abs(x) > STATE_MAX) | (np.abs(exact >> neuron.k) > STATE_MAX)),
-        lambda: rounding(seen, exact, neuron.k),
-        lambda: reset(seen, x, neuron.k),
-        lambda: bias(seen, odd),
-        lambda: weight(seen, odd),
-        lambda: tau(seen, odd, x, neuron.k),
-    )
-    return next((cause for attempt in tries if (cause := attempt())), near(seen, odd, exact, neuron.k))
+    tries = (saturation, rounding, reset, bias, weight, tau)
+    return next((cause for attempt in tries if (cause := attempt(seen, odd))), near(seen, odd))
 
 
-def spikes(seen: Seen) -> Cause:
-    """All membranes are right, so it is the comparison: a tie, or another threshold."""
+def cuba(seen: SeenCuba) -> Cause:
+    """Try what can be distinguished in a CUBA neuron: threshold, tie, reset and bias."""
+    odd = seen.membrane != seen.due
+    if not odd.any():
+        return spikes(seen)
+    return reset(seen, odd) or bias(seen, odd) or unexplained(odd)
+
+
+def unexplained(odd: Mask) -> Cause:
+    """Say how much no hypothesis explains."""
+    return Cause("unexplained", f"{odd.sum()} of {odd.size} membranes do not follow from what the layer reads")
+
+
+def spikes(seen: SeenSpiking) -> Cause:
+    """Explain spikes of membranes that are right: a tie, or another threshold."""
     odd = (seen.found.output != 0) != (seen.membrane > seen.threshold)
     if not odd.any():
         return Cause("operation", "the spikes sent are not 0 and 1")
@@ -96,14 +90,13 @@ LIMITS: dict[str, Callable[[Int], Int]] = {
 }
 
 
-def saturation(seen: Seen, odd: Mask, beyond: Mask) -> Cause | None:
-    """Another limit than 24 bits for x and m, or residuals only where the definition has to cut something off."""
-    neuron = seen.layer.neuron
-    assert isinstance(neuron, (RandomTau, Lif, Het))
+def saturation(seen: SeenLif, odd: Mask) -> Cause | None:
+    """Try another limit than 24 bits for x and m, or residuals only where the definition has to cut something off."""
     for name, limited in LIMITS.items():
-        x = limited((seen.sums << neuron.f) + seen.bias)
-        if np.array_equal(limited(x + ((seen.decay * (seen.before - x)) >> neuron.k)), seen.membrane):
+        x = limited(seen.unlimited)
+        if np.array_equal(limited(x + ((seen.decay * (seen.before - x)) >> seen.neuron.k)), seen.membrane):
             return Cause("saturation", f"states are {name}, the definition cuts them off at {STATE_MAX}")
+    beyond = (np.abs(seen.unlimited) > STATE_MAX) | (np.abs(seen.exact >> seen.neuron.k) > STATE_MAX)
     if not (odd & ~beyond).any():
         return Cause("saturation", f"{odd.sum()} values differ, all where a state beyond {STATE_MAX} must be cut off")
     return None
@@ -117,41 +110,41 @@ ROUNDINGS: dict[str, Callable[[Int, int], Int]] = {
 }
 
 
-def rounding(seen: Seen, exact: Int, k: int) -> Cause | None:
-    """Another rounding than the floor, of the whole step or of the leak alone."""
-    whole = seen.before - np.clip((seen.sums << seen.window.f) + seen.bias, -STATE_MAX, STATE_MAX)
-    x = seen.before - whole
+def rounding(seen: SeenLif, odd: Mask) -> Cause | None:
+    """Try another rounding than the floor, of the whole step or of the leak alone."""
+    k, x = seen.neuron.k, seen.current
     for name, rounded in ROUNDINGS.items():
-        for value in (rounded(exact, k), x + rounded(seen.decay * whole, k)):
+        for value in (rounded(seen.exact, k), x + rounded(seen.decay * (seen.before - x), k)):
             if np.array_equal(np.clip(value, -STATE_MAX, STATE_MAX), seen.membrane):
                 return Cause("rounding", f"the leak is rounded {name}, the definition takes the floor")
     return None
 
 
-def near(seen: Seen, odd: Mask, exact: Int, k: int) -> Cause:
-    """What is left: unsystematic, within a unit of the exact value or not."""
-    distance = np.abs(seen.membrane - exact / 2.0**k)[odd].max()
+def near(seen: SeenLif, odd: Mask) -> Cause:
+    """Describe what is left: unsystematic, within a unit of the exact value or not."""
+    distance = np.abs(seen.membrane - seen.exact / 2.0**seen.neuron.k)[odd].max()
     if distance < 1:
         return Cause("rounding", f"{odd.sum()} membranes within {distance:.2f} units of the exact value")
-    return Cause("unexplained", f"{odd.sum()} of {odd.size} membranes do not follow from what the layer reads")
+    return unexplained(odd)
 
 
-def reset(seen: Seen, x: Int, k: int) -> Cause | None:
-    """No reset, or one by subtraction."""
-    whole = np.concatenate([np.zeros_like(seen.membrane[:, :1]), seen.membrane[:, :-1]], axis=1)
-    fired = np.concatenate([np.zeros_like(whole[:, :1]), seen.found.output[:, :-1]], axis=1) != 0
-    x = np.clip(x, -STATE_MAX, STATE_MAX)
-    for name, before in (
-        ("is not reset", whole),
-        ("loses the threshold", np.where(fired, whole - seen.threshold, whole)),
-    ):
-        if np.array_equal(np.clip(x + ((seen.decay * (before - x)) >> k), -STATE_MAX, STATE_MAX), seen.membrane):
-            return Cause("reset", f"a membrane that fired {name}, the definition sets it to 0")
+RESETS: dict[str | None, str] = {
+    "zero": "with a reset to zero",
+    "subtract": "with a reset by subtraction",
+    None: "without a reset",
+}
+
+
+def reset(seen: SeenLif | SeenCuba, odd: Mask) -> Cause | None:
+    """Try the resets that the network does not ask for."""
+    for kind, words in RESETS.items():
+        if kind != seen.reset and np.array_equal(seen.given(seen.start(kind)), seen.membrane):
+            return Cause("reset", f"the membrane potential goes on as {words}, not {RESETS[seen.reset]}")
     return None
 
 
-def bias(seen: Seen, odd: Mask) -> Cause | None:
-    """The same shift of the current at every image, step and position of a channel, or at one position."""
+def bias(seen: SeenLif | SeenCuba | SeenReadOut, odd: Mask) -> Cause | None:
+    """Try the same shift of the current at every image, step and position of a channel, or at one position."""
     found = bias_shift(seen.window, odd)
     if found is None:
         return None
@@ -160,10 +153,10 @@ def bias(seen: Seen, odd: Mask) -> Cause | None:
     return Cause("bias", f"the bias of {place} is off by {off} units")
 
 
-def weight(seen: Seen, odd: Mask) -> Cause | None:
-    """Changes of weights that give every current of the channel."""
-    operation = seen.layer.operation
-    if not isinstance(operation, (Conv, Dense)):
+def weight(seen: SeenLif | SeenReadOut, odd: Mask) -> Cause | None:
+    """Try changes of weights that give every current of the channel."""
+    operation = seen.layer.weighted
+    if operation is None:
         return None
     changes = weight_changes(operation, seen.read[0], seen.window, odd)
     if not changes:
@@ -173,17 +166,16 @@ def weight(seen: Seen, odd: Mask) -> Cause | None:
     return Cause("weight", f"weight {place} is {int(own[place]) + change}, not {int(own[place])}{more}")
 
 
-def tau(seen: Seen, odd: Mask, x: Int, k: int) -> Cause | None:
-    """Some decay in 0..2^k-1 gives every value; says whether the table is another one, or which draws are taken."""
-    x = np.clip(x, -STATE_MAX, STATE_MAX)
-    low, high = tau_window(seen.membrane, seen.before, x, k)
+def tau(seen: SeenLif, odd: Mask) -> Cause | None:
+    """Try other decays in 0..2^k-1; say whether the table is another one, or which draws are taken."""
+    low, high = tau_window(seen.membrane, seen.before, seen.current, seen.neuron.k)
     if (low > high).any():
         return None
     at = tuple(np.argwhere(odd)[0])
-    near_by = f"A {low[at]}..{high[at]} instead of {np.broadcast_to(seen.decay, odd.shape)[at]}"
-    if not isinstance(seen.layer.neuron, RandomTau):
+    near_by = f"A {low[at]}..{high[at]} instead of {seen.decay[at]}"
+    if seen.neuron.drawn is None:
         return Cause("tau", f"the decay differs in {odd.sum()} places: {near_by}")
-    if entry := _table_entry(seen, low, high):
+    if entry := _table_entry(seen, seen.neuron.drawn.table.astype(np.int64), low, high):
         return Cause("tau", entry)
     for name, decay in _shifted(seen.decay).items():
         valid = decay >= 0
@@ -192,15 +184,13 @@ def tau(seen: Seen, odd: Mask, x: Int, k: int) -> Cause | None:
     return Cause("tau", f"other draws in {odd.sum()} of {odd.size} places: {near_by}")
 
 
-def _table_entry(seen: Seen, low: Int, high: Int) -> str | None:
-    """Whether one table, other than the layer's, gives every value."""
-    assert isinstance(seen.layer.neuron, RandomTau)
+def _table_entry(seen: SeenLif, own: Int, low: Int, high: Int) -> str | None:
+    """Describe the one table, other than the layer's, that gives every value; None where there is none."""
     least, most = np.zeros(256, np.int64), np.full(256, 2**12)
     np.maximum.at(least, seen.draws.ravel(), low.ravel())
     np.minimum.at(most, seen.draws.ravel(), high.ravel())
     if (least > most).any():
         return None
-    own = seen.layer.neuron.table.astype(np.int64)
     wrong = np.flatnonzero((own < least) | (own > most))
     entry = int(wrong[0])
     return f"{len(wrong)} table entries differ, draw {entry} gives {least[entry]}..{most[entry]}, not {own[entry]}"
@@ -221,41 +211,23 @@ def _shifted(decay: Int) -> dict[str, Int]:
 # --- other layers ----------------------------------------------------------------------------------------------------
 
 
-def accumulate(seen: Seen) -> Cause:
-    """The classifier: sums without leak."""
-    odd = seen.found.output != seen.sums + seen.bias
+def read_out(seen: SeenReadOut) -> Cause:
+    """Try the hypotheses for sums without leak."""
+    odd = seen.found.output != seen.due
     if not odd.any():
         return Cause("reset", "the sums over the steps do not add up")
     return bias(seen, odd) or weight(seen, odd) or Cause("unexplained", f"{odd.sum()} of {odd.size} sums differ")
 
 
-def foreign(seen: Seen) -> Cause:
-    """CUBA: the current is followed from what the layer read; only a bias, a tie or a threshold can be told apart."""
-    neuron = seen.layer.neuron
-    assert isinstance(neuron, Cuba)
-    u, due = np.zeros_like(seen.sums[:, 0]), []
-    for t in range(seen.network.steps):
-        decays = (neuron.current_decay, neuron.voltage_decay, neuron.f)
-        u, v, _ = cuba(u, seen.before[:, t], seen.sums[:, t], np.broadcast_to(seen.bias, u.shape), *decays)
-        due.append(v)
-    right = np.stack(due, 1)
-    odd = seen.membrane != right
-    if not odd.any():
-        return spikes(seen)
-    shift = bias_shift(Window(seen.membrane, seen.membrane, right, 0), odd)
-    detail = f"{odd.sum()} of {odd.size} membranes do not follow from what the layer reads"
-    return Cause("unexplained", detail) if shift is None else Cause("bias", f"the bias of {shift[0]} is off")
-
-
 def wiring(seen: Seen) -> Cause:
-    """Layers without a neuron."""
+    """Count the wrong values of layers without a neuron."""
     odd = int((seen.found.output != seen.sums).sum())
     kind = type(seen.layer.operation).__name__
     return Cause("operation", f"{odd} of {seen.sums.size} values are not the {kind} of what the layer reads")
 
 
 def permuted(expected: Trace, found: Trace) -> Cause | None:
-    """The same values in another order of axes."""
+    """Try the same values in another order of axes."""
     a, b = expected.output, found.output
     if found.membrane is not None and expected.membrane is not None:
         a, b = expected.membrane, found.membrane
@@ -265,16 +237,6 @@ def permuted(expected: Trace, found: Trace) -> Cause | None:
         if order != tuple(range(a.ndim - 2)) and moved.size == b.size and np.array_equal(moved.reshape(b.shape), b):
             return Cause("shape", f"the values stand in the order ({', '.join(names[i] for i in order)})")
     return None
-
-
-EXPLAIN: dict[type, Callable[[Seen], Cause]] = {
-    RandomTau: lif,
-    Lif: lif,
-    Het: lif,
-    Cuba: foreign,
-    ReadOut: accumulate,
-    type(None): wiring,
-}
 
 
 def explain(
@@ -297,5 +259,16 @@ def explain(
     sources = [found[network.layers[i].name].output for i in network.layers[index].inputs]
     if not sources:
         return Cause("operation", "the image itself is read wrongly")
-    seen = Seen(network, index, sources, found[layer], seed, first_image)
-    return EXPLAIN[type(network.layers[index].neuron)](seen)
+    known = (network, index, sources, found[layer], seed, first_image)
+    neuron = network.layers[index].neuron
+    match neuron:
+        case Lif():
+            return lif(SeenLif(*known, neuron))
+        case Cuba():
+            return cuba(SeenCuba(*known, neuron))
+        case ReadOut():
+            return read_out(SeenReadOut(*known, neuron))
+        case None:
+            return wiring(Seen(*known))
+        case _:
+            assert_never(neuron)
