@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from randhet import __version__
+import randhet
+from randhet.base.child import leave_current_folder
 from randhet.base.errors import RandhetError
 from randhet.cli.console import complain
+from randhet.cli.listed import Listed
 
 COMMANDS = (
     "demo",
@@ -26,6 +28,7 @@ COMMANDS = (
     "budget",
     "sweep",
     "bench",
+    "doctor",
 )
 WRONG_USE, STOPPED = 2, 130
 
@@ -65,12 +68,12 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for name in COMMANDS:
-    app.command(name)(guarded(import_module(f"randhet.cli.commands.{name.replace('-', '_')}").command))
+    app.command(name, cls=Listed)(guarded(import_module(f"randhet.cli.commands.{name.replace('-', '_')}").command))
 
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"randhet {__version__}")
+        typer.echo(f"randhet {randhet.__version__}")
         raise typer.Exit
 
 
@@ -85,6 +88,7 @@ def _options(
 
 def main() -> None:
     """Entry point of the `randhet` command."""
+    leave_current_folder()
     try:
         app()
     except KeyboardInterrupt:  # while the command line itself was being read

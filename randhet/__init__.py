@@ -6,14 +6,9 @@ The public functions are imported when first used: `randhet.export_checkpoint`, 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-try:
-    __version__ = version("randhet")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
-
+__version__: str
 _PUBLIC = {
     "load_data": ("randhet.train.data.sources", "load"),
     "load_checkpoint": ("randhet.train.checkpoint", "load"),
@@ -28,7 +23,24 @@ __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'randhet' has no attribute {name!r}")
     module, function = _PUBLIC[name]
     return getattr(import_module(module), function)
+
+
+def __dir__() -> list[str]:
+    """List the public names also before they are imported."""
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    """Return the version of the installed package; reading it imports much, so it is done when it is asked for."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("randhet")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+unknown"

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from randhet.base import shipped
 from randhet.base.errors import FileError, RandhetError
 from randhet.base.files import replacing
 from randhet.train.models import ModelSettings, SEWResNet
@@ -58,10 +59,10 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
 def load(path: str | Path, published: Published | None = None) -> Checkpoint:
     """Read and verify a checkpoint; FileError where it is missing, damaged, hostile, foreign, or holds NaN.
 
+    path: a file, or the name of a checkpoint that comes along, such as `digits-randhet-at`.
     published: what a bare state dict of the paper's released script cannot say, None for the paper's settings.
     """
-    if not Path(path).is_file():
-        raise FileError(f"checkpoint {path} does not exist")
+    path = shipped.checkpoint(path)
     try:
         _unpacked(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
