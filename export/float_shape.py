@@ -16,7 +16,7 @@ from randhet.export.graph import (
     FloatInput,
     FloatOperation,
 )
-from randhet.fixed_point.check import MAX_NEURONS
+from randhet.fixed_point.check import MAX_VALUES
 from randhet.fixed_point.network import Shape
 from randhet.fixed_point.shape import window_count
 
@@ -68,8 +68,8 @@ def _(operation: AveragePool, read: tuple[Shape, ...]) -> Shape:
 def _image(channels: int, sizes: list[int], source: Shape) -> Shape:
     if min(sizes) < 1:
         raise ExportError(f"its kernel does not fit its input {source}")
-    if channels * prod(sizes) > MAX_NEURONS:
-        raise ExportError(f"it has {channels * prod(sizes)} values, the limit is {MAX_NEURONS}")
+    if channels * prod(sizes) > MAX_VALUES:
+        raise ExportError(f"it has {channels * prod(sizes)} values, the limit is {MAX_VALUES}")
     return (channels, *sizes)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randhet.base.errors import RandhetError
+from randhet.fixed_point.network import Reset
 
 Array = NDArray[np.float64]
 Pair = tuple[int, int]
@@ -69,17 +70,19 @@ class Encoding:
 
 @dataclass(frozen=True, eq=False)
 class FloatNeuron:
-    """kind: randhet (with sampling, sigma), vanilla or het (with tau, a number or one per neuron).
+    """One of the kinds randhet (with sampling, sigma), vanilla or het (with decay, a number or one per neuron).
 
-    Foreign networks bring two more: integrate, m = m + x; cuba, u = synapse*u + x, m = tau*m + u. Reset to 0 for all.
+    m = decay*m + (1 - decay)*x, spike where m > threshold; reset: a spike sets m to 0 or subtracts the threshold.
+    Foreign networks bring two more: integrate, m = m + x; cuba, u = synapse*u + x, m = decay*m + u.
     """
 
     kind: str
     threshold: float
     sampling: str = "step"
     sigma: float = 1.0
-    tau: Array = field(default_factory=lambda: np.array(0.5))
+    decay: Array = field(default_factory=lambda: np.array(0.5))
     synapse: float = 0.0
+    reset: Reset = "zero"
 
 
 @dataclass(frozen=True, eq=False)

@@ -180,12 +180,12 @@ def _(module: RandomTauLIF) -> FloatOperation:
 
 @convert.register
 def _(module: LIF) -> FloatOperation:
-    return FloatNeuron("vanilla", module.threshold, tau=np.array(module.tau))
+    return FloatNeuron("vanilla", module.threshold, decay=np.array(module.tau))
 
 
 @convert.register
 def _(module: HetLIF) -> FloatOperation:
-    return FloatNeuron("het", module.threshold, tau=_array(module.w.sigmoid()))
+    return FloatNeuron("het", module.threshold, decay=_array(module.w.sigmoid()))
 
 
 CONSTANT: dict[type[nn.Module], Callable[[Any], FloatOperation]] = {

@@ -121,7 +121,7 @@ def _decays(neuron: RandomTau | Lif | Het, model: FloatNeuron, place: tuple[int,
 
 
 def _tau(model: FloatNeuron, place: tuple[int, ...]) -> float:
-    return float(model.tau[place if model.tau.ndim else ()])
+    return float(model.decay[place if model.decay.ndim else ()])
 
 
 def _told(

@@ -46,8 +46,7 @@ def network(
         "calibration": json.dumps(asdict(calibration), sort_keys=True),
         **(metadata or {}),
     }
-    made = replace(made, seed=seed, classes=classes, metadata=notes)
-    return made, calibration
+    return replace(made, seed=seed, classes=classes, metadata=notes), calibration
 
 
 def fitted(graph: FloatGraph, images: np.ndarray) -> np.ndarray:
@@ -62,8 +61,7 @@ def for_images(made: Network, shape: Shape) -> Network:
     """The network with an input of this shape; a dense layer reads its values in the order of a row."""
     image = made.layers[0]
     assert isinstance(image.operation, Input)
-    made = replace(made, layers=(replace(image, operation=replace(image.operation, shape=shape)), *made.layers[1:]))
-    return made
+    return replace(made, layers=(replace(image, operation=replace(image.operation, shape=shape)), *made.layers[1:]))
 
 
 def _calibrated(

@@ -39,8 +39,8 @@ from randhet.export.graph import (
 from randhet.export.nir.file import first_line, nir_file
 from randhet.export.nir.nodes import Dynamics, convert, dynamics, pair, supported
 from randhet.export.nir.steps import Discretisation
-from randhet.export.nir.write import to_nir
-from randhet.fixed_point.network import FORMAT_VERSION, Shape
+from randhet.export.nir.write import FORMAT, to_nir
+from randhet.fixed_point.network import Shape
 
 OPERATIONS: dict[str, Any] = {kind.__name__: kind for kind in get_args(FloatOperation)}
 DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
@@ -79,7 +79,7 @@ def restored(graph: nir.NIRGraph) -> FloatGraph | None:
         return None
     try:
         description = json.loads(notes)
-        if description["format"] != FORMAT_VERSION:
+        if description["format"] != FORMAT:
             return None
         found = FloatGraph(tuple(_restored(entry, graph.nodes) for entry in description["nodes"]))
         again = to_nir(found, description["dt"])
@@ -279,10 +279,10 @@ def _float_neuron(cell: Dynamics, level: float, shape: Shape, inclusive: bool) -
         level = float(np.nextafter(np.float32(level), np.float32(0)))
     decay = full(cell.decay, shape, "tau")
     if not np.ptp(decay):
-        return FloatNeuron(cell.kind, level, tau=np.array(decay.flat[0]), synapse=cell.synapse)
+        return FloatNeuron(cell.kind, level, decay=np.array(decay.flat[0]), synapse=cell.synapse)
     if cell.kind != "vanilla":
         raise ExportError("time constants that differ from neuron to neuron are supported in LIF only")
-    return FloatNeuron("het", level, tau=decay)
+    return FloatNeuron("het", level, decay=decay)
 
 
 def driven(weights: FloatConv | FloatDense, gain: Array, leak: Array, unit: Array) -> FloatConv | FloatDense:

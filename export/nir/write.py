@@ -18,6 +18,7 @@ import nir
 import numpy as np
 
 from randhet.base.errors import FileError
+from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     AveragePool,
     Encoding,
@@ -35,8 +36,10 @@ from randhet.export.graph import (
 )
 from randhet.export.nir.steps import OURS
 from randhet.export.passes.fold import fold_batch_norm
-from randhet.fixed_point.network import FORMAT_VERSION, Shape
+from randhet.fixed_point.network import Shape
 
+FORMAT = 2
+"""Version of the description in the metadata."""
 MEAN_TAU = 0.5
 """Mean of sigmoid(sigma * n), n ~ N(0, 1), for every sigma: the density is symmetric around one half."""
 
@@ -61,7 +64,7 @@ def save(path: str | Path, made: nir.NIRGraph) -> None:
 def to_nir(graph: FloatGraph, dt: float = OURS.dt) -> nir.NIRGraph:
     """The NIR graph of a traced float model, batch norm folded. dt: the length of a step in seconds."""
     graph = fold_batch_norm(graph)
-    shape = graph.shapes
+    shape = shapes(graph)
     made = {
         node.name: convert(node.operation, shape[node.inputs[0]] if node.inputs else (), dt) for node in graph.nodes
     }
@@ -94,7 +97,7 @@ def describe(graph: FloatGraph, dt: float) -> dict[str, Any]:
         plain = {name: value for name, value in values.items() if name not in arrays}
         kind = type(node.operation).__name__
         nodes.append({"name": node.name, "type": kind, "inputs": node.inputs, "fields": plain, "arrays": arrays})
-    return {"format": FORMAT_VERSION, "dt": dt, "nodes": nodes}
+    return {"format": FORMAT, "dt": dt, "nodes": nodes}
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------
@@ -158,22 +161,22 @@ def _(operation: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
 
 
 def _lif(neuron: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
-    tau = np.asarray(MEAN_TAU) if neuron.kind == "randhet" else neuron.tau
+    tau = np.asarray(MEAN_TAU) if neuron.kind == "randhet" else neuron.decay
     ones, zeros = np.ones(shape), np.zeros(shape)
     time = np.broadcast_to(dt / (1 - tau), shape).copy()
-    return nir.LIF(time, ones, zeros, neuron.threshold * ones, zeros, metadata={"tau": np.atleast_1d(neuron.tau)})
+    return nir.LIF(time, ones, zeros, neuron.threshold * ones, zeros, metadata={"decay": np.atleast_1d(neuron.decay)})
 
 
 def _integrate(neuron: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
     full = [np.full(shape, value) for value in (1 / dt, neuron.threshold, 0.0)]
-    return nir.IF(*full, metadata={"tau": np.atleast_1d(neuron.tau)})
+    return nir.IF(*full, metadata={"decay": np.atleast_1d(neuron.decay)})
 
 
 def _cuba(neuron: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
     """With R = tau_mem/dt and w_in = tau_syn/dt the Euler step is u = synapse*u + x, m = tau*m + u."""
-    tau_syn, tau_mem = dt / (1 - neuron.synapse), dt / (1 - float(neuron.tau))
+    tau_syn, tau_mem = dt / (1 - neuron.synapse), dt / (1 - float(neuron.decay))
     full = [np.full(shape, value) for value in (tau_syn, tau_mem, tau_mem / dt, 0.0, neuron.threshold, 0.0)]
-    notes = {"tau": np.atleast_1d(neuron.tau)}
+    notes = {"decay": np.atleast_1d(neuron.decay)}
     return nir.CubaLIF(*full, w_in=np.full(shape, tau_syn / dt), metadata=notes)
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import onnx
 
+from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     Affine,
     AveragePool,
@@ -184,7 +185,7 @@ class _Graph(ABC):
         if not isinstance(graph.nodes[-1].operation, TimeMean):
             raise ExportError(f"the last layer {graph.nodes[-1].name} is not the mean over time that ends a model")
         self.graph, self.taus, self.probes, self.steps = graph, taus, probes, steps_of(graph)
-        self.shapes = graph.shapes
+        self.shapes = shapes(graph)
         self.outer = Scope()
         self.body = self.outer
         self.wires: dict[str, Wire] = {}
@@ -235,12 +236,12 @@ class _Graph(ABC):
         kept = self.body.op("Mul", self.state(f"{name}/current", x.shape), np.float32(neuron.synapse))
         current = self.body.op("Add", kept, x.name)
         self.next(f"{name}/next_current", current, x.shape)
-        leaked = self.body.op("Mul", self.state(f"{name}/state", x.shape), np.float32(neuron.tau))
+        leaked = self.body.op("Mul", self.state(f"{name}/state", x.shape), np.float32(neuron.decay))
         return self.body.op("Add", leaked, current)
 
     def _tau(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
         if neuron.kind != "randhet":
-            return self.body.constant(neuron.tau.astype(np.float32))
+            return self.body.constant(neuron.decay.astype(np.float32))
         if neuron.sampling == "forward":
             return self.held(name, neuron.sigma, x.shape)
         if self.taus == "input":

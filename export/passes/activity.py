@@ -43,7 +43,7 @@ Activity = Mapping[str, Read]
 
 def weighted(network: Network) -> list[Layer]:
     """The layers with weights."""
-    return [layer for layer in network.layers if isinstance(layer.operation, (Conv, Dense))]
+    return [layer for layer in network.layers if layer.weighted]
 
 
 def chunks(network: Network, images: np.ndarray, seed: int = 0, done: Told | None = None) -> Iterator[Result]:
@@ -64,11 +64,10 @@ def source(network: Network, layer: Layer) -> str:
 
 def sums(network: Network, layer: Layer, outputs: np.ndarray) -> Tensor:
     """Synaptic sums (n, *shape) of integers (n, *read), exact."""
-    assert isinstance(layer.operation, (Conv, Dense))
+    operation = layer.weighted
+    assert operation is not None
     kind = torch.float32 if network.bounds[network.layers.index(layer)] < EXACT else torch.float64
-    return synapse(
-        layer.operation, torch.from_numpy(layer.operation.weight).to(kind), torch.from_numpy(outputs).to(kind)
-    )
+    return synapse(operation, torch.from_numpy(operation.weight).to(kind), torch.from_numpy(outputs).to(kind))
 
 
 def synapse(operation: Conv | Dense, weight: Tensor, read: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, log2
+from typing import cast
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from randhet.export.passes.activity import Told, chunks, source, sums, weighted
 from randhet.export.passes.quantise import OutOfRange, Plan, quantise
 from randhet.fixed_point import reference
 from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.network import Layer, Network, ReadOut, SpikingNeuron
+from randhet.fixed_point.network import Cuba, Layer, Lif, Network
 from randhet.fixed_point.result import Result
 
 HEADROOM = 1.25
@@ -78,7 +79,7 @@ def measure(network: Network, images: np.ndarray, seed: int = 0, done: Told | No
     """Run the images and record the ranges."""
     cells = spiking_layers(network)
     layers = [layer for layer in weighted(network) if layer.name in cells]
-    ranges = {layer.name: LayerRange(layer.name, 0, 0, 0.0, cells[layer.name].f) for layer in layers}
+    ranges = {name: LayerRange(name, 0, 0, 0.0, neuron.f) for name, neuron in cells.items()}
     saturations = 0
     for found in chunks(network, images, seed, done):
         saturations += found.saturations
@@ -92,10 +93,9 @@ def _widened(seen: LayerRange, network: Network, layer: Layer, found: Result, im
     trace, neuron = found.traces[layer.name], layer.neuron
     assert trace.membrane is not None
     assert neuron is not None
-    assert not isinstance(neuron, ReadOut)
     read = found.traces[source(network, layer)].output
     total = sums(network, layer, read.reshape(-1, *read.shape[2:])).numpy()
-    x = (total * 2.0**neuron.f) + reference.per_channel(neuron.bias, total.shape[1:])
+    x = (total * 2.0**seen.f) + reference.per_channel(neuron.bias, total.shape[1:])
     return replace(
         seen,
         current=max(seen.current, int(np.abs(x).max(initial=0))),
@@ -104,10 +104,6 @@ def _widened(seen: LayerRange, network: Network, layer: Layer, found: Result, im
     )
 
 
-def spiking_layers(network: Network) -> dict[str, SpikingNeuron]:
+def spiking_layers(network: Network) -> dict[str, Lif | Cuba]:
     """Neurons that spike, by layer name."""
-    return {
-        layer.name: layer.neuron
-        for layer in network.layers
-        if layer.neuron is not None and not isinstance(layer.neuron, ReadOut)
-    }
+    return {layer.name: cast(Lif | Cuba, layer.neuron) for layer in network.layers if layer.spikes}

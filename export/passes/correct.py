@@ -16,7 +16,7 @@ from randhet.export.graph import Array, ExportError, FloatConv, FloatDense, Floa
 from randhet.export.passes.activity import Activity
 from randhet.export.passes.fold import conv
 from randhet.export.passes.quantise import Plan, layer_scales, rounded, weighted_nodes
-from randhet.fixed_point.network import Layer, Network, ReadOut
+from randhet.fixed_point.network import Layer, Network
 
 NOTE = "bias_correction"
 """The metadata entry that says what was added, as JSON: layer name to whole units of each channel."""
@@ -50,7 +50,8 @@ def told(network: Network, shifts: Mapping[str, Array]) -> dict[str, str]:
 
 def correction(network: Network, layer: Layer) -> np.ndarray:
     """What correction added to each channel's bias, (channels,) whole units; ExportError where the entry is odd."""
-    channels = len(layer.operation.weight)  # type: ignore[union-attr]
+    assert layer.weighted is not None
+    channels = len(layer.weighted.weight)
     try:
         found = np.asarray(json.loads(network.metadata.get(NOTE, "{}")).get(layer.name, [0] * channels))
     except (ValueError, AttributeError):
@@ -63,5 +64,4 @@ def correction(network: Network, layer: Layer) -> np.ndarray:
 def unit(layer: Layer) -> Array:
     """One unit of a layer's bias in the float model, (channels,) or (1,): s_c * 2^-f; f is 0 for a classifier."""
     assert layer.scale is not None
-    f = 0 if layer.neuron is None or isinstance(layer.neuron, ReadOut) else layer.neuron.f
-    return np.asarray(layer.scale * 2.0**-f)
+    return np.asarray(layer.scale * 2.0 ** -getattr(layer.neuron, "f", 0))

@@ -6,7 +6,7 @@ b_c = round(b / s_c * 2^f); A = round(2^k * tau). One membrane unit of a channel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
 
@@ -28,6 +28,8 @@ from randhet.export.graph import (
     FloatNode,
     FloatOperation,
 )
+from randhet.fixed_point.check import CUBA_MAX
+from randhet.fixed_point.facts import bounds, ranges
 from randhet.fixed_point.generator import tau_table
 from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
 from randhet.fixed_point.network import (
@@ -35,6 +37,7 @@ from randhet.fixed_point.network import (
     Constant,
     Conv,
     Cuba,
+    Decay,
     Dense,
     Drawn,
     Flatten,
@@ -46,7 +49,6 @@ from randhet.fixed_point.network import (
     PerNeuron,
     ReadOut,
     Sampling,
-    SpikingNeuron,
     SumPool,
 )
 from randhet.train.scales import FLOOR, SCALES, Scales, candidates, chosen, mantissa
@@ -175,7 +177,15 @@ def quantise(graph: FloatGraph, plan: Plan, steps: int) -> Network:
             continue
         index[node.name] = len(layers)
         layers.append(_layer(graph, node, inputs, plan))
+    _check_currents(layers)
     return Network(tuple(layers), steps)
+
+
+def _check_currents(layers: Sequence[Layer]) -> None:
+    """A current a << f beyond what CUBA neurons bring back into 24 bits is an error that lowering f can mend."""
+    for layer, bound in zip(layers, bounds(layers, ranges(layers))):
+        if isinstance(layer.neuron, Cuba) and (reach := bound << layer.neuron.f) > CUBA_MAX:
+            raise OutOfRange(layer.name, f"layer {layer.name}: a current can reach {reach}, the limit is {CUBA_MAX}")
 
 
 def _check_names(graph: FloatGraph, plan: Plan) -> None:
@@ -227,9 +237,9 @@ def _classifier(node: FloatNode, operation: FloatConv | FloatDense, inputs: tupl
     return Layer(node.name, synapse, inputs, ReadOut(bias.astype(np.int32)), scale[:1])
 
 
-def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> SpikingNeuron:
+def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Lif | Cuba:
     """Threshold, bias and decays of a neuron in the units of its channels."""
-    neuron, f, k = node.operation, plan.f(node.name), plan.settings.k
+    neuron, f = node.operation, plan.f(node.name)
     assert isinstance(neuron, FloatNeuron)
     units = scale * 2.0**-f
     exact = neuron.threshold / units
@@ -240,9 +250,10 @@ def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> SpikingNe
             f"layer {node.name}, channel {channel}: threshold {exact[channel]:.3g} rounds to 0, the least is 1"
         )
     whole_bias = _fit(plan.bias(node.name, bias, units), node.name, "bias")
-    decay = np.clip(np.rint(neuron.tau * 2**k), 0, 2**k - 1).astype(np.uint16)
-    make = NEURONS[neuron.kind]
-    return make(threshold, whole_bias, decay, neuron, replace(plan, settings=replace(plan.settings, f=f)))
+    if neuron.kind in CUBA:
+        return _cuba(node.name, neuron, threshold, whole_bias, f)
+    decay = DECAYS[neuron.kind](neuron, plan.settings)
+    return Lif(threshold, whole_bias, decay, plan.settings.k, f, neuron.reset)
 
 
 def _fit(value: Array, name: str, what: str) -> np.ndarray:
@@ -270,40 +281,39 @@ def table_of(sigma: float, settings: QuantSettings) -> np.ndarray:
     return np.rint(fine.mean(axis=1)).astype(np.uint16).repeat(group)
 
 
-def _random(
-    threshold: np.ndarray, bias: np.ndarray, decay: np.ndarray, neuron: FloatNeuron, plan: Plan
-) -> SpikingNeuron:
-    settings = plan.settings
+# --- decays -------------------------------------------------------------------------------------------------------
+
+
+def _drawn(neuron: FloatNeuron, settings: QuantSettings) -> Drawn:
     sampling: Sampling = "step" if neuron.sampling == "step" else "forward"
-    table = table_of(neuron.sigma, settings)
-    return Lif(
-        threshold,
-        bias,
-        Drawn(table, sampling=sampling, sigma=neuron.sigma, neurons_per_core=settings.neurons_per_core),
-        k=settings.k,
-        f=settings.f,
-    )
+    return Drawn(table_of(neuron.sigma, settings), sampling, neuron.sigma, settings.neurons_per_core)
 
 
-def _cuba(threshold: np.ndarray, bias: np.ndarray, decay: np.ndarray, neuron: FloatNeuron, plan: Plan) -> SpikingNeuron:
-    """Decays of 12 bits: the current keeps (4095 - i)/4096 of itself, the voltage (4096 - v)/4096; 0 and all of it."""
-    synapse, tau = (0.0, 1.0) if neuron.kind == "integrate" else (neuron.synapse, float(neuron.tau))
-    kept = min(round(synapse * UNITY), UNITY - 1)
-    return Cuba(threshold, bias, UNITY - 1 - kept, min(UNITY - round(tau * UNITY), UNITY - 1), plan.settings.f)
+def mantissas(neuron: FloatNeuron, settings: QuantSettings) -> np.ndarray:
+    """A = round(2^k * decay) within 0..2^k - 1, one or one per neuron, uint16."""
+    return np.clip(np.rint(neuron.decay * 2**settings.k), 0, 2**settings.k - 1).astype(np.uint16)
 
 
-NeuronMaker = Callable[[np.ndarray, np.ndarray, np.ndarray, FloatNeuron, Plan], SpikingNeuron]
-NEURONS: dict[str, NeuronMaker] = {
-    "randhet": _random,
-    "vanilla": lambda threshold, bias, decay, neuron, plan: Lif(
-        threshold, bias, Constant(int(decay)), k=plan.settings.k, f=plan.settings.f
-    ),
-    "integrate": _cuba,
-    "cuba": _cuba,
-    "het": lambda threshold, bias, decay, neuron, plan: Lif(
-        threshold, bias, PerNeuron(decay), k=plan.settings.k, f=plan.settings.f
-    ),
+DECAYS: dict[str, Callable[[FloatNeuron, QuantSettings], Decay]] = {
+    "randhet": _drawn,
+    "vanilla": lambda neuron, settings: Constant(int(mantissas(neuron, settings))),
+    "het": lambda neuron, settings: PerNeuron(mantissas(neuron, settings)),
 }
+"""Where the decay of a `Lif` comes from, by the float neuron's kind."""
+CUBA: dict[str, Callable[[FloatNeuron], tuple[float, float]]] = {
+    "integrate": lambda neuron: (0.0, 1.0),
+    "cuba": lambda neuron: (neuron.synapse, float(neuron.decay)),
+}
+"""What current and voltage of a `Cuba` keep from step to step, by the float neuron's kind."""
+
+
+def _cuba(name: str, neuron: FloatNeuron, threshold: np.ndarray, bias: np.ndarray, f: int) -> Cuba:
+    """Decays of 12 bits: the current keeps (4095 - i)/4096 of itself, the voltage (4096 - v)/4096; 0 and all of it."""
+    if neuron.reset != "zero":
+        raise ExportError(f"layer {name}: a {neuron.kind} neuron with reset {neuron.reset!r}, Cuba resets to zero only")
+    synapse, decay = CUBA[neuron.kind](neuron)
+    kept = min(round(synapse * UNITY), UNITY - 1)
+    return Cuba(threshold, bias, UNITY - 1 - kept, min(UNITY - round(decay * UNITY), UNITY - 1), f)
 
 
 @singledispatch
