@@ -141,9 +141,9 @@ def sentences(found: Finding) -> tuple[str, str]:
     it, advice = found.budget, found.recommendation
     lost, percent = advice.cost.lost, 100 * it.float_accuracy
     return (
-        f"{it.images} test images, {it.draws} draws, the same random numbers in every row; lost against float "
+        f"{it.images} test images, {it.draws} repetitions, the same random numbers in every row; lost against float "
         f"({percent:.2f} %), with its 90 % interval over the images; odd: differing from float; scores: mean square "
-        "change over that of drawing the taus anew.",
+        "change over that between two repetitions.",
         f"Weights shrink from {advice.bytes_before:,} to {advice.bytes_after:,.0f} bytes ({100 * advice.saved:.0f} % "
         f"saved), accuracy lost {100 * lost.value:+.2f} % ({100 * lost.low:+.2f} to {100 * lost.high:+.2f}), with:",
     )

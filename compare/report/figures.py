@@ -1,4 +1,4 @@
-"""The report's figures: what was measured, drawn, told in words and explained."""
+"""The report's figures, each with a caption and a description in words."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ ROWS, SHOWN = 24, 10
 
 ACCURACY = {
     True: (
-        "Accuracy, draw by draw",
-        "Small dots are draws of the taus, the large one is their mean, its line the 95 % interval. Below, float "
-        "minus fixed with its 90 % interval: wholly inside the shaded margin means equivalent.",
+        "Accuracy of every repetition",
+        "A small dot is a Monte-Carlo repetition, the large dot is their mean, and its line is the 95 % interval. "
+        "Below is float minus fixed with its 90 % interval: wholly inside the shaded margin means equivalent.",
     ),
     False: (
         "Accuracy",
-        "No draws, the network is deterministic: one number each. Below, float minus fixed: inside the shaded margin "
-        "means equivalent.",
+        "The network is deterministic: one number each. Below is float minus fixed: inside the shaded margin means "
+        "equivalent.",
     ),
 }
-"""Title and caption, by whether there is chance."""
+"""Title and caption, by whether the network is stochastic."""
 
 
 def accuracy(found: Comparison) -> Picture:
-    """Every draw, both means with their intervals, and the difference against the margin."""
+    """Every repetition, both means with their intervals, and the difference against the margin."""
     with canvas(3.0, 2, height_ratios=(3, 2)) as (plot, (top, bottom)):
         for row, (kind, draws) in enumerate((("fixed", found.fixed), ("float", found.floats))):
             _draws(top, row, draws, PALETTE[kind])
@@ -52,7 +52,7 @@ def accuracy(found: Comparison) -> Picture:
         top.grid(axis="x")
         _difference(bottom, found)
     d = found.difference
-    drawn = "of each draw" if found.chance else "without draws"
+    drawn = "of each repetition" if found.chance else "of the deterministic network"
     alt = (
         f"Accuracy {drawn}: float mean {100 * found.floats.mean:.2f} %, fixed {100 * found.fixed.mean:.2f} %. "
         f"Their difference is {100 * d.value:.2f} points against a margin of {100 * d.margin:.2f}: {d.finding}."
@@ -90,14 +90,14 @@ HEATS: tuple[tuple[str, str, str, Callable[[StepFinding], float], str], ...] = (
         "odd-spikes",
         "Spikes that differ",
         "Share of neurons, in percent, whose spike at this step is not the same in float and in fixed point under "
-        "the same taus. Once one spike differs, what follows it may too, so the share grows with depth and time.",
+        "the same decay factors. A differing spike changes the input of later neurons, so the share grows with depth.",
         lambda step: 100 * step.mismatch,
         "%",
     ),
     (
         "membrane-error",
-        "Membranes that differ",
-        "Mean distance of the two membranes before the reset, in hundredths of the threshold.",
+        "Membrane potentials that differ",
+        "Mean distance of the two membrane potentials before the reset, in hundredths of the threshold.",
         lambda step: 100 * step.error,
         "% of the threshold",
     ),
@@ -140,7 +140,7 @@ def brief(value: float) -> str:
 
 
 def taus(found: Taus) -> Picture:
-    """The decays drawn, beside p(tau) = phi(logit(tau)/sigma) / (sigma*tau*(1 - tau))."""
+    """The decay factors drawn, beside p(tau) = phi(logit(tau)/sigma) / (sigma*tau*(1 - tau))."""
     bins = min(32, len(found.counts))
     share = found.counts.reshape(bins, -1).sum(axis=1) / found.drawn * bins
     half = 0.5 / len(found.counts)
@@ -151,12 +151,12 @@ def taus(found: Taus) -> Picture:
             axes.plot(*density(found.sigma), color=PALETTE["float"], linewidth=1.8, label="logit-normal density")
         axes.set(xlabel="τ", ylabel="density", xlim=(0, 1), yticks=[])
         axes.legend(loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2)
-    alt = f"Histogram of {found.drawn:,} decays of {found.layer}, mean {found.mean:.3f}, and the density to follow."
+    alt = f"Histogram of {found.drawn:,} decay factors of {found.layer}, mean {found.mean:.3f}, and their density."
     caption = (
         f"{found.drawn:,} draws of the registers of {found.layer}, through its table of {2**found.k} steps, against "
         f"τ = sigmoid({found.sigma:g}·n), n normal: the distribution that the float model draws from."
     )
-    return picture("taus", "The random decays", plot, alt, caption)
+    return picture("taus", "The random decay factors", plot, alt, caption)
 
 
 def density(sigma: float) -> tuple[np.ndarray, np.ndarray]:
@@ -250,8 +250,8 @@ def operations(rows: Sequence[LayerOperations]) -> Picture:
     done, dense = (sum(getattr(row, kind) for row in rows) for kind in ("additions", "dense_macs"))
     alt = f"Operations per image by layer: {done:,.0f} additions; dense, {dense:,.0f} multiply-accumulates."
     caption = (
-        "What the add-only engine spent, neurons included, beside what a network would that multiplies every weight at "
-        "every step. Logarithmic."
+        "Operations of the multiplication-free engine, neurons included, beside those of a network that multiplies "
+        "every weight at every step. The scale is logarithmic."
     )
     return picture("operations", "Operations per image", plot, alt, caption)
 
@@ -286,13 +286,13 @@ def budget(found: Budget) -> Picture:
         ):
             axes.barh(place + shift, [costs[part].scores for part in parts], 0.36, color=colour, label=label)
         axes.axvline(found.together.scores, color=PALETTE["muted"], linestyle="--", linewidth=1.2)
-        rows_of(axes, parts, xlabel="change of class scores (1: that of another draw)")
+        rows_of(axes, parts, xlabel="change of class scores (1: that of another repetition)")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), ncols=2)
     worst = max(parts, key=lambda part: found.alone[part].scores)
     alt = f"What each part of the quantisation changes: most of it {worst}; all together {found.together.scores:.3f}."
     caption = (
-        "Mean squared change of the class scores against float under the same random numbers, over what another "
-        "draw of the taus changes them by. Dashed: everything quantised."
+        "Mean squared change of the class scores against float under the same random numbers, relative to the change "
+        "between two repetitions. Dashed: everything quantised."
     )
     return picture("budget", "What each part changes", plot, alt, caption)
 
@@ -310,7 +310,7 @@ def robustness(found: Deployment) -> Picture:
     told = "; ".join(f"{label} {100 * one.accuracy:.1f} %".replace("\n", " ") for label, one in rows)
     alt = f"Accuracy under the strongest attack of each attacker: {told}."
     caption = (
-        "The lowest accuracy over all attacks and both readings, with its 95 % interval over images like these. "
-        "Left: who attacks, and what classifies the result."
+        "The lowest accuracy over all attacks and both evaluations, with its 95 % interval over images like these. "
+        "Left: the attacker, and the model that classifies the examples."
     )
     return picture("robustness", "Accuracy under the strongest attack", plot, alt, caption)

@@ -28,7 +28,7 @@ PACKAGES = ("randhet", "numpy", "numba", "torch", "lava-nc", "onnxruntime", "mat
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What the page shows: the comparison, and what else was looked at. notes: settings in words, by name."""
+    """What the page shows: the comparison and further measurements. notes: settings in words, by name."""
 
     found: Comparison
     evidence: Evidence | None = None
@@ -54,7 +54,7 @@ class Report:
 
 
 def versions() -> dict[str, str]:
-    """What the comparison ran on."""
+    """Versions of the packages and the system that the comparison ran on."""
     found = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for package in PACKAGES:
         try:
@@ -65,7 +65,7 @@ def versions() -> dict[str, str]:
 
 
 def pictures(report: Report) -> Iterator[Picture]:
-    """Every figure there is something to draw for."""
+    """Every figure that the report has data for."""
     from randhet.compare.report import figures
 
     yield figures.accuracy(report.found)
@@ -91,7 +91,7 @@ def render(report: Report) -> str:
     from randhet.compare.report.picture import PALETTE
 
     environment = Environment(
-        loader=PackageLoader("compare", "."),
+        loader=PackageLoader("randhet.compare.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -105,7 +105,7 @@ def render(report: Report) -> str:
         figures={picture.name: picture for picture in pictures(report)},
         words=words,
         palette=PALETTE,
-        style=files("compare").joinpath("report_style.html").read_text("utf-8"),
+        style=files("randhet.compare.report").joinpath("report_style.html").read_text("utf-8"),
         assumptions=ASSUMPTIONS,
         versions=versions(),
     )

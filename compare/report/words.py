@@ -1,4 +1,4 @@
-"""What a comparison found, in words that need no knowledge of the field, and as the JSON object others rely on."""
+"""What a comparison found, in sentences and as the JSON object that others rely on."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def about_mean(draws: Draws, chance: bool) -> str:
     """How sure a mean is, in a few words."""
     low, high = draws.interval
     if not chance:
-        return "no draws, deterministic"
-    return f"± {points((high - low) / 2)} points" if isfinite(low) else "one draw"
+        return "deterministic"
+    return f"± {points((high - low) / 2)} points" if isfinite(low) else "one repetition"
 
 
 def over_draws(draws: Draws, chance: bool) -> tuple[str, str, str]:
-    """Interval over the draws, deviation and number of draws; dashes for a network that draws nothing."""
+    """Interval over the repetitions, deviation and number of repetitions; dashes for a deterministic network."""
     if not chance:
-        return "–", "–", "no draws"
+        return "–", "–", "deterministic"
     return between(draws.interval), points(draws.deviation), str(len(draws.accuracies))
 
 
 def seeds(found: Comparison) -> str:
-    """How many draws, and the seeds that they are of."""
+    """Number of Monte-Carlo repetitions, and their seeds."""
     if not found.chance:
-        return "no draws, the network is deterministic"
+        return "none, the network is deterministic"
     return f"{len(found.floats.accuracies)}, seeds from {found.seed} on"
 
 
@@ -104,10 +104,10 @@ def accuracy(found: Comparison) -> str:
     if not found.chance:
         return (
             f"On {found.images} images the float model is right on {percent(found.floats.mean)}, the integer network "
-            f"on {percent(found.fixed.mean)}: float minus fixed is {points(d.value)} points. Nothing here is random."
+            f"on {percent(found.fixed.mean)}: float minus fixed is {points(d.value)} points. It is deterministic."
         )
     return (
-        f"On {found.images} images, with the taus drawn anew {len(found.floats.accuracies)} times, the float model is "
+        f"On {found.images} images, in {len(found.floats.accuracies)} Monte-Carlo repetitions, the float model is "
         f"right on {spread(found.floats)} and the integer network on {spread(found.fixed)}. Float minus fixed is "
         f"{points(d.value)} points, with a 90 % interval of {points(d.low)} to {points(d.high)}: {equivalence(d)}."
     )
@@ -122,21 +122,21 @@ def equivalence(d: Difference) -> str:
 
 
 def not_enough(d: Difference) -> str:
-    """How many draws a clear answer takes."""
+    """Number of repetitions that a clear answer needs."""
     if d.needed is None:
-        return "not enough data: the difference is so near the margin that no number of draws would decide"
-    return f"not enough data: it needs {d.needed} draws (--draws {d.needed})"
+        return "not enough data: the difference is so near the margin that no number of repetitions would decide"
+    return f"not enough data: it needs {d.needed} repetitions (--draws {d.needed})"
 
 
 def noise(found: Comparison) -> str:
-    """How often runs agree, against how often two float runs do."""
+    """Agreement of runs, against the agreement of two float runs."""
     runs = found.runs
     if runs.floats is None or runs.fixed is None or runs.gap is None or runs.gap_interval is None:
         return f"Float and integers predict the same class on {percent(runs.between)} of the images."
     low, high = runs.gap_interval
     sign = "which is within the noise" if low <= 0 else "more than noise explains"
     return (
-        f"Two float runs with different draws agree on {percent(runs.floats)} of the images: that is the noise floor. "
+        f"Two float runs with different decay factors agree on {percent(runs.floats)} of the images, the noise floor. "
         f"Two integer runs agree on {percent(runs.fixed)}, a float and an integer run on {percent(runs.between)}. "
         f"Deployment costs {points(runs.gap)} points of agreement (90 % interval {points(low)} to {points(high)}), "
         f"{sign}."
@@ -159,8 +159,8 @@ def spread(draws: Draws) -> str:
 
 
 def backend(name: str, finding: BackendFinding) -> str:
-    """Identical, or where not."""
-    looked = f"{finding.membranes:,} membranes and {finding.outputs:,} spikes and sums"
+    """State that a backend is identical, or where it differs."""
+    looked = f"{finding.membranes:,} membrane potentials and {finding.outputs:,} spikes and sums"
     if finding.divergence is None:
         return f"{name} gave exactly the reference's integers: {looked} compared, all equal."
     return f"{name} does not equal the reference ({looked} compared). First difference: {place(finding.divergence)}."
@@ -172,22 +172,22 @@ def place(at: Divergence, expected: str = "the reference has", found: str = "it 
 
 
 def same_tau(found: Comparison) -> str:
-    """What is left when both use the same taus."""
+    """What differs when both use the same decay factors."""
     odd = found.tracing.float_divergence
     if odd is None:
         return f"{agreeing(found)} Not one spike differs."
     threshold = next(layer.threshold for layer in found.layers if layer.layer == odd.at.layer)
-    membranes = f"Membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}, threshold {threshold:g}"
+    membranes = f"Membrane potentials {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}, threshold {threshold:g}"
     return (
         f"{agreeing(found)} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}. {membranes}."
     )
 
 
 def agreeing(found: Comparison) -> str:
-    """How often the predictions are the same under the same taus."""
-    both = "Given the same taus, f" if found.chance else "F"
+    """Share of images with the same prediction under the same decay factors."""
+    both = "With the same decay factors, f" if found.chance else "F"
     start = f"{both}loat and integers predict the same class on {percent(found.agreement)} of the images"
-    return f"{start} (at least {percent(found.agreement_asked)} is asked for)."
+    return f"{start} (at least {percent(found.agreement_asked)} is required)."
 
 
 def divergences(found: Comparison) -> Iterator[tuple[str, Divergence | None, str]]:
@@ -202,7 +202,11 @@ def divergences(found: Comparison) -> Iterator[tuple[str, Divergence | None, str
     spikes = (
         f"float {'fires' if odd.at.expected else 'is silent'}, fixed point {'fires' if odd.at.found else 'is silent'}"
     )
-    yield "float, fixed point", odd.at, f"{spikes}: membranes {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}"
+    yield (
+        "float, fixed point",
+        odd.at,
+        f"{spikes}: membrane potentials {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}",
+    )
 
 
 def costs(found: Budget) -> Iterator[tuple[str, Cost]]:
@@ -224,7 +228,7 @@ def operations(rows: tuple[LayerOperations, ...]) -> str:
 
 
 def energy(name: str, found: Estimate | str) -> str:
-    """What a chip would spend, or why nobody can say."""
+    """Energy and time on a chip, or why there is no estimate."""
     if isinstance(found, str):
         return f"{name}: no estimate ({found})."
     return (
@@ -236,12 +240,12 @@ def energy(name: str, found: Estimate | str) -> str:
 def unknown(name: str, chance: bool) -> str:
     """What stands between an estimate and the chip."""
     it = chip.load(name)
-    start = "" if it.programmable or not chance else "its neurons cannot draw a decay at random; "
+    start = "" if it.programmable or not chance else "its neurons cannot draw random decay factors; "
     return f"{it.name}: {start}not public: {'; '.join(it.unknown)}."
 
 
 def robustness(found: Deployment) -> Iterator[str]:
-    """Who can do what to the deployed network, and what therefore has to be kept secret."""
+    """What each attacker achieves against the deployed network."""
     clean = ", ".join(f"{percent(one.accuracy)} on {judge}" for judge, one in found.clean.items())
     yield f"Clean accuracy on these {found.images} images: {clean}."
     for attacker, judge in found.pairs:
@@ -249,14 +253,14 @@ def robustness(found: Deployment) -> Iterator[str]:
 
 
 def secrets(found: Deployment) -> str:
-    """What has to be kept secret, and what it was worth here."""
+    """What must be kept secret, and what knowing it was worth."""
     if not found.chance:
-        return "Nothing here is random, so there is no seed to be kept."
+        return "The network is deterministic, so there is no seed to keep secret."
     gap = next(gap for name, gap in found.gaps.items() if "seed known" in name)
     return (
         f"Knowing the seed is worth {points(gap.value)} points to an attacker here (90 % interval {points(gap.low)} to "
-        f"{points(gap.high)}). Keep secret: the master seed, how many images went before, and every draw, membrane and "
-        "spike inside the network; 32 bits of draws whose places are known determine a register for ever."
+        f"{points(gap.high)}). Keep secret: the master seed, the number of earlier images, and every draw, membrane "
+        "potential and spike inside the network; 32 bits of draws at known positions determine a register for ever."
     )
 
 

@@ -47,7 +47,7 @@ def plot(path: Path, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> No
 def _below(sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> str:
     samples = {one["samples"] for one in found.values()}
     count = f"{', '.join(found)}, {' and '.join(map(str, sorted(samples)))} images"
-    return f"{count}\nbars: 95 % intervals over the draws on these images" if sweep.attacks else count
+    return f"{count}\nbars: 95 % intervals over the repetitions on these images" if sweep.attacks else count
 
 
 def accuracy(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:

@@ -38,7 +38,7 @@ def segment(value: str) -> dict[str, Any]:
 
 AXES = {
     "n": Axis("steps of the attack", int),
-    "m": Axis("draws per gradient", int),
+    "m": Axis("EOT samples per gradient", int),
     "eps": Axis("eps", float),
     "sigma": Axis("sigma", float, lambda value: {"sigma": value}),
     "T": Axis("time steps T", int, lambda value: {"steps": value}),

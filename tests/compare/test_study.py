@@ -92,12 +92,12 @@ def test_a_table_that_is_not_the_model_s_fails_the_comparison(pair: tuple[Checkp
 def test_predictions_must_agree_as_often_as_two_float_runs(
     pair: tuple[Checkpoint, Network], floor: float | None, same: int, failed: bool
 ) -> None:
-    """Of 6 images; 97 % is asked for where chance changes fewer answers than that, or there is none."""
+    """Of 6 images; 97 % is required where chance changes fewer answers than that, or there is none."""
     found = study(pair)
     tracing = replace(found.tracing, same_tau=same)
     found = replace(found, runs=replace(found.runs, floats=floor), tracing=tracing)
     assert any("same taus" in failure for failure in found.failures) == failed
-    assert f"at least {50 if floor == 0.5 else 97}.0 % is asked for" in words.agreeing(found)
+    assert f"at least {50 if floor == 0.5 else 97}.0 % is required" in words.agreeing(found)
 
 
 def test_chunks_give_what_one_run_gives(pair: tuple[Checkpoint, Network], monkeypatch: pytest.MonkeyPatch) -> None:

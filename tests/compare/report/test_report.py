@@ -36,7 +36,7 @@ from randhet.train.models import ModelSettings
 MODEL = ModelSettings(1, 3, (6, 6), (3, 4), (1, 1), steps=3)
 PIXELS = np.random.default_rng(1).integers(0, 256, (8, 1, 6, 6), np.uint8)
 IMAGES = Images("noise", PIXELS, np.arange(8) % 3, ("a", "b", "c"))
-SECTIONS = ("accuracy", "backends", "layers", "divergence", "budget", "chance", "cost", "robustness", "settings")
+SECTIONS = ("accuracy", "backends", "layers", "divergence", "budget", "randomness", "cost", "robustness", "settings")
 BESIDE = ["taus", "raster", "variability", "operations", "energy", "budget", "robustness"]
 FIGURES = ["accuracy", "odd-spikes", "membrane-error", *BESIDE]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -157,10 +157,10 @@ def test_a_comparison_alone_makes_a_page(report: Report) -> None:
     still = compare(checkpoint, network, IMAGES, StudySettings(draws=3, backends=()), silent)
     evidence = report_evidence.gather(network, PIXELS, IMAGES.labels)
     assert "No layer of this network draws" in render(Report(still, evidence))
-    assert "no draws, the network is deterministic" in render(Report(still)) and "unknown" not in render(Report(still))
+    assert "none, the network is deterministic" in render(Report(still)) and "unknown" not in render(Report(still))
     settings = AttackSettings("fgsm", draws=1)
     robust = attack_deployed(network, build(checkpoint), IMAGES, settings, runner("engine", threads=1))
-    assert "no seed to be kept" in render(Report(still, robustness=robust))
+    assert "no seed to keep secret" in render(Report(still, robustness=robust))
 
 
 def test_a_network_without_chance_has_no_interval_over_draws(report: Report) -> None:
@@ -168,13 +168,13 @@ def test_a_network_without_chance_has_no_interval_over_draws(report: Report) -> 
     still = replace(report.found, chance=False, floats=one_draw(3), fixed=one_draw(8))
     page = render(Report(still))
     cells = lambda name: re.findall(r"<td>(.*?)</td>", page.split(f'<tr><th scope="row">{name}</th>')[1])[:5]
-    assert cells("float") == ["37.5 %", "–", "13.7 % to 69.4 %", "–", "no draws"]
-    assert cells("fixed point") == ["100.0 %", "–", "67.6 % to 100.0 %", "–", "no draws"]
-    assert "no draws, the network is deterministic" in page
-    for wrong in ("unknown", "one run", "one draw", "seeds from", "draws of the taus", "draw by draw"):
+    assert cells("float") == ["37.5 %", "–", "13.7 % to 69.4 %", "–", "deterministic"]
+    assert cells("fixed point") == ["100.0 %", "–", "67.6 % to 100.0 %", "–", "deterministic"]
+    assert "none, the network is deterministic" in page
+    for wrong in ("unknown", "one run", "one repetition", "seeds from", "Monte-Carlo", "every repetition"):
         assert wrong not in page, wrong
     alone = render(Report(replace(still, chance=True)))
-    assert "unknown" in alone and "one draw" in alone, "of a single draw the spread is not known"
+    assert "unknown" in alone and "one repetition" in alone, "of a single repetition the spread is not known"
 
 
 def one_draw(right: int) -> Draws:

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from randhet.base.errors import RandhetError
 from randhet.compare.equality.replay import samplers
-from randhet.compare.equivalence import wilson
 from randhet.compare.report import words
 from randhet.compare.robustness.deployed import (
     FIXED,
@@ -112,14 +111,6 @@ def test_points_on_whole_grey_levels_are_kept() -> None:
     assert np.array_equal(inside(torch.from_numpy(moved).float() / 255, PIXELS, 8 / 255), moved)
 
 
-@pytest.mark.parametrize(
-    ("right", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (9, 10, 0.5958, 0.9821)]
-)
-def test_wilson_s_interval(right: int, of: int, low: float, high: float) -> None:
-    """Values of R's binom.wilson and of Newcombe 1998's method 3."""
-    assert wilson(right / of, of) == pytest.approx((low, high), abs=1e-4)
-
-
 def labelled(network: Network, model: torch.nn.Module) -> Images:
     """Images whose labels are what the network mostly says, so that an attack has something to break."""
     sums = sum(reference.run(network, PIXELS, seed=seed).sums for seed in range(8))
@@ -169,7 +160,7 @@ def test_a_network_without_chance_has_no_seed_to_know() -> None:
     settings = AttackSettings("fgsm", eps=8 / 255, draws=3)
     found = attack_deployed(network, build(checkpoint), labelled(network, build(checkpoint)), settings, ENGINE)
     assert {attacker for attacker, _ in found.pairs} == {"float model", "deployed network"}
-    assert words.secrets(found).startswith("Nothing here is random")
+    assert words.secrets(found).startswith("The network is deterministic")
 
 
 @pytest.mark.parametrize(
