@@ -210,7 +210,8 @@ class ReadOut:
     f: ClassVar[int] = 0
 
 
-Neuron = Lif | Cuba | ReadOut
+Spiking = Lif | Cuba
+Neuron = Spiking | ReadOut
 
 
 # --- layer --------------------------------------------------------------------------------------------------------
@@ -237,7 +238,12 @@ class Layer:
     @property
     def spikes(self) -> bool:
         """Whether the layer sends binary spikes of neurons of its own."""
-        return self.neuron is not None and self.neuron.spikes
+        return self.spiking is not None
+
+    @property
+    def spiking(self) -> Spiking | None:
+        """The neuron where it spikes, else None."""
+        return None if isinstance(self.neuron, ReadOut) else self.neuron
 
     @property
     def lif(self) -> Lif | None:

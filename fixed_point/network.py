@@ -34,6 +34,7 @@ from randhet.fixed_point.layers import (
     Reset,
     Sampling,
     Shape,
+    Spiking,
     SumPool,
     Weighted,
 )
@@ -41,8 +42,8 @@ from randhet.fixed_point.shape import shapes
 
 __all__ = [
     "Add", "Array", "Constant", "Conv", "Cuba", "Decay", "Dense", "Drawn", "Flatten", "Input", "Layer", "Lif",
-    "Network", "Neuron", "Operation", "Pair", "PerNeuron", "Range", "ReadOut", "Reset", "Sampling", "Shape", "SumPool",
-    "Weighted",
+    "Network", "Neuron", "Operation", "Pair", "PerNeuron", "Range", "ReadOut", "Reset", "Sampling", "Shape", "Spiking",
+    "SumPool", "Weighted",
 ]  # fmt: skip
 
 
