@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from randhet.compare.equality.replay import float_predictions
-from randhet.compare.equivalence import LEVEL, Difference, Sample, difference, exact, paired, wilson
+from randhet.compare.equivalence import (
+    LEVEL,
+    Difference,
+    Sample,
+    difference,
+    exact,
+    mean_interval,
+    paired,
+    share_interval,
+)
 from randhet.fixed_point.backends import Runner
 from randhet.fixed_point.network import Network, RandomTau
 from randhet.train.data.sources import Images
@@ -70,8 +79,8 @@ class Draws:
 
     @property
     def elsewhere(self) -> tuple[float, float]:
-        """95 % interval on images like these, Wilson's (1927) for as many images; of one draw as of several."""
-        return wilson(self.mean, len(self.labels))
+        """95 % interval on images like these, as many as there are (`share_interval`); of one draw as of several."""
+        return share_interval(self.mean, len(self.labels))
 
 
 @dataclass(frozen=True)
@@ -103,8 +112,10 @@ def agreement(floats: Draws, fixed: Draws) -> Agreement:
     if min(na, nb) < 2:
         return Agreement(None, None, float(between.mean()), None, None)
     one, other = ((c * (c - 1)).sum(axis=1) / (n * (n - 1)) for c, n in ((a, na), (b, nb)))
-    gap = Sample.of((one + other) / 2 - between)
-    return Agreement(float(one.mean()), float(other.mean()), float(between.mean()), gap.mean, gap.interval(0.9))
+    gap = (one + other) / 2 - between
+    return Agreement(
+        float(one.mean()), float(other.mean()), float(between.mean()), float(gap.mean()), mean_interval(gap)
+    )
 
 
 def accuracy_difference(floats: Draws, fixed: Draws, margin: float, chance: bool) -> Difference:

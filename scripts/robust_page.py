@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from randhet.base.errors import FileError
 from randhet.base.files import replacing
+from randhet.compare.equivalence import mean_interval
 
 Result = dict[str, Any]
 NEURONS = ("vanilla", "het", "randhet", "randhet-forward")
@@ -174,16 +175,16 @@ CLAIMS = (
 def verdict(a: Any, b: Any) -> str:
     """reproduced, the opposite, or no clear answer, from the 95 % interval of the mean difference per image.
 
-    d_i = p_i(a) - p_i(b), p_i the share of draws that were right on image i; mean(d) ± 1.96 sd(d) / sqrt(n), over the
-    first n images, which both have.
+    d_i = p_i(a) - p_i(b), p_i the share of draws that were right on image i, over the first n images, which both have;
+    the interval is `equivalence.mean_interval`, which holds where few images differ.
     """
     count = min(len(shares(a)), len(shares(b)))
     first, second = shares(a)[:count], shares(b)[:count]
-    half = 1.96 * float((first - second).std(ddof=1)) / sqrt(count)
+    low, high = mean_interval(first - second, 0.025)
     gap = float(first.mean() - second.mean())
-    found = "reproduced" if gap > half else "the opposite" if gap < -half else "no clear answer"
+    found = "reproduced" if low > 0 else "the opposite" if high < 0 else "no clear answer"
     both = f"{percent(first.mean())} against {percent(second.mean())}"
-    return f"{found}: {both}, {100 * gap:+.1f} ± {100 * half:.1f}, n = {count}"
+    return f"{found}: {both}, {100 * gap:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), n = {count}"
 
 
 def shares(reading: Any) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from randhet.base.errors import RandhetError
 from randhet.compare.accuracy import is_random
 from randhet.compare.equality.replay import samplers
-from randhet.compare.equivalence import Difference, paired, wilson
+from randhet.compare.equivalence import Difference, paired, share_interval
 from randhet.fixed_point.backends import Runner
 from randhet.fixed_point.network import Network
 from randhet.train.attacks.names import Attack, parse_list, run
@@ -156,8 +156,8 @@ class Standing:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval on images like these, Wilson's (1927) for as many images."""
-        return wilson(self.accuracy, len(self.right))
+        """95 % interval on images like these, Agresti and Coull's (1998) for as many images."""
+        return share_interval(self.accuracy, len(self.right))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,12 +195,12 @@ class Deployment:
 
 MARGIN = 0.01
 FLOAT, FIXED = "float", "fixed point"
-REPLAYED, OTHERS = "fixed point, those very draws", "fixed point, other draws"
+REPLAYED, OTHERS = "fixed point, replayed draws", "fixed point, other draws"
 GAPS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     "the same examples, float less fixed point": (("float model", FLOAT), ("float model", FIXED)),
     "on fixed point, transferred less adaptive": (("float model", FIXED), ("deployed network", FIXED)),
     "on fixed point, seed unknown less seed known": (("deployed network", FIXED), ("seed and position", REPLAYED)),
-    "seed known, other draws less those very draws": (("seed and position", OTHERS), ("seed and position", REPLAYED)),
+    "seed known, other draws less replayed draws": (("seed and position", OTHERS), ("seed and position", REPLAYED)),
 }
 
 

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from randhet.base.errors import RandhetError
 from randhet.base.parallel import Progress, run_all
 from randhet.compare.accuracy import Draws, votes
-from randhet.compare.equivalence import Sample
 from randhet.train.attacks.names import REDRAWS, parse, run
 from randhet.train.attacks.problem import Examples, is_random
 from randhet.train.checkpoint import Checkpoint, build, weights_hash
@@ -105,8 +104,8 @@ class Reading:
 
     @property
     def elsewhere(self) -> tuple[float, float]:
-        """95 % interval of the accuracy on images like these: Student's over the images' means."""
-        return Sample.of(self.draws.right.mean(axis=0)).interval()
+        """95 % interval of the accuracy on images like these, of one draw as of several (`share_interval`)."""
+        return self.draws.elsewhere
 
     @cached_property
     def majority(self) -> float:

@@ -10,7 +10,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from randhet.compare.equivalence import Difference, Sample, difference, exact, needed, paired, power
+from randhet.compare.equivalence import (
+    Difference,
+    Sample,
+    clopper_pearson,
+    difference,
+    exact,
+    mean_interval,
+    needed,
+    paired,
+    power,
+    share_interval,
+)
 
 SHARES = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=12)
 
@@ -123,14 +134,79 @@ def test_undecided_asks_for_more_than_there_were() -> None:
     assert found.needed > 5
 
 
-def test_paired_is_the_one_sample_test_and_no_difference_seen_is_the_rule_of_three() -> None:
-    values = np.random.default_rng(2).choice([-0.1, 0.0, 0.2], 60)
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.9)
-    found = paired(values, 0.005)
-    assert (found.low, found.high) == pytest.approx((low, high))
+def test_no_difference_seen_is_the_rule_of_three_and_one_seen_says_less() -> None:
     none = paired(np.zeros(359), 0.005)
     assert none.finding == "not enough data"
-    assert none.high == pytest.approx(3 / 359, rel=0.01)
+    assert none.high == pytest.approx(1 - 0.05 ** (1 / 359))
     assert none.needed == ceil(log(0.05) / log(0.995)) == 598
     assert paired(np.zeros(598), 0.005).finding == "equivalent"
     assert paired(np.zeros(597), 0.005).finding == "not enough data"
+    one = np.zeros(598)
+    one[0] = 1
+    assert paired(one, 0.005).finding == "not enough data"
+    assert paired(np.zeros(2), 0.005).high == pytest.approx(1 - 0.05**0.5)
+
+
+def test_paired_is_the_one_sample_test_where_differences_are_many() -> None:
+    values = np.random.default_rng(2).choice([-1.0, 0.0, 1.0], 40_000, p=[0.3, 0.4, 0.3])
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    answer = paired(values, 0.02)
+    assert (answer.low, answer.high) == pytest.approx((low, high), abs=1e-4)
+    below, above = (stats.ttest_1samp(values, m, alternative=a).pvalue for m, a in ((0.02, "less"), (-0.02, "greater")))
+    assert answer.p == pytest.approx(max(below, above), rel=0.2)
+
+
+def test_limits_of_a_share_are_those_of_scipy() -> None:
+    for count, size in ((0, 50), (1, 50), (7, 60), (60, 60)):
+        low, high = stats.binomtest(count, size).proportion_ci(0.9, "exact")
+        assert clopper_pearson(count / size, size, 0.05) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("size", [50, 60, 100, 359, 1000, 10_000])
+def test_the_interval_of_a_share_covers_what_it_claims(size: int) -> None:
+    """Exact coverage over the binomial counts, not a simulation; Wilson's falls to 89.5 % at 50."""
+    shares = np.concatenate([np.linspace(0.005, 0.05, 300), np.linspace(0.05, 0.95, 91), np.linspace(0.95, 0.995, 300)])
+    low, high = np.array([share_interval(count / size, size) for count in range(size + 1)]).T
+    chances = stats.binom.pmf(np.arange(size + 1)[:, None], size, shares)
+    covered = (chances * ((low[:, None] <= shares) & (shares <= high[:, None]))).sum(axis=0)
+    assert covered.min() >= 0.93
+    assert covered.mean() <= 0.98
+
+
+RARE = [(size, other) for size in (50, 359, 540, 600, 1000, 10_000) for other in (0.0, 0.001, 0.005, 0.02)]
+
+
+@pytest.mark.parametrize(("size", "other"), RARE)
+def test_rare_whole_differences_are_covered_and_not_called_equivalent(size: int, other: float) -> None:
+    """At the margin itself: the shares of +1 and -1 differ by it. Student's interval calls 12 to 20 % equivalent."""
+    margin, tries = 0.005, 4000
+    rng = np.random.default_rng(size)
+    counts = rng.multinomial(size, [other + margin, other, 1 - margin - 2 * other], tries)[:, :2]
+    kinds, times = np.unique(counts, axis=0, return_counts=True)
+    limits = np.array([mean_interval(differing(*pair, size)) for pair in kinds])
+    inside = (limits[:, 0] >= -margin) & (limits[:, 1] <= margin)
+    covered = (limits[:, 0] <= margin) & (margin <= limits[:, 1])
+    assert (inside @ times) / tries <= 0.055 + 2 * sqrt(0.05 * 0.95 / tries)
+    assert (covered @ times) / tries >= 0.88
+
+
+def differing(more: int, fewer: int, size: int) -> np.ndarray:
+    """Differences of which so many are 1 and -1."""
+    return np.repeat([1.0, -1.0, 0.0], [more, fewer, size - more - fewer])
+
+
+@pytest.mark.parametrize("size", [50, 200, 1000])
+def test_means_over_repetitions_are_covered(size: int) -> None:
+    """Three images in ten answer by chance; ten repetitions on each side."""
+    rng, tries = np.random.default_rng(size), 400
+    shift = 0.02
+    chances = lambda count: np.where(rng.random(count) < 0.3, rng.beta(0.5, 0.5, count), 1.0)
+    worse = lambda right: np.clip(right - shift, 0, 1)
+    many = chances(10**6)
+    truth = float((many - worse(many)).mean())
+    hits = 0
+    for _ in range(tries):
+        right = chances(size)
+        low, high = mean_interval((rng.binomial(10, right) - rng.binomial(10, worse(right))) / 10)
+        hits += low <= truth <= high
+    assert hits / tries >= 0.88

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from randhet.base.errors import FileError, RandhetError
 from randhet.compare.accuracy import Draws
+from randhet.compare.equivalence import share_interval
 from randhet.compare.robustness import evaluation as robustness
 from randhet.compare.robustness.evaluation import CLEAN, Outcome, Place, Reading, Setup, Trial, evaluate, mra, varied
 from randhet.compare.robustness.similarity import cosine, similarity
@@ -45,10 +46,10 @@ def test_a_reading_by_hand() -> None:
     found = reading([1, 1, 2, 0], [1, 0, 2, 0], [1, 1, 2, 0], labels=[1, 1, 2, 2])
     assert found.accuracy == pytest.approx(8 / 12)
     assert found.majority == 3 / 4
-    accuracies, images = np.array([0.75, 0.5, 0.75]), np.array([1, 2 / 3, 1, 0])
-    for interval, values in ((found.interval, accuracies), (found.elsewhere, images)):
-        half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / sqrt(len(values))
-        assert interval == pytest.approx((values.mean() - half, values.mean() + half))
+    accuracies = np.array([0.75, 0.5, 0.75])
+    half = t.ppf(0.975, 2) * accuracies.std(ddof=1) / sqrt(3)
+    assert found.interval == pytest.approx((accuracies.mean() - half, accuracies.mean() + half))
+    assert found.elsewhere == pytest.approx(share_interval(8 / 12, 4))
     assert reading([1, 1], labels=[1, 0]).interval is None
 
 
