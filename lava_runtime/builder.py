@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from randhet.base.errors import NetworkError
+from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
-from randhet.fixed_point.network import Network, Shape
+from randhet.fixed_point.engine.plan import top
+from randhet.fixed_point.network import Network
 from randhet.lava_runtime.plan import LayerPlan, Run
 from randhet.lava_runtime.processes import process
-from randhet.lava_runtime.wire import Wire, reading_peak, wires
+from randhet.lava_runtime.wire import Wire, wires
 
 if TYPE_CHECKING:  # Lava itself is imported by `processes`, which takes care how
     from lava.magma.core.process.ports.ports import OutPort
     from lava.magma.core.process.process import AbstractProcess
-
-NEURONS: dict[type, Callable[[LayerPlan, bool], process.Layer]] = {
-    ir.RandomTau: process.RandomTauLayer,
-    ir.Lif: process.ConstantTauLayer,
-    ir.Het: process.ConstantTauLayer,
-    ir.Cuba: process.CubaLayer,
-    ir.ReadOut: process.ReadOut,
-}
-
-Made = TypeVar("Made")
 
 
 class BuildError(Exception):
@@ -43,7 +35,7 @@ class Built:
 
     run: Run
     floating: bool
-    late: list[int]
+    late: tuple[int, ...]
     wires: list[Wire]
     ports: list[OutPort] = field(default_factory=list)
     neurons: dict[str, process.Layer] = field(default_factory=dict)
@@ -57,12 +49,12 @@ class Built:
 
 def build(network: Network, run: Run, probes: Collection[str], floating: bool = False) -> Built:
     """All processes of a network, connected; layers in `probes` and the last one have a recorder."""
-    shape, last = network.shapes, len(network.layers) - 1
-    built = Built(run, floating, network.delays, wires(network, shape, run.batch))
+    last = len(network.layers) - 1
+    built = Built(run, floating, network.delays, wires(network, run.batch))
     for i, layer in enumerate(network.layers):
         try:
-            plan = _plan(built, network, i, shape, layer.name in probes or i == last)
-            built.ports.append(_entry(OPERATIONS, layer, layer.operation)(built, plan, layer))
+            plan = _plan(built, network, i, layer.name in probes or i == last)
+            built.ports.append(_port(built, plan, layer))
             if plan.probed:
                 _record(built, plan, counts=i == last)
         except Exception as error:
@@ -71,19 +63,48 @@ def build(network: Network, run: Run, probes: Collection[str], floating: bool = 
     return built
 
 
-def _plan(built: Built, network: Network, i: int, shape: list[Shape], probed: bool) -> LayerPlan:
-    layer = network.layers[i]
+def _plan(built: Built, network: Network, i: int, probed: bool) -> LayerPlan:
+    layer, shape = network.layers[i], network.shapes
     source = layer.inputs[0] if layer.inputs else i
     return LayerPlan(
         built.run, layer.name, i, layer.operation, layer.neuron, shape[source], shape[i],
-        reading_peak(network, source), built.wires[source], built.wires[i], built.late[i], probed,
+        top(network.ranges[source]), built.wires[source], built.wires[i], built.late[i], probed,
     )  # fmt: skip
 
 
-def _entry(table: Mapping[type, Made], layer: ir.Layer, kind: object) -> Made:
-    if type(kind) not in table:
-        raise NetworkError(f"layer {layer.name}: Lava has no process for {type(kind).__name__}")
-    return table[type(kind)]
+def _port(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
+    """The out port of the process, or processes, made for a layer."""
+    match layer.operation:
+        case ir.Input():
+            return _input(built, plan)
+        case ir.Conv() | ir.Dense():
+            return _weights(built, plan, layer)
+        case ir.Add():
+            return _sum(built, plan, layer)
+        case ir.SumPool():
+            return _pool(built, plan, layer)
+        case ir.Flatten():
+            # no process: a message has no shape, its reader knows the order
+            return built.ports[layer.inputs[0]]
+        case _:
+            assert_never(layer.operation)
+
+
+def _neurons(plan: LayerPlan, floating: bool) -> process.Layer:
+    """The process of a layer's neurons."""
+    match plan.neuron:
+        case ir.Lif() if plan.neuron.drawn is not None:
+            return process.DrawnLayer(plan, plan.neuron.drawn, floating)
+        case ir.Lif():
+            return process.GivenLayer(plan, floating)
+        case ir.Cuba():
+            return process.CubaLayer(plan, floating)
+        case ir.ReadOut():
+            return process.ReadOut(plan, floating)
+        case None:
+            raise NetworkError(f"layer {plan.name} has no neuron")
+        case _:
+            assert_never(plan.neuron)
 
 
 def _record(built: Built, plan: LayerPlan, counts: bool) -> None:
@@ -97,14 +118,14 @@ def _record(built: Built, plan: LayerPlan, counts: bool) -> None:
         built.neurons[plan.name].m_out.connect(recorder.m_in)
 
 
-def _input(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
+def _input(built: Built, plan: LayerPlan) -> OutPort:
     made = process.GradedInput(built.run, plan.wire)
     built.keep(made)
     return made.s_out
 
 
 def _weights(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
-    made = _entry(NEURONS, layer, layer.neuron)(plan, built.floating)
+    made = _neurons(plan, built.floating)
     built.keep(made)
     built.neurons[layer.name] = made
     built.ports[layer.inputs[0]].connect(made.s_in)
@@ -135,19 +156,3 @@ def _pool(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
     built.keep(made)
     built.ports[layer.inputs[0]].connect(made.s_in)
     return made.s_out
-
-
-def _flatten(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
-    """No process: a message has no shape, its reader knows the order."""
-    return built.ports[layer.inputs[0]]
-
-
-Maker = Callable[[Built, LayerPlan, ir.Layer], "OutPort"]
-OPERATIONS: dict[type, Maker] = {
-    ir.Input: _input,
-    ir.Conv: _weights,
-    ir.Dense: _weights,
-    ir.Add: _sum,
-    ir.SumPool: _pool,
-    ir.Flatten: _flatten,
-}

@@ -90,8 +90,8 @@ def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
     watch.start()
     first.create_runtime(run_cfg=settings, compile_config={"pypy_channel_size": MESSAGES})
     watch.list_processes()
-    # The last recorder sees spikes one step after the last layer sent them
-    steps = run.total + network.delays[-1] + 1
+    # The latest recorder sees spikes one step after its layer, which need not be the last one, sent them
+    steps = run.total + max(network.delays) + 1
     first.run(condition=RunSteps(steps, blocking=False), run_cfg=settings)
     finish(first)
     tallies = {name: layer.tally.get() for name, layer in built.neurons.items()}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from randhet.fixed_point.engine import kernels
-from randhet.fixed_point.engine.plan import Tile, columns, jumped, make_registers
+from randhet.fixed_point.engine.plan import Tile, columns, make_registers
 from randhet.fixed_point.kernels import registers as events
-from randhet.fixed_point.network import RandomTau
+from randhet.fixed_point.network import Drawn
 from randhet.lava_runtime.plan import LayerPlan
 
 
@@ -17,18 +17,18 @@ class CoreRegisters:
     Lane l of round j is image j*batch + l, so from round to round a lane's registers jump over the other lanes' draws.
     """
 
-    def __init__(self, plan: LayerPlan, neuron: RandomTau) -> None:
-        self.plan, self.neuron = plan, neuron
-        self.start = make_registers(neuron, plan.shape, plan.index, plan.run.master)
-        self.each_step = neuron.sampling == "step"
+    def __init__(self, plan: LayerPlan, decay: Drawn) -> None:
+        self.plan, self.decay = plan, decay
+        self.start = make_registers(decay, plan.shape, plan.index, plan.run.master)
+        self.each_step = decay.sampling == "step"
         self.distances = {int(b): np.flatnonzero(self.start.before == b) for b in np.unique(self.start.before)}
-        self.table = neuron.table.astype(np.int64)
+        self.table = decay.table.astype(np.int64)
 
     def begin(self) -> np.ndarray:
         """The registers before the first image of each lane."""
         run, per_image = self.plan.run, self.plan.run.steps if self.each_step else 1
         rounds = [(run.first_image + lane) * per_image for lane in range(run.batch)]
-        return np.stack([jumped(self.start.seeds, number * self.start.sizes) for number in rounds])
+        return np.stack([self.start.moved(number) for number in rounds])
 
     def move(self, registers: np.ndarray, rounds: int) -> None:
         """Over whole rounds, each one draw of every neuron; the last core may have fewer neurons."""

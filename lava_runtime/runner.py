@@ -19,7 +19,7 @@ import numpy as np
 from randhet.base import child
 from randhet.base.errors import NetworkError, RandhetError
 from randhet.fixed_point.check import check_images
-from randhet.fixed_point.network import Cuba, Network, ReadOut
+from randhet.fixed_point.network import Cuba, Network
 from randhet.fixed_point.reference import master_seed
 from randhet.fixed_point.result import Result, Trace
 from randhet.lava_runtime import guard
@@ -64,7 +64,7 @@ def run(
     """
     require_lava()
     network = network if isinstance(network, Network) else read(network)
-    check_images(network.input, images)
+    check_images(network.input, images, first_image)
     _check_model(network, model)
     if unknown := set(probes) - {layer.name for layer in network.layers}:
         raise NetworkError(f"no layer is called {', '.join(sorted(unknown))}")
@@ -83,7 +83,7 @@ def run(
             "token": token,
             "master": master,
             "images": len(images),
-            "first_image": first_image,
+            "first_image": int(first_image),
             "probes": sorted(probes),
             "model": model,
             "batch": batch,
@@ -195,7 +195,7 @@ def _collect(directory: Path, network: Network, probes: Collection[str], done: d
     trace = _trace(directory, index[last.name])
     outputs = trace.output.reshape(*trace.output.shape[:2], -1)
     sums = outputs.sum(axis=1)
-    spiking = [layer.name for layer in network.layers if layer.neuron and not isinstance(layer.neuron, ReadOut)]
+    spiking = [layer.name for layer in network.layers if layer.spikes]
     return Result(
         predictions=sums.argmax(axis=1),
         sums=sums,

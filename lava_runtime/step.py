@@ -16,7 +16,7 @@ from randhet.fixed_point.kernels.dense import products
 
 @kernel
 def lif_step(
-    values, first, per_tap, planes, window, weight, packed, wide, limit, bias, threshold, f, k,
+    values, first, per_tap, planes, window, weight, packed, wide, limit, bias, threshold, f, k, keep,
     given, table, states, entry_pixel, entry_channel, membrane, out, offset, record,
 ):  # fmt: skip
     """Sums, currents, leak, threshold and reset of one tile of channels, neurons of the LIF family.
@@ -34,7 +34,7 @@ def lif_step(
     before, spikes, kept = np.empty(padded, np.int32), np.empty(padded, np.uint8), np.zeros(padded, np.int32)
     return lif_step_pixels(
         values, first, per_tap, window, weight, packed, wide,
-        bias.reshape(-1), len(bias), threshold, f, k, given.reshape(-1), len(given), table,
+        bias.reshape(-1), len(bias), threshold, f, k, keep, given.reshape(-1), len(given), table,
         states, entry_pixel, entry_channel, chosen, rank, at, group, activity, lists, begins, multiply, rows,
         np.zeros((1 + space, padded), np.int32), np.zeros((len(values), padded), np.uint32),
         before, spikes, kept, padded, membrane, out, offset, record,
@@ -44,7 +44,7 @@ def lif_step(
 @inner
 def lif_step_pixels(
     values, first, per_tap, window, weight, packed, wide,
-    bias, biases, threshold, f, k, given, givens, table, states, entry_pixel, entry_channel,
+    bias, biases, threshold, f, k, keep, given, givens, table, states, entry_pixel, entry_channel,
     chosen, rank, at, group, activity, lists, begins, multiply, rows,
     sums, registers, before, spikes, kept, padded, membrane, out, offset, record,
 ):  # fmt: skip
@@ -69,12 +69,12 @@ def lif_step_pixels(
             copy_to(kept[:width], membrane[lane, pixel, offset : offset + width])
             if givens:
                 tally = fire_given(
-                    flat_sums, row * padded, bias, bias_at, threshold, f, k, given, given_at,
+                    flat_sums, row * padded, bias, bias_at, threshold, f, k, keep, given, given_at,
                     kept, before, 0, spikes, 0, padded,
                 )  # fmt: skip
             else:
                 tally = fire_drawn(
-                    flat_sums, row * padded, bias, bias_at, threshold, f, k, table, flat_registers, lane * padded,
+                    flat_sums, row * padded, bias, bias_at, threshold, f, k, keep, table, flat_registers, lane * padded,
                     kept, before, 0, spikes, 0, padded,
                 )  # fmt: skip
             fired += tally >> 32

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from randhet.fixed_point.network import Conv, Dense, Flatten, Input, Network, ReadOut, Shape
+from randhet.fixed_point.network import Flatten, Network, Range, Shape
 
 KINDS = {1: np.uint8, 8: np.uint8, 32: np.int32, 64: np.float64}
 
@@ -51,9 +51,9 @@ class Wire:
         return np.ascontiguousarray(packet).view(KINDS[self.bits])
 
 
-def arranged(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """Values (lanes, pixels, channels) as a reader of `shape` sees them: a flat one in (channel, y, x) order."""
-    if values.shape[1] == 1 or len(shape) > 1:
+def arranged(values: np.ndarray, pixels: int) -> np.ndarray:
+    """Values (lanes, pixels, channels) as a reader of so many pixels sees them: one pixel is (channel, y, x) flat."""
+    if values.shape[1] == pixels:
         return values
     return np.ascontiguousarray(values.swapaxes(1, 2)).reshape(len(values), 1, -1)
 
@@ -63,27 +63,17 @@ def in_order(values: np.ndarray, shape: Shape) -> np.ndarray:
     return values.swapaxes(1, 2).reshape(len(values), *shape)
 
 
-def wires(network: Network, shape: list[Shape], batch: int) -> list[Wire]:
+def wires(network: Network, batch: int) -> list[Wire]:
     """The message format of every layer's output. A flatten only renames: its message is that of what it reads."""
     found: list[Wire] = []
-    for layer, own, width in zip(network.layers, shape, _widths(network)):
+    for layer, own, span in zip(network.layers, network.shapes, network.ranges):
         named = isinstance(layer.operation, Flatten)
-        found.append(found[layer.inputs[0]] if named else Wire(batch, own, width))
+        found.append(found[layer.inputs[0]] if named else Wire(batch, own, bits(span)))
     return found
 
 
-def _widths(network: Network) -> list[int]:
-    top, entry = [span.peak for span in network.ranges], network.layers[0].operation
-    signed = isinstance(entry, Input) and entry.signed
-    widths = []
-    for layer, peak in zip(network.layers, top):
-        weighted = isinstance(layer.operation, (Conv, Dense))
-        wide = isinstance(layer.neuron, ReadOut) or (signed and not weighted) or peak > 255
-        widths.append(32 if wide else 8 if peak > 1 else 1)
-    return widths
-
-
-def reading_peak(network: Network, source: int) -> int:
-    """Largest value of a source as the engine's bit planes see it; what may be negative is multiplied, not split."""
-    widths, top = _widths(network), [span.peak for span in network.ranges]
-    return 2**24 if widths[source] == 32 else top[source]
+def bits(span: Range) -> int:
+    """Bits of a message whose values lie in this range."""
+    if span.signed or span.high > 255:
+        return 32
+    return 8 if span.high > 1 else 1

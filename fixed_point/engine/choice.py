@@ -47,7 +47,7 @@ def _seconds(rate: float, above: int) -> float:
     level, none, matrix = np.full((1, channels), 2**20, np.int32), np.zeros(0, np.int64), np.zeros(32, np.uint32)
     arguments = (
         values, STEPS, 0, INPUTS, 1, synapse.window, tile.weight, tile.packed, tile.wide, above, 0, pixels,
-        level, level[0], 6, 8, level >> 13, np.zeros(512, np.uint8), none.astype(np.uint32), none, none, none > 0,
+        level, level[0], 6, 8, 0, level >> 13, np.zeros(512, np.uint8), none.astype(np.uint32), none, none, none > 0,
         False, matrix, matrix, np.zeros((STEPS, pixels, channels), np.uint8), 0, np.zeros((0, 0, 0), np.int32),
     )  # fmt: skip
     return least_time(lambda: kernels.lif_image(*arguments))

@@ -86,7 +86,7 @@ def output(out: np.ndarray, offset: int, record: np.ndarray, size: tuple[int, in
 def lif(source: tuple[int, int], *arguments: Any) -> None:
     """The arguments of `kernels.lif_image` that a batch brings; `weights` and `visits` have seen the others."""
     values, steps, _, _, _, window, weight, _, _, _, low, high, *rest = arguments
-    bias, threshold, _, _, given, table, starts, pixel, _, _, _, *matrices, out, offset, record = rest
+    bias, threshold, _, _, _, given, table, starts, pixel, _, _, _, *matrices, out, offset, record = rest
     pixels, width = len(window), weight.shape[1]
     activity(values, steps, source)
     band(low, high, pixels)

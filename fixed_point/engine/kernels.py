@@ -283,7 +283,7 @@ def states_of_rounds(starts, last, near, far, held, rounds):
 @kernel
 def lif_image(
     values, steps, first, per_tap, planes, window, weight, packed, wide, limit, low, high,
-    bias, threshold, f, k, given, table, starts, entry_pixel, entry_channel, entry_last, held, near, far,
+    bias, threshold, f, k, keep, given, table, starts, entry_pixel, entry_channel, entry_last, held, near, far,
     out, offset, record,
 ):  # fmt: skip
     """All steps of one image for the pixels low..high of one tile of channels, neurons of the LIF family.
@@ -310,7 +310,7 @@ def lif_image(
     before = record.reshape(-1) if straight and len(record) > 0 else one_before
     return lif_pixels(
         values, steps, first, per_tap, window, weight, packed, wide, low, high,
-        bias.reshape(-1), len(bias), threshold, f, k, given.reshape(-1), len(given), table,
+        bias.reshape(-1), len(bias), threshold, f, k, keep, given.reshape(-1), len(given), table,
         states_of_rounds(starts, entry_last, near, far, held, steps), entry_pixel, entry_channel,
         chosen, rank, at, group, activity, lists, begins, multiply, rows, sums, membrane, registers, padded,
         spikes, before, out, offset, record,
@@ -320,7 +320,7 @@ def lif_image(
 @inner
 def lif_pixels(
     values, steps, first, per_tap, window, weight, packed, wide, low, high,
-    bias, biases, threshold, f, k, given, givens, table, states, entry_pixel, entry_channel,
+    bias, biases, threshold, f, k, keep, given, givens, table, states, entry_pixel, entry_channel,
     chosen, rank, at, group, activity, lists, begins, multiply, rows, sums, membrane, registers, padded,
     spikes, before, out, offset, record,
 ):  # fmt: skip
@@ -358,12 +358,12 @@ def lif_pixels(
                 before_at = spikes_at if recorded else 0
             if givens:
                 tally = fire_given(
-                    flat_sums, row * padded, bias, bias_at, threshold, f, k, given, given_at,
+                    flat_sums, row * padded, bias, bias_at, threshold, f, k, keep, given, given_at,
                     membrane, before, before_at, spikes, spikes_at, padded,
                 )  # fmt: skip
             else:
                 tally = fire_drawn(
-                    flat_sums, row * padded, bias, bias_at, threshold, f, k, table, flat_registers, t * padded,
+                    flat_sums, row * padded, bias, bias_at, threshold, f, k, keep, table, flat_registers, t * padded,
                     membrane, before, before_at, spikes, spikes_at, padded,
                 )  # fmt: skip
             fired += tally >> 32

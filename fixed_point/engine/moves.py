@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import singledispatch
 
 import numpy as np
 
+from randhet.base.kinds import assert_never
+from randhet.fixed_point import network as ir
 from randhet.fixed_point import reference
-from randhet.fixed_point.network import Add, Flatten, Input, Shape, SumPool
+from randhet.fixed_point.network import Range, Shape
 from randhet.fixed_point.shape import window_count
 
 Values = np.ndarray
@@ -31,28 +32,33 @@ def flat(values: Values, shape: Shape) -> Values:
     return np.ascontiguousarray(values.swapaxes(2, 3).reshape(*values.shape[:2], 1, -1))
 
 
-def narrow(peak: int) -> type:
+def narrow(span: Range) -> type:
     """uint8 where it holds every value of a layer."""
-    return np.uint8 if peak <= 255 else np.int32
+    return np.uint8 if not span.signed and span.high <= 255 else np.int32
 
 
-@singledispatch
 def move(
-    operation: object, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map
+    operation: ir.Operation, read: list[Values], images: np.ndarray, shape: Shape, span: Range, each: Each = map
 ) -> Values:
-    """The values of a layer without weights: shape is that of what it reads, peak the largest value it can have."""
-    raise TypeError(f"no engine for operation {type(operation).__name__}")
+    """The values of a layer without weights: shape is that of what it reads, span the range of what it sends."""
+    match operation:
+        case ir.Input():
+            last = images.reshape(*images.shape[:2], -1).swapaxes(1, 2)[:, None]
+            return np.ascontiguousarray(last.astype(narrow(span)))
+        case ir.Add():
+            return _added(read, narrow(span), each)
+        case ir.SumPool():
+            return _pooled(operation, read[0], shape, narrow(span), each)
+        case ir.Flatten():
+            return flat(read[0], shape)
+        case ir.Conv() | ir.Dense():
+            raise TypeError(f"{type(operation).__name__} has weights: its values are summed, not moved")
+        case _:
+            assert_never(operation)
 
 
-@move.register(Input)
-def _(operation: Input, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map) -> Values:
-    last = images.reshape(*images.shape[:2], -1).swapaxes(1, 2)[:, None]
-    return np.ascontiguousarray(last.astype(np.uint8 if images.dtype == np.uint8 else np.int32))
-
-
-@move.register(Add)
-def _(operation: Add, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map) -> Values:
-    total: Values = np.empty(np.broadcast_shapes(*(values.shape for values in read)), narrow(peak))
+def _added(read: list[Values], kind: type, each: Each) -> Values:
+    total: Values = np.empty(np.broadcast_shapes(*(values.shape for values in read)), kind)
 
     def add(image: int) -> None:
         first, second, *others = (values[image] for values in read)
@@ -64,12 +70,11 @@ def _(operation: Add, read: list[Values], images: np.ndarray, shape: Shape, peak
     return total
 
 
-@move.register(SumPool)
-def _(operation: SumPool, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map) -> Values:
-    values, (channels, *size) = read[0], shape
+def _pooled(operation: ir.SumPool, values: Values, shape: Shape, kind: type, each: Each) -> Values:
+    channels, *size = shape
     rows, columns = (window_count(size[a], operation.kernel[a], operation.stride[a], 0, 1) for a in (0, 1))
     steps = values.shape[1]
-    pooled: Values = np.zeros((len(values), steps, rows * columns, channels), narrow(peak))
+    pooled: Values = np.zeros((len(values), steps, rows * columns, channels), kind)
 
     def pool(image: int) -> None:
         grid = values[image].reshape(steps, *size, channels).transpose(0, 3, 1, 2)
@@ -82,11 +87,5 @@ def _(operation: SumPool, read: list[Values], images: np.ndarray, shape: Shape, 
 
 
 def accumulate(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
-    """total = first + second in the type of total, which holds every sum by the layer's peak."""
+    """total = first + second in the type of total, which holds every sum by the layer's range."""
     np.add(first, second, out=total, dtype=total.dtype, casting="unsafe")
-
-
-@move.register(Flatten)
-def _(operation: Flatten, read: list[Values], images: np.ndarray, shape: Shape, peak: int, each: Each = map) -> Values:
-    one_pixel = flat(read[0], shape)
-    return one_pixel.reshape(*one_pixel.shape[:2], 1, -1)

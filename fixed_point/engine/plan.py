@@ -12,7 +12,7 @@ from randhet.fixed_point.engine import guard, kernels
 from randhet.fixed_point.generator import PERIOD, STEPS_PER_DRAW, core_seed, core_starts, squarings
 from randhet.fixed_point.kernels import dense
 from randhet.fixed_point.kernels.blocks import CHUNK
-from randhet.fixed_point.network import Conv, Dense, Layer, Network, RandomTau, Shape
+from randhet.fixed_point.network import Conv, Dense, Drawn, Layer, Network, Range, Shape, Weighted
 from randhet.fixed_point.shape import window_count
 
 TILE_BYTES = 640 * 1024
@@ -54,7 +54,7 @@ class Synapse:
     source: tuple[int, int]
 
 
-def make_synapse(operation: Conv | Dense, shape_in: Shape, peak: int) -> Synapse:
+def make_synapse(operation: Weighted, shape_in: Shape, peak: int) -> Synapse:
     """Tiles and windows of a convolution, or of a dense layer as a convolution of one pixel."""
     if isinstance(operation, Dense):
         weight = operation.weight.reshape(*operation.weight.shape, 1, 1)
@@ -75,6 +75,16 @@ def make_synapse(operation: Conv | Dense, shape_in: Shape, peak: int) -> Synapse
     for tile in tiles:
         guard.weights(tile.first, per_group, window, tile.weight, tile.packed, tile.wide, source)
     return Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out, source)
+
+
+def weighted(layer: Layer) -> bool:
+    """Whether a layer has weights."""
+    return layer.weighted is not None
+
+
+def top(span: Range) -> int:
+    """Largest value of a layer as its reader's bit planes see it: so large where it is signed that none are made."""
+    return 2**24 if span.signed else span.high
 
 
 def pack(weight: np.ndarray) -> np.ndarray:
@@ -183,6 +193,11 @@ class Registers:
         """Every core holds whole channels: all entries are at pixel 0."""
         return not self.pixel.any()
 
+    def moved(self, rounds: int) -> np.ndarray:
+        """The seeds moved on by so many rounds, which may be more than 64 bits hold."""
+        distances = [rounds * size % PERIOD for size in self.sizes.tolist()]
+        return jumped(self.seeds, np.array(distances))
+
     def starts(self, number: int) -> np.ndarray:
         """States of the entries in round `number` (image*T + step, or image)."""
         return kernels.states_of_rounds(self.origin, self.last, *self.round(number), False, 2)[1]
@@ -210,9 +225,9 @@ def visits(registers: Registers, tile: Tile) -> Visits:
     return found
 
 
-def make_registers(neuron: RandomTau, shape: Shape, layer: int, master: int) -> Registers:
+def make_registers(decay: Drawn, shape: Shape, layer: int, master: int) -> Registers:
     """The registers of layer number `layer`, seeded from the master seed."""
-    neurons, per_core = prod(shape), neuron.neurons_per_core
+    neurons, per_core = prod(shape), decay.neurons_per_core
     pixels, cores = neurons // shape[0], np.array(core_starts(neurons, per_core))
     first = np.union1d(np.arange(shape[0]) * pixels, cores)
     first = first[np.argsort(first % pixels, kind="stable")]
@@ -221,9 +236,9 @@ def make_registers(neuron: RandomTau, shape: Shape, layer: int, master: int) -> 
     return Registers(seeds, sizes, first % pixels, first // pixels, first // per_core, first % per_core)
 
 
-def image_starts(registers: Registers, neuron: RandomTau, steps: int, first: int, images: int) -> np.ndarray:
+def image_starts(registers: Registers, decay: Drawn, steps: int, first: int, images: int) -> np.ndarray:
     """States of the entries at the start of each image, (images, entries): one jump to the first, then on by rounds."""
-    rounds = 1 if neuron.sampling == "forward" else steps
+    rounds = 1 if decay.sampling == "forward" else steps
     start = registers.starts(first * rounds)
     return kernels.states_of_rounds(start, registers.last, *registers.round(rounds), False, images)
 
@@ -235,7 +250,3 @@ def last_reader(network: Network) -> list[int]:
         for source in layer.inputs:
             last[source] = i
     return last
-
-
-def weighted(layer: Layer) -> bool:
-    return isinstance(layer.operation, (Conv, Dense))

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import singledispatch
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from randhet.base.errors import RandhetError
+from randhet.base.kinds import assert_never
 from randhet.fixed_point import reference
 from randhet.fixed_point.check import check_images
 from randhet.fixed_point.engine import choice, guard, kernels
@@ -28,23 +28,23 @@ from randhet.fixed_point.engine.plan import (
     last_reader,
     make_registers,
     make_synapse,
+    top,
     visits,
-    weighted,
 )
 from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.kernels.blocks import CHUNK
 from randhet.fixed_point.network import (
-    Conv,
+    Constant,
     Cuba,
     Dense,
-    Het,
-    Input,
+    Drawn,
     Layer,
     Lif,
     Network,
     Neuron,
-    RandomTau,
+    PerNeuron,
     ReadOut,
+    Reset,
     Shape,
 )
 from randhet.fixed_point.result import Result, Trace
@@ -69,7 +69,7 @@ def run(
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Run images (N, C, Y, X) uint8; arguments and result as the reference's. threads None: one per processor."""
-    check_images(network.input, images)
+    check_images(network.input, images, first_image)
     workers = threads or os.cpu_count() or 1
     if workers < 1 or batch < 1:
         raise RandhetError(f"threads {workers} and batch {batch} must be at least 1")
@@ -118,7 +118,7 @@ class Engine:
     network: Network
     master: int
     probes: frozenset[str]
-    shape: list[Shape] = field(init=False)
+    shape: tuple[Shape, ...] = field(init=False)
     synapses: dict[int, Synapse] = field(init=False)
     levels: dict[int, dict[int, Levels]] = field(init=False)
     registers: dict[int, Registers] = field(init=False)
@@ -126,18 +126,16 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.shape = self.network.shapes
-        top = [span.peak for span in self.network.ranges]
-        self.peak = top
         self.last = last_reader(self.network)
         self.synapses, self.levels, self.registers, self.visits = {}, {}, {}, {}
         for i, layer in enumerate(self.network.layers):
-            if isinstance(layer.operation, (Conv, Dense)):
+            if layer.weighted is not None:
                 source = layer.inputs[0]
-                synapse = make_synapse(layer.operation, self.shape[source], _planes(self.network, source, top))
+                synapse = make_synapse(layer.weighted, self.shape[source], top(self.network.ranges[source]))
                 self.synapses[i] = synapse
                 self.levels[i] = {tile.offset: levels(layer.neuron, self.shape[i], tile) for tile in synapse.tiles}
-            if isinstance(layer.neuron, RandomTau):
-                registers = self.registers[i] = make_registers(layer.neuron, self.shape[i], i, self.master)
+            if layer.drawn is not None:
+                registers = self.registers[i] = make_registers(layer.drawn, self.shape[i], i, self.master)
                 self.visits[i] = {tile.offset: visits(registers, tile) for tile in self.synapses[i].tiles}
 
     def batch(self, images: np.ndarray, first: int, pool: ThreadPoolExecutor, workers: int) -> Result:
@@ -148,10 +146,10 @@ class Engine:
         saturations = 0
         for i, layer in enumerate(network.layers):
             read = [kept[source] for source in layer.inputs]
-            if weighted(layer):
+            if layer.weighted is not None:
                 kept[i], membranes, fired, clipped = self._layer(i, layer, read[0], first, pool, workers)
                 saturations += clipped
-                if not isinstance(layer.neuron, ReadOut):
+                if layer.spikes:
                     spikes[layer.name] = fired
             else:
                 kept[i], membranes = self._pass(i, layer, read, images, pool), None
@@ -171,7 +169,7 @@ class Engine:
             values = flat(values, self.shape[layer.inputs[0]])
         probed = layer.name in self.probes
         size = (images, steps, synapse.pixels, synapse.channels)
-        integer = np.int32 if isinstance(layer.neuron, ReadOut) else np.uint8
+        integer = np.uint8 if layer.spikes else np.int32
         record = np.empty(size, np.int32) if probed else np.empty((0, *size[1:]), np.int32)
         out, registers, entries = np.empty(size, integer), self.registers.get(i), self.visits.get(i, {})
         work = Work(
@@ -187,19 +185,11 @@ class Engine:
 
     def _pass(self, i: int, layer: Layer, read: list[Values], images: np.ndarray, pool: ThreadPoolExecutor) -> Values:
         shape = self.shape[layer.inputs[0]] if layer.inputs else ()
-        return move(layer.operation, read, images, shape, self.peak[i], pool.map)
+        return move(layer.operation, read, images, shape, self.network.ranges[i], pool.map)
 
     def _trace(self, i: int, values: Values, membranes: np.ndarray | None) -> Trace:
         shape, steps = self.shape[i], self.network.steps
         return Trace(logical(values, steps, shape), None if membranes is None else logical(membranes, steps, shape))
-
-
-def _planes(network: Network, source: int, top: list[int]) -> int:
-    """Largest value of a source as its bit planes see it; signed inputs are multiplied, not split."""
-    operation = network.layers[source].operation
-    first = network.layers[0].operation
-    signed = isinstance(first, Input) and first.signed
-    return 2**24 if signed and not isinstance(operation, (Conv, Dense)) else top[source]
 
 
 # --- neurons: a layer's work as calls that may run in any order ------------------------------------------------------
@@ -207,10 +197,17 @@ def _planes(network: Network, source: int, top: list[int]) -> int:
 Job = Callable[[], tuple[int, int]]
 
 
-@singledispatch
 def job(neuron: Neuron, work: Work, workers: int) -> Iterator[Job]:
     """The calls that do a layer's work, each returning (spikes, saturations)."""
-    raise TypeError(f"no engine for neuron {type(neuron).__name__}")
+    match neuron:
+        case Lif():
+            return _lif_jobs(neuron, work, workers)
+        case Cuba():
+            return _cuba_jobs(neuron, work, workers)
+        case ReadOut():
+            return _sum_jobs(work)
+        case _:
+            assert_never(neuron)
 
 
 def shared(jobs: list[Job], pool: ThreadPoolExecutor, workers: int) -> list[tuple[int, int]]:
@@ -227,8 +224,7 @@ def bands(work: Work, workers: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-@job.register(ReadOut)
-def _(neuron: ReadOut, work: Work, workers: int) -> Iterator[Job]:
+def _sum_jobs(work: Work) -> Iterator[Job]:
     def call(image: int, tile: Tile) -> tuple[int, int]:
         part = np.empty((work.steps, work.synapse.pixels, tile.weight.shape[1]), np.int32)
         guard.activity(work.values[image], work.steps, work.synapse.source)
@@ -241,8 +237,7 @@ def _(neuron: ReadOut, work: Work, workers: int) -> Iterator[Job]:
             yield lambda image=image, tile=tile: call(image, tile)  # type: ignore[misc]
 
 
-@job.register(Cuba)
-def _(neuron: Cuba, work: Work, workers: int) -> Iterator[Job]:
+def _cuba_jobs(neuron: Cuba, work: Work, workers: int) -> Iterator[Job]:
     bias, threshold = channels_last(neuron.bias, work.shape).astype(np.int32), neuron.threshold.astype(np.int32)
     kept = 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay
 
@@ -258,25 +253,32 @@ def _(neuron: Cuba, work: Work, workers: int) -> Iterator[Job]:
     yield from _calls(work, bands(work, workers), call)
 
 
-@job.register(Lif)
-@job.register(Het)
-def _(neuron: Lif | Het, work: Work, workers: int) -> Iterator[Job]:
-    decay = channels_last(np.asarray(neuron.decay, np.int32), work.shape)
+def _lif_jobs(neuron: Lif, work: Work, workers: int) -> Iterator[Job]:
+    match neuron.decay:
+        case Constant() | PerNeuron():
+            return _given_jobs(neuron, neuron.decay, work, workers)
+        case Drawn():
+            return _drawn_jobs(neuron, neuron.decay, work, workers)
+        case _:
+            assert_never(neuron.decay)
+
+
+def _given_jobs(neuron: Lif, decay: Constant | PerNeuron, work: Work, workers: int) -> Iterator[Job]:
+    mantissa = channels_last(np.asarray(decay.mantissa, np.int32), work.shape)
     table, still = np.zeros(512, np.uint8), (*NO_ENTRIES, False, *NO_MATRICES)
 
     def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
-        return _lif(neuron, work, image, tile, low, high, padded(decay[:, tile.channels], 0), table, still)
+        return _lif(neuron, work, image, tile, low, high, padded(mantissa[:, tile.channels], 0), table, still)
 
     yield from _calls(work, bands(work, workers), call)
 
 
-@job.register(RandomTau)
-def _(neuron: RandomTau, work: Work, workers: int) -> Iterator[Job]:
+def _drawn_jobs(neuron: Lif, decay: Drawn, work: Work, workers: int) -> Iterator[Job]:
     registers = work.registers
     assert registers is not None
-    starts = image_starts(registers, neuron, work.steps, work.first_image, len(work.values))
-    table = np.concatenate([neuron.table & 0xFF, neuron.table >> 8]).astype(np.uint8)
-    held = neuron.sampling == "forward"
+    starts = image_starts(registers, decay, work.steps, work.first_image, len(work.values))
+    table = bytes_of(decay.table)
+    held = decay.sampling == "forward"
 
     def call(image: int, tile: Tile, low: int, high: int) -> tuple[int, int]:
         mine = work.visits[tile.offset]
@@ -290,6 +292,22 @@ def _(neuron: RandomTau, work: Work, workers: int) -> Iterator[Job]:
     yield from _calls(work, bands(work, workers) if registers.aligned else whole, call)
 
 
+def bytes_of(table: np.ndarray) -> np.ndarray:
+    """256 decays as the kernels look them up: their low bytes, then their high."""
+    return np.concatenate([table & 0xFF, table >> 8]).astype(np.uint8)
+
+
+def kept(reset: Reset) -> int:
+    """What of m - theta a spike leaves, as bits: none of it ("zero") or all ("subtract")."""
+    match reset:
+        case "zero":
+            return 0
+        case "subtract":
+            return -1
+        case _:
+            assert_never(reset)
+
+
 def padded(values: np.ndarray, fill: int) -> np.ndarray:
     """(..., channels of a tile) int32, filled up to whole chunks."""
     more = -values.shape[-1] % CHUNK
@@ -297,7 +315,7 @@ def padded(values: np.ndarray, fill: int) -> np.ndarray:
 
 
 def _lif(
-    neuron: RandomTau | Lif | Het,
+    neuron: Lif,
     work: Work,
     image: int,
     tile: Tile,
@@ -309,7 +327,7 @@ def _lif(
 ) -> tuple[int, int]:
     arguments = (
         *work.common(image, tile), *products(work.synapse, tile, work.values), low, high,
-        *work.levels[tile.offset], neuron.f, neuron.k, given, table,
+        *work.levels[tile.offset], neuron.f, neuron.k, kept(neuron.reset), given, table,
         *entries, work.out[image], tile.offset, work.recorded(image),
     )  # fmt: skip
     guard.lif(work.synapse.source, *arguments)
@@ -324,7 +342,7 @@ def products(synapse: Synapse, tile: Tile, values: np.ndarray) -> tuple[np.ndarr
 
 def levels(neuron: Neuron | None, shape: Shape, tile: Tile) -> Levels:
     """Bias (1 or pixels, padded tile) and threshold (padded tile) of a tile, as `lif_image` reads them."""
-    if not isinstance(neuron, (RandomTau, Lif, Het)):
+    if not isinstance(neuron, Lif):
         return NO_DECAYS, NO_DECAYS.reshape(-1)
     bias = padded(channels_last(neuron.bias, shape)[:, tile.channels], 0)
     return bias, padded(neuron.threshold[tile.channels], STATE_MAX)

@@ -219,22 +219,22 @@ def drawn(
 
 @intrinsic
 def fire_drawn(
-    typing, sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
+    typing, sums, sums_at, bias, bias_at, threshold, f, k, keep, table, registers, registers_at,
     membrane, before, before_at, spikes, spikes_at, count,
 ):  # fmt: skip
     """One step of `count` neurons (a multiple of 64) of the LIF family that draw their decays.
 
-    registers move on by one draw; spikes (uint8) and membranes before the reset are written. Returns the number of
-    spikes << 32 | the number of currents that saturated.
+    keep: -1 where a spike leaves m - theta, 0 where it leaves nothing. Registers move on by one draw; spikes (uint8)
+    and membranes before the reset are written. Returns the number of spikes << 32 | that of currents that saturated.
     """
 
     def write(
-        builder, sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
+        builder, sums, sums_at, bias, bias_at, threshold, f, k, keep, table, registers, registers_at,
         membrane, before, before_at, spikes, spikes_at, count,
     ):  # fmt: skip
         def step(wide):
             decays = drawn(builder, table_reader(builder, table, wide), registers, registers_at, shuffled_at_once)
-            neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, membrane)
+            neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, keep, membrane)
             return neurons.fire(decays, before, before_at, spikes, spikes_at, count)
 
         tally = cgutils.alloca_once(builder, INT64)
@@ -248,7 +248,7 @@ def fire_drawn(
     return build(
         types.int64,
         (
-            sums, sums_at, bias, bias_at, threshold, f, k, table, registers, registers_at,
+            sums, sums_at, bias, bias_at, threshold, f, k, keep, table, registers, registers_at,
             membrane, before, before_at, spikes, spikes_at, count,
         ),
         write,
@@ -257,23 +257,23 @@ def fire_drawn(
 
 @intrinsic
 def fire_given(
-    typing, sums, sums_at, bias, bias_at, threshold, f, k, decays, decays_at,
+    typing, sums, sums_at, bias, bias_at, threshold, f, k, keep, decays, decays_at,
     membrane, before, before_at, spikes, spikes_at, count,
 ):  # fmt: skip
     """The same with the decays (int32) that begin at `decays_at`."""
 
     def write(
-        builder, sums, sums_at, bias, bias_at, threshold, f, k, decays, decays_at,
+        builder, sums, sums_at, bias, bias_at, threshold, f, k, keep, decays, decays_at,
         membrane, before, before_at, spikes, spikes_at, count,
     ):  # fmt: skip
-        neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, membrane)
+        neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, keep, membrane)
         load = lambda places: [decays.load(builder.add(decays_at, place), NEURONS) for place in places]
         return neurons.fire(load, before, before_at, spikes, spikes_at, count)
 
     return build(
         types.int64,
         (
-            sums, sums_at, bias, bias_at, threshold, f, k, decays, decays_at,
+            sums, sums_at, bias, bias_at, threshold, f, k, keep, decays, decays_at,
             membrane, before, before_at, spikes, spikes_at, count,
         ),
         write,
@@ -292,6 +292,7 @@ class Neurons:
     threshold: Array
     f: Any
     k: Any
+    keep: Any
     membrane: Array
 
     def fire(
@@ -305,7 +306,7 @@ class Neurons:
     ) -> Any:
         """Code for one step; decays(places) makes the code for the decays of the 16 neurons from each place."""
         builder = self.builder
-        f, k = (broadcast(builder, builder.trunc(value, INT32), NEURONS) for value in (self.f, self.k))
+        f, k, keep = (broadcast(builder, builder.trunc(value, INT32), NEURONS) for value in (self.f, self.k, self.keep))
         clipped, fired = Tally(builder), Tally(builder)
         with loop(builder, INT64(0), count, GROUPS * NEURONS) as (position, _):
             places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
@@ -313,11 +314,13 @@ class Neurons:
                 bias = self.bias.load(builder.add(self.bias_at, place), NEURONS)
                 x, outside = current(self.sums.load(builder.add(self.sums_at, place), NEURONS), bias, f)
                 m = leak(x, self.membrane.load(place, NEURONS), decay, k)
-                spiking = m.compare(">", self.threshold.load(place, NEURONS))
+                threshold = self.threshold.load(place, NEURONS)
+                spiking = m.compare(">", threshold)
                 clipped.add(outside)
                 fired.add(spiking)
                 before.store(builder.add(before_at, place), m)
-                self.membrane.store(place, spiking.where(0, m))
+                # keep is all ones or zero: what a spike leaves is m - theta, which is not negative, or nothing
+                self.membrane.store(place, spiking.where((m - threshold) & keep, m))
                 spikes.store(builder.add(spikes_at, place), spiking.widen(INT8, signed=False))
         return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
 

@@ -11,14 +11,15 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine import kernels
 from randhet.fixed_point.engine.plan import Tile, channels_last, make_synapse
-from randhet.fixed_point.engine.run import levels, padded, products
-from randhet.fixed_point.network import Conv, Cuba, Dense, Het, Lif, RandomTau
+from randhet.fixed_point.engine.run import bytes_of, kept, levels, padded, products
+from randhet.fixed_point.network import Cuba, Lif
 from randhet.lava_runtime import step as steps
 from randhet.lava_runtime.plan import LayerPlan
 from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
-from randhet.lava_runtime.processes.process import ConstantTauLayer, CubaLayer, RandomTauLayer, ReadOut, words
+from randhet.lava_runtime.processes.process import CubaLayer, DrawnLayer, GivenLayer, ReadOut, words
 from randhet.lava_runtime.registers import CoreRegisters
 from randhet.lava_runtime.wire import arranged
 
@@ -43,7 +44,7 @@ class LayerModel(Guarded):
     def setup(self) -> None:
         self.plan: LayerPlan = self.params["plan"]
         operation = self.plan.operation
-        assert isinstance(operation, (Conv, Dense)) and self.plan.neuron is not None
+        assert isinstance(operation, ir.Weighted) and self.plan.neuron is not None
         self.synapse = make_synapse(operation, self.plan.shape_in, self.plan.peak)
         self.bias = channels_last(self.plan.neuron.bias, self.plan.shape)
         self.before = np.zeros(self.plan.cells if self.plan.probed else (0, 1, 1), self.membrane.dtype)
@@ -59,7 +60,7 @@ class LayerModel(Guarded):
                 self.reset(step // self.plan.run.steps)
             lanes = self.plan.run.lanes(step)
             self.outgoing[lanes:] = 0
-            received = arranged(self.plan.source.decode(message[:lanes]), self.plan.shape_in)
+            received = arranged(self.plan.source.decode(message[:lanes]), self.synapse.source[0])
             self.outgoing[:lanes] = self.plan.wire.encode(self.integrate(received))
             self.tally[:] = words(self.spikes) + words(self.saturations)
         if self.plan.probed:
@@ -98,8 +99,8 @@ class LifModel(LayerModel):
     def setup(self) -> None:
         super().setup()
         neuron = self.plan.neuron
-        assert isinstance(neuron, (RandomTau, Lif, Het))
-        self.neuron: RandomTau | Lif | Het = neuron
+        assert isinstance(neuron, Lif)
+        self.neuron: Lif = neuron
         self.levels = [levels(neuron, self.plan.shape, tile) for tile in self.synapse.tiles]
 
     def decays(self, tile: Tile) -> tuple[np.ndarray, ...]:
@@ -111,7 +112,7 @@ class LifModel(LayerModel):
         for tile, (bias, threshold) in zip(self.synapse.tiles, self.levels):
             fired, clipped = steps.lif_step(
                 *self.common(tile, values), *products(self.synapse, tile, values),
-                bias, threshold, self.neuron.f, self.neuron.k, *self.decays(tile),
+                bias, threshold, self.neuron.f, self.neuron.k, kept(self.neuron.reset), *self.decays(tile),
                 self.membrane, spikes, tile.offset, self.before,
             )  # fmt: skip
             self.spikes += fired
@@ -129,8 +130,8 @@ class FloatLif(LayerModel):
     def setup(self) -> None:
         super().setup()
         neuron = self.plan.neuron
-        assert isinstance(neuron, (RandomTau, Lif, Het))
-        self.neuron: RandomTau | Lif | Het = neuron
+        assert isinstance(neuron, Lif)
+        self.neuron: Lif = neuron
         self.threshold = channels_last(neuron.threshold, self.plan.shape)
 
     def float_decays(self, lanes: int) -> np.ndarray:
@@ -142,7 +143,8 @@ class FloatLif(LayerModel):
         x = self.sums(values) * 2.0**self.neuron.f + self.bias
         before = x + self.float_decays(lanes) / 2.0**self.neuron.k * (self.membrane[:lanes] - x)
         spike = before > self.threshold
-        self.membrane[:lanes] = np.where(spike, 0.0, before)
+        left = before - self.threshold if self.neuron.reset == "subtract" else 0.0
+        self.membrane[:lanes] = np.where(spike, left, before)
         if self.plan.probed:
             self.before[:lanes] = before
         self.spikes += int(spike.sum())
@@ -157,8 +159,8 @@ class Drawn(LayerModel):
     def setup(self) -> None:
         super().setup()
         neuron = self.plan.neuron
-        assert isinstance(neuron, RandomTau)
-        self.cores = CoreRegisters(self.plan, neuron)
+        assert isinstance(neuron, Lif) and neuron.drawn is not None
+        self.cores = CoreRegisters(self.plan, neuron.drawn)
         self.register[:] = self.cores.begin()
 
     def reset(self, turn: int) -> None:
@@ -167,16 +169,15 @@ class Drawn(LayerModel):
             self.cores.skip(self.register)
 
 
-@implements(proc=RandomTauLayer, protocol=LoihiProtocol)
+@implements(proc=DrawnLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class RandomTauFixed(Drawn, LifModel):
+class DrawnFixed(Drawn, LifModel):
     """Random-tau LIF in fixed point. Registers jump to where each channel's draws begin, and over each step."""
 
     def setup(self) -> None:
         super().setup()
-        table = self.plan.neuron.table  # type: ignore[union-attr]
-        self.table = np.concatenate([table & 0xFF, table >> 8]).astype(np.uint8)
+        self.table = bytes_of(self.cores.decay.table)
 
     def integrate(self, values: np.ndarray) -> np.ndarray:
         self.states = self.cores.entries(self.register[: len(values)])
@@ -188,10 +189,10 @@ class RandomTauFixed(Drawn, LifModel):
         return NO_DECAYS, self.table, *self.cores.of_tile(self.states, tile)
 
 
-@implements(proc=RandomTauLayer, protocol=LoihiProtocol)
+@implements(proc=DrawnLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class RandomTauFloat(Drawn, FloatLif):
+class DrawnFloat(Drawn, FloatLif):
     """Random-tau LIF in floating point, with the same draws. Registers advance serially, neuron by neuron."""
 
     register: np.ndarray = REGISTER
@@ -200,13 +201,13 @@ class RandomTauFloat(Drawn, FloatLif):
         return self.cores.draw(self.register)[:lanes]
 
 
-class Constant(LayerModel):
+class Given(LayerModel):
     """Decays that never change."""
 
     def setup(self) -> None:
         super().setup()
         decay = self.plan.neuron.decay  # type: ignore[union-attr]
-        self.decay = channels_last(np.asarray(decay, np.int32), self.plan.shape)
+        self.decay = channels_last(np.asarray(decay.mantissa, np.int32), self.plan.shape)
 
     def decays(self, tile: Tile) -> tuple[np.ndarray, ...]:
         none = np.zeros(0, np.int64)
@@ -216,17 +217,17 @@ class Constant(LayerModel):
         return self.decay
 
 
-@implements(proc=ConstantTauLayer, protocol=LoihiProtocol)
+@implements(proc=GivenLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class ConstantTauFixed(Constant, LifModel):
+class GivenFixed(Given, LifModel):
     """Vanilla and heterogeneous LIF in fixed point."""
 
 
-@implements(proc=ConstantTauLayer, protocol=LoihiProtocol)
+@implements(proc=GivenLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class ConstantTauFloat(Constant, FloatLif):
+class GivenFloat(Given, FloatLif):
     """Vanilla and heterogeneous LIF in floating point."""
 
 

@@ -6,13 +6,15 @@ message is the spikes of one step of all images of a batch, as `wire` packs them
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
 from randhet.fixed_point.generator import core_starts
-from randhet.fixed_point.network import RandomTau
+from randhet.fixed_point.network import Drawn
 from randhet.lava_runtime.plan import LayerPlan, Run
 from randhet.lava_runtime.wire import Wire
 
@@ -42,17 +44,16 @@ class Layer(AbstractProcess):
         self.tally = Var(shape=(4,), init=0)
 
 
-class RandomTauLayer(Layer):
-    """Random-tau LIF neurons. Var register (batch, cores): the shift registers as they are before the next draw."""
+class DrawnLayer(Layer):
+    """LIF neurons that draw their decays. Var register (batch, cores): the registers before the next draw."""
 
-    def __init__(self, plan: LayerPlan, floating: bool = False) -> None:
+    def __init__(self, plan: LayerPlan, decay: Drawn, floating: bool = False) -> None:
         super().__init__(plan, floating)
-        assert isinstance(plan.neuron, RandomTau)
-        cores = len(core_starts(int(np.prod(plan.shape)), plan.neuron.neurons_per_core))
+        cores = len(core_starts(prod(plan.shape), decay.neurons_per_core))
         self.register = Var(shape=(plan.run.batch, cores), init=0)
 
 
-class ConstantTauLayer(Layer):
+class GivenLayer(Layer):
     """LIF neurons with decays that are never drawn: one for the layer, or one per neuron."""
 
 

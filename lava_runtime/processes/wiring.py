@@ -62,7 +62,7 @@ class ResidualSumModel(Guarded):
         a = self.waited(self.a_in.recv(), self.a_line, waits[0])
         b = self.waited(self.b_in.recv(), self.b_line, waits[1])
         parts = (
-            arranged(wire.decode(part), out.shape) for wire, part in ((self.params["a"], a), (self.params["b"], b))
+            arranged(wire.decode(part), out.pixels) for wire, part in ((self.params["a"], a), (self.params["b"], b))
         )
         self.s_out.send(out.encode(np.add(*parts, dtype=KINDS[out.bits])))
 
