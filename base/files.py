@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, never over a device, never over what a command reads."""
 
 from __future__ import annotations
 
@@ -10,24 +10,57 @@ from pathlib import Path
 
 from randhet.base.errors import FileError
 
+_inputs: set[Path] = set()
+
+
+@contextmanager
+def keeping(*paths: Path) -> Iterator[None]:
+    """Refuse, within the block, to write any of these files: the inputs of a command."""
+    new = {path.resolve() for path in paths} - _inputs
+    _inputs.update(new)
+    try:
+        yield
+    finally:
+        _inputs.difference_update(new)
+
+
+def destination(path: str | Path) -> Path:
+    """The regular file that writing `path` makes or replaces, links followed.
+
+    FileError where something that is no regular file has that name (a folder, a device, a pipe), or where it is an
+    input of the command that writes it.
+    """
+    path = Path(path)
+    end = path.resolve()  # a link stays, what it points to is written
+    if end.exists() and not end.is_file():
+        kind = "a folder" if end.is_dir() else "a device or a pipe"
+        raise FileError(f"cannot write {path}: it is {kind}, give the name of a regular file")
+    if end in _inputs or any(end.exists() and kept.exists() and end.samefile(kept) for kept in _inputs):
+        raise FileError(f"cannot write {path}: it is an input of this command, give another name")
+    return end
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; renamed at the end, removed on any error. OSError is a FileError."""
-    path = Path(path)
-    temporary: str | None = None
+    with replacing_all(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def replacing_all(path: str | Path) -> Iterator[Path]:
+    """The same for writers that leave more files beside the one they are given: all are renamed, `path` last."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        yield Path(temporary)
-        # mkstemp makes files private; what a user writes gets the permissions of any new file
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        end = destination(path)
+        end.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=end.parent, prefix=f".{end.name}.") as folder:
+            temporary = Path(folder) / end.name
+            yield temporary
+            written = sorted(Path(folder).iterdir(), key=lambda file: file == temporary)
+            ends = [destination(end.parent / file.name) for file in written]
+            for file, place in zip(written, ends):
+                os.replace(file, place)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "link" not in str(error).lower():
+            raise
+        raise FileError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
