@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ from randhet.fixed_point.network import (
     Constant,
     Conv,
     Cuba,
+    Decay,
     Dense,
     Drawn,
     Flatten,
@@ -26,10 +28,13 @@ from randhet.fixed_point.network import (
     Layer,
     Lif,
     Network,
+    Neuron,
     PerNeuron,
     ReadOut,
+    Reset,
     SumPool,
 )
+from randhet.netx import stock, words
 from randhet.netx.write import read, write
 
 
@@ -54,6 +59,14 @@ def sample() -> Network:
     )
 
 
+def replace_dataset(key: str, value: object) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[key]
+        file[key] = value
+
+    return change
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(networks())
 def test_any_network_round_trips(tmp_path: Path, network: Network) -> None:
@@ -61,22 +74,67 @@ def test_any_network_round_trips(tmp_path: Path, network: Network) -> None:
     assert list(differences(read(tmp_path / "a.net"), network)) == []
 
 
-NEURONS = [
+NEURONS: list[Neuron] = [
     Lif(ints(9, 2), ints(-3, 2), Drawn(sampling="forward", sigma=1.5), k=8, f=3),
     Lif(ints(9, 2), np.arange(8, dtype=np.int32).reshape(2, 2, 2), Drawn()),
     Lif(ints(9, 2), ints(0, 2), Constant(3), k=2, f=0),
     Lif(ints(9, 2), ints(0, 2), PerNeuron(np.arange(8, dtype=np.uint16).reshape(2, 2, 2)), k=12),
+    Lif(ints(9, 2), ints(0, 2), Constant(3), reset="subtract"),
     Cuba(ints(640, 2), ints(64, 2), current_decay=4095, voltage_decay=17),
+    Cuba(ints(641, 2), np.arange(8, dtype=np.int32).reshape(2, 2, 2), current_decay=-1, voltage_decay=4096, f=3),
     ReadOut(ints(-(2**30), 2)),
 ]
 
 
+def single(neuron: Neuron) -> Network:
+    conv = Layer("c", Conv(np.ones((2, 1, 1, 1), np.int8)), (0,), neuron)
+    return Network((Layer("input", Input((1, 2, 2), bits=5)), conv), 1)
+
+
 @pytest.mark.parametrize("neuron", NEURONS, ids=lambda neuron: type(neuron).__name__)
-def test_each_neuron_round_trips(tmp_path: Path, neuron: object) -> None:
-    conv = Layer("c", Conv(np.ones((2, 1, 1, 1), np.int8)), (0,), neuron)  # type: ignore[arg-type]
-    network = Network((Layer("input", Input((1, 2, 2), bits=5)), conv), 1)
+def test_each_neuron_round_trips(tmp_path: Path, neuron: Neuron) -> None:
+    network = single(neuron)
     write(tmp_path / "a.net", network)
     assert list(differences(read(tmp_path / "a.net"), network)) == []
+
+
+def test_every_kind_has_a_word_and_is_tried_here() -> None:
+    assert set(words.NEURONS.values()) == set(get_args(Neuron)) == {type(neuron) for neuron in NEURONS}
+    lifs = [neuron for neuron in NEURONS if isinstance(neuron, Lif)]
+    assert set(words.DECAYS.values()) == set(get_args(Decay)) == {type(neuron.decay) for neuron in lifs}
+    assert all(words.NEURONS[words.neuron_word(neuron)] is type(neuron) for neuron in NEURONS)
+    assert all(words.DECAYS[words.decay_word(neuron.decay)] is type(neuron.decay) for neuron in lifs)
+    assert {neuron.reset for neuron in lifs} == set(get_args(Reset)) and set(stock.EXTRAS) == set(get_args(Neuron))
+
+
+def test_the_fields_of_a_neuron_lie_under_their_own_names(tmp_path: Path) -> None:
+    write(tmp_path / "a.net", single(NEURONS[0]))
+    with h5py.File(tmp_path / "a.net") as file:
+        neuron = file["layer/1/neuron"]
+        assert file.attrs["version"] == 2 and file["layer/1/bias"][()].tolist() == [-3, -3]
+        assert sorted(neuron) == ["decay", "f", "k", "reset", "threshold", "type"] and neuron["reset"][0] == b"zero"
+        assert sorted(neuron["decay"]) == ["kind", "neurons_per_core", "sampling", "sigma", "table"]
+        assert neuron["decay/kind"][0] == b"drawn" and neuron["decay/sigma"][()] == 1.5
+
+
+CUBA_DAMAGE: list[tuple[str, object, str]] = [
+    ("layer/1/neuron/vThMant", 11, "vThMant is 11, the neuron's other fields give 10"),
+    ("layer/1/neuron/refDelay", 2, "refDelay is 2, the neuron's other fields give 1"),
+    ("layer/1/neuron/gradedSpike", True, "gradedSpike is 1, the neuron's other fields give 0"),
+    ("layer/1/neuron/bias_exp", 5, "bias_exp is 5, it must be 0 or 6"),
+    ("layer/1/neuron/iDecay", 4097, "current decay is 4096, the limits are -1 to 4095"),
+    ("layer/1/bias", np.full(2, 2**58), r"bias lies in 0..288230376151711744, the limits are -2\^31"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "words"), CUBA_DAMAGE, ids=[words for *_, words in CUBA_DAMAGE])
+def test_what_stock_netx_reads_must_fit_the_neuron(tmp_path: Path, key: str, value: object, words: str) -> None:
+    write(tmp_path / "a.net", single(Cuba(ints(640, 2), ints(64, 2))))
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        assert file["layer/1/bias"][()].tolist() == [1, 1] and file["layer/1/neuron/iDecay"][()] == 4096
+        replace_dataset(key, value)(file)
+    with pytest.raises(FileError, match=words):
+        read(tmp_path / "a.net")
 
 
 def test_everything_around_the_layers_round_trips_and_bytes_repeat(tmp_path: Path) -> None:
@@ -130,12 +188,8 @@ def test_truncation_anywhere_is_refused(tmp_path: Path) -> None:
             read(tmp_path / "cut.net")
 
 
-def replace_dataset(key: str, value: object) -> Callable[[h5py.File], None]:
-    def change(file: h5py.File) -> None:
-        del file[key]
-        file[key] = value
-
-    return change
+def added(key: str, value: object) -> Callable[[h5py.File], None]:
+    return lambda file: file.__setitem__(key, value)
 
 
 def huge(file: h5py.File) -> None:
@@ -170,8 +224,25 @@ DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
     (replace_dataset("layer/1/inputs", np.array([3])), "reads layer 3"),
     (replace_dataset("layer/1/inputs", np.array([-1])), "reads layer -1"),
     (replace_dataset("layer/1/scale", np.array([np.nan])), "scale contains NaN"),
-    (replace_dataset("layer/1/neuron/table", np.zeros(12, np.uint16)), "table is uint16"),
-    (replace_dataset("layer/1/neuron/sampling", np.array([b"never"])), "sampling is 'never'"),
+    (replace_dataset("layer/1/neuron/decay/table", np.zeros(12, np.uint16)), "table is uint16"),
+    (replace_dataset("layer/1/neuron/decay/sampling", np.array([b"never"])), "sampling is 'never'"),
+    (
+        replace_dataset("layer/1/neuron/decay/table", np.full(256, 256, np.uint16)),
+        r"table lies in 256..256, the limits",
+    ),
+    (
+        replace_dataset("layer/1/neuron/decay/kind", np.array([b"learned"])),
+        "decay/kind is 'learned', known are constant",
+    ),
+    (replace_dataset("layer/1/neuron/decay/sigma", np.nan), "decay/sigma contains NaN"),
+    (replace_dataset("layer/1/neuron/decay", 3), "neuron/decay is missing or not a group"),
+    (replace_dataset("layer/1/neuron/reset", np.array([b"one"])), "reset is 'one', it must be 'zero' or 'subtract'"),
+    (replace_dataset("layer/1/neuron/k", 13), "k is 13, the limits are 1 to 12"),
+    (replace_dataset("layer/1/neuron/threshold", np.array([0])), "threshold lies in 0..0, the limits are 1 to"),
+    (replace_dataset("layer/1/bias", np.array([2**31])), r"bias lies in 0..2147483648, the limits"),
+    (added("layer/1/neuron/reset_delay", 1), "neuron/reset_delay is not known here, known are"),
+    (added("layer/1/neuron/decay/mantissa", 1), "decay/mantissa is not known here, known are kind"),
+    (added("layer/4/neuron/bias_exp", 6), "neuron/bias_exp is not known here, known are type"),
     (replace_dataset("layer/1/stride", np.array([1, 2, 3])), "stride has 3 entries"),
     (replace_dataset("layer/1/name", 7), "name is int64"),
     (lambda file: file.__delitem__("layer/1/bias"), "layer/1/bias is missing"),
@@ -180,7 +251,8 @@ DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
     (external, "is a link"),
     (outside, "in another file"),
     (missing_layer, "layer/2 is missing"),
-    (attribute("version", 99), "newer than"),
+    (attribute("version", 3), "version is 3, newer than 2, the newest this release reads"),
+    (attribute("version", 0), "version is 0, the first was 1"),
     (attribute("steps", "many"), "steps is str"),
     (attribute("classes", "{"), "classes is not JSON"),
     (attribute("metadata", "[]"), "metadata is not a dict"),
