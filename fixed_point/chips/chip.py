@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FOLDER = Path(__file__).parent / "chips"
+FOLDER = Path(__file__).parent
 
 
 class ChipError(RandhetError):
@@ -41,12 +41,14 @@ class Quantity:
 class Chip:
     """A chip.
 
-    programmable: neuron models are microcoded. convolution: "kernel" stores a kernel once per core, "lists" one weight
-    list per pattern of taps. memory_holds: "weights", or "weights and state". unknown: what no public source says.
+    programmable: neuron models are microcoded. resets: what a spike may do to a membrane potential. convolution:
+    "kernel" stores a kernel once per core, "lists" one weight list per pattern of taps. memory_holds: "weights", or
+    "weights and state". unknown: what no public source says.
     """
 
     name: str
     programmable: bool
+    resets: tuple[str, ...]
     convolution: Literal["kernel", "lists"]
     memory_holds: Literal["weights", "weights and state"]
     board: str
@@ -85,8 +87,8 @@ def parse(name: str, text: str) -> Chip:
     try:
         content: dict[str, Any] = tomllib.loads(text)
         numbers = {key: Quantity(**content.pop(key)) for key in list(content) if isinstance(content[key], dict)}
-        unknown = tuple(content.pop("unknown"))
-        chip = Chip(unknown=unknown, quantities=numbers, **content)
+        unknown, resets = tuple(content.pop("unknown")), tuple(content.pop("resets"))
+        chip = Chip(unknown=unknown, resets=resets, quantities=numbers, **content)
     except (ValueError, RecursionError, TypeError, KeyError) as error:
         raise ChipError(f"the description of {name} is wrong: {error}") from None
     for key, number in numbers.items():

@@ -7,7 +7,7 @@ An estimate, not a measurement: what it takes for granted stands in `ASSUMPTIONS
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -20,7 +20,7 @@ from randhet.fixed_point.chips.load import Axis, axes
 from randhet.fixed_point.chips.mapping import LayerMap
 from randhet.fixed_point.chips.mapping import Mapping as Placement
 from randhet.fixed_point.chips.placement import on_chip
-from randhet.fixed_point.network import Conv, Dense, Flatten, Input, Network, Operation, RandomTau, Shape, SumPool
+from randhet.fixed_point.network import Conv, Dense, Flatten, Input, Network, Operation, Shape, SumPool
 from randhet.fixed_point.result import Result
 
 Counts = NDArray[np.float64]
@@ -141,7 +141,7 @@ def fan_out(network: Network) -> dict[tuple[int, int], Counts]:
     return found
 
 
-def _pull(network: Network, index: int, counts: Counts, shape: list[Shape]) -> Iterator[tuple[int, Counts]]:
+def _pull(network: Network, index: int, counts: Counts, shape: Sequence[Shape]) -> Iterator[tuple[int, Counts]]:
     """Counts on a layer's output carried back to the layers whose spikes arrive there."""
     layer = network.layers[index]
     operation = layer.operation
@@ -221,10 +221,10 @@ def _kind(layer: LayerMap) -> str:
 
 
 def _draws(network: Network, layer: LayerMap) -> int:
-    neuron = layer.population.layer.neuron
-    if not isinstance(neuron, RandomTau):
+    drawn = layer.population.layer.drawn
+    if drawn is None:
         return 0
-    return int(np.prod(layer.population.shape)) * (1 if neuron.sampling == "forward" else network.steps)
+    return int(np.prod(layer.population.shape)) * (1 if drawn.sampling == "forward" else network.steps)
 
 
 def _sends(layer: LayerMap, sent: Mapping[int, Counts]) -> tuple[float, float]:

@@ -10,8 +10,9 @@ import numpy as np
 from randhet.fixed_point.chips.chip import Chip, load
 from randhet.fixed_point.chips.energy import ASSUMPTIONS, Estimate, Term, estimate
 from randhet.fixed_point.chips.mapping import LayerMap, Mapping, map_network
+from randhet.fixed_point.chips.needs import needs
 from randhet.fixed_point.chips.rules import Finding, broken, check_chip, unchecked
-from randhet.fixed_point.network import Conv, Dense, Layer, Network, RandomTau, Shape
+from randhet.fixed_point.network import Layer, Network, Range, Shape
 from randhet.fixed_point.result import Result
 
 
@@ -19,13 +20,16 @@ from randhet.fixed_point.result import Result
 class LayerReport:
     """One layer.
 
-    bits: width of what it sends. scale, threshold: least and largest. weights: bytes, one per weight. largest_sum:
-    bound on |a|. Then its cores (0: none of its own) and the largest need of any of them: memory in bytes, axons.
+    decay: where the decays come from; reset: what a spike does. bits: width of what it sends, its sign included. scale,
+    threshold: least and largest. weights: bytes, one per weight. largest_sum: bound on |a|. Then its cores (0: none of
+    its own) and the largest need of any of them: memory in bytes, axons.
     """
 
     layer: str
     operation: str
     neuron: str | None
+    decay: str | None
+    reset: str | None
     shape: Shape
     bits: int
     f: int | None
@@ -103,25 +107,28 @@ def inspect(
 
 def _reports(network: Network, mapping: Mapping) -> list[LayerReport]:
     placed = {layer.population.index: layer for layer in mapping.layers}
-    rows = zip(network.layers, network.shapes, [span.peak for span in network.ranges], network.bounds)
-    return [_report(layer, shape, peak, bound, placed.get(i)) for i, (layer, shape, peak, bound) in enumerate(rows)]
+    rows = zip(network.layers, network.shapes, network.ranges, network.bounds)
+    return [_report(layer, shape, span, bound, placed.get(i)) for i, (layer, shape, span, bound) in enumerate(rows)]
 
 
-def _report(layer: Layer, shape: Shape, peak: int, bound: int, placed: LayerMap | None) -> LayerReport:
-    neuron, operation = layer.neuron, layer.operation
-    threshold = getattr(neuron, "threshold", None)
+def _report(layer: Layer, shape: Shape, span: Range, bound: int, placed: LayerMap | None) -> LayerReport:
+    neuron, spiking = layer.neuron, layer.spiking
+    own = needs(neuron) if neuron else None
+    threshold = spiking.threshold if spiking else None
     most = (lambda resource: placed.largest(resource)) if placed else (lambda resource: 0)
     return LayerReport(
         layer=layer.name,
-        operation=type(operation).__name__,
+        operation=type(layer.operation).__name__,
         neuron=type(neuron).__name__ if neuron else None,
+        decay=own.leak if own else None,
+        reset=own.reset if own else None,
         shape=shape,
-        bits=max(1, peak.bit_length()),
-        f=getattr(neuron, "f", None),
-        k=getattr(neuron, "k", None),
+        bits=max(1, span.bits),
+        f=spiking.f if spiking else None,
+        k=layer.lif.k if layer.lif else None,
         scale=None if layer.scale is None else (float(layer.scale.min()), float(layer.scale.max())),
         threshold=None if threshold is None else (int(threshold.min()), int(threshold.max())),
-        weights=operation.weight.size if isinstance(operation, (Conv, Dense)) else 0,
+        weights=layer.weighted.weight.size if layer.weighted else 0,
         largest_sum=bound,
         cores=len(placed.cores) if placed else 0,
         neurons_per_core=most("neurons"),
@@ -159,7 +166,7 @@ def _sentences(found: Inspection) -> list[str]:
 
 
 def _seed_sentence(network: Network) -> str:
-    if not any(isinstance(layer.neuron, RandomTau) for layer in network.layers):
+    if not any(layer.drawn for layer in network.layers):
         return "Nothing in it is drawn at random."
     if network.seed is None:
         return "The file carries no seed: the decays come from the system's entropy at every run."
@@ -168,13 +175,15 @@ def _seed_sentence(network: Network) -> str:
 
 def freed(network: Network, chip: Chip) -> Network:
     """The network as if its random-tau layers had been exported with as many neurons per core as the chip has."""
-    layers = (
-        replace(layer, neuron=replace(layer.neuron, neurons_per_core=chip.need("neurons_per_core")))
-        if isinstance(layer.neuron, RandomTau)
-        else layer
-        for layer in network.layers
-    )
-    return replace(network, layers=tuple(layers))
+    size = chip.need("neurons_per_core")
+    return replace(network, layers=tuple(_freed(layer, size) for layer in network.layers))
+
+
+def _freed(layer: Layer, size: int) -> Layer:
+    if layer.lif is None or layer.drawn is None:
+        return layer
+    decay = replace(layer.drawn, neurons_per_core=size)
+    return replace(layer, neuron=replace(layer.lif, decay=decay))
 
 
 def engineering(value: float, unit: str) -> str:

@@ -5,28 +5,16 @@ A core's part is a box of channels, rows and columns. The figures are the least 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, singledispatch
 from math import ceil, prod
 
 from randhet.fixed_point.chips.chip import Chip
+from randhet.fixed_point.chips.needs import STATE_BITS, needs
 from randhet.fixed_point.chips.placement import Population
-from randhet.fixed_point.network import (
-    Conv,
-    Cuba,
-    Dense,
-    Het,
-    Lif,
-    Neuron,
-    Operation,
-    RandomTau,
-    ReadOut,
-    Shape,
-    SumPool,
-)
+from randhet.fixed_point.network import Conv, Dense, Operation, Shape, SumPool
 
-STATE_BITS = 24
-SUM_BITS = 32
 SYNAPSES_PER_BLOCK = 64
 
 
@@ -156,63 +144,21 @@ def _pattern_bits(operation: Conv | SumPool, chip: Chip, core: Core, shape_in: S
 # --- states -----------------------------------------------------------------------------------------------------------
 
 
-def whole_bytes(bits: int) -> int:
-    """Bits rounded up to whole bytes."""
-    return -(-bits // 8) * 8
-
-
-@singledispatch
-def neuron_bits(neuron: Neuron | None) -> int:
-    """State of one neuron, bits."""
-    return 0
-
-
-@neuron_bits.register
-def _(neuron: RandomTau) -> int:
-    return STATE_BITS + (whole_bytes(neuron.k) if neuron.sampling == "forward" else 0)
-
-
-@neuron_bits.register
-def _(neuron: Lif) -> int:
-    return STATE_BITS
-
-
-@neuron_bits.register
-def _(neuron: Het) -> int:
-    return STATE_BITS + whole_bytes(neuron.k)
-
-
-@neuron_bits.register
-def _(neuron: Cuba) -> int:
-    return 2 * STATE_BITS
-
-
-@neuron_bits.register
-def _(neuron: ReadOut) -> int:
-    return SUM_BITS
-
-
-def core_bits(neuron: Neuron | None) -> int:
-    """What a core keeps once: the register and the table of a random-tau layer."""
-    return SUM_BITS + len(neuron.table) * whole_bytes(neuron.k) if isinstance(neuron, RandomTau) else 0
-
-
 def state_bits(population: Population, core: Core) -> int:
     """States, thresholds and biases of one core, bits; a bias map takes one bias per neuron."""
-    neuron = population.layer.neuron
-    bits = core.neurons * neuron_bits(neuron) + core_bits(neuron)
-    if neuron is None:
-        return bits
-    per_neuron = neuron.bias.ndim > 1
-    biases = core.neurons if per_neuron else len(core.channels)
-    thresholds = 0 if isinstance(neuron, ReadOut) else len(core.channels)
-    return bits + STATE_BITS * (biases + thresholds)
+    layer = population.layer
+    if layer.neuron is None:
+        return 0
+    own = needs(layer.neuron)
+    biases = core.neurons if layer.neuron.bias.ndim > 1 else len(core.channels)
+    thresholds = len(core.channels) if layer.spiking else 0
+    return core.neurons * own.state + own.shared + STATE_BITS * (biases + thresholds)
 
 
 # --- axons ------------------------------------------------------------------------------------------------------------
 
 
-def in_axons(population: Population, core: Core, chip: Chip, sent: list[Shape]) -> int:
+def in_axons(population: Population, core: Core, chip: Chip, sent: Sequence[Shape]) -> int:
     """Input axons: a dense layer has one per source neuron; a window has one per source pixel and group of channels."""
     operation = population.layer.operation
     if isinstance(operation, Dense):

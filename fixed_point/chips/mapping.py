@@ -8,7 +8,7 @@ chip's limits the one with the fewest cores is taken.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
@@ -16,7 +16,7 @@ from math import ceil, prod
 from randhet.fixed_point.chips.chip import Chip
 from randhet.fixed_point.chips.load import Core, axes, entries, in_axons, reached, seen, state_bits, weight_bits
 from randhet.fixed_point.chips.placement import Population, populations
-from randhet.fixed_point.network import Dense, Network, RandomTau, Shape
+from randhet.fixed_point.network import Dense, Network, Shape
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def _box(shape: Shape) -> Shape:
 # --- cuts -------------------------------------------------------------------------------------------------------------
 
 
-def _cut(population: Population, chip: Chip, sent: list[Shape]) -> list[Core]:
+def _cut(population: Population, chip: Chip, sent: Sequence[Shape]) -> list[Core]:
     """The cores of a population; the coarsest cut where none respects the limits, so that the rules can name them."""
-    cuts = _in_order(population, chip) if isinstance(population.layer.neuron, RandomTau) else _halves(population, chip)
+    cuts = _in_order(population, chip) if population.layer.drawn else _halves(population, chip)
     coarsest: list[Core] | None = None
     for cores in cuts:
         coarsest = coarsest or cores
@@ -104,7 +104,7 @@ def _cut(population: Population, chip: Chip, sent: list[Shape]) -> list[Core]:
     return coarsest
 
 
-def _fits(population: Population, core: Core, chip: Chip, sent: list[Shape]) -> bool:
+def _fits(population: Population, core: Core, chip: Chip, sent: Sequence[Shape]) -> bool:
     axons = chip.limit("input_axons_per_core")
     memory = sum(_memory(population, core, chip)[2:])
     within = axons is None or in_axons(population, core, chip, sent) <= axons
@@ -120,9 +120,9 @@ def _memory(population: Population, core: Core, chip: Chip) -> tuple[int, int, i
 
 def _in_order(population: Population, chip: Chip) -> Iterator[list[Core]]:
     """Consecutive neurons: as many per core as the file says, then half as many, and so on."""
-    neuron = population.layer.neuron
-    assert isinstance(neuron, RandomTau)
-    size = min(neuron.neurons_per_core, chip.need("neurons_per_core"))
+    drawn = population.layer.drawn
+    assert drawn is not None
+    size = min(drawn.neurons_per_core, chip.need("neurons_per_core"))
     while size:
         yield consecutive(population.shape, size)
         size //= 2
@@ -175,7 +175,7 @@ def boxes(shape: Shape, step: Shape) -> list[Core]:
 
 
 def _weigh(
-    population: Population, found: list[Population], cut: dict[int, tuple[Core, ...]], chip: Chip, sent: list[Shape]
+    population: Population, found: list[Population], cut: dict[int, tuple[Core, ...]], chip: Chip, sent: Sequence[Shape]
 ) -> LayerMap:
     readers = [reader for reader in found for source in reader.sources if source == population.index]
     targets = [(reader, _alike(reader, cut[reader.index])) for reader in readers]

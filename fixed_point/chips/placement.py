@@ -7,6 +7,7 @@ pool is a population that relays graded sums.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from randhet.fixed_point.network import Add, Conv, Dense, Flatten, Input, Layer, Network, Shape, SumPool
@@ -69,7 +70,7 @@ def populations(network: Network) -> list[Population]:
     return found
 
 
-def branch_lags(network: Network, lag: list[int]) -> dict[int, int]:
+def branch_lags(network: Network, lag: Sequence[int]) -> dict[int, int]:
     """For each residual sum, by how many steps its latest branch lags its earliest."""
     return {
         i: max(lag[j] for j in layer.inputs) - min(lag[j] for j in layer.inputs)

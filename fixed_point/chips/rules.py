@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from randhet.fixed_point.check import SUM_LIMIT
 from randhet.fixed_point.chips.chip import Chip
 from randhet.fixed_point.chips.load import Core
 from randhet.fixed_point.chips.mapping import Mapping
+from randhet.fixed_point.chips.needs import Needs, needs
 from randhet.fixed_point.chips.placement import branch_lags, on_chip
-from randhet.fixed_point.network import Conv, Cuba, Dense, Het, Input, Layer, Network, RandomTau, ReadOut
+from randhet.fixed_point.layers import SUM_MAX
+from randhet.fixed_point.network import Array, Input, Layer, Network, Spiking, Weighted
 
 Value = int | str
 
@@ -40,15 +41,25 @@ class Case:
     mapping: Mapping
 
     @property
-    def weighted(self) -> list[tuple[int, Layer]]:
-        """Layers with weights, with their numbers."""
-        layers = enumerate(self.network.layers)
-        return [(i, layer) for i, layer in layers if isinstance(layer.operation, (Conv, Dense))]
+    def weighted(self) -> list[tuple[str, Weighted]]:
+        """Names of the layers with weights, with their operations."""
+        return [(layer.name, layer.weighted) for layer in self.network.layers if layer.weighted]
 
     @property
-    def spiking(self) -> list[Layer]:
-        """Layers with weights and spikes: all but the classifier."""
-        return [layer for _, layer in self.weighted if not isinstance(layer.neuron, ReadOut)]
+    def bounds(self) -> list[tuple[Layer, int]]:
+        """Layers with weights, with the proven bound on |a|."""
+        pairs = zip(self.network.layers, self.network.bounds)
+        return [(layer, bound) for layer, bound in pairs if layer.weighted]
+
+    @property
+    def spiking(self) -> list[tuple[str, Spiking]]:
+        """Names of the layers that spike, with their neurons."""
+        return [(layer.name, layer.spiking) for layer in self.network.layers if layer.spiking]
+
+    @property
+    def needs(self) -> list[tuple[str, Needs]]:
+        """Names of the layers that spike, with what their neurons ask for."""
+        return [(name, needs(neuron)) for name, neuron in self.spiking]
 
 
 Rule = Callable[[Case], Iterator[Finding]]
@@ -77,9 +88,8 @@ def _signed(bits: int) -> int:
 def weight_mantissa(case: Case) -> Iterator[Finding]:
     """The largest weight, either sign, in the chip's weight bits."""
     limit = _signed(case.chip.need("weight_bits"))
-    for _, layer in case.weighted:
-        assert isinstance(layer.operation, (Conv, Dense))
-        yield _within("largest |weight| fits the mantissa", layer.name, _largest(layer.operation.weight), limit)
+    for name, operation in case.weighted:
+        yield _within("largest |weight| fits the mantissa", name, _largest(operation.weight), limit)
 
 
 def weight_exponent(case: Case) -> Iterator[Finding]:
@@ -87,15 +97,15 @@ def weight_exponent(case: Case) -> Iterator[Finding]:
     low, high = case.chip.limit("weight_exponent_min"), case.chip.limit("weight_exponent_max")
     if low is None or high is None:
         return
-    for layer in case.spiking:
-        exponent = layer.neuron.f - 7  # type: ignore[union-attr]
-        yield Finding("weight exponent", layer.name, exponent, f"{low}..{high}", low <= exponent <= high)
+    for name, neuron in case.spiking:
+        exponent = neuron.f - 7
+        yield Finding("weight exponent", name, exponent, f"{low}..{high}", low <= exponent <= high)
 
 
 def synaptic_sum(case: Case) -> Iterator[Finding]:
     """The proven bound on |a|, int32 everywhere."""
-    for (_, layer), bound in zip(case.weighted, _bounds(case)):
-        yield _within("synaptic sum fits 32 bits", layer.name, bound, SUM_LIMIT - 1)
+    for layer, bound in case.bounds:
+        yield _within("synaptic sum fits 32 bits", layer.name, bound, SUM_MAX)
 
 
 def accumulator(case: Case) -> Iterator[Finding]:
@@ -103,22 +113,17 @@ def accumulator(case: Case) -> Iterator[Finding]:
     bits = case.chip.limit("accumulator_bits")
     if bits is None:
         return
-    for (_, layer), bound in zip(case.weighted, _bounds(case)):
-        if not isinstance(layer.neuron, ReadOut):
-            shifted = bound << layer.neuron.f  # type: ignore[union-attr]
-            yield _within("largest possible input of a step fits the accumulator", layer.name, shifted, _signed(bits))
-
-
-def _bounds(case: Case) -> list[int]:
-    every = case.network.bounds
-    return [every[i] for i, _ in case.weighted]
+    rule = "largest possible input of a step fits the accumulator"
+    for layer, bound in case.bounds:
+        if layer.spiking:
+            yield _within(rule, layer.name, bound << layer.spiking.f, _signed(bits))
 
 
 def threshold_range(case: Case) -> Iterator[Finding]:
     """The largest threshold in the chip's state bits."""
     limit = _signed(case.chip.need("state_bits"))
-    for layer in case.spiking:
-        yield _within("threshold fits the state", layer.name, int(layer.neuron.threshold.max()), limit)  # type: ignore[union-attr]
+    for name, neuron in case.spiking:
+        yield _within("threshold fits the state", name, int(neuron.threshold.max()), limit)
 
 
 def threshold_mantissa(case: Case) -> Iterator[Finding]:
@@ -126,28 +131,28 @@ def threshold_mantissa(case: Case) -> Iterator[Finding]:
     bits, shift = case.chip.limit("threshold_mantissa_bits"), case.chip.limit("threshold_shift")
     if bits is None or shift is None:
         return
-    for layer in case.spiking:
-        threshold = layer.neuron.threshold.astype(np.int64)  # type: ignore[union-attr]
+    for name, neuron in case.spiking:
+        threshold = neuron.threshold.astype(np.int64)
         wrong = (threshold % (1 << shift) != 0) | (threshold >> shift >= 1 << bits)
-        yield _none(f"thresholds that are no {bits} bit mantissa times {1 << shift}", layer.name, int(wrong.sum()))
+        yield _none(f"thresholds that are no {bits} bit mantissa times {1 << shift}", name, int(wrong.sum()))
 
 
 def thresholds_per_core(case: Case) -> Iterator[Finding]:
     """Chips that share thresholds among a core's neurons hold only so many different ones."""
     limit = case.chip.limit("thresholds_per_core")
-    for layer in case.mapping.layers if limit is not None else ():
-        threshold = getattr(layer.population.layer.neuron, "threshold", None)
-        if threshold is not None:
-            assert limit is not None
-            most = max(len(np.unique(threshold[_slice(core.channels)])) for core in layer.cores)
+    if limit is None:
+        return
+    for layer in case.mapping.layers:
+        if neuron := layer.population.layer.spiking:
+            most = max(len(np.unique(neuron.threshold[_slice(core.channels)])) for core in layer.cores)
             yield _within("different thresholds per core", layer.name, most, limit)
 
 
 def bias_range(case: Case) -> Iterator[Finding]:
     """The largest bias, either sign, in the chip's state bits."""
     limit = _signed(case.chip.need("state_bits"))
-    for layer in case.spiking:
-        yield _within("|bias| fits the state", layer.name, _largest(layer.neuron.bias), limit)  # type: ignore[union-attr]
+    for name, neuron in case.spiking:
+        yield _within("|bias| fits the state", name, _largest(neuron.bias), limit)
 
 
 def bias_mantissa(case: Case) -> Iterator[Finding]:
@@ -155,31 +160,30 @@ def bias_mantissa(case: Case) -> Iterator[Finding]:
     bits, top = case.chip.limit("bias_mantissa_bits"), case.chip.limit("bias_exponent_max")
     if bits is None or top is None:
         return
-    for layer in case.spiking:
-        bias = np.abs(layer.neuron.bias.astype(np.int64))  # type: ignore[union-attr]
+    for name, neuron in case.spiking:
+        bias = np.abs(neuron.bias.astype(np.int64))
         fits = [(bias % (1 << e) == 0) & (bias >> e < 1 << bits) for e in range(top + 1)]
         rule = f"biases that are no {bits} bit mantissa times 2^0..2^{top}"
-        yield _none(rule, layer.name, int((~np.any(fits, axis=0)).sum()))
+        yield _none(rule, name, int((~np.any(fits, axis=0)).sum()))
 
 
 def decay_width(case: Case) -> Iterator[Finding]:
     """Bits of the decays: k, or those of CUBA's larger one."""
     limit = case.chip.need("decay_bits")
-    for layer in case.spiking:
-        neuron = layer.neuron
-        cuba = isinstance(neuron, Cuba)
-        bits = max(neuron.current_decay, neuron.voltage_decay).bit_length() if cuba else neuron.k  # type: ignore[union-attr]
-        yield _within("decay bits", layer.name, bits, limit)
+    for name, own in case.needs:
+        if own.decay_bits is not None:
+            yield _within("decay bits", name, own.decay_bits, limit)
 
 
 def decays_per_core(case: Case) -> Iterator[Finding]:
     """Chips that share decays among a core's neurons hold only so many different ones."""
     limit = case.chip.limit("decays_per_core")
-    for layer in case.mapping.layers if limit is not None else ():
-        neuron = layer.population.layer.neuron
-        if isinstance(neuron, Het):
-            assert limit is not None
-            most = max(len(np.unique(_part(neuron.decay, core))) for core in layer.cores)
+    if limit is None:
+        return
+    decays = {name: own.own_decays for name, own in case.needs}
+    for layer in case.mapping.layers:
+        if (own := decays.get(layer.name)) is not None:
+            most = max(len(np.unique(_part(own, core))) for core in layer.cores)
             yield _within("different decays per core", layer.name, most, limit)
 
 
@@ -187,28 +191,26 @@ def _slice(part: range) -> slice:
     return slice(part.start, part.stop)
 
 
-def _part(values: np.ndarray, core: Core) -> np.ndarray:
+def _part(values: Array, core: Core) -> Array:
     return values.reshape((*values.shape, 1, 1)[:3])[_slice(core.channels), _slice(core.rows), _slice(core.columns)]
 
 
 def graded_spikes(case: Case) -> Iterator[Finding]:
     """Bits of what leaves a layer of the chip, or the input; sums are made where they are read."""
     limit = case.chip.need("graded_spike_bits")
-    for i, (layer, peak) in enumerate(zip(case.network.layers, [span.peak for span in case.network.ranges])):
-        operation = layer.operation
-        sends = isinstance(operation, Input) or on_chip(case.network, i)
-        if sends and not isinstance(layer.neuron, ReadOut):
-            bits = operation.bits if isinstance(operation, Input) else max(1, peak.bit_length())
+    for i, (layer, span) in enumerate(zip(case.network.layers, case.network.ranges)):
+        source = isinstance(layer.operation, Input)
+        if source or (on_chip(case.network, i) and (layer.spikes or layer.neuron is None)):
+            bits = case.network.input.bits if source else max(1, span.peak.bit_length())
             yield _within("bits of a spike's payload", layer.name, bits, limit)
 
 
 def read_out_sum(case: Case) -> Iterator[Finding]:
     """The largest sum over T that any input could cause, in the chip's state; a wider sum is made off the core."""
-    every = case.network.bounds
-    for i, layer in case.weighted:
-        if isinstance(layer.neuron, ReadOut):
-            total = (every[i] + _largest(layer.neuron.bias)) * case.network.steps
-            yield _within("read-out's sum over all steps fits 32 bits", layer.name, total, SUM_LIMIT - 1)
+    for layer, span in zip(case.network.layers, case.network.ranges):
+        if layer.neuron and not layer.spiking:
+            total = span.peak * case.network.steps
+            yield _within("read-out's sum over all steps fits 32 bits", layer.name, total, SUM_MAX)
 
 
 # --- what a neuron can do -------------------------------------------------------------------------------------------
@@ -216,21 +218,28 @@ def read_out_sum(case: Case) -> Iterator[Finding]:
 
 def random_decay(case: Case) -> Iterator[Finding]:
     """A decay drawn per neuron and step needs a neuron whose program can draw."""
-    for layer in case.spiking:
-        if isinstance(layer.neuron, RandomTau):
-            possible = "microcoded neuron" if case.chip.programmable else "none: noise reaches current or voltage only"
-            drawn = "every step" if layer.neuron.sampling == "step" else "every image"
+    possible = "microcoded neuron" if case.chip.programmable else "none: noise reaches current or voltage only"
+    for layer in case.network.layers:
+        if layer.drawn:
+            drawn = "every step" if layer.drawn.sampling == "step" else "every image"
             yield Finding("decay drawn at random", layer.name, drawn, possible, case.chip.programmable)
 
 
 def neuron_model(case: Case) -> Iterator[Finding]:
     """A chip without microcode has one neuron, CUBA; x + (A (m - x) >> k) is not it, bit for bit."""
-    for layer in case.spiking:
-        if not isinstance(layer.neuron, RandomTau):
-            same = isinstance(layer.neuron, Cuba)
-            possible = "any, microcoded" if case.chip.programmable else "Cuba"
-            name = type(layer.neuron).__name__
-            yield Finding("neuron model", layer.name, name, possible, same or case.chip.programmable)
+    possible = "any, microcoded" if case.chip.programmable else "Cuba"
+    for layer in case.network.layers:
+        if layer.spiking and not layer.drawn:
+            fits = needs(layer.spiking).standard or case.chip.programmable
+            yield Finding("neuron model", layer.name, type(layer.spiking).__name__, possible, fits)
+
+
+def reset_kind(case: Case) -> Iterator[Finding]:
+    """A chip's neurons reset in the ways that it is known for."""
+    for name, own in case.needs:
+        if own.reset is not None:
+            possible = " or ".join(case.chip.resets)
+            yield Finding("reset after a spike", name, own.reset, possible, own.reset in case.chip.resets)
 
 
 def residual_delay(case: Case) -> Iterator[Finding]:
@@ -247,9 +256,8 @@ def residual_delay(case: Case) -> Iterator[Finding]:
 def register_on_one_core(case: Case) -> Iterator[Finding]:
     """Neurons that share a register must share a core: exporting with fewer neurons per core mends it."""
     for layer in case.mapping.layers:
-        neuron = layer.population.layer.neuron
-        if isinstance(neuron, RandomTau):
-            whole = min(neuron.neurons_per_core, int(np.prod(layer.population.shape)))
+        if drawn := layer.population.layer.drawn:
+            whole = min(drawn.neurons_per_core, int(np.prod(layer.population.shape)))
             yield _within("neurons that share a register and a core", layer.name, whole, layer.largest("neurons"))
 
 
@@ -296,6 +304,7 @@ RULES: tuple[Rule, ...] = (
     read_out_sum,
     random_decay,
     neuron_model,
+    reset_kind,
     residual_delay,
     register_on_one_core,
     neurons_per_core,

@@ -11,9 +11,12 @@ from randhet.fixed_point.chips import chip, load, mapping
 from randhet.fixed_point.chips.chip import ChipError
 from randhet.fixed_point.chips.load import Axis
 from randhet.fixed_point.chips.mapping import Load, map_network
+from randhet.fixed_point.chips.needs import needs
 from randhet.fixed_point.network import (
     Add,
+    Constant,
     Conv,
+    Cuba,
     Dense,
     Drawn,
     Flatten,
@@ -22,6 +25,7 @@ from randhet.fixed_point.network import (
     Lif,
     Network,
     Neuron,
+    PerNeuron,
     ReadOut,
     SumPool,
 )
@@ -102,8 +106,36 @@ def test_random_tau_cores_hold_consecutive_neurons() -> None:
 
 
 def test_a_decay_held_for_an_image_is_a_state() -> None:
-    per_step, held = (Lif(ints(4), ints(4), Drawn(sampling=kind)) for kind in ("step", "forward"))
-    assert load.neuron_bits(held) - load.neuron_bits(per_step) == 8
+    per_step = needs(Lif(ints(4), ints(4), Drawn(sampling="step")))
+    held = needs(Lif(ints(4), ints(4), Drawn(sampling="forward")))
+    assert (per_step.state, held.state) == (24, 24 + 8)
+
+
+def test_what_each_neuron_asks_of_a_chip() -> None:
+    """Decays of 12 bits take two bytes; a table has 256 of them beside a register of 32 bits. 17 = 10001 has 5 bits."""
+    own = np.full((4, 4, 4), 9, np.uint16)
+    table = np.full(256, 9, np.uint16)
+    asked = {
+        "constant": Lif(ints(4), ints(4), Constant(9), 12, reset="subtract"),
+        "own": Lif(ints(4), ints(4), PerNeuron(own), 12),
+        "drawn": Lif(ints(4), ints(4), Drawn(table, "forward"), 12),
+        "cuba": Cuba(ints(4), ints(4), 16, 17),
+        "sums": ReadOut(ints(4)),
+    }
+    found = {name: needs(neuron) for name, neuron in asked.items()}
+    assert {name: (it.state, it.shared, it.decay_bits, it.reset, it.standard) for name, it in found.items()} == {
+        "constant": (24, 0, 12, "subtract", False),
+        "own": (24 + 16, 0, 12, "zero", False),
+        "drawn": (24 + 16, 32 + 256 * 16, 12, "zero", False),
+        "cuba": (48, 0, 5, "zero", True),
+        "sums": (32, 0, None, None, False),
+    }
+    assert found["own"].own_decays is own
+
+
+def test_a_neuron_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(AssertionError, match="unreachable"):
+        needs(object())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["loihi1", "loihi2"])
@@ -177,4 +209,4 @@ def test_boxes_cover_every_neuron_once() -> None:
 
 
 def test_the_chip_files_lie_where_the_package_takes_them() -> None:
-    assert {path.name for path in Path(chip.FOLDER).iterdir()} == {"loihi1.toml", "loihi2.toml"}
+    assert {path.name for path in Path(chip.FOLDER).glob("*.toml")} == {"loihi1.toml", "loihi2.toml"}

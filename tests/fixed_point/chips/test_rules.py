@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from randhet.base.errors import NetworkError
 from randhet.fixed_point.chips import chip, rules
 from randhet.fixed_point.chips.inspection import inspect
 from randhet.fixed_point.chips.mapping import map_network
@@ -25,7 +27,6 @@ from randhet.fixed_point.network import (
     Neuron,
     Operation,
     PerNeuron,
-    RandomTau,
     ReadOut,
     SumPool,
 )
@@ -77,12 +78,13 @@ def pooled() -> Network:
     return Network(layers, 1)
 
 
-def table(count: int, **fields: object) -> RandomTau:
-    return RandomTau(ints(count, 640), ints(count, 0), **fields)  # type: ignore[arg-type]
+def table(count: int, **fields: Any) -> Lif:
+    return Lif(ints(count, 640), ints(count, 0), Drawn(**fields))
 
 
 Make = Callable[[], Network]
 HET = Lif(ints(1, 640), ints(1, 0), PerNeuron(np.arange(40, dtype=np.uint16).reshape(1, 40, 1)))
+SOFT = Lif(ints(1, 640), ints(1, 0), reset="subtract")
 MANY = Cuba(np.arange(64, 64 * 18, 64, dtype=np.int32), ints(17, 0), 4095, 0)
 WIDE = alone(dense(1, 5000), cuba(1), 5000, 1, 1)
 BROKEN: dict[str, tuple[rules.Rule, str, Make, Finding]] = {
@@ -121,6 +123,10 @@ BROKEN: dict[str, tuple[rules.Rule, str, Make, Finding]] = {
         rules.neuron_model, "loihi1", lambda: alone(dense(1, 1), Lif(ints(1, 640), ints(1, 0)), 1, 1, 1),
         Finding("neuron model", "n", "Lif", "Cuba", False),
     ),
+    "reset": (
+        rules.reset_kind, "loihi1", lambda: alone(dense(1, 1), SOFT, 1, 1, 1),
+        Finding("reset after a spike", "n", "subtract", "zero", False),
+    ),
     "residual delay": (
         rules.residual_delay, "loihi1", branches, Finding("steps a residual branch waits", "sum", 63, 62, False),
     ),
@@ -132,7 +138,7 @@ BROKEN: dict[str, tuple[rules.Rule, str, Make, Finding]] = {
         rules.fan_in_axons, "loihi1", lambda: WIDE, Finding("fan-in axons per core", "n", 5000, 4096, False),
     ),
     "memory": (
-        rules.memory_per_core, "loihi2", lambda: alone(dense(1, 196_600), cuba(1), 196_600, 1, 1),
+        rules.memory_per_core, "loihi2", lambda: alone(dense(1, 196_600, 1), cuba(1), 196_600, 1, 1),
         Finding("memory per core, bits", "n", 196_600 * 8 + 2 * 24 + 2 * 24, 196_608 * 8, False),
     ),
 }  # fmt: skip
@@ -177,20 +183,22 @@ def test_widths_against_a_narrow_chip() -> None:
 
 
 def test_sums_against_32_bits() -> None:
-    """127 * 255 * 600 a step plus 2^20 of bias, 120 steps: 2,457,549,120, more than 2^31 - 1."""
-    network = alone(dense(1, 600, 127), ReadOut(ints(1, 2**20)), 600, 1, 1, bits=8, steps=120)
+    """127 * 255 * 600 a step plus 2^20 of bias, 104 steps: 2,129,875,904, less than 2^31 - 1; 105 are refused."""
+    network = alone(dense(1, 600, 127), ReadOut(ints(1, 2**20)), 600, 1, 1, bits=8, steps=104)
     on = chip.load("loihi2")
-    bad = rules.broken(rules.check_chip(network, map_network(network, on)))
-    total = (127 * 255 * 600 + 2**20) * 120
-    assert bad == [Finding("read-out's sum over all steps fits 32 bits", "n", total, 2**31 - 1, False)]
+    found = list(rules.read_out_sum(rules.Case(network, on, map_network(network, on))))
+    total = (127 * 255 * 600 + 2**20) * 104
+    assert found == [Finding("read-out's sum over all steps fits 32 bits", "n", total, 2**31 - 1, True)]
+    with pytest.raises(NetworkError, match="a sum can reach 2150355480, the limit is 2147483647"):
+        replace(network, steps=105)
 
 
 def test_every_rule_that_can_break_is_broken_above() -> None:
-    """The synaptic sum and neurons per core are proven before a mapping is made, and hold in every mapping."""
+    """Sums are proven when a network is made, neurons per core hold in every mapping."""
     seen = {rule for rule, *_ in BROKEN.values()}
     here = {rules.fan_out_axons, rules.weight_mantissa, rules.threshold_range, rules.bias_range, rules.decay_width}
-    proven = {rules.synaptic_sum, rules.neurons_per_core}
-    assert set(rules.RULES) == seen | here | {rules.read_out_sum} | proven
+    proven = {rules.synaptic_sum, rules.read_out_sum, rules.neurons_per_core}
+    assert set(rules.RULES) == seen | here | proven
 
 
 def test_all_broken_rules_are_reported_at_once_in_words() -> None:

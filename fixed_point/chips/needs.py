@@ -1,0 +1,64 @@
+"""What a neuron asks of a chip, as data: the one place of the chips that asks for its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from randhet.base.kinds import assert_never
+from randhet.fixed_point.network import Array, Constant, Cuba, Drawn, Lif, Neuron, PerNeuron, ReadOut
+
+STATE_BITS = 24
+SUM_BITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Needs:
+    """One neuron on a chip.
+
+    state, shared: bits per neuron, and bits that a core keeps once. leak: where the decays come from, in words.
+    decay_bits: width of the largest; own_decays: one per neuron (C, Y, X), where they differ. reset: what a spike does.
+    standard: whether a chip without microcode has this neuron. None where the neuron has no such thing.
+    """
+
+    state: int
+    shared: int = 0
+    leak: str | None = None
+    decay_bits: int | None = None
+    own_decays: Array | None = None
+    reset: str | None = None
+    standard: bool = False
+
+
+def whole_bytes(bits: int) -> int:
+    """Round bits up to whole bytes."""
+    return -(-bits // 8) * 8
+
+
+def needs(neuron: Neuron) -> Needs:
+    """Describe a neuron to a chip."""
+    match neuron:
+        case Lif():
+            return _lif(neuron)
+        case Cuba():
+            width = max(neuron.current_decay, neuron.voltage_decay).bit_length()
+            return Needs(2 * STATE_BITS, leak="constant", decay_bits=width, reset="zero", standard=True)
+        case ReadOut():
+            return Needs(SUM_BITS)
+        case _:
+            assert_never(neuron)
+
+
+def _lif(neuron: Lif) -> Needs:
+    decay, mantissa = neuron.decay, whole_bytes(neuron.k)
+    match decay:
+        case Constant():
+            return Needs(STATE_BITS, 0, "constant", neuron.k, None, neuron.reset)
+        case PerNeuron():
+            return Needs(STATE_BITS + mantissa, 0, "per neuron", neuron.k, decay.mantissa, neuron.reset)
+        case Drawn():
+            # A core holds its register and the table; a decay that lasts an image is a state
+            shared, held = SUM_BITS + len(decay.table) * mantissa, decay.sampling == "forward"
+            leak = "drawn every image" if held else "drawn every step"
+            return Needs(STATE_BITS + held * mantissa, shared, leak, neuron.k, None, neuron.reset)
+        case _:
+            assert_never(decay)
