@@ -43,7 +43,7 @@ def runs(page: Path) -> bool:
     return any(language in RUN for language, _, _ in blocks(page))
 
 
-@pytest.mark.parametrize("page", filter(runs, PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", list(filter(runs, PAGES)), ids=lambda page: str(page.relative_to(ROOT)))
 @pytest.mark.timeout(900)
 def test_code_runs(page: Path, tmp_path: Path) -> None:
     for name in ("checkpoints", "configs", "examples"):
