@@ -52,6 +52,7 @@ LISTS: dict[str, Callable[[], Iterable[str]]] = {
     "objectives": keys("train.objectives", "OBJECTIVES"),
     "passes": options("export.passes.quantise", "PASSES"),
     "precisions": lambda: import_module("randhet.train.settings").NAMES["precision"],
+    "resets": keys("train.neurons", "RESETS"),
     "scales": keys("train.scales", "SCALES"),
     "segments": segments,
     "sizes": keys("benchmarks.networks", "SIZES"),

@@ -175,17 +175,17 @@ def _(module: Normalise) -> FloatOperation:
 
 @convert.register
 def _(module: RandomTauLIF) -> FloatOperation:
-    return FloatNeuron("randhet", module.threshold, module.sampling, module.sigma)
+    return FloatNeuron("randhet", module.threshold, module.sampling, module.sigma, reset=module.reset)
 
 
 @convert.register
 def _(module: LIF) -> FloatOperation:
-    return FloatNeuron("vanilla", module.threshold, decay=np.array(module.tau))
+    return FloatNeuron("vanilla", module.threshold, decay=np.array(module.decay), reset=module.reset)
 
 
 @convert.register
 def _(module: HetLIF) -> FloatOperation:
-    return FloatNeuron("het", module.threshold, decay=_array(module.w.sigmoid()))
+    return FloatNeuron("het", module.threshold, decay=_array(module.decay), reset=module.reset)
 
 
 CONSTANT: dict[type[nn.Module], Callable[[Any], FloatOperation]] = {

@@ -1,7 +1,7 @@
 """The fused neuron on the CPU: tensors of any dense layout in, compiled kernels over blocks, as many threads as torch.
 
-Backward keeps the currents alone: taus and membranes are made again, so a random neuron needs no more memory than a
-constant one. Taus come from a counter-based hash and are one of 2^12 equally likely values of their distribution; an
+Backward keeps the currents alone: decays and membranes are made again, so a random neuron needs no more memory than a
+constant one. Decays come from a counter-based hash and are one of 2^12 equally likely values of their distribution; an
 element's draws depend on the seed, the step and its place in memory, never on threads.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from randhet.train import kernels
-from randhet.train.kernels import BITS, BLOCK, CONSTANT, FORWARD, STEP
+from randhet.train.kernels import BITS, BLOCK, CONSTANT, FORWARD, STEP, Cell, Decays, Part
 from randhet.train.world import world
 
 MODES = {"step": STEP, "forward": FORWARD}
@@ -40,28 +39,15 @@ def keys(seed: int, steps: int) -> NDArray[np.uint32]:
     return np.random.default_rng(seed).integers(0, 1 << 32, (steps, 2), dtype=np.uint32)
 
 
-@dataclass(frozen=True)
-class Taus:
-    """Where the kernels get taus from: mode, keys (T, 2), and a table of the distribution or of the neurons.
-
-    image: the place of the first image in the batch that several processes share.
-    """
-
-    mode: int
-    keys: NDArray[np.uint32]
-    table: NDArray[np.float32]
-    image: int = 0
+def random_decays(seed: int, steps: int, sigma: float, sampling: str) -> Decays:
+    """Decays drawn at every step, or per forward pass. `first`: the batch's first image among all processes."""
+    return Decays(MODES[sampling], keys(seed, steps), tau_table(sigma), world().first)
 
 
-def random_taus(seed: int, steps: int, sigma: float, sampling: str) -> Taus:
-    """Taus drawn at every step, or per forward pass."""
-    return Taus(MODES[sampling], keys(seed, steps), tau_table(sigma), world().first)
-
-
-def constant_taus(tau: Tensor, order: tuple[int, ...] = ()) -> Taus:
-    """One tau, or one per neuron (...) in the memory order of the currents."""
-    arranged = tau.detach().float().permute(order).reshape(-1) if order else tau.detach().float().reshape(-1)
-    return Taus(CONSTANT, np.zeros((1, 2), np.uint32), arranged.contiguous().numpy())
+def constant_decays(decay: Tensor, order: tuple[int, ...] = ()) -> Decays:
+    """One decay, or one per neuron (...) in the memory order of the currents."""
+    arranged = decay.detach().float().permute(order).reshape(-1) if order else decay.detach().float().reshape(-1)
+    return Decays(CONSTANT, np.zeros((1, 2), np.uint32), arranged.contiguous().numpy())
 
 
 def supported(x: Tensor) -> bool:
@@ -117,62 +103,56 @@ class CpuLif(torch.autograd.Function):
     """All T steps, forward and backward, for currents (T, N, ...) that `supported` takes; strict threshold."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, tau: Tensor | None, taus: Taus, theta: float, alpha: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, learned: Tensor | None, decays: Decays, cell: Cell) -> Tensor:
         order = memory_order(x)
         x = arranged(x, order)
-        if tau is not None:
-            taus = constant_taus(tau.expand(tau_shape(x, order)), tuple(axis - 2 for axis in order[1:]))
-        steps, period, offset = len(x), period_of(x, taus), offset_of(x, taus)
+        if learned is not None:
+            decays = constant_decays(learned.expand(neuron_shape(x, order)), tuple(axis - 2 for axis in order[1:]))
+        decays = numbered(decays, x)
+        period = period_of(x, decays)
         spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
         (currents, stride), (out, _) = flat(x), flat(spikes)
-        share(period, x.numel(), lambda first, last: kernels.forward(
-            currents, stride, out, steps, period, first, last, taus.mode, taus.keys, taus.table, offset, theta
-        ))  # fmt: skip
-        ctx.order, ctx.taus, ctx.theta, ctx.alpha = order, taus, theta, alpha
-        ctx.save_for_backward(x, tau)
+        part = lambda first, last: Part(len(x), stride, period, first, last)
+        share(period, x.numel(), lambda *ends: kernels.forward(currents, out, part(*ends), decays, cell))
+        ctx.order, ctx.decays, ctx.cell = order, decays, cell
+        ctx.save_for_backward(x, learned)
         return restored(spikes, order)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, tau = ctx.saved_tensors
-        taus, steps, period = ctx.taus, len(x), period_of(x, ctx.taus)
-        offset = offset_of(x, taus)
+        x, learned = ctx.saved_tensors
+        decays, cell, period = ctx.decays, ctx.cell, period_of(x, ctx.decays)
         grad = grads[0].permute(0, *ctx.order).contiguous()
         grad_x = torch.empty_like(grad)
-        grad_tau = torch.zeros(0 if tau is None else period)
-        (currents, stride), (given, _), (out, _) = flat(x), flat(grad), flat(grad_x)
-        share(period, x.numel(), lambda first, last: kernels.backward(
-            currents, stride, given, out, grad_tau.numpy(), steps, period, first, last,
-            taus.mode, taus.keys, taus.table, offset, ctx.theta, ctx.alpha,
-        ))  # fmt: skip
-        if tau is not None:
-            shaped = restored(grad_tau.reshape(1, 1, *x.shape[2:]), ctx.order)[0, 0]
-            grad_tau = shaped.sum_to_size(tau.shape)
-        return restored(grad_x, ctx.order), None if tau is None else grad_tau, None, None, None
+        gradient = torch.zeros(0 if learned is None else period)
+        (currents, stride), (given, _), (out, _), own = flat(x), flat(grad), flat(grad_x), gradient.numpy()
+        part = lambda first, last: Part(len(x), stride, period, first, last)
+        share(period, x.numel(), lambda *ends: kernels.backward(currents, given, out, own, part(*ends), decays, cell))
+        if learned is not None:
+            shaped = restored(gradient.reshape(1, 1, *x.shape[2:]), ctx.order)[0, 0]
+            gradient = shaped.sum_to_size(learned.shape)
+        return restored(grad_x, ctx.order), None if learned is None else gradient, None, None
 
 
-def period_of(x: Tensor, taus: Taus) -> int:
-    """How many elements of a step have taus of their own: those of an image, or all."""
-    return x[0, 0].numel() if taus.mode == CONSTANT and len(taus.table) > 1 else x[0].numel()
+def period_of(x: Tensor, decays: Decays) -> int:
+    """How many elements of a step have decays of their own: those of an image, or all."""
+    return x[0, 0].numel() if decays.mode == CONSTANT and len(decays.table) > 1 else x[0].numel()
 
 
-def offset_of(x: Tensor, taus: Taus) -> int:
-    """What the places of the elements start from when their draws are made."""
-    return 0 if taus.mode == CONSTANT else taus.image * x[0, 0].numel()
+def numbered(decays: Decays, x: Tensor) -> Decays:
+    """With the first image's number turned into that of its first element."""
+    return decays._replace(first=decays.first * x[0, 0].numel())
 
 
-def tau_shape(x: Tensor, order: tuple[int, ...]) -> torch.Size:
+def neuron_shape(x: Tensor, order: tuple[int, ...]) -> torch.Size:
     """The shape of one image's neurons before arranging."""
     return restored(x, order).shape[2:]
 
 
-def drawn(taus: Taus, t: int, like: Tensor) -> Tensor:
-    """The taus (N, ...) float32 that the kernels use at step t for currents (T, N, ...)."""
+def drawn(decays: Decays, t: int, like: Tensor) -> Tensor:
+    """The decays (N, ...) float32 that the kernels use at step t for currents (T, N, ...)."""
     order = memory_order(like)
     shape = like.permute(0, *order).shape[1:]
-    values = np.empty(shape.numel(), np.float32)
-    step = t if taus.mode == STEP else 0
-    kernels.fill(
-        values, step, offset_of(like, taus), taus.mode, taus.keys, taus.table, np.empty(values.size, np.uint32)
-    )
+    values, index = np.empty(shape.numel(), np.float32), np.empty(shape.numel(), np.uint32)
+    kernels.fill(values, t if decays.mode == STEP else 0, 0, numbered(decays, like), index)
     return restored(torch.from_numpy(values).reshape(1, *shape), order)[0]

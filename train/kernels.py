@@ -1,12 +1,12 @@
 """LIF neurons over T steps on the CPU, forward and backward each in one pass over memory (numba).
 
-A neuron keeps no state between the passes: backward computes the membranes again from the currents and the taus again
-from their counters, block by block in the cache. Currents are float32, or bfloat16 seen as uint16.
+A neuron keeps no state between the passes: backward computes the membranes again from the currents and the decays
+again from their counters, block by block in the cache. Currents are float32, or bfloat16 seen as uint16.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, types
@@ -15,13 +15,43 @@ from numba.extending import overload
 from randhet.base.errors import RandhetError
 
 CONSTANT, STEP, FORWARD = 0, 1, 2
-"""Where taus come from: an array; drawn at every step; drawn at step 0 and held."""
+"""Where decays come from: an array; drawn at every step; drawn at step 0 and held."""
 BITS = 12
 BLOCK = 512
 _U32, _U15, _U16 = np.uint32, np.uint32(15), np.uint32(16)
 _A, _B = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
 _SHIFT = np.uint32(32 - BITS)
 _EVEN, _ONE = np.uint32(0x7FFF), np.uint32(1)
+
+
+class Cell(NamedTuple):
+    """What a neuron does: threshold, alpha of the surrogate gradient, whether a spike subtracts the threshold."""
+
+    theta: float
+    alpha: float
+    subtract: bool
+
+
+class Decays(NamedTuple):
+    """Where decays come from: mode, keys of the hash (T, 2), a table of the distribution or of the neurons' own.
+
+    first: number that the hash gives to the batch's first element, which depends on what other processes work on.
+    """
+
+    mode: int
+    keys: np.ndarray
+    table: np.ndarray
+    first: int = 0
+
+
+class Part(NamedTuple):
+    """Neurons first..last of each `period` elements, over `steps` steps that lie `stride` elements apart in x."""
+
+    steps: int
+    stride: int
+    period: int
+    first: int
+    last: int
 
 
 def widen(value: Any) -> Any:
@@ -78,42 +108,46 @@ def look_up(tau: np.ndarray, table: np.ndarray, index: np.ndarray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def fill(
-    tau: np.ndarray, t: int, start: int, mode: int, keys: np.ndarray, table: np.ndarray, index: np.ndarray
-) -> None:
-    """The taus of step t for the neurons from `start` on; `table` holds them where mode is CONSTANT."""
-    if mode != CONSTANT:
-        hashes(index, start, keys[t, 0], keys[t, 1])
-        look_up(tau, table, index)
-    elif len(table) == 1:
-        tau[:] = table[0]
+def fill(tau: np.ndarray, t: int, start: int, decays: Decays, index: np.ndarray) -> None:
+    """The decays of step t for the neurons from `start` on; the table holds them where the mode is CONSTANT."""
+    if decays.mode != CONSTANT:
+        hashes(index, decays.first + start, decays.keys[t, 0], decays.keys[t, 1])
+        look_up(tau, decays.table, index)
+    elif len(decays.table) == 1:
+        tau[:] = decays.table[0]
     else:
-        tau[:] = table[start : start + len(tau)]
+        tau[:] = decays.table[start : start + len(tau)]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def after_reset(m: Any, theta: Any, subtract: Any) -> Any:
+    """What a spike leaves of a membrane potential; the membrane potential itself where there is none."""
+    left = m - theta if subtract else np.float32(0)
+    return m if m <= theta else left
 
 
 @njit(cache=True, nogil=True)
-def integrate(x: np.ndarray, tau: np.ndarray, m: np.ndarray, theta: Any) -> None:
-    """m <- x + tau*(m reset - x), where m is the membrane before the reset of the last step."""
+def integrate(x: np.ndarray, tau: np.ndarray, m: np.ndarray, theta: Any, subtract: Any) -> None:
+    """m <- x + tau*(m after its reset - x), where m is the membrane potential before the reset of the last step."""
     for j in range(len(m)):
         value = widen(x[j])
-        before = m[j] if m[j] <= theta else np.float32(0)
-        m[j] = value + tau[j] * (before - value)
+        m[j] = value + tau[j] * (after_reset(m[j], theta, subtract) - value)
 
 
 @njit(cache=True, nogil=True)
 def spike(m: np.ndarray, spikes: np.ndarray, theta: Any) -> None:
-    """1 where the membrane exceeds the threshold."""
+    """1 where the membrane potential exceeds the threshold."""
     for j in range(len(m)):
         spikes[j] = narrow(np.float32(1) if m[j] > theta else np.float32(0), spikes[j])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def slopes(m: np.ndarray, grad: np.ndarray, open_: np.ndarray, theta: Any, half: Any, scale: Any) -> None:
-    """m <- grad * surrogate(m - theta); open_ <- 1 where the membrane was carried on, 0 where it was reset."""
-    one = np.float32(1)
+def slopes(m: np.ndarray, grad: np.ndarray, open_: np.ndarray, theta: Any, alpha: Any, subtract: Any) -> None:
+    """m <- grad * surrogate(m - theta); open_ <- 0 where the membrane potential was set to zero, else 1."""
+    one, half, scale = np.float32(1), np.float32(alpha / 2), np.float32(np.pi / 2 * alpha)
     for j in range(len(m)):
         slope = scale * (m[j] - theta)
-        open_[j] = np.float32(0) if m[j] > theta else one
+        open_[j] = one if subtract or m[j] <= theta else np.float32(0)
         m[j] = widen(grad[j]) * (half / (one + slope * slope))
 
 
@@ -129,62 +163,59 @@ def carry(own: np.ndarray, open_: np.ndarray, tau: np.ndarray, carried: np.ndarr
 @njit(cache=True, nogil=True)
 def tau_gradient(
     grad_tau: np.ndarray, own: np.ndarray, open_: np.ndarray, carried: np.ndarray,
-    before: np.ndarray, x: np.ndarray, theta: Any,
+    before: np.ndarray, x: np.ndarray, theta: Any, subtract: Any,
 ) -> None:  # fmt: skip
-    """grad_tau += d * (m reset of the step before - x)."""
+    """grad_tau += d * (m after the reset of the step before - x)."""
     for j in range(len(own)):
-        previous = before[j] if before[j] <= theta else np.float32(0)
+        previous = after_reset(before[j], theta, subtract)
         grad_tau[j] += (carried[j] * open_[j] + own[j]) * (previous - widen(x[j]))
 
 
 @njit(cache=True, nogil=True)
-def forward(
-    x: np.ndarray, stride: int, spikes: np.ndarray, steps: int, period: int, first: int, last: int,
-    mode: int, keys: np.ndarray, table: np.ndarray, offset: int, theta: float,
-) -> None:  # fmt: skip
-    """Spikes (T*M,) of currents (T*M,), or (M,) where stride is 0, for neurons first..last of M/period images."""
+def forward(x: np.ndarray, spikes: np.ndarray, part: Part, decays: Decays, cell: Cell) -> None:
+    """Spikes (T*M,) of currents (T*M,), or (M,) where the stride is 0, for the neurons of a part."""
     m, tau, index = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
-    total, limit = len(spikes) // steps, np.float32(theta)
-    for image in range(0, total, period):
-        for start in range(first, last, BLOCK):
-            size, at = min(BLOCK, last - start), image + start
+    total, theta = len(spikes) // part.steps, np.float32(cell.theta)
+    for image in range(0, total, part.period):
+        for start in range(part.first, part.last, BLOCK):
+            # A block's membranes stay in the cache through all steps; they never go to memory
+            size, at = min(BLOCK, part.last - start), image + start
             m[:] = 0
-            for t in range(steps):
-                if t == 0 or mode == STEP:
-                    fill(tau[:size], t, start + offset, mode, keys, table, index[:size])
-                row, out = t * stride + at, t * total + at
-                integrate(x[row : row + size], tau[:size], m[:size], limit)
-                spike(m[:size], spikes[out : out + size], limit)
+            for t in range(part.steps):
+                if t == 0 or decays.mode == STEP:
+                    fill(tau[:size], t, start, decays, index[:size])
+                row, out = t * part.stride + at, t * total + at
+                integrate(x[row : row + size], tau[:size], m[:size], theta, cell.subtract)
+                spike(m[:size], spikes[out : out + size], theta)
 
 
 @njit(cache=True, nogil=True)
 def backward(
-    x: np.ndarray, stride: int, grad: np.ndarray, grad_x: np.ndarray, grad_tau: np.ndarray,
-    steps: int, period: int, first: int, last: int,
-    mode: int, keys: np.ndarray, table: np.ndarray, offset: int, theta: float, alpha: float,
-) -> None:  # fmt: skip
+    x: np.ndarray, grad: np.ndarray, grad_x: np.ndarray, grad_tau: np.ndarray, part: Part, decays: Decays, cell: Cell
+) -> None:
     """grad_x (T*M,) from grad (T*M,); adds to grad_tau (period,) where that is not empty."""
-    total, drawn = len(grad) // steps, steps if mode == STEP else 1
+    steps, drawn = part.steps, part.steps if decays.mode == STEP else 1
     m, tau = np.empty((steps + 1, BLOCK), np.float32), np.empty((drawn, BLOCK), np.float32)
     open_, carried, index = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
-    limit, half, scale = np.float32(theta), np.float32(alpha / 2), np.float32(np.pi / 2 * alpha)
-    for image in range(0, total, period):
-        for start in range(first, last, BLOCK):
-            size, at = min(BLOCK, last - start), image + start
+    total, theta, subtract = len(grad) // steps, np.float32(cell.theta), cell.subtract
+    for image in range(0, total, part.period):
+        for start in range(part.first, part.last, BLOCK):
+            size, at = min(BLOCK, part.last - start), image + start
             m[0] = 0
             for t in range(steps):
                 if t < drawn:
-                    fill(tau[t, :size], t, start + offset, mode, keys, table, index[:size])
+                    fill(tau[t, :size], t, start, decays, index[:size])
                 m[t + 1] = m[t]
-                row = t * stride + at
-                integrate(x[row : row + size], tau[min(t, drawn - 1), :size], m[t + 1, :size], limit)
+                row = t * part.stride + at
+                integrate(x[row : row + size], tau[min(t, drawn - 1), :size], m[t + 1, :size], theta, subtract)
             carried[:] = 0
             for t in range(steps - 1, -1, -1):
-                own, row, out = m[t + 1, :size], t * stride + at, t * total + at
-                slopes(own, grad[out : out + size], open_[:size], limit, half, scale)
+                own, row, out = m[t + 1, :size], t * part.stride + at, t * total + at
+                # own turns from the membrane into its gradient here; step t - 1 still needs m[t], which stays
+                slopes(own, grad[out : out + size], open_[:size], theta, cell.alpha, subtract)
                 if len(grad_tau):
                     tau_gradient(
                         grad_tau[start : start + size], own, open_[:size], carried[:size],
-                        m[t, :size], x[row : row + size], limit,
+                        m[t, :size], x[row : row + size], theta, subtract,
                     )  # fmt: skip
                 carry(own, open_[:size], tau[min(t, drawn - 1), :size], carried[:size], grad_x[out : out + size])

@@ -20,7 +20,7 @@ from randhet.train.layers import (
     MeanOverTime,
     Normalise,
 )
-from randhet.train.neurons import LIF, HetLIF, Neuron, RandomTauLIF
+from randhet.train.neurons import LIF, RESETS, HetLIF, Neuron, RandomTauLIF, Reset
 
 NeuronKind = Literal["randhet", "randhet-forward", "het", "vanilla"]
 Shape = tuple[int, int, int]
@@ -43,7 +43,8 @@ class ModelSettings:
     random: the segment between down-samplings whose neurons are of the kind asked for, the others being vanilla; all.
     sigmas: one per neuron layer in order of computation, instead of sigma for all. train_sigma: no, a sigma per layer
     or one global, kept inside sigma_bounds, starting at sigma or sigmas. thresholds, alphas (of the surrogate): one per
-    neuron layer likewise, instead of threshold, of 2.
+    neuron layer likewise, instead of threshold, of 2. reset: a spike sets the membrane potential to zero, or subtracts
+    the threshold from it.
     """
 
     in_channels: int = 3
@@ -63,6 +64,7 @@ class ModelSettings:
     sigma_bounds: tuple[float, float] = (0.5, 1.5)
     thresholds: tuple[float, ...] = ()
     alphas: tuple[float, ...] = ()
+    reset: Reset = "zero"
 
     def __post_init__(self) -> None:
         if not self.widths or len(self.widths) != len(self.blocks) or len(self.widths) > 3:
@@ -74,6 +76,7 @@ class ModelSettings:
         if min(*whole, *self.image_size) < 1:
             raise RandhetError("model settings must be positive whole numbers")
         one_of("neuron", self.neuron, NEURONS)
+        one_of("reset", self.reset, RESETS)
         one_of("connect function", self.connect, CONNECT)
         one_of("random segment", self.random, ("all", *SEGMENTS[: len(self.widths)]))
         one_of("train_sigma", self.train_sigma, TRAINED)
@@ -138,6 +141,7 @@ class NeuronFactory:
         made = NEURONS[s.neuron if inside else "vanilla"](s, shape, sigma, self.shared)
         made.threshold = s.thresholds[index] if s.thresholds else s.threshold
         made.alpha = s.alphas[index] if s.alphas else made.alpha
+        made.reset = s.reset
         return made
 
 

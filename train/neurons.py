@@ -1,9 +1,11 @@
 """Leaky integrate-and-fire neurons over T steps as one autograd function.
 
-    m[t] = tau*m[t-1] + (1 - tau)*x[t];  s[t] = 1 if m[t] > theta;  m[t] <- m[t]*(1 - s[t]), reset detached
+    m[t] = tau*m[t-1] + (1 - tau)*x[t];  s[t] = 1 if m[t] > theta
+    reset "zero": m[t] <- m[t]*(1 - s[t]);  reset "subtract": m[t] <- m[t] - theta*s[t];  both detached, at once
 
-Random taus are sigmoid(sigma*n), n ~ N(0, 1), per neuron and image, drawn at every step or held for a forward pass; the
-backward pass draws them again from the same seed instead of storing them. Source: Wang et al., iScience 2025.
+tau is the decay of the membrane potential; other libraries call it beta, and call a time constant tau. Random decays
+are sigmoid(sigma*n), n ~ N(0, 1), per neuron and image, drawn at every step or held for a forward pass; the backward
+pass draws them again from the same seed instead of storing them. Source: Wang et al., iScience 2025.
 """
 
 from __future__ import annotations
@@ -11,18 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import log, pi
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
-from randhet.train.cpu import CpuLif, Taus, constant_taus, drawn, random_taus, supported
+from randhet.train.cpu import CpuLif, constant_decays, drawn, random_decays, supported
+from randhet.train.kernels import Cell, Decays
 
+Reset = Literal["zero", "subtract"]
+RESETS: tuple[str, ...] = get_args(Reset)
+"""What a spike does to the membrane potential: sets it to 0, or lowers it by the threshold."""
 Decay = Callable[[int], Tensor]
-"""Step t to the taus of that step, broadcastable to (N, ...)."""
+"""Step t to the decays of that step, broadcastable to (N, ...)."""
 Slope = Callable[[Tensor], Tensor]
-"""Taus to their derivative by the learned parameter; none where the taus are learned themselves."""
+"""Decays to their derivative by the learned parameter; none where the decays are learned themselves."""
 Sampler = Callable[[tuple[int, ...]], Tensor]
 """Shape (T, N, ...), or (N, ...) for per-forward sampling, to taus: drives a network with given draws."""
 
@@ -38,21 +44,18 @@ def logit(p: float) -> float:
 
 
 class FusedLif(torch.autograd.Function):
-    """All T steps forward and backward. Keeps the membranes (T, N, ...) for backward, never the taus."""
+    """All T steps forward and backward. Keeps the membranes (T, N, ...) for backward, never the decays."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, learned: Tensor | None, decay: Decay, slope: Slope | None, theta: float, alpha: float
-    ) -> Any:
+    def forward(ctx: Any, x: Tensor, learned: Tensor | None, decay: Decay, slope: Slope | None, cell: Cell) -> Any:
         membranes = torch.empty_like(x, memory_format=torch.contiguous_format)
         spikes = torch.empty_like(membranes)
         m = torch.zeros_like(membranes[0])
         for t in range(len(x)):
             torch.lerp(x[t], m, decay(t).to(x.dtype).expand_as(m), out=membranes[t])
-            fired = membranes[t] > theta
-            spikes[t] = fired
-            m = membranes[t].masked_fill(fired, 0)
-        ctx.decay, ctx.slope, ctx.theta, ctx.alpha = decay, slope, theta, alpha
+            spikes[t] = membranes[t] > cell.theta
+            m = after_reset(membranes[t], cell)
+        ctx.decay, ctx.slope, ctx.cell = decay, slope, cell
         ctx.save_for_backward(membranes, x if learned is not None else None, learned)
         ctx.mark_non_differentiable(membranes)
         return spikes, membranes
@@ -60,46 +63,63 @@ class FusedLif(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         membranes, x, learned = ctx.saved_tensors
+        cell = ctx.cell
         grad_x, gradient = torch.empty_like(membranes), None if learned is None else torch.zeros_like(learned)
         carried = torch.zeros_like(membranes[0])
         for t in reversed(range(len(membranes))):
             m, decay = membranes[t], ctx.decay(t).to(membranes.dtype)
-            carried.masked_fill_(m > ctx.theta, 0)
-            carried.addcmul_(grads[0][t], surrogate(m - ctx.theta, ctx.alpha))
+            if not cell.subtract:  # m - theta has the slope of m, a membrane potential set to 0 has none
+                carried.masked_fill_(m > cell.theta, 0)
+            carried.addcmul_(grads[0][t], surrogate(m - cell.theta, cell.alpha))
             if gradient is not None:
-                by_tau = carried * (_after_reset(membranes, t - 1, ctx.theta) - x[t])
+                before = after_reset(membranes[t - 1], cell) if t else torch.zeros_like(m)
+                by_tau = carried * (before - x[t])
                 gradient += (by_tau * ctx.slope(decay) if ctx.slope else by_tau).sum_to_size(learned.shape)
             kept = carried * decay
             torch.sub(carried, kept, out=grad_x[t])
             carried = kept
-        return grad_x, gradient, None, None, None, None
+        return grad_x, gradient, None, None, None
 
 
-def _after_reset(membranes: Tensor, t: int, theta: float) -> Tensor:
-    return membranes[t].masked_fill(membranes[t] > theta, 0) if t >= 0 else torch.zeros_like(membranes[0])
+def after_reset(membrane: Tensor, cell: Cell) -> Tensor:
+    """What a spike leaves of the membrane potential; itself where it does not exceed the threshold."""
+    fired = membrane > cell.theta
+    return torch.where(fired, membrane - cell.theta, membrane) if cell.subtract else membrane.masked_fill(fired, 0)
 
 
 class Neuron(nn.Module):
-    """What the neurons share: threshold, surrogate, and an optional recording of spikes and membranes."""
+    """What the neurons share: threshold, surrogate, reset, and an optional recording of spikes and membranes."""
 
-    def __init__(self, threshold: float = 0.5, alpha: float = 2.0) -> None:
+    def __init__(self, threshold: float = 0.5, alpha: float = 2.0, reset: Reset = "zero") -> None:
         super().__init__()
-        self.threshold, self.alpha = threshold, alpha
+        self.threshold, self.alpha, self.reset = threshold, alpha, reset
         self.recorded: list[tuple[Tensor, Tensor]] | None = None
+
+    @property
+    def reset(self) -> Reset:
+        """What a spike does to the membrane potential."""
+        return self._reset
+
+    @reset.setter
+    def reset(self, value: Reset) -> None:
+        if value not in RESETS:
+            raise RandhetError(f"reset {value!r} is not one of {', '.join(RESETS)}")
+        self._reset = value
 
     def integrate(
         self,
         x: Tensor,
         decay: Decay,
-        taus: Taus | None = None,
+        decays: Decays | None = None,
         learned: Tensor | None = None,
         slope: Slope | None = None,
     ) -> Tensor:
         """Currents (T, N, ...) to spikes of the same shape; compiled where that is possible and nobody records."""
-        if taus is not None and self.recorded is None and supported(x):
-            spikes: Tensor = CpuLif.apply(x, learned, taus, self.threshold, self.alpha)
+        cell = Cell(float(self.threshold), float(self.alpha), self.reset == "subtract")
+        if decays is not None and self.recorded is None and supported(x):
+            spikes: Tensor = CpuLif.apply(x, learned, decays, cell)
             return spikes
-        spikes, membranes = FusedLif.apply(x, learned, decay, slope, self.threshold, self.alpha)
+        spikes, membranes = FusedLif.apply(x, learned, decay, slope, cell)
         if self.recorded is not None:
             self.recorded.append((spikes.detach(), membranes))
         return spikes
@@ -119,8 +139,9 @@ class RandomTauLIF(Neuron):
         alpha: float = 2.0,
         bounds: tuple[float, float] | None = None,
         shared: nn.Parameter | None = None,
+        reset: Reset = "zero",
     ) -> None:
-        super().__init__(threshold, alpha)
+        super().__init__(threshold, alpha, reset)
         self.sampling, self.bounds = sampling, bounds
         self.sampler: Sampler | None = None
         self.w = shared if shared is not None or bounds is None else nn.Parameter(torch.zeros(()))
@@ -153,8 +174,8 @@ class RandomTauLIF(Neuron):
         if self.w is not None and self.training:
             slope = lambda tau: tau * (1 - tau) * torch.logit(tau, 1e-6) / sigma  # tau = sigmoid(sigma*n) by sigma
             return self.integrate(x, self.draws(x, seed), learned=self.bounded(self.w), slope=slope)
-        taus = random_taus(seed, len(x), sigma, self.sampling) if x.device.type == "cpu" else None
-        return self.integrate(x, self.draws(x, seed), taus)
+        decays = random_decays(seed, len(x), sigma, self.sampling) if x.device.type == "cpu" else None
+        return self.integrate(x, self.draws(x, seed), decays)
 
     def _given(self, x: Tensor) -> Decay:
         assert self.sampler is not None
@@ -163,11 +184,11 @@ class RandomTauLIF(Neuron):
         return lambda t: taus[t] if per_step else taus
 
     def draws(self, x: Tensor, seed: int) -> Decay:
-        """The taus of each step for currents (T, N, ...), from the seed alone: on the CPU what the kernels draw."""
+        """The decays of each step for currents (T, N, ...), from the seed alone: on the CPU what the kernels draw."""
         sigma, held = self.sigma, self.sampling == "forward"
         if x.device.type == "cpu":
-            taus = random_taus(seed, len(x), sigma, self.sampling)
-            return lambda t: drawn(taus, t, x)
+            decays = random_decays(seed, len(x), sigma, self.sampling)
+            return lambda t: drawn(decays, t, x)
 
         def draw(t: int) -> Tensor:
             generator = torch.Generator(x.device).manual_seed(seed + (0 if held else t))
@@ -177,38 +198,50 @@ class RandomTauLIF(Neuron):
         return draw
 
     def extra_repr(self) -> str:
-        return f"sigma={self.sigma}, threshold={self.threshold}, sampling={self.sampling}"
+        return f"sigma={self.sigma}, threshold={self.threshold}, sampling={self.sampling}, reset={self.reset}"
 
 
 class LIF(Neuron):
-    """The vanilla neuron: one constant tau."""
+    """The vanilla neuron: one constant decay."""
 
-    def __init__(self, tau: float = 0.5, threshold: float = 0.5, alpha: float = 2.0) -> None:
-        super().__init__(threshold, alpha)
-        self.tau = tau
+    def __init__(self, decay: float = 0.5, threshold: float = 0.5, alpha: float = 2.0, reset: Reset = "zero") -> None:
+        super().__init__(threshold, alpha, reset)
+        self.decay = decay
 
     def forward(self, x: Tensor) -> Tensor:
-        tau = torch.full((), self.tau, dtype=x.dtype, device=x.device)
-        return self.integrate(x, lambda t: tau, constant_taus(tau))
+        constant = torch.full((), self.decay, dtype=x.dtype, device=x.device)
+        return self.integrate(x, lambda t: constant, constant_decays(constant))
 
     def extra_repr(self) -> str:
-        return f"tau={self.tau}, threshold={self.threshold}"
+        return f"decay={self.decay}, threshold={self.threshold}, reset={self.reset}"
 
 
 class HetLIF(Neuron):
-    """Het-SNN: tau = sigmoid(w), w trainable, one per neuron; starts as sigma*N(0, 1)."""
+    """Het-SNN: decay = sigmoid(w), w trainable, one per neuron; starts as sigma*N(0, 1)."""
 
-    def __init__(self, shape: tuple[int, ...], sigma: float = 1.0, threshold: float = 0.5, alpha: float = 2.0) -> None:
-        super().__init__(threshold, alpha)
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        sigma: float = 1.0,
+        threshold: float = 0.5,
+        alpha: float = 2.0,
+        reset: Reset = "zero",
+    ) -> None:
+        super().__init__(threshold, alpha, reset)
         self.w = nn.Parameter(sigma * torch.randn(shape))
 
+    @property
+    def decay(self) -> Tensor:
+        """One per neuron, in 0..1."""
+        return self.w.sigmoid()
+
     def forward(self, x: Tensor) -> Tensor:
-        tau = self.w.sigmoid()
-        constant = tau.detach()
-        return self.integrate(x, lambda t: constant, constant_taus(constant), tau)
+        decay = self.decay
+        constant = decay.detach()
+        return self.integrate(x, lambda t: constant, constant_decays(constant), decay)
 
     def extra_repr(self) -> str:
-        return f"shape={tuple(self.w.shape)}, threshold={self.threshold}"
+        return f"shape={tuple(self.w.shape)}, threshold={self.threshold}, reset={self.reset}"
 
 
 def neurons(model: nn.Module) -> dict[str, Neuron]:

@@ -41,6 +41,7 @@ CHOICES = (
     Choice("train_sigma", str, "Train sigma within its bounds: {trained}.", "no"),
     Choice("sigma_bounds", str, "Bounds of a trained sigma.", "0.5,1.5"),
     Choice("threshold", float, "Firing threshold.", "0.5"),
+    Choice("reset", str, "What a spike does to the membrane potential: {resets}.", "zero"),
     Choice("connect", str, "Connect function of a block: {connections}.", "add"),
     Choice("random", str, "Segment whose neurons are stochastic: {segments}.", "all"),
     Choice("objective", str, "Training objective: {objectives}.", "at"),

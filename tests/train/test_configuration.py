@@ -53,7 +53,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text('[model]\nname = "sew-small"\nsteps = 6\n[training]\neps = "2/255"\nepochs = 7\n')
     model, training = both(file, None, {"steps": "3", "eps": "8/255"})
-    assert (model.steps, training.epochs, training.eps, training.step) == (3, 7, 8 / 255, 8 / 255)
+    assert (model.steps, training.epochs, training.eps, training.attack_step) == (3, 7, 8 / 255, 8 / 255)
 
 
 @pytest.mark.parametrize(

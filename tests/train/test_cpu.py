@@ -11,19 +11,22 @@ from scipy.stats import kstest, norm
 from surrogate import arctan_step
 from torch import Tensor
 
-from randhet.train.cpu import CpuLif, Taus, constant_taus, drawn, keys, random_taus, tau_table
+from randhet.train.cpu import CpuLif, constant_decays, drawn, keys, random_decays, tau_table
+from randhet.train.kernels import Cell, Decays
 
 SHAPE = (5, 3, 4, 6, 7)
+ZERO, SUBTRACT = Cell(0.5, 2.0, False), Cell(0.5, 2.0, True)
 
 
-def plain(x: Tensor, tau: Callable[[int], Tensor], theta: float = 0.5) -> tuple[Tensor, Tensor]:
+def plain(x: Tensor, tau: Callable[[int], Tensor], cell: Cell) -> tuple[Tensor, Tensor]:
     """Spikes and the smallest distance of a membrane from the threshold."""
     m, spikes, nearest = torch.zeros_like(x[0]), [], torch.inf
     for t in range(len(x)):
         m = tau(t) * m + (1 - tau(t)) * x[t]
-        nearest = min(nearest, float((m - theta).abs().min()))
-        spikes.append(arctan_step(m - theta))
-        m = m * (1 - spikes[-1].detach())
+        nearest = min(nearest, float((m - cell.theta).abs().min()))
+        spikes.append(arctan_step(m - cell.theta))
+        s = spikes[-1].detach()
+        m = m - cell.theta * s if cell.subtract else m * (1 - s)
     return torch.stack(spikes), torch.tensor(nearest)
 
 
@@ -36,34 +39,35 @@ def layouts() -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
-def kinds() -> dict[str, Callable[[], tuple[Taus, Tensor | None]]]:
+def kinds() -> dict[str, Callable[[], tuple[Decays, Tensor | None]]]:
     torch.manual_seed(5)
     own = torch.rand(SHAPE[2:])
     return {
-        "step": lambda: (random_taus(7, SHAPE[0], 1.0, "step"), None),
-        "forward": lambda: (random_taus(7, SHAPE[0], 1.0, "forward"), None),
-        "one": lambda: (constant_taus(torch.tensor(0.5)), None),
-        "per neuron": lambda: (constant_taus(own), own),
+        "step": lambda: (random_decays(7, SHAPE[0], 1.0, "step"), None),
+        "forward": lambda: (random_decays(7, SHAPE[0], 1.0, "forward"), None),
+        "one": lambda: (constant_decays(torch.tensor(0.5)), None),
+        "per neuron": lambda: (constant_decays(own), own),
     }
 
 
+@pytest.mark.parametrize("cell", [ZERO, SUBTRACT], ids=["zero", "subtract"])
 @pytest.mark.parametrize("layout", layouts())
 @pytest.mark.parametrize("kind", kinds())
-def test_spikes_and_gradients_equal_the_plain_loop(kind: str, layout: str) -> None:
+def test_spikes_and_gradients_equal_the_plain_loop(kind: str, layout: str, cell: Cell) -> None:
     """float32 beside float64: spikes equal, as no membrane here is as near to the threshold as rounding reaches."""
     torch.manual_seed(1)
     taus, own = kinds()[kind]()
     x = layouts()[layout](torch.randn(SHAPE)).detach().requires_grad_(True)
     learned = None if own is None else own.clone().requires_grad_(True)
     upstream = torch.randn(SHAPE)
-    spikes = CpuLif.apply(x, learned, taus, 0.5, 2.0)
+    spikes = CpuLif.apply(x, learned, taus, cell)
     spikes.backward(upstream)
 
     wide = x.detach().double().requires_grad_(True)
     exact = None if own is None else own.double().requires_grad_(True)
     given = [drawn(taus, t, x.detach()).double() for t in range(SHAPE[0])] if taus.mode else []
     tau = (lambda t: given[t]) if given else (lambda t: torch.tensor(0.5) if exact is None else exact)
-    wanted, nearest = plain(wide, tau)
+    wanted, nearest = plain(wide, tau, cell)
     wanted.backward(upstream.double())
     assert float(nearest) > 1e-6
     assert torch.equal(spikes.double(), wanted)
@@ -74,12 +78,12 @@ def test_spikes_and_gradients_equal_the_plain_loop(kind: str, layout: str) -> No
 
 
 def test_threads_do_not_change_the_draws() -> None:
-    x, taus = torch.randn(3, 2, 40_000), random_taus(3, 3, 1.0, "step")
+    x, taus = torch.randn(3, 2, 40_000), random_decays(3, 3, 1.0, "step")
     before = torch.get_num_threads()
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found.append(CpuLif.apply(x, None, taus, 0.5, 2.0))
+        found.append(CpuLif.apply(x, None, taus, ZERO))
     torch.set_num_threads(before)
     assert torch.equal(*found)
 
@@ -91,7 +95,7 @@ def test_bfloat16_rounds_the_gradient_and_not_the_membrane() -> None:
     results = []
     for kind in (torch.float32, torch.bfloat16):
         given = x.to(kind).requires_grad_(True)
-        spikes = CpuLif.apply(given, None, random_taus(7, SHAPE[0], 1.0, "step"), 0.5, 2.0)
+        spikes = CpuLif.apply(given, None, random_decays(7, SHAPE[0], 1.0, "step"), ZERO)
         spikes.backward(torch.ones_like(spikes))
         assert given.grad is not None
         results.append((spikes.float(), given.grad))
@@ -100,15 +104,15 @@ def test_bfloat16_rounds_the_gradient_and_not_the_membrane() -> None:
 
 
 def test_nothing_but_the_currents_is_kept_for_the_backward_pass() -> None:
-    """Taus and membranes are made again: a random neuron keeps what a constant one keeps."""
+    """Decays and membranes are made again: a random neuron keeps what a constant one keeps."""
     x = torch.randn(SHAPE, requires_grad=True)
     kept = []
-    for taus in (random_taus(7, SHAPE[0], 1.0, "step"), constant_taus(torch.tensor(0.5))):
+    for taus in (random_decays(7, SHAPE[0], 1.0, "step"), constant_decays(torch.tensor(0.5))):
         seen: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda it, seen=seen: seen.append(it.nbytes) or it, lambda it: it
         ):
-            CpuLif.apply(x, None, taus, 0.5, 2.0)
+            CpuLif.apply(x, None, taus, ZERO)
         kept.append(seen)
     assert kept[0] == kept[1] == [x.nbytes]
 
@@ -119,7 +123,7 @@ def test_the_table_holds_the_quantiles_of_the_distribution() -> None:
 
 
 def test_draws_are_spread_like_the_distribution() -> None:
-    x, taus = torch.zeros(1, 1, 60_000), Taus(1, keys(9, 1), tau_table(1.0))
+    x, taus = torch.zeros(1, 1, 60_000), Decays(1, keys(9, 1), tau_table(1.0))
     logits = torch.logit(drawn(taus, 0, x).double()).flatten().numpy()
     assert kstest(logits, norm.cdf).pvalue > 1e-3
     assert abs(np.corrcoef(logits[1:], logits[:-1])[0, 1]) < 4 / np.sqrt(len(logits))
