@@ -22,8 +22,8 @@ from randhet.fixed_point.network import (
     Neuron,
     Operation,
     PerNeuron,
-    RandomTau,
     ReadOut,
+    Reset,
     SumPool,
 )
 
@@ -89,13 +89,14 @@ def pictures(seed: int, count: int, *shape: int, bits: int = 8) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2**bits, (count, *shape)).astype(np.uint8)
 
 
-def plain(channels: int, threshold: int, bias: int = 0, **fields: int) -> Lif:
-    return Lif(np.full(channels, threshold, np.int32), np.full(channels, bias, np.int32), **fields)
-
-
-def random(channels: int, threshold: int, bias: int = 0, **fields: object) -> RandomTau:
+def plain(channels: int, threshold: int, bias: int = 0, decay: int = 128, reset: Reset = "zero") -> Lif:
     levels = np.full(channels, threshold, np.int32), np.full(channels, bias, np.int32)
-    return RandomTau(*levels, **fields)  # type: ignore[arg-type]
+    return Lif(*levels, Constant(decay), reset=reset)
+
+
+def random(channels: int, threshold: int, bias: int = 0, k: int = 8, f: int = 6, **drawn: object) -> Lif:
+    levels = np.full(channels, threshold, np.int32), np.full(channels, bias, np.int32)
+    return Lif(*levels, Drawn(**drawn), k, f)  # type: ignore[arg-type]
 
 
 # --- saturation, threshold, decay -------------------------------------------------------------------------------------
@@ -231,6 +232,96 @@ def _signed_inputs_of_12_bits() -> tuple[Network, np.ndarray]:
     return Network(layers, 4), np.array([[-2048, 2047, 0], [-1, 1, -1000]], np.int32).reshape(2, 3, 1, 1)
 
 
+@case
+def _signed_inputs_behind_weights() -> tuple[Network, np.ndarray]:
+    """A negative pixel that only a convolution sees, behind another weighted layer, and straight."""
+    layers = (
+        Layer("input", Input((1, 2, 2), 4, signed=True)),
+        Layer("first", Conv(byte([[[[1]]], [[[-1]]]])), (0,), plain(2, 150, decay=0)),
+        Layer("second", Dense(noise(110, 3, 8)), (1,), plain(3, 600)),
+        Layer("straight", Dense(byte([[-8, 1, 7, 0], [1, 1, 1, 1]])), (0,), ReadOut(ints(0, 0))),
+    )
+    return Network(layers, 3), np.array([[[[-3, 7], [-8, 0]]], [[[-1, -1], [-1, -1]]]], np.int8)
+
+
+@case
+def _sums_and_pools_of_signed_inputs() -> tuple[Network, np.ndarray]:
+    """-3 added to itself is -6, and 244 nowhere; sums of pools, pools of sums, the lowest 4 bit number four times."""
+    layers = (
+        Layer("input", Input((1, 2, 2), 4, signed=True)),
+        Layer("twice", Add(), (0, 0)),
+        Layer("pool", SumPool((2, 2), (1, 1)), (0,)),
+        Layer("both", SumPool((2, 1), (1, 1)), (1,)),
+        Layer("more", Add(), (3, 3, 3)),
+        Layer("flat", Flatten(), (4,)),
+        Layer("conv", Conv(byte([[[[1, -1]]], [[[127, 127]]]])), (4,), plain(2, 400, reset="subtract")),
+        Layer("dense", Dense(byte([[1], [-1], [127]])), (2,), plain(3, 300)),
+        Layer("read", Dense(byte([[1, 0], [-1, 2]])), (5,), ReadOut(ints(0, 5))),
+    )
+    images = np.array([[[[-3, -3], [-3, -3]]], [[[-8, -8], [-8, -8]]], [[[7, -1], [0, -8]]]], np.int8)
+    return Network(layers, 2), images
+
+
+@case
+def _signed_inputs_of_16_bits() -> tuple[Network, np.ndarray]:
+    """Pixels at both ends, -2^15 and 2^15 - 1."""
+    weight = byte([[127, -127, 1], [-1, 0, 1]])
+    images = np.array([[-32768, 32767, 0], [32767, -32768, -1]], np.int16).reshape(2, 3, 1, 1)
+    first = Layer("input", Input((3, 1, 1), 16, signed=True))
+    return Network((first, Layer("neuron", Dense(weight), (0,), plain(2, TOP - 1))), 3), images
+
+
+@case
+def _signed_inputs_of_1_bit() -> tuple[Network, np.ndarray]:
+    layers = (
+        Layer("input", Input((2, 1, 1), 1, signed=True)),
+        Layer("sum", Add(), (0, 0)),
+        Layer("neuron", Dense(byte([[1, 2], [-3, -4]])), (1,), plain(2, 100)),
+    )
+    return Network(layers, 3), np.array([[0, -1], [-1, -1]], np.int8).reshape(2, 2, 1, 1)
+
+
+@case
+def _dense_on_a_picture() -> tuple[Network, np.ndarray]:
+    """Channel slowest, then y, then x, with no Flatten before: 1 + 2*10 + 3*100 + 0*4 = 321."""
+    layers = (
+        Layer("input", Input((2, 1, 2))),
+        Layer("read", Dense(byte([[1, 10, 100, 0]])), (0,), ReadOut(ints(0))),
+    )
+    return Network(layers, 1), np.array([[[[1, 2]], [[3, 4]]]], np.uint8)
+
+
+@case
+def _dense_on_pictures_of_spikes_sums_and_pools() -> tuple[Network, np.ndarray]:
+    """Sides differ, so that a transposed axis shows; a dense layer on each kind of picture."""
+    layers = (
+        Layer("input", Input((2, 3, 4))),
+        Layer("conv", Conv(noise(111, 3, 2, 2, 1)), (0,), plain(3, 9000)),
+        Layer("sum", Add(), (1, 1)),
+        Layer("pool", SumPool((1, 2), (1, 1)), (2,)),
+        Layer("on spikes", Dense(noise(112, 4, 24)), (1,), plain(4, 3000)),
+        Layer("on sums", Dense(noise(113, 4, 24)), (2,), plain(4, 3000, reset="subtract")),
+        Layer("on pixels", Dense(noise(114, 4, 24)), (0,), random(4, 90_000, neurons_per_core=3)),
+        Layer("read", Dense(noise(115, 3, 18)), (3,), ReadOut(ints(0, 1, 2))),
+    )
+    return Network(layers, 4), pictures(116, 2, 2, 3, 4)
+
+
+@case
+def _sums_that_fill_32_bits() -> tuple[Network, np.ndarray]:
+    """2^31 - 1 and less: 24 bit pixels summed 128 times, sums of 127 * 2^24, and a read-out that reaches them at T."""
+    layers = (
+        Layer("input", Input((1, 8, 8), 24)),
+        Layer("pool", SumPool((8, 8), (8, 8)), (0,)),
+        Layer("twice", Add(), (1, 1)),
+        Layer("flat", Flatten(), (2,)),
+        Layer("lif", Dense(byte([[1], [-1]])), (3,), plain(2, TOP)),
+        Layer("read", Conv(byte([[[[127]]], [[[-127]]]]), (8, 8)), (0,), ReadOut(ints(2**24 - 1, 1 - 2**24))),
+    )
+    images = np.stack([np.full((1, 8, 8), 2**24 - 1, np.int32), np.arange(64, dtype=np.int32).reshape(1, 8, 8)])
+    return Network(layers, 1), images
+
+
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +393,66 @@ def _read_out_sums_ties_and_many_steps() -> tuple[Network, np.ndarray]:
     return alone(ReadOut(bias), weight, 64), np.concatenate([column(0, 0), column(3, 3), column(0, 255)])
 
 
+# --- reset by subtraction ---------------------------------------------------------------------------------------------
+
+
+def _subtracting(neuron: Lif, first: int = 0) -> tuple[Network, np.ndarray, int, int]:
+    """Currents several times the threshold: the membrane potential stays above it and fires at every step."""
+    weight = byte([[1], [3], [40], [127], [-9], [2]])
+    images = np.concatenate([column(255), column(90), column(0), column(255)])
+    return alone(neuron, weight, 7), images, 31, first
+
+
+@case
+def _subtract_with_a_constant_decay() -> tuple[Network, np.ndarray, int, int]:
+    return _subtracting(Lif(ints(1, 5000, 700, 2**20, 3, 32_640), ints(0, 9, -9, 0, 700, 0), reset="subtract"))
+
+
+@case
+def _subtract_with_a_decay_per_neuron() -> tuple[Network, np.ndarray, int, int]:
+    """Decays 0 and 2^12 - 1 too: of what a spike leaves, all goes, or nearly all stays."""
+    decay = PerNeuron(np.array([0, 4095, 2048, 4095, 4095, 1], np.uint16))
+    return _subtracting(Lif(ints(1, 5000, 700, 900, 3, 100), ints(0, 0, 5, 0, 700, 0), decay, 12, reset="subtract"))
+
+
+@case
+def _subtract_with_a_draw_every_step() -> tuple[Network, np.ndarray, int, int]:
+    decay = Drawn(neurons_per_core=4)
+    return _subtracting(Lif(ints(1, 900, 700, 70_000, 3, 9000), ints(0, 0, 5, 0, 700, 0), decay, reset="subtract"), 12)
+
+
+@case
+def _subtract_with_a_draw_every_image() -> tuple[Network, np.ndarray, int, int]:
+    decay = Drawn(sampling="forward", neurons_per_core=5)
+    return _subtracting(Lif(ints(1, 900, 700, 70_000, 3, 9000), ints(0, 0, 5, 0, 700, 0), decay, reset="subtract"), 12)
+
+
+@case
+def _subtract_at_the_ends_of_the_range() -> tuple[Network, np.ndarray]:
+    """A saturated membrane potential less thresholds 1, TOP - 1 and TOP (never fires); biases at both ends."""
+    neuron = Lif(ints(1, TOP - 1, TOP, 1, TOP // 2), ints(TOP, TOP, TOP, -TOP, TOP), Constant(255), reset="subtract")
+    return alone(neuron, byte([[127], [127], [127], [0], [-127]]), 6), np.concatenate([column(255), column(0)])
+
+
+@case
+def _subtract_in_a_residual_network() -> tuple[Network, np.ndarray, int, int]:
+    """Both resets side by side, with every decay, before and behind a sum."""
+    conv = lambda seed, into: Conv(noise(seed, 3, into, 3, 3, top=40), padding=(1, 1))
+    own = PerNeuron(np.random.default_rng(100).integers(0, 256, (3, 4, 5)).astype(np.uint16))
+    level = lambda theta: (np.full(3, theta, np.int32), ints(-50, 0, 50))
+    layers = (
+        Layer("input", Input((2, 4, 5))),
+        Layer("a", conv(101, 2), (0,), Lif(*level(9000), Drawn(neurons_per_core=13), reset="subtract")),
+        Layer("b", conv(102, 3), (1,), Lif(*level(900), own, reset="subtract")),
+        Layer("c", conv(103, 3), (1,), Lif(*level(900), own, reset="zero")),
+        Layer("sum", Add(), (1, 2, 3)),
+        Layer("d", conv(104, 3), (4,), plain(3, 1500, reset="subtract")),
+        Layer("pool", SumPool((2, 3), (2, 2)), (5,)),
+        Layer("read", Dense(noise(105, 4, 12)), (6,), ReadOut(ints(1, -1, 0, 40))),
+    )
+    return Network(layers, 6), pictures(106, 3, 2, 4, 5), 8, 3
+
+
 # --- resets and images ------------------------------------------------------------------------------------------------
 
 
@@ -362,6 +513,17 @@ def _images_from_number_1000() -> tuple[Network, np.ndarray, int, int]:
         (Dense(noise(43, 4, 5)), random(4, 2000, 30, sampling="forward")),
     )  # fmt: skip
     return net, pictures(44, 4, 2, 1, 1), 99, 1000
+
+
+@case
+def _image_numbers_to_their_end() -> tuple[Network, np.ndarray, int, int]:
+    """The last image is number 2^62 - 1: numbers of draws pass 64 bits, those of both samplings and of odd cores."""
+    net = chain(
+        Input((2, 1, 1)), 7,
+        (Dense(noise(117, 5, 2)), random(5, 9000, neurons_per_core=3)),
+        (Dense(noise(118, 4, 5)), random(4, 2000, 30, sampling="forward")),
+    )  # fmt: skip
+    return net, pictures(119, 3, 2, 1, 1), 2**63, 2**62 - 3
 
 
 @case
@@ -429,6 +591,37 @@ def _cuba_wrap_at_its_edges() -> tuple[Network, np.ndarray]:
     weight = byte([[127, 1], [127, 2], [-127, -1], [-127, -2], [127, 127]])
     neuron = Cuba(np.full(5, TOP, np.int32), np.zeros(5, np.int32), 0, 4095, f=16)
     return alone(neuron, weight, 6, bits=1), np.array([[1, 0], [1, 1]], np.uint8).reshape(2, 2, 1, 1)
+
+
+@case
+def _cuba_decays_beyond_the_field() -> tuple[Network, np.ndarray]:
+    """Current decay -1 keeps all of u, voltage decay 4096 nothing of v; biases and thresholds at their ends."""
+    layers = [Layer("input", Input((3, 1, 1), 1))]
+    for i, (du, dv) in enumerate(((-1, 0), (-1, 4096), (4095, 4096), (0, 4096), (-1, 4095))):
+        neuron = Cuba(ints(1, TOP, 500 << 6, TOP - 1), ints(0, TOP, -TOP, 0), du, dv)
+        layers.append(Layer(f"n{i}", Dense(noise(90 + i, 4, 3)), (0,), neuron))
+    return Network(tuple(layers), 10), np.array([[1, 1, 1], [1, 0, 0]], np.uint8).reshape(2, 3, 1, 1)
+
+
+@case
+def _cuba_currents_at_their_bound() -> tuple[Network, np.ndarray]:
+    """a << f is 2^24, -2^24 and one step less: twice around 24 bits at most, which one fold brings back."""
+    weight = byte([[-128, -128], [127, 127], [-128, 0], [127, -128], [-127, -128]])
+    layers = [Layer("input", Input((2, 1, 1), 1))]
+    for i, (du, dv) in enumerate(((-1, 0), (0, 0), (4095, 4096))):
+        neuron = Cuba(np.full(5, TOP, np.int32), np.zeros(5, np.int32), du, dv, f=16)
+        layers.append(Layer(f"n{i}", Dense(weight), (0,), neuron))
+    return Network(tuple(layers), 9), np.array([[1, 1], [1, 0], [0, 1]], np.uint8).reshape(3, 2, 1, 1)
+
+
+@case
+def _cuba_on_a_signed_input() -> tuple[Network, np.ndarray]:
+    neuron = Cuba(ints(64, 640, TOP), ints(0, -64, 0), 1000, 3, f=9)
+    layers = (
+        Layer("input", Input((1, 2, 1), 8, signed=True)),
+        Layer("neuron", Dense(byte([[1, -1], [127, 127], [-128, 1]])), (0,), neuron),
+    )
+    return Network(layers, 5), np.array([[-128, -128], [127, -128], [-1, 1]], np.int8).reshape(3, 1, 2, 1)
 
 
 @case

@@ -16,11 +16,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from randhet.fixed_point import network as ir
 from randhet.fixed_point import reference
 from randhet.fixed_point.engine.plan import columns
 from randhet.fixed_point.generator import DRAW_VALUES, core_starts
 from randhet.fixed_point.integer import leak
-from randhet.fixed_point.network import Network, RandomTau
 
 STATE_BITS, DRAW_BITS = 32, 8
 Equation = tuple[int, int]
@@ -80,7 +80,7 @@ def from_draws(seen: Iterable[tuple[int, int]]) -> Solution:
 
 
 def from_spikes(
-    network: Network, image: NDArray[np.uint8], fired: NDArray[np.bool_], number: int, core: int
+    network: ir.Network, image: NDArray[np.uint8], fired: NDArray[np.bool_], number: int, core: int
 ) -> Solution:
     """The start state of a core of the first layer from which of its neurons fired at step 0 of one image.
 
@@ -88,18 +88,18 @@ def from_spikes(
     """
     layer = network.layers[1]
     neuron = layer.neuron
-    if not isinstance(neuron, RandomTau) or layer.inputs != (0,):
+    if not isinstance(neuron, ir.Lif) or (drawn := neuron.drawn) is None or layer.inputs != (0,):
         raise ValueError(f"layer {layer.name} does not draw its decays on the image itself")
     spikes = fired.ravel()
     sums = reference.operate(layer.operation, [image[None].astype(np.int64)])
     x = ((sums << neuron.f) + reference.per_channel(neuron.bias, fired.shape)).ravel()
     threshold = np.broadcast_to(reference.per_channel(neuron.threshold, fired.shape), fired.shape).ravel()
-    start = core_starts(len(x), neuron.neurons_per_core)[core]
-    size = min(neuron.neurons_per_core, len(x) - start)
-    table = neuron.table.astype(np.int64)
+    start = core_starts(len(x), drawn.neurons_per_core)[core]
+    size = min(drawn.neurons_per_core, len(x) - start)
+    table = drawn.table.astype(np.int64)
     fires, _ = leak(np.zeros((1, DRAW_VALUES), np.int64), x[start : start + size, None], table, neuron.k)
     possible = (fires > threshold[start : start + size, None]) == spikes[start : start + size, None]
-    rounds = number if neuron.sampling == "forward" else number * network.steps
+    rounds = number if drawn.sampling == "forward" else number * network.steps
     return solve(
         equation
         for n in np.flatnonzero(~possible.all(axis=1)).tolist()

@@ -1,22 +1,27 @@
 """What a network must compute, in Python's unbounded integers, one number at a time, written from the contract alone.
 
-Nothing here calls the project's arithmetic, shapes or generator: only the description of the network is read.
+Nothing here calls the project's arithmetic, shapes or generator: only the description of the network is read. Every
+operation is a list of terms for each of its values, (weight, which of the values read), and all are summed alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import singledispatch
-from itertools import product
+from itertools import count, product
 from math import prod
+from typing import NoReturn
 
+from hardware_tests import galois
 from randhet.fixed_point import network as ir
 
 Flat = list[int]
 Shape = tuple[int, ...]
+Terms = list[list[tuple[int, int]]]
 TOP = 2**23 - 1
 UNITY = 4096
+CLOCKS = 8
+"""Of the register, for one draw."""
 
 
 @dataclass
@@ -31,28 +36,31 @@ class Expected:
 def run(network: ir.Network, images: list, seed: int, first_image: int = 0) -> Expected:
     """Every layer, image and step, images one after another. images: nested lists (N, C, Y, X)."""
     shape = _shapes(network)
+    terms = [_terms(layer.operation, [shape[j] for j in layer.inputs], shape[i]) for i, layer in _numbered(network)]
+    draws = [_Draws(network, i, shape[i], seed, first_image) for i, _ in _numbered(network)]
     found = Expected({layer.name: [] for layer in network.layers})
-    draws = {i: _Draws(network, i, shape[i], seed, first_image) for i in range(len(network.layers))}
     for image in images:
-        cells = [_cell(layer.neuron, shape[i], draws[i]) for i, layer in enumerate(network.layers)]
-        steps = [_step(network, shape, cells, _flatten(image), found) for _ in range(network.steps)]
-        for i, layer in enumerate(network.layers):
+        cells = [_cell(layer.neuron, shape[i], draws[i]) for i, layer in _numbered(network)]
+        steps = [_step(network, terms, cells, _flatten(image), found) for _ in range(network.steps)]
+        for i, layer in _numbered(network):
             found.outputs[layer.name].append([outputs[i] for outputs, _ in steps])
             if layer.neuron is not None:
                 found.membranes.setdefault(layer.name, []).append([membranes[i] for _, membranes in steps])
     return found
 
 
+def _numbered(network: ir.Network) -> Iterator[tuple[int, ir.Layer]]:
+    return enumerate(network.layers)
+
+
 def _step(
-    network: ir.Network, shape: list[Shape], cells: list[Cell], image: Flat, found: Expected
+    network: ir.Network, terms: list[Terms], cells: list[Cell], image: Flat, found: Expected
 ) -> tuple[list[Flat], list[Flat]]:
     outputs: list[Flat] = []
     membranes: list[Flat] = []
-    for i, layer in enumerate(network.layers):
-        read = [outputs[j] for j in layer.inputs] or [image]
-        into = [shape[j] for j in layer.inputs] or [shape[i]]
-        sums = _operate(layer.operation, read, into[0], shape[i])
-        output, membrane, saturated = cells[i](sums)
+    for i, layer in _numbered(network):
+        read = [value for j in layer.inputs for value in outputs[j]] or image
+        output, membrane, saturated = cells[i]([sum(w * read[at] for w, at in terms_of) for terms_of in terms[i]])
         outputs.append(output)
         membranes.append(membrane)
         found.saturations += saturated
@@ -63,15 +71,19 @@ def _flatten(nested: list | int) -> Flat:
     return [nested] if isinstance(nested, int) else [value for part in nested for value in _flatten(part)]
 
 
+def _unknown(what: str, found: object) -> NoReturn:
+    raise TypeError(f"the oracle knows no {what} {found!r}")
+
+
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
 def _fits(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """How many windows fit, by trying them."""
-    count = 0
-    while count * stride + dilation * (kernel - 1) < size + 2 * padding:
-        count += 1
-    return count
+    windows = 0
+    while windows * stride + dilation * (kernel - 1) < size + 2 * padding:
+        windows += 1
+    return windows
 
 
 def _shapes(network: ir.Network) -> list[Shape]:
@@ -81,78 +93,58 @@ def _shapes(network: ir.Network) -> list[Shape]:
     return found
 
 
-@singledispatch
 def _shape(operation: ir.Operation, into: Shape) -> Shape:
-    return into
+    match operation:
+        case ir.Input():
+            return operation.shape
+        case ir.Conv():
+            kernel = operation.weight.shape[2:]
+            sides = zip(into[1:], kernel, operation.stride, operation.padding, operation.dilation)
+            return (operation.weight.shape[0], *(_fits(*side) for side in sides))
+        case ir.Dense():
+            return (operation.weight.shape[0],)
+        case ir.SumPool():
+            return (into[0], *(_fits(*side, 0, 1) for side in zip(into[1:], operation.kernel, operation.stride)))
+        case ir.Flatten():
+            return (prod(into),)
+        case ir.Add():
+            return into
+        case _:
+            _unknown("operation", operation)
 
 
-@_shape.register
-def _(operation: ir.Input, into: Shape) -> Shape:
-    return operation.shape
+# --- operations: terms of each value, flat in (channel, y, x) order, over what is read, input after input -------------
 
 
-@_shape.register
-def _(operation: ir.Conv, into: Shape) -> Shape:
-    kernel = operation.weight.shape[2:]
-    sides = zip(into[1:], kernel, operation.stride, operation.padding, operation.dilation)
-    return (operation.weight.shape[0], *(_fits(*side) for side in sides))
+def _terms(operation: ir.Operation, into: list[Shape], out: Shape) -> Terms:
+    match operation:
+        case ir.Input() | ir.Flatten():
+            return [[(1, n)] for n in range(prod(out))]
+        case ir.Add():
+            return [[(1, branch * prod(out) + n) for branch in range(len(into))] for n in range(prod(out))]
+        case ir.Dense():
+            return [[(w, n) for n, w in enumerate(row)] for row in operation.weight.tolist()]
+        case ir.Conv():
+            return [list(_conv(operation, into[0], out, *place)) for place in product(*map(range, out))]
+        case ir.SumPool():
+            return [list(_pool(operation, into[0], *place)) for place in product(*map(range, out))]
+        case _:
+            _unknown("operation", operation)
 
 
-@_shape.register
-def _(operation: ir.Dense, into: Shape) -> Shape:
-    return (operation.weight.shape[0],)
-
-
-@_shape.register
-def _(operation: ir.SumPool, into: Shape) -> Shape:
-    return (into[0], *(_fits(*side, 0, 1) for side in zip(into[1:], operation.kernel, operation.stride)))
-
-
-@_shape.register
-def _(operation: ir.Flatten, into: Shape) -> Shape:
-    return (prod(into),)
-
-
-# --- operations on flat lists in (channel, y, x) order ----------------------------------------------------------------
-
-
-@singledispatch
-def _operate(operation: ir.Operation, read: list[Flat], into: Shape, out: Shape) -> Flat:
-    return list(read[0])
-
-
-@_operate.register
-def _(operation: ir.Add, read: list[Flat], into: Shape, out: Shape) -> Flat:
-    return [sum(values) for values in zip(*read)]
-
-
-@_operate.register
-def _(operation: ir.Dense, read: list[Flat], into: Shape, out: Shape) -> Flat:
-    return [sum(w * s for w, s in zip(row, read[0])) for row in operation.weight.tolist()]
-
-
-@_operate.register
-def _(operation: ir.Conv, read: list[Flat], into: Shape, out: Shape) -> Flat:
-    weight, per_group = operation.weight.tolist(), operation.weight.shape[1]
-    width = out[0] // operation.groups
+def _conv(operation: ir.Conv, into: Shape, out: Shape, o: int, y: int, x: int) -> Iterator[tuple[int, int]]:
+    per_group, width = operation.weight.shape[1], out[0] // operation.groups
     (sy, sx), (py, px), (dy, dx) = operation.stride, operation.padding, operation.dilation
-    found = []
-    for o, y, x in product(*map(range, out)):
-        total, first = 0, o // width * per_group
-        for c, i, j in product(*map(range, operation.weight.shape[1:])):
-            row, column = y * sy + i * dy - py, x * sx + j * dx - px
-            if 0 <= row < into[1] and 0 <= column < into[2]:
-                total += weight[o][c][i][j] * read[0][((first + c) * into[1] + row) * into[2] + column]
-        found.append(total)
-    return found
+    for c, i, j in product(*map(range, operation.weight.shape[1:])):
+        row, column, channel = y * sy + i * dy - py, x * sx + j * dx - px, o // width * per_group + c
+        if 0 <= row < into[1] and 0 <= column < into[2]:
+            yield int(operation.weight[o, c, i, j]), (channel * into[1] + row) * into[2] + column
 
 
-@_operate.register
-def _(operation: ir.SumPool, read: list[Flat], into: Shape, out: Shape) -> Flat:
+def _pool(operation: ir.SumPool, into: Shape, c: int, y: int, x: int) -> Iterator[tuple[int, int]]:
     (ky, kx), (sy, sx) = operation.kernel, operation.stride
-    at = lambda c, y, x: read[0][(c * into[1] + y) * into[2] + x]
-    window = list(product(range(ky), range(kx)))
-    return [sum(at(c, y * sy + i, x * sx + j) for i, j in window) for c, y, x in product(*map(range, out))]
+    for i, j in product(range(ky), range(kx)):
+        yield 1, (c * into[1] + y * sy + i) * into[2] + x * sx + j
 
 
 # --- neurons ----------------------------------------------------------------------------------------------------------
@@ -184,19 +176,23 @@ def _spread(values: list, shape: Shape) -> Flat:
     return [value for value in flat for _ in range(each)]
 
 
-@singledispatch
 def _cell(neuron: ir.Neuron | None, shape: Shape, draws: _Draws) -> Cell:
-    return lambda sums: (sums, [], 0)
+    match neuron:
+        case None:
+            return lambda sums: (sums, [], 0)
+        case ir.Lif():
+            return _lif(neuron, shape, draws)
+        case ir.Cuba():
+            return _cuba(neuron, shape)
+        case ir.ReadOut():
+            return _read_out(neuron, shape)
+        case _:
+            _unknown("neuron", neuron)
 
 
-@_cell.register(ir.RandomTau)
-@_cell.register(ir.Lif)
-@_cell.register(ir.Het)
-def _(neuron: ir.RandomTau | ir.Lif | ir.Het, shape: Shape, draws: _Draws) -> Cell:
-    count = prod(shape)
+def _lif(neuron: ir.Lif, shape: Shape, draws: _Draws) -> Cell:
     bias, theta = _spread(neuron.bias.tolist(), shape), _spread(neuron.threshold.tolist(), shape)
-    decays = _decays(neuron, count, draws)
-    state = [0] * count
+    decays, state = _decays(neuron.decay, prod(shape), draws), [0] * prod(shape)
 
     def step(sums: Flat) -> tuple[Flat, Flat, int]:
         before, saturated = [], 0
@@ -205,27 +201,40 @@ def _(neuron: ir.RandomTau | ir.Lif | ir.Het, shape: Shape, draws: _Draws) -> Ce
             m, under = _sat(x + decay * (state[n] - x) // 2**neuron.k)
             saturated += over + under
             before.append(m)
-        spikes = [int(m > limit) for m, limit in zip(before, theta)]
-        state[:] = [0 if s else m for s, m in zip(spikes, before)]
-        return spikes, before, saturated
+        state[:] = [_after(m, limit, neuron.reset) for m, limit in zip(before, theta)]
+        return [int(m > limit) for m, limit in zip(before, theta)], before, saturated
 
     return step
 
 
-def _decays(neuron: ir.RandomTau | ir.Lif | ir.Het, count: int, draws: _Draws) -> Iterator[Flat]:
+def _after(m: int, theta: int, reset: str) -> int:
+    """The membrane potential that the next step finds."""
+    if m <= theta:
+        return m
+    return 0 if reset == "zero" else m - theta if reset == "subtract" else _unknown("reset", reset)
+
+
+def _decays(decay: ir.Decay, neurons: int, draws: _Draws) -> Iterator[Flat]:
     """The decay mantissas of each step of one image."""
-    if isinstance(neuron, ir.RandomTau):
-        held = draws.next() if neuron.sampling == "forward" else None
-        while True:
-            drawn = held if held is not None else draws.next()
-            yield [int(neuron.table[r]) for r in drawn]
-    fixed = _flatten(neuron.decay.tolist()) if isinstance(neuron, ir.Het) else [neuron.decay] * count
+    match decay:
+        case ir.Constant():
+            return ([decay.mantissa] * neurons for _ in count())
+        case ir.PerNeuron():
+            return (_flatten(decay.mantissa.tolist()) for _ in count())
+        case ir.Drawn():
+            return _drawn(decay, draws)
+        case _:
+            _unknown("decay", decay)
+
+
+def _drawn(decay: ir.Drawn, draws: _Draws) -> Iterator[Flat]:
+    table = decay.table.tolist()
+    held = draws.next() if decay.sampling == "forward" else None
     while True:
-        yield fixed
+        yield [table[r] for r in (draws.next() if held is None else held)]
 
 
-@_cell.register(ir.Cuba)
-def _(neuron: ir.Cuba, shape: Shape, draws: _Draws) -> Cell:
+def _cuba(neuron: ir.Cuba, shape: Shape) -> Cell:
     bias, theta = _spread(neuron.bias.tolist(), shape), _spread(neuron.threshold.tolist(), shape)
     u, v = [0] * prod(shape), [0] * prod(shape)
 
@@ -236,15 +245,13 @@ def _(neuron: ir.Cuba, shape: Shape, draws: _Draws) -> Cell:
             m, over = _sat(_toward_zero(v[n], UNITY - neuron.voltage_decay) + u[n] + bias[n])
             saturated += over
             before.append(m)
-        spikes = [int(m > limit) for m, limit in zip(before, theta)]
-        v[:] = [0 if s else m for s, m in zip(spikes, before)]
-        return spikes, before, saturated
+        v[:] = [_after(m, limit, "zero") for m, limit in zip(before, theta)]
+        return [int(m > limit) for m, limit in zip(before, theta)], before, saturated
 
     return step
 
 
-@_cell.register(ir.ReadOut)
-def _(neuron: ir.ReadOut, shape: Shape, draws: _Draws) -> Cell:
+def _read_out(neuron: ir.ReadOut, shape: Shape) -> Cell:
     bias, state = _spread(neuron.bias.tolist(), shape), [0] * prod(shape)
 
     def step(sums: Flat) -> tuple[Flat, Flat, int]:
@@ -263,6 +270,11 @@ def clock(state: int) -> int:
     return state >> 1 ^ (0x80200003 if state & 1 else 0)
 
 
+def later(state: int, clocks: int) -> int:
+    """The state after that many clocks, each of which is a product with x in the field of 2^32 elements."""
+    return galois.multiply(galois.power(galois.X, clocks % galois.ORDER), state)
+
+
 def mix(value: int) -> int:
     """splitmix64 of one value."""
     mask = 2**64 - 1
@@ -273,26 +285,27 @@ def mix(value: int) -> int:
 
 
 class _Draws:
-    """A layer's registers, clocked serially from their seeds: no jumps."""
+    """A layer's registers, put where the first image finds them and clocked one by one from there."""
 
     def __init__(self, network: ir.Network, index: int, shape: Shape, seed: int, first_image: int) -> None:
-        neuron = network.layers[index].neuron
         self.states: list[int] = []
-        self.sizes: Flat = []
-        if not isinstance(neuron, ir.RandomTau):
+        self.sizes: list[int] = []
+        decay = getattr(network.layers[index].neuron, "decay", None)
+        if not isinstance(decay, ir.Drawn):
             return
-        for core, start in enumerate(range(0, prod(shape), neuron.neurons_per_core)):
-            self.states.append(mix(mix(mix(seed % 2**64) ^ index) ^ core) % 2**32 or 1)
-            self.sizes.append(min(neuron.neurons_per_core, prod(shape) - start))
-        for _ in range(first_image * (1 if neuron.sampling == "forward" else network.steps)):
-            self.next()
+        rounds = {"forward": first_image, "step": first_image * network.steps}[decay.sampling]
+        for core, start in enumerate(range(0, prod(shape), decay.neurons_per_core)):
+            size = min(decay.neurons_per_core, prod(shape) - start)
+            state = mix(mix(mix(seed % 2**64) ^ index) ^ core) % 2**32 or 1
+            self.states.append(later(state, rounds * size * CLOCKS))
+            self.sizes.append(size)
 
     def next(self) -> Flat:
         """One draw of every neuron, core after core, neuron 0 first."""
         drawn = []
         for core, size in enumerate(self.sizes):
             for _ in range(size):
-                for _ in range(8):
+                for _ in range(CLOCKS):
                     self.states[core] = clock(self.states[core])
                 drawn.append(self.states[core] % 256)
         return drawn

@@ -14,7 +14,7 @@ from hardware_tests.observer import from_draws, from_spikes, known_bits, master_
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import reference
 from randhet.fixed_point.generator import core_seed, draw, draws, splitmix64
-from randhet.fixed_point.network import Network
+from randhet.fixed_point.network import Constant, Lif, Network
 from randhet.train.checkpoint import load, random_init
 from randhet.train.data.sources import load as load_data
 from randhet.train.models import ModelSettings
@@ -93,7 +93,10 @@ def test_per_forward_draws_are_read_off_the_same_way() -> None:
 
 
 def test_a_network_without_draws_has_nothing_to_recover(shipped: Network) -> None:
-    still = replace(shipped, layers=(*shipped.layers[:1], *shipped.layers[-1:]))
+    stem = shipped.layers[1]
+    assert isinstance(stem.neuron, Lif)
+    constant = replace(stem, neuron=replace(stem.neuron, decay=Constant()))
+    still = replace(shipped, layers=(shipped.layers[0], constant))
     with pytest.raises(ValueError, match="does not draw"):
         from_spikes(still, np.zeros((1, 8, 8), np.uint8), np.zeros(10, bool), 0, 0)
 

@@ -5,36 +5,41 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from hardware_tests import oracle
-from hardware_tests.cases import CASES
+from hardware_tests import galois, oracle
+from hardware_tests.cases import CASES, alone
 from hardware_tests.targets import Backend
 from hardware_tests.test_conformance import differences, expected
 from randhet.fixed_point import generator, integer, reference
 from randhet.fixed_point import network as ir
 
 
+def modules(of: Any) -> set[str | None]:
+    """What a module imports."""
+    tree = ast.parse(Path(of.__file__).read_text())
+    found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return found | {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+
+
 def test_the_oracle_reads_the_description_of_a_network_and_nothing_else_of_the_project() -> None:
+    """From the rooms it has the names of the parts alone; the field arithmetic beside it imports nothing of them."""
+    standard = {"__future__", "collections.abc", "dataclasses", "itertools", "math", "typing"}
+    assert modules(oracle) == {*standard, "hardware_tests", "randhet.fixed_point"}
+    assert modules(galois) <= {*standard, "functools"}
     tree = ast.parse(Path(oracle.__file__).read_text())
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
-    assert imported == {"__future__", "collections.abc", "dataclasses", "functools", "itertools", "math", "fixed_point"}
-    used = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ir"
-    }
-    assert used <= {
-        "Network",
-        "Layer",
-        "Operation",
-        "Neuron",
-        *(kind.__name__ for kind in (*ir.Operation.__args__, *ir.Neuron.__args__)),
-    }
+    attributes = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    kinds = [kind.__name__ for union in (ir.Operation, ir.Neuron, ir.Decay) for kind in get_args(union)]
+    assert {node.attr for node in attributes if node.value.id == "ir"} <= {  # type: ignore[attr-defined]
+        "Network", "Layer", "Operation", "Neuron", "Decay", *kinds
+    }  # fmt: skip
+    derived = {"shapes", "ranges", "bounds", "delays"}
+    assert not derived & {node.attr for node in attributes if node.value.id == "network"}  # type: ignore[attr-defined]
 
 
 def hand(neuron: ir.Neuron, weight: int, pixel: int, steps: int) -> oracle.Expected:
@@ -70,19 +75,98 @@ def test_cuba_by_hand() -> None:
     assert found.membranes["n"] == [[[-640], [-1123]]]
 
 
+def test_subtraction_by_hand() -> None:
+    """x = 6400 at once (A = 0): m = 6400 at every step, which a spike leaves at 3400; with A = 128 it is halved first.
+
+    m: 6400 - 3000 = 3400; then 6400 + (3400 - 6400)/2 = 4900 - 3000 = 1900; then 4150 - 3000 = 1150; 3775.
+    """
+    at_once, halved = (ir.Lif(level(3000), level(0), ir.Constant(a), reset="subtract") for a in (0, 128))
+    assert hand(at_once, 1, 100, 3).membranes["n"] == [[[6400]] * 3]
+    assert hand(halved, 1, 100, 5).membranes["n"] == [[[3200], [3300], [3350], [3375], [3387]]]
+    assert hand(halved, 2, 100, 4).membranes["n"] == [[[6400], [8100], [8950], [9375]]]
+
+
+def test_signed_pixels_by_hand() -> None:
+    layers = (
+        ir.Layer("input", ir.Input((1, 1, 2), 4, signed=True)),
+        ir.Layer("twice", ir.Add(), (0, 0)),
+        ir.Layer("pool", ir.SumPool((1, 2), (1, 1)), (1,)),
+        ir.Layer("read", ir.Dense(np.array([[2, -1]], np.int8)), (0,), ir.ReadOut(level(1))),
+    )
+    found = oracle.run(ir.Network(layers, 2), [[[[-3, -8]]]], 1)
+    assert found.outputs["twice"] == [[[-6, -16]] * 2] and found.outputs["pool"] == [[[-22]] * 2]
+    assert found.outputs["read"] == [[[3]] * 2] and found.membranes["read"] == [[[3], [6]]]
+
+
 def test_register_by_hand() -> None:
     """1 shifts out its bit and becomes the polynomial; 2 only shifts."""
     assert oracle.clock(1) == 0x80200003 and oracle.clock(2) == 1
+
+
+def test_a_jump_of_the_register_is_clocks_one_by_one() -> None:
+    state = 0xDEADBEEF
+    for clocks in range(200):
+        assert oracle.later(0xDEADBEEF, clocks) == state
+        state = oracle.clock(state)
+
+
+@pytest.mark.parametrize("what", ["operation", "neuron", "decay", "reset"])
+def test_the_oracle_refuses_what_it_does_not_know(what: str) -> None:
+    class Unknown:
+        """Of no kind."""
+
+    neuron = ir.Lif(level(5), level(0))
+    network = alone(neuron, np.array([[1]], np.int8), 2)
+    layer = network.layers[1]
+    wrong = {
+        "operation": (layer, "operation", Unknown()),
+        "neuron": (layer, "neuron", Unknown()),
+        "decay": (neuron, "decay", Unknown()),
+        "reset": (neuron, "reset", "half"),
+    }
+    object.__setattr__(*wrong[what])
+    with pytest.raises(TypeError, match=f"the oracle knows no {what}"):
+        oracle.run(network, [[[[9]]]], 1)
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------
 
 Fault = tuple[Any, str, Callable[..., Any]]
 cut = lambda value, low, high: (np.clip(value, low, high), int(np.count_nonzero((value < low) | (value > high))))
+fired = lambda spikes: (
+    lambda m, theta, reset="zero": (
+        spikes(m, theta) * 1,
+        np.where(spikes(m, theta), integer.reset_to(m, theta, reset), m),
+    )
+)
+operate = reference.operate
 FAULTS: dict[str, Fault] = {
-    "threshold not strict": (integer, "fire", lambda m, theta: ((m >= theta) * 1, np.where(m >= theta, 0, m))),
-    "reset by subtraction": (integer, "fire", lambda m, theta: ((m > theta) * 1, np.where(m > theta, m - theta, m))),
-    "no reset": (integer, "fire", lambda m, theta: ((m > theta) * 1, m)),
+    "threshold not strict": (integer, "fire", fired(lambda m, theta: m >= theta)),
+    "reset by subtraction": (integer, "reset_to", lambda m, theta, reset: m - theta),
+    "reset to zero": (integer, "reset_to", lambda m, theta, reset: 0),
+    "subtraction as often as it goes": (
+        integer,
+        "reset_to",
+        lambda m, theta, reset: 0 if reset == "zero" else m % theta,
+    ),
+    "no reset": (integer, "reset_to", lambda m, theta, reset: m),
+    "negative pixels are bytes": (
+        reference,
+        "operate",
+        lambda of, read: operate(of, [np.where(v < -1, v & 255, v) for v in read]),
+    ),
+    "sums have no sign": (
+        reference,
+        "operate",
+        lambda of, read: abs(operate(of, read)) if isinstance(of, ir.Add) else operate(of, read),
+    ),
+    "a dense layer reads (x, y, channel)": (
+        reference,
+        "operate",
+        lambda of, read: operate(
+            of, [v.transpose(0, *range(v.ndim - 1, 0, -1)) for v in read] if isinstance(of, ir.Dense) else read
+        ),
+    ),
     "lowest state -2^23": (integer, "sat24", lambda value: cut(value, -(2**23), 2**23 - 1)),
     "state of 25 bits": (integer, "sat24", lambda value: cut(value, 1 - 2**24, 2**24 - 1)),
     "saturations not counted": (integer, "sat24", lambda value: (np.clip(value, 1 - 2**23, 2**23 - 1), 0)),
@@ -115,6 +199,7 @@ FAULTS: dict[str, Fault] = {
         "LayerGenerator",
         lambda master, layer, neurons, per_core: generator.LayerGenerator(master, layer, neurons, neurons),
     ),
+    "numbers of draws of 64 bits": (reference, "LayerGenerator", lambda *arguments: _Wrapping(*arguments)),
 }
 
 
@@ -131,6 +216,13 @@ class _Restarting(generator.LayerGenerator):
         return super().round(number % 5)
 
 
+class _Wrapping(generator.LayerGenerator):
+    """Rounds are counted modulo 2^64."""
+
+    def round(self, number: int) -> Any:
+        return super().round(number % 2**64)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cases are tried in order until one differs; without the fault none does (`test_conformance`)."""
@@ -141,8 +233,8 @@ def test_a_planted_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch)
     assert any(differences(CASES[name](), Backend("reference").observe(CASES[name]()), right[name]) for name in small)
 
 
+@pytest.mark.lava
 def test_a_chip_that_is_not_there_is_a_skip_with_a_reason() -> None:
     from hardware_tests.board import Board
 
-    pytest.importorskip("lava.utils.loihi", reason="Lava is not installed")
     assert "lava-loihi" in str(Board().missing())
