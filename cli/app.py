@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from importlib import import_module
+from inspect import Parameter, signature
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import ArgumentInfo
 
 import randhet
 from randhet.base.child import leave_current_folder
 from randhet.base.errors import RandhetError
+from randhet.base.files import destination, keeping
 from randhet.cli.console import complain
 from randhet.cli.listed import Listed
 
@@ -42,13 +46,38 @@ app = typer.Typer(
 )
 
 
+READ = {"config", "begin", "sweep", "beside"}
+"""Options that name a file to read; an argument always does."""
+
+
+def _argument(parameter: Parameter) -> bool:
+    return any(isinstance(it, ArgumentInfo) for it in getattr(parameter.annotation, "__metadata__", ()))
+
+
+def _paths(values: Iterable[Any]) -> Iterator[Path]:
+    """The paths among these values, those in lists too."""
+    for value in values:
+        yield from (it for it in (value if isinstance(value, list) else [value]) if isinstance(it, Path))
+
+
+def _refuse(outputs: Iterable[Any]) -> None:
+    """FileError, before any work, where an output is a device, a pipe or an input; folders are looked into later."""
+    for path in _paths(outputs):
+        if not path.is_dir():
+            destination(path)
+
+
 def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     """The command, with every error that a user can cause turned into one sentence and its exit status."""
+
+    arguments = {name for name, it in signature(command, eval_str=True).parameters.items() if _argument(it)}
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with keeping(*_paths(value for name, value in kwargs.items() if name in arguments | READ)):
+                _refuse(value for name, value in kwargs.items() if name not in arguments | READ)
+                return command(*args, **kwargs)
         except RandhetError as error:
             complain(str(error))
             raise typer.Exit(WRONG_USE) from None
