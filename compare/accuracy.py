@@ -26,7 +26,7 @@ from randhet.compare.equivalence import (
     share_interval,
 )
 from randhet.fixed_point.backends import Runner
-from randhet.fixed_point.network import Network, RandomTau
+from randhet.fixed_point.network import Network
 from randhet.train.data.sources import Images
 
 Told = Callable[[int], None]
@@ -132,7 +132,7 @@ def elsewhere(floats: Draws, fixed: Draws, margin: float) -> Difference:
 
 def is_random(network: Network) -> bool:
     """Whether any layer draws its taus."""
-    return any(isinstance(layer.neuron, RandomTau) for layer in network.layers)
+    return any(layer.drawn is not None for layer in network.layers)
 
 
 def fixed_draws(network: Network, images: Images, seeds: range, run: Runner, done: Told = lambda count: None) -> Draws:

@@ -1,4 +1,4 @@
-"""The comparison: float against fixed point over several draws, and every backend against the reference."""
+"""The comparison: float against fixed point in Monte-Carlo repetitions, and every backend against the reference."""
 
 from __future__ import annotations
 
@@ -157,6 +157,6 @@ def check_pair(checkpoint: Checkpoint, network: Network, images: Images) -> None
     source = network.metadata.get("source")
     if source is not None and source != weights_hash(checkpoint.state):
         raise RandhetError("the network was exported from other weights than this checkpoint's: export it again")
-    check_images(network, images.pixels)
+    check_images(network.input, images.pixels)
     if len(images.classes) != len(network.classes or images.classes):
         raise RandhetError(f"data {images.name} has {len(images.classes)} classes, the network {len(network.classes)}")

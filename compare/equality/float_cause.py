@@ -5,8 +5,9 @@ With equal inputs and taus the integers' membrane differs from the float one by 
 
     e[t] = tau*e[t-1] + (1 - tau)*(sum (q*s - w)*s_in + b_q*u - b) + (tau - tau')*(m'[t-1] - x') + floor
 
-with -u < floor <= 0 and u = s*2^-f, where tau', m' and x' are the float model's and tau' = tau for drawn ones. So a
-wrong constant shows as more than half a unit, and anything else as an e[t] that this does not give.
+with -u < floor <= 0 and u = s*2^-f, where tau', m' and x' are the float model's and tau' = tau for drawn ones. A spike
+leaves e = 0, or e + theta - theta_q*u of a reset by subtraction. So a wrong constant shows as more than half a unit,
+and anything else as an e[t] that this does not give.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from randhet.export.passes.quantise import neuron_of
 from randhet.fixed_point.diagnosis.cause import Cause
 from randhet.fixed_point.diagnosis.divergence import Divergence
 from randhet.fixed_point.diagnosis.fit import patches
-from randhet.fixed_point.diagnosis.seen import Seen
+from randhet.fixed_point.diagnosis.seen import SeenLif
 from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.network import Conv, Dense, Het, Layer, Lif, Network, RandomTau
+from randhet.fixed_point.network import Layer, Lif, Network, Range, Reset, Weighted
 from randhet.fixed_point.result import Trace
 from randhet.train.scales import mantissa
 
 HALF = 0.5 + 1e-6
+RESETS: dict[Reset, str] = {"zero": "to zero", "subtract": "by subtraction"}
 FLOAT32 = 2e-6
 """Relative error allowed to the sums of the float model."""
 Float = NDArray[np.float64]
@@ -59,6 +61,7 @@ class Spot:
     tau: Float
     model_tau: Float
     f: int
+    reset: Reset
     fixed: NDArray[np.int64]
     floats: Float
     fired: NDArray[np.bool_]
@@ -88,19 +91,21 @@ def explain(
     index = next(i for i, layer in enumerate(network.layers) if layer.name == at.layer)
     layer = network.layers[index]
     operation, neuron = weighted(graph, at.layer)
-    assert isinstance(layer.operation, (Conv, Dense))
-    if operation.weight.shape != layer.operation.weight.shape:
-        return Cause("shape", f"weights {layer.operation.weight.shape}, the float model has {operation.weight.shape}")
-    if not isinstance(layer.neuron, (RandomTau, Lif, Het)):
+    own = _synapse(layer).weight
+    if operation.weight.shape != own.shape:
+        return Cause("shape", f"weights {own.shape}, the float model has {operation.weight.shape}")
+    if layer.lif is None:
         return Cause("unexplained", f"neurons of kind {type(layer.neuron).__name__} are not followed")
-    if cause := _decays(layer.neuron, neuron, at.neuron):
+    if cause := _kinds(layer.lif, neuron):
         return cause
     image = at.image - first_image
     one = Trace(*(part[image : image + 1] for part in (fixed[at.layer].output, _membrane(fixed[at.layer]))))
     source = layer.inputs[0]
     read = fixed[network.layers[source].name].output
-    seen = Seen(network, index, [read[image : image + 1]], one, seed, at.image)
-    told = _told(network, layer, operation, at.neuron[0], read, [span.peak for span in network.ranges][source])
+    seen = SeenLif(network, index, [read[image : image + 1]], one, seed, at.image, layer.lif)
+    if cause := _decays(seen, neuron, at.neuron):
+        return cause
+    told = _told(network, layer, operation, at.neuron[0], read, network.ranges[source])
     spot = _spot(seen, operation, neuron, at, floats[at.layer].membrane[image], told)
     return _constants(spot, at.neuron) or _path(spot, at)
 
@@ -110,14 +115,26 @@ def _membrane(trace: Trace) -> NDArray[np.int64]:
     return trace.membrane
 
 
-def _decays(neuron: RandomTau | Lif | Het, model: FloatNeuron, place: tuple[int, ...]) -> Cause | None:
+def _synapse(layer: Layer) -> Weighted:
+    assert layer.weighted is not None
+    return layer.weighted
+
+
+def _kinds(neuron: Lif, model: FloatNeuron) -> Cause | None:
+    """A spike must do to both membrane potentials the same."""
+    if neuron.reset == model.reset:
+        return None
+    return Cause("reset", f"the integers are reset {RESETS[neuron.reset]}, the float model {RESETS[model.reset]}")
+
+
+def _decays(seen: SeenLif, model: FloatNeuron, place: tuple[int, ...]) -> Cause | None:
     """Constant decays must be the model's, within half a unit of 2^-k."""
-    if isinstance(neuron, RandomTau):
+    if seen.neuron.drawn:
         return None
-    decay, tau = int(np.asarray(neuron.decay)[place if np.ndim(neuron.decay) else ()]), _tau(model, place)
-    if abs(decay - min(tau * 2**neuron.k, 2**neuron.k - 1)) <= HALF:
+    decay, tau, one = int(seen.decay[0, 0][place]), _tau(model, place), 2**seen.neuron.k
+    if abs(decay - min(tau * one, one - 1)) <= HALF:
         return None
-    return Cause("tau", f"the decay is {decay}/{2**neuron.k}, the float model's tau is {tau:.4f}")
+    return Cause("tau", f"the decay is {decay}/{one}, the float model's tau is {tau:.4f}")
 
 
 def _tau(model: FloatNeuron, place: tuple[int, ...]) -> float:
@@ -125,34 +142,35 @@ def _tau(model: FloatNeuron, place: tuple[int, ...]) -> float:
 
 
 def _told(
-    network: Network, layer: Layer, operation: FloatConv | FloatDense, channel: int, read: NDArray[np.int64], peak: int
+    network: Network,
+    layer: Layer,
+    operation: FloatConv | FloatDense,
+    channel: int,
+    read: NDArray[np.int64],
+    span: Range,
 ) -> Claim:
     """What the file says of a channel's bias, and what the rounding of its weights explains on what was read."""
-    assert isinstance(layer.operation, (Conv, Dense))
     assert layer.scale is not None
-    scale = float(np.broadcast_to(layer.scale, len(operation.weight))[channel])
-    lost = operation.weight[channel].ravel() - layer.operation.weight[channel].ravel() * scale
+    scale, synapse = float(np.broadcast_to(layer.scale, len(operation.weight))[channel]), _synapse(layer)
+    lost = operation.weight[channel].ravel() - synapse.weight[channel].ravel() * scale
     units = float(np.broadcast_to(unit(layer), len(operation.weight))[channel])
-    return claim(int(correction(network, layer)[channel]), lost / units, layer.operation, channel, read, peak)
+    return claim(int(correction(network, layer)[channel]), lost / units, synapse, channel, read, span)
 
 
 def _spot(
-    seen: Seen,
+    seen: SeenLif,
     operation: FloatConv | FloatDense,
     model: FloatNeuron,
     at: Divergence,
     floats: NDArray[np.float32],
     told: Claim,
 ) -> Spot:
-    layer, channel = seen.layer, at.neuron[0]
-    neuron = layer.neuron
-    assert isinstance(neuron, (RandomTau, Lif, Het))
-    assert isinstance(layer.operation, (Conv, Dense))
+    layer, neuron, channel, synapse = seen.layer, seen.neuron, at.neuron[0], _synapse(seen.layer)
     assert layer.scale is not None
     scale = float(np.broadcast_to(layer.scale, len(operation.weight))[channel])
     positions = seen.sums[0, 0, 0].size
     place = int(np.ravel_multi_index(at.neuron[1:], seen.sums.shape[3:])) if at.neuron[1:] else 0
-    rows = patches(layer.operation, seen.read[0], channel).reshape(seen.network.steps, positions, -1)
+    rows = patches(synapse, seen.read[0], channel).reshape(seen.network.steps, positions, -1)
     own: Any = (0, slice(0, at.step + 1), *at.neuron)
     tau = seen.decay[own] / 2.0**neuron.k
     bias = operation.bias[at.neuron] if operation.bias.ndim > 1 else operation.bias[channel]
@@ -160,15 +178,16 @@ def _spot(
         unit=scale * 2.0**-neuron.f,
         scale=scale,
         weight=operation.weight[channel].ravel(),
-        mantissa=layer.operation.weight[channel].ravel().astype(np.int64),
+        mantissa=synapse.weight[channel].ravel().astype(np.int64),
         limit=limit(seen.network, layer),
         bias=(float(bias), int(np.broadcast_to(seen.bias, seen.sums.shape[2:])[at.neuron])),
         told=told,
         threshold=(model.threshold, int(neuron.threshold[channel])),
         read=rows[: at.step + 1, place],
         tau=tau,
-        model_tau=tau if isinstance(neuron, RandomTau) else np.full(at.step + 1, _tau(model, at.neuron)),
+        model_tau=tau if neuron.drawn else np.full(at.step + 1, _tau(model, at.neuron)),
         f=neuron.f,
+        reset=neuron.reset,
         fixed=seen.membrane[own],
         floats=floats[own[1:]].astype(np.float64),
         fired=seen.found.output[own] != 0,
@@ -177,12 +196,11 @@ def _spot(
 
 def limit(network: Network, layer: Layer) -> int:
     """The largest mantissa that the layer's weight bits allow, as export noted them; else the largest there is."""
-    assert isinstance(layer.operation, (Conv, Dense))
     try:
         noted = json.loads(network.metadata["quantisation"])
         return mantissa(int(dict(noted["layer_bits"]).get(layer.name, noted["weight_bits"])))
     except (KeyError, ValueError, TypeError):  # a network that was not quantised here
-        return int(np.abs(layer.operation.weight.astype(np.int64)).max())
+        return int(np.abs(_synapse(layer).weight.astype(np.int64)).max())
 
 
 def _constants(spot: Spot, place: tuple[int, ...]) -> Cause | None:
@@ -207,14 +225,15 @@ def _path(spot: Spot, at: Divergence) -> Cause:
     """Follow the membrane from the first step on; the first step that rounding does not explain says why."""
     x = (spot.read @ spot.mantissa << spot.f) + spot.bias[1]
     model_x = spot.read @ spot.weight + spot.bias[0]
-    before = np.where(np.append(True, spot.fired[:-1]), 0.0, np.append(0.0, spot.floats[:-1]))
+    kept = 0.0 if spot.reset == "zero" else spot.floats[:-1] - spot.threshold[0]
+    before = np.append(0.0, np.where(spot.fired[:-1], kept, spot.floats[:-1]))
     other_tau = (spot.tau - spot.model_tau) * (before - model_x)
     rounded = x * spot.unit - model_x
     slack = FLOAT32 * (np.abs(spot.read) @ np.abs(spot.weight) + abs(spot.bias[0]) + np.abs(spot.floats))
     low = high = 0.0
     for t in range(len(x)):
         if t and spot.fired[t - 1]:
-            low = high = 0.0
+            low, high = _after_spike(spot, low), _after_spike(spot, high)
         low, high = (spot.tau[t] * e + (1 - spot.tau[t]) * rounded[t] + other_tau[t] for e in (low, high))
         low -= spot.unit
         error = spot.fixed[t] * spot.unit - spot.floats[t]
@@ -231,6 +250,11 @@ def _path(spot: Spot, at: Divergence) -> Cause:
         f"{error / spot.threshold[0]:+.5f} thresholds; "
         f"it stands {abs(spot.floats[-1] / spot.threshold[0] - 1):.5f} from the threshold in float{corrected}",
     )
+
+
+def _after_spike(spot: Spot, error: float) -> float:
+    """What the reset leaves of a difference of the membrane potentials."""
+    return 0.0 if spot.reset == "zero" else error + spot.threshold[0] - spot.threshold[1] * spot.unit
 
 
 def _other(spot: Spot, t: int, x: float, before: float, error: float) -> Cause:

@@ -11,20 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randhet.compare.equality.replay import FloatTrace
-from randhet.fixed_point.network import Layer, Network, ReadOut, SpikingNeuron
+from randhet.fixed_point.network import Layer, Network, Spiking
 from randhet.fixed_point.result import Trace
 
 
 def spiking(network: Network) -> list[Layer]:
     """The layers that spike, in order."""
-    return [layer for layer in network.layers if layer.neuron and not isinstance(layer.neuron, ReadOut)]
+    return [layer for layer in network.layers if layer.spikes]
 
 
-def cell(layer: Layer) -> SpikingNeuron:
+def cell(layer: Layer) -> Spiking:
     """The neuron of a layer that spikes."""
-    assert layer.neuron is not None
-    assert not isinstance(layer.neuron, ReadOut)
-    return layer.neuron
+    assert layer.spiking is not None
+    return layer.spiking
 
 
 def float_units(layer: Layer, membrane: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
 from randhet.fixed_point.generator import LayerGenerator
-from randhet.fixed_point.network import Network, RandomTau
+from randhet.fixed_point.network import Drawn, Lif, Network
 from randhet.train.data.sources import Images
 from randhet.train.evaluation import predict
 from randhet.train.neurons import Sampler, neurons, recording, replaying
@@ -32,20 +32,20 @@ def samplers(network: Network, seed: int, first_image: int) -> dict[str, Sampler
     """For each random layer, by name, what gives the float neuron the integer network's tau = A / 2^k."""
     found = {}
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
-        if isinstance(layer.neuron, RandomTau):
-            generator = LayerGenerator(seed, i, prod(shape), layer.neuron.neurons_per_core)
-            found[layer.name] = _sampler(layer.neuron, network.steps, generator, first_image)
+        if layer.lif and layer.drawn:
+            generator = LayerGenerator(seed, i, prod(shape), layer.drawn.neurons_per_core)
+            found[layer.name] = _sampler(layer.lif, layer.drawn, network.steps, generator, first_image)
     return found
 
 
-def _sampler(neuron: RandomTau, steps: int, generator: LayerGenerator, first: int) -> Sampler:
-    tau = neuron.table.astype(np.float64) / 2**neuron.k
+def _sampler(neuron: Lif, drawn: Drawn, steps: int, generator: LayerGenerator, first: int) -> Sampler:
+    tau = drawn.table.astype(np.float64) / 2**neuron.k
 
     def sample(shape: tuple[int, ...]) -> Tensor:
-        rounds = 1 if neuron.sampling == "forward" else steps
-        images = shape[0] if neuron.sampling == "forward" else shape[1]
+        rounds = 1 if drawn.sampling == "forward" else steps
+        images = shape[0] if drawn.sampling == "forward" else shape[1]
         found = tau[generator.rounds(first * rounds, images * rounds)]
-        if neuron.sampling == "step":  # rounds run image by image, the float model goes step by step
+        if drawn.sampling == "step":  # rounds run image by image, the float model goes step by step
             found = found.reshape(images, steps, -1).swapaxes(0, 1)
         return torch.from_numpy(found.reshape(shape)).float()
 

@@ -12,7 +12,7 @@ import numpy as np
 from randhet.compare.equality.float_cause import weighted
 from randhet.export.graph import FloatGraph
 from randhet.export.passes.quantise import QuantSettings, table_of
-from randhet.fixed_point.network import Network, RandomTau
+from randhet.fixed_point.network import Network
 
 OFF = 1
 """Another machine's exponential may round to a neighbour."""
@@ -22,12 +22,12 @@ def wrong_tables(network: Network, graph: FloatGraph) -> list[str]:
     """What is wrong with each layer's table, in words; graph: the folded float model."""
     found = []
     for layer in network.layers:
-        if isinstance(layer.neuron, RandomTau):
-            sigma, own = weighted(graph, layer.name)[1].sigma, layer.neuron.table.astype(np.int64)
-            due = table_of(sigma, QuantSettings(k=layer.neuron.k, tau_bits=random_bits(network)))
+        if layer.lif and layer.drawn:
+            sigma, own = weighted(graph, layer.name)[1].sigma, layer.drawn.table.astype(np.int64)
+            due = table_of(sigma, QuantSettings(k=layer.lif.k, tau_bits=random_bits(network)))
             off = np.abs(own - due)
             if off.max() > OFF:
-                draw, scale = int(off.argmax()), 2**layer.neuron.k
+                draw, scale = int(off.argmax()), 2**layer.lif.k
                 found.append(
                     f"the table of layer {layer.name} is not the model's: draw {draw} gives {own[draw]}/{scale}, "
                     f"sigma = {sigma:g} asks for {due[draw]}/{scale}"

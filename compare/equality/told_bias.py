@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randhet.fixed_point.diagnosis.fit import patches
-from randhet.fixed_point.network import Conv, Dense
+from randhet.fixed_point.network import Range, Weighted
 
 MANY = 8
 """So few images say nothing of the spread of v."""
@@ -45,13 +45,12 @@ NOTHING = Claim(0, 0.0, 0.0)
 
 
 def claim(
-    shift: int, lost: NDArray[np.float64], operation: Conv | Dense, channel: int, read: NDArray[np.int64], peak: int
+    shift: int, lost: NDArray[np.float64], operation: Weighted, channel: int, read: NDArray[np.int64], span: Range
 ) -> Claim:
-    """lost (taps,): w - s*q of the channel in units of its bias; read (images, T, ...): what it reads, 0..peak."""
+    """lost (taps,): w - s*q of the channel in units of its bias; read (images, T, ...): what it reads, in span."""
     seen = read[:MOST]
-    low, high = peak * np.minimum(lost, 0).sum(), peak * np.maximum(lost, 0).sum()
-    if seen.min(initial=0) < 0:  # signed input
-        low, high = min(low, -high), max(high, -low)
+    low = np.minimum(lost * span.low, lost * span.high).sum()
+    high = np.maximum(lost * span.low, lost * span.high).sum()
     if len(seen) >= MANY:
         means = seen.mean(axis=1, keepdims=True)
         v = patches(operation, means, channel).reshape(len(seen), -1, len(lost)).mean(axis=1) @ lost

@@ -15,7 +15,7 @@ from randhet.fixed_point.chips import chip
 from randhet.fixed_point.chips.energy import Estimate, estimate
 from randhet.fixed_point.chips.mapping import map_network
 from randhet.fixed_point.generator import LayerGenerator
-from randhet.fixed_point.network import Network, RandomTau
+from randhet.fixed_point.network import Network
 from randhet.fixed_point.result import Result
 
 TRIALS = 16
@@ -109,12 +109,11 @@ def gather(network: Network, pixels: NDArray[np.uint8], labels: NDArray[np.int64
 def taus(network: Network, seed: int) -> Taus | None:
     """Draws of the first layer that draws at all."""
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
-        if isinstance(layer.neuron, RandomTau):
-            neuron, neurons = layer.neuron, prod(shape)
-            generator = LayerGenerator(seed, i, neurons, neuron.neurons_per_core)
-            drawn = generator.rounds(0, max(1, DRAWN // neurons))
-            found = np.bincount(neuron.table[drawn.ravel()], minlength=2**neuron.k)
-            return Taus(layer.name, neuron.k, neuron.sigma, found)
+        if layer.lif and layer.drawn:
+            neurons, k, decay = prod(shape), layer.lif.k, layer.drawn
+            generator = LayerGenerator(seed, i, neurons, decay.neurons_per_core)
+            draws = generator.rounds(0, max(1, DRAWN // neurons))
+            return Taus(layer.name, k, decay.sigma, np.bincount(decay.table[draws.ravel()], minlength=2**k))
     return None
 
 

@@ -24,7 +24,7 @@ PALETTE = {
     "bad": "#b02a22",
 }
 """Light colours; in the page each becomes the variable of its name."""
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 9.5,
     "axes.edgecolor": PALETTE["muted"],
