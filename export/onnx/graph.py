@@ -50,9 +50,9 @@ class Scope:
         return root._constants[key]
 
     def many(self, kind: str, inputs: Sequence[Value], outputs: Sequence[str], **attributes: Any) -> list[str]:
-        """Add a node with these output names."""
+        """Add a node with these output names; it is named as the first of them, since some runtimes want names."""
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-        self.nodes.append(helper.make_node(kind, names, list(outputs), **attributes))
+        self.nodes.append(helper.make_node(kind, names, list(outputs), name=outputs[0], **attributes))
         return list(outputs)
 
     def op(self, kind: str, *inputs: Value, name: str | None = None, **attributes: Any) -> str:

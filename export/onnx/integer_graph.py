@@ -19,7 +19,9 @@ from randhet.export.onnx.graph import Scope
 from randhet.export.onnx.lower import Fired, Step, Wire, fire, operate, wide
 from randhet.export.onnx.meta import metadata, save
 from randhet.export.onnx.registers import Registers, banks, draw_rows, pair_table, seeds
-from randhet.fixed_point.network import Het, Input, Layer, Lif, Network, RandomTau, ReadOut, Shape
+from randhet.fixed_point import facts
+from randhet.fixed_point.layers import SUM_MAX
+from randhet.fixed_point.network import Layer, Network, Shape
 
 
 def write(path: str | Path, network: Network, probes: Collection[str] = ()) -> None:
@@ -42,7 +44,7 @@ class _Builder:
         self.network, self.probes = network, probes
         self.outer = Scope()
         self.body = Scope(self.outer)
-        self.shapes, self.peaks, self.bounds = network.shapes, [span.peak for span in network.ranges], network.bounds
+        self.shapes, self.ranges = network.shapes, network.ranges
         self.wires: list[Wire] = []
         self.initial: list[str] = []
         self.following: list[str] = []
@@ -60,7 +62,7 @@ class _Builder:
         self._outputs(self._scan())
         places = [[bank.layer, len(bank.cores)] for bank in banks(self.network)]
         entries = metadata(self.network, "integer") | {
-            "randhet.input": json.dumps(vars(self.network.layers[0].operation)),
+            "randhet.input": json.dumps(vars(self.network.input)),
             "randhet.cores": json.dumps(places),
             "randhet.spiking": json.dumps(list(self.counts)),
             "randhet.probes": json.dumps(sorted(self.probes)),
@@ -68,10 +70,8 @@ class _Builder:
         return self.outer.model("randhet_integer", entries, __doc__ or "")
 
     def _inputs(self) -> None:
-        operation = self.network.layers[0].operation
-        assert isinstance(operation, Input)
-        wire = Wire("images", operation.shape, self.peaks[0], operation.signed, False)
-        self.outer.input("images", np.uint8 if wire.small else np.int32, ["images", *operation.shape])
+        image = self._image()
+        self.outer.input("images", np.uint8 if image.small else np.int32, ["images", *image.shape])
         self.outer.input("first_image", np.int64, [])
         self.outer.constant(np.int64(0), "first_image")
         cores = [(bank.layer, len(bank.cores)) for bank in banks(self.network)]
@@ -80,6 +80,9 @@ class _Builder:
         if cores and self.network.seed is not None:
             self.outer.constant(seeds(cores, self.network.seed), "registers")
         self.batch = self.outer.slice(self.outer.op("Shape", "images"), 0, 1, 0)
+
+    def _image(self) -> Wire:
+        return Wire("images", self.shapes[0], self.ranges[0], False)
 
     # --- decays -----------------------------------------------------------------------------------------------------
 
@@ -102,7 +105,7 @@ class _Builder:
         return found
 
     def _pairs(self, source: Registers) -> dict[int, str]:
-        tables = {bank.layer: self.outer.constant(bank.neuron.table.astype(np.int32)) for bank in source.banks}
+        tables = {bank.layer: self.outer.constant(bank.drawn.table.astype(np.int32)) for bank in source.banks}
         made = {table: pair_table(self.outer, table) for table in sorted(set(tables.values()))}
         return {layer: made[table] for layer, table in tables.items()}
 
@@ -119,37 +122,34 @@ class _Builder:
     # --- layers -----------------------------------------------------------------------------------------------------
 
     def _layer(self, i: int, layer: Layer, decays: dict[int, str]) -> Wire:
-        if isinstance(layer.operation, Input):
-            return Wire("images", self.shapes[0], self.peaks[0], layer.operation.signed, False)
+        if not layer.inputs:
+            return self._image()
         read = [self.wires[source] for source in layer.inputs]
-        varies, signed = any(wire.varies for wire in read), any(wire.signed for wire in read)
-        scope, weights = self.body if varies else self.outer, layer.neuron is not None
-        out = Wire("", self.shapes[i], self.bounds[i] if weights else self.peaks[i], weights or signed, varies)
-        result = operate(layer.operation, scope, read, out)
-        return self._neuron(i, layer, result, decays) if weights else result
+        varies = any(wire.varies for wire in read)
+        span = facts.sum_range(layer.weighted, read[0].span) if layer.weighted else self.ranges[i]
+        out = Wire("", self.shapes[i], span, varies)
+        sums = operate(layer.operation, self.body if varies else self.outer, read, out)
+        return self._neuron(i, layer, sums, decays) if layer.neuron else sums
 
     def _neuron(self, i: int, layer: Layer, sums: Wire, decays: dict[int, str]) -> Wire:
         assert layer.neuron is not None
-        decay = self._decay(i, layer, decays)
-        step = Step(self.body, sums, self.bounds[i], decay, self._state)
+        step = Step(self.body, sums, self._drawn(i, layer, decays), self._state)
         fired = fire(layer.neuron, step)
         self.following += step.next
         self._probe_membrane(layer, fired)
         self.clipped += [self._count(clipped, sums.shape) for clipped in fired.clipped]
-        if isinstance(layer.neuron, ReadOut):
-            return Wire(fired.output, sums.shape, self.peaks[i], True, True)
-        wire = Wire(self.body.cast(fired.output, np.uint8), sums.shape, 1, False, True)
+        if not layer.spikes:
+            return Wire(fired.output, sums.shape, self.ranges[i], True)
+        wire = Wire(self.body.cast(fired.output, np.uint8), sums.shape, self.ranges[i], True)
         self.counts[layer.name] = self._count(wire.name, sums.shape)
         return wire
 
-    def _decay(self, i: int, layer: Layer, decays: dict[int, str]) -> str:
-        neuron = layer.neuron
-        if isinstance(neuron, RandomTau):
-            scope = self.body if neuron.sampling == "step" else self.outer
-            return scope.reshape(decays[i], -1, *self.shapes[i])
-        if isinstance(neuron, (Lif, Het)):
-            return self.outer.constant(np.asarray(neuron.decay, np.int32))
-        return ""
+    def _drawn(self, i: int, layer: Layer, decays: dict[int, str]) -> str:
+        """The decays drawn for a layer, in its shape; "" where none are."""
+        if layer.drawn is None:
+            return ""
+        scope = self.body if layer.drawn.sampling == "step" else self.outer
+        return scope.reshape(decays[i], -1, *self.shapes[i])
 
     def _count(self, flags: str, shape: Shape) -> str:
         """How many of a layer's neurons are set, per image, (images, 1) int32."""
@@ -172,9 +172,11 @@ class _Builder:
         """The sums over the steps of the last layer's output, and the counts of this step."""
         last = self.wires[-1]
         classes = int(np.prod(last.shape))
-        state = self._state((classes,), np.int32, 0)
-        self.sums_at = len(self.initial) - 1
-        added = self.body.reshape(wide(self.body, last), -1, classes)
+        # what one step sends fits int32, T of them may not where the last layer is not a read-out
+        kind = np.int32 if last.span.peak * self.network.steps <= SUM_MAX else np.int64
+        state = self._state((classes,), kind, 0)
+        self.sums, self.sums_at = kind, len(self.initial) - 1
+        added = self.body.cast(self.body.reshape(wide(self.body, last), -1, classes), kind)
         self.following.append(self.body.op("Add", state, added))
         for name, counts in (("spikes", list(self.counts.values())), ("saturations", self.clipped)):
             if counts:
@@ -195,7 +197,7 @@ class _Builder:
         outer = self.outer
         sums = outer.op("Identity", results["sums"], name="sums")
         outer.output(outer.op("ArgMax", sums, axis=1, keepdims=0, name="prediction"), np.int64, ["images"])
-        outer.output(sums, np.int32, ["images", int(np.prod(self.shapes[-1]))])
+        outer.output(sums, self.sums, ["images", int(np.prod(self.shapes[-1]))])
         for name, columns in (("spikes", len(self.counts)), ("saturations", len(self.clipped))):
             if name in results:
                 total = outer.cast(results.pop(name), np.int64)

@@ -7,30 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import singledispatch
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from randhet.base.errors import NetworkError
+from randhet.base.kinds import assert_never
 from randhet.export.onnx.graph import Scope
+from randhet.fixed_point import network as ir
 from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
-from randhet.fixed_point.network import (
-    Add,
-    Conv,
-    Cuba,
-    Dense,
-    Flatten,
-    Het,
-    Lif,
-    Neuron,
-    Operation,
-    RandomTau,
-    ReadOut,
-    Shape,
-    SumPool,
-)
+from randhet.fixed_point.network import Range, Shape
 from randhet.fixed_point.reference import per_channel
 
 WEIGHT_ZERO = np.uint8(128)
@@ -47,14 +33,13 @@ class Wire:
 
     name: str
     shape: Shape
-    peak: int
-    signed: bool
+    span: Range
     varies: bool
 
     @property
     def small(self) -> bool:
         """Whether it is stored as uint8."""
-        return not self.signed and self.peak <= 255
+        return not self.span.signed and self.span.high <= 255
 
 
 def wide(scope: Scope, wire: Wire) -> str:
@@ -74,16 +59,15 @@ def planes(scope: Scope, wire: Wire) -> list[tuple[str, int, int]]:
     """A value as bytes: (uint8 tensor, its zero point, its factor), lowest first. Signed values shift the top byte."""
     if wire.small:
         return [(wire.name, 0, 1)]
-    count = -(-(wire.peak.bit_length() + wire.signed) // 8)
-    if count > 3:
-        raise NetworkError(f"a value of up to {wire.peak} enters a layer with weights, the limit for ONNX is 2^23 - 1")
-    value, top = wire.name, 128 << 8 * (count - 1)
-    if wire.signed:
-        value = scope.op("Add", value, np.int32(top))
+    count, signed = -(-wire.span.bits // 8), wire.span.signed
+    # Shifting a fourth byte would leave int32
+    value, kind = (wire.name, np.int32) if count < 4 else (scope.cast(wire.name, np.int64), np.int64)
+    if signed:
+        value = scope.op("Add", value, kind(128 << 8 * (count - 1)))
     found = []
     for i in range(count):
-        byte = scope.op("BitwiseAnd", scope.op("Div", value, np.int32(1 << 8 * i)) if i else value, np.int32(255))
-        found.append((scope.cast(byte, np.uint8), 128 if wire.signed and i == count - 1 else 0, 1 << 8 * i))
+        byte = scope.op("BitwiseAnd", scope.op("Div", value, kind(1 << 8 * i)) if i else value, kind(255))
+        found.append((scope.cast(byte, np.uint8), 128 if signed and i == count - 1 else 0, 1 << 8 * i))
     return found
 
 
@@ -107,47 +91,38 @@ def _total(scope: Scope, names: list[str]) -> str:
     return total
 
 
-@singledispatch
-def operate(operation: Operation, scope: Scope, read: list[Wire], out: Wire) -> Wire:
+def operate(operation: ir.Operation, scope: Scope, read: list[Wire], out: Wire) -> Wire:
     """Add an operation to the graph; `out` says its shape and range, and gets its name."""
-    raise NetworkError(f"integer ONNX has no word for operation {type(operation).__name__}")
+    match operation:
+        case ir.Input():
+            return out
+        case ir.Conv():
+            return replace(out, name=_conv(operation, scope, read[0]))
+        case ir.Dense():
+            return replace(out, name=weighted(scope, "MatMulInteger", _flat(scope, read[0]), operation.weight.T))
+        case ir.Add():
+            terms = [wire.name if out.small else wide(scope, wire) for wire in read]
+            return replace(out, name=_total(scope, terms))
+        case ir.SumPool():
+            return narrow(scope, _pool(operation, scope, read[0], out.shape), out)
+        case ir.Flatten():
+            return replace(out, name=_flat(scope, read[0]).name)
+        case _:
+            assert_never(operation)
 
 
-@operate.register
-def _(operation: Conv, scope: Scope, read: list[Wire], out: Wire) -> Wire:
+def _conv(operation: ir.Conv, scope: Scope, wire: Wire) -> str:
     geometry = {"strides": operation.stride, "dilations": operation.dilation, "pads": operation.padding * 2}
-    sums = weighted(scope, "ConvInteger", read[0], operation.weight, group=operation.groups, **geometry)
-    return replace(out, name=sums)
+    return weighted(scope, "ConvInteger", wire, operation.weight, group=operation.groups, **geometry)
 
 
-@operate.register
-def _(operation: Dense, scope: Scope, read: list[Wire], out: Wire) -> Wire:
-    return replace(out, name=weighted(scope, "MatMulInteger", _flat(scope, read[0]), operation.weight.T))
-
-
-@operate.register
-def _(operation: Add, scope: Scope, read: list[Wire], out: Wire) -> Wire:
-    if out.small:
-        return replace(out, name=_total(scope, [wire.name for wire in read]))
-    return replace(out, name=_total(scope, [wide(scope, wire) for wire in read]))
-
-
-@operate.register
-def _(operation: SumPool, scope: Scope, read: list[Wire], out: Wire) -> Wire:
-    """A convolution with ones on each channel alone; over the whole plane a plain sum."""
-    (wire,) = read
+def _pool(operation: ir.SumPool, scope: Scope, wire: Wire, shape: Shape) -> str:
+    """Sums as int32: a convolution with ones on each channel alone; over the whole plane a plain sum."""
     if operation.kernel == wire.shape[1:]:
-        total = scope.op("ReduceSum", wide(scope, wire), np.array([2, 3], np.int64), keepdims=1)
-        return narrow(scope, total, out)
+        return scope.op("ReduceSum", wide(scope, wire), np.array([2, 3], np.int64), keepdims=1)
     single = replace(wire, name=scope.reshape(wire.name, -1, 1, *wire.shape[1:]))
     ones = np.ones((1, 1, *operation.kernel), np.int8)
-    total = scope.reshape(weighted(scope, "ConvInteger", single, ones, strides=operation.stride), -1, *out.shape)
-    return narrow(scope, total, out)
-
-
-@operate.register
-def _(operation: Flatten, scope: Scope, read: list[Wire], out: Wire) -> Wire:
-    return replace(_flat(scope, read[0]), shape=out.shape)
+    return scope.reshape(weighted(scope, "ConvInteger", single, ones, strides=operation.stride), -1, *shape)
 
 
 def _flat(scope: Scope, wire: Wire) -> Wire:
@@ -173,10 +148,10 @@ class Fired:
 
 
 class Step:
-    """One layer's place in the body of the Scan: its sums, the largest they can be, its decays, its states."""
+    """One layer's place in the body of the Scan: its sums, its states, its drawn decays A ("" where none are drawn)."""
 
-    def __init__(self, body: Scope, sums: Wire, bound: int, decays: str, state: Callable[..., str]) -> None:
-        self.body, self.sums, self.bound, self.decays, self._state = body, sums, bound, decays, state
+    def __init__(self, body: Scope, sums: Wire, drawn: str, state: Callable[..., str]) -> None:
+        self.body, self.sums, self.drawn, self._state = body, sums, drawn, state
         self.next: list[str] = []
         """The states after this step, in the order they were asked for."""
 
@@ -185,21 +160,27 @@ class Step:
         return self._state(self.sums.shape, kind, start)
 
 
-@singledispatch
-def fire(neuron: Neuron, step: Step) -> Fired:
+def fire(neuron: ir.Neuron, step: Step) -> Fired:
     """Add one step of a layer's neurons to the body."""
-    raise NetworkError(f"integer ONNX has no word for neuron {type(neuron).__name__}")
+    match neuron:
+        case ir.Lif():
+            return _lif(neuron, step)
+        case ir.Cuba():
+            return _cuba(neuron, step)
+        case ir.ReadOut():
+            return _read_out(neuron, step)
+        case _:
+            assert_never(neuron)
 
 
-@fire.register(RandomTau)
-@fire.register(Lif)
-@fire.register(Het)
-def _(neuron: RandomTau | Lif | Het, step: Step) -> Fired:
+def _lif(neuron: ir.Lif, step: Step) -> Fired:
     """With X = x + o, M = m + o, both in 0..2o: M' = (2^k X + A (M - X)) >> k, a division of a non-negative number.
 
-    x is one end of a convex combination, so |m| <= max|x| and m never saturates. int32 where the bounds allow it.
+    x is one end of a convex combination and a reset moves m toward 0, so |m| <= max|x| and m never saturates. int32
+    where the bounds allow it.
     """
-    body, k, raw = step.body, neuron.k, (step.bound << neuron.f) + int(np.abs(neuron.bias.astype(np.int64)).max())
+    body, k = step.body, neuron.k
+    raw = (step.sums.span.peak << neuron.f) + int(np.abs(neuron.bias.astype(np.int64)).max())
     offset = min(raw, STATE_MAX)
     x = _current(step, neuron, raw, offset)
     clipped: tuple[str, ...] = ()
@@ -207,15 +188,28 @@ def _(neuron: RandomTau | Lif | Het, step: Step) -> Fired:
         bounded = body.op("Clip", x, np.int32(offset - STATE_MAX), np.int32(offset + STATE_MAX))
         clipped, x = (body.op("Not", body.op("Equal", x, bounded)),), bounded
     kind = np.int32 if offset << k + 1 < 2**31 else np.int64
-    terms = [step.decays, body.op("Sub", step.state(np.int32, offset), x), x]
+    terms = [_decays(neuron.decay, step), body.op("Sub", step.state(np.int32, offset), x), x]
     decays, difference, end = terms if kind is np.int32 else [body.cast(term, kind) for term in terms]
     summed = body.op("Add", body.op("Mul", end, kind(1 << k)), body.op("Mul", decays, difference))
     membrane = body.op("Div", summed, kind(1 << k))
     membrane = membrane if kind is np.int32 else body.cast(membrane, np.int32)
-    return Fired(_reset(step, membrane, neuron.threshold, np.int32, offset), membrane, offset, clipped)
+    return Fired(_reset(step, membrane, neuron.threshold, offset, neuron.reset), membrane, offset, clipped)
 
 
-def _current(step: Step, neuron: RandomTau | Lif | Het, raw: int, offset: int) -> str:
+def _decays(decay: ir.Decay, step: Step) -> str:
+    """The decays A of this step, int32, to be broadcast against (images, *shape)."""
+    match decay:
+        case ir.Constant():
+            return step.body.constant(np.int32(decay.mantissa))
+        case ir.PerNeuron():
+            return step.body.constant(decay.mantissa.astype(np.int32))
+        case ir.Drawn():
+            return step.drawn
+        case _:
+            assert_never(decay)
+
+
+def _current(step: Step, neuron: ir.Lif, raw: int, offset: int) -> str:
     """(a << f) + b + offset in int32; sums that saturate whatever the bias are cut first, so that nothing overflows."""
     sums, limit = step.sums.name, (1 << 25 >> neuron.f) + 1
     if raw + offset >= 2**31:
@@ -224,16 +218,29 @@ def _current(step: Step, neuron: RandomTau | Lif | Het, raw: int, offset: int) -
     return step.body.op("Add", step.body.op("Mul", sums, np.int32(1 << neuron.f)), bias)
 
 
-def _reset(step: Step, membrane: str, threshold: np.ndarray, kind: type[np.generic], offset: int) -> str:
-    """Spike where m > theta (strict), and the membrane's next value: 0 there."""
-    limit = (per_channel(threshold, step.sums.shape) + offset).astype(kind)
-    spike = step.body.op("Greater", membrane, limit)
-    step.next.append(step.body.op("Where", spike, np.array(offset, kind), membrane))
+def _reset(
+    step: Step,
+    membrane: str,
+    threshold: np.ndarray,
+    offset: int = 0,
+    reset: ir.Reset = "zero",
+    kind: type[np.generic] = np.int32,
+) -> str:
+    """Spike where m > theta (strict), and the membrane's next value there: 0, or m - theta."""
+    theta = per_channel(threshold, step.sums.shape)
+    spike = step.body.op("Greater", membrane, (theta + offset).astype(kind))
+    match reset:
+        case "zero":
+            after: str | np.ndarray = np.array(offset, kind)
+        case "subtract":
+            after = step.body.op("Sub", membrane, theta.astype(kind))
+        case _:
+            assert_never(reset)
+    step.next.append(step.body.op("Where", spike, after, membrane))
     return spike
 
 
-@fire.register
-def _(neuron: Cuba, step: Step) -> Fired:
+def _cuba(neuron: ir.Cuba, step: Step) -> Fired:
     """`integer.cuba`, all int64. Where, not Clip and Sign: onnxruntime 1.23.2 gets those wrong beyond 32 bits."""
     body, half = step.body, np.int64(STATE_MAX + 1)
     u, v = step.state(np.int64), step.state(np.int64)
@@ -246,19 +253,18 @@ def _(neuron: Cuba, step: Step) -> Fired:
     v = body.op("Add", v, per_channel(neuron.bias, step.sums.shape))
     high, low = body.op("Greater", v, np.int64(STATE_MAX)), body.op("Less", v, np.int64(-STATE_MAX))
     membrane = body.op("Where", high, np.int64(STATE_MAX), body.op("Where", low, np.int64(-STATE_MAX), v))
-    spike = _reset(step, membrane, neuron.threshold, np.int64, 0)
+    spike = _reset(step, membrane, neuron.threshold, kind=np.int64)
     return Fired(spike, membrane, 0, (body.op("Or", high, low),))
+
+
+def _read_out(neuron: ir.ReadOut, step: Step) -> Fired:
+    bias = per_channel(neuron.bias, step.sums.shape).astype(np.int32)
+    added = step.body.op("Add", step.sums.name, bias)
+    step.next.append(step.body.op("Add", step.state(np.int32), added))
+    return Fired(added, step.next[-1])
 
 
 def _keep(scope: Scope, state: str, fraction: int) -> str:
     """sign(v) * ((|v| * fraction) >> 12)."""
     kept = scope.op("Div", scope.op("Mul", scope.op("Abs", state), np.int64(fraction)), np.int64(UNITY))
     return scope.op("Where", scope.op("Less", state, np.int64(0)), scope.op("Neg", kept), kept)
-
-
-@fire.register
-def _(neuron: ReadOut, step: Step) -> Fired:
-    bias = per_channel(neuron.bias, step.sums.shape).astype(np.int32)
-    added = step.body.op("Add", step.sums.name, bias)
-    step.next.append(step.body.op("Add", step.state(np.int32), added))
-    return Fired(added, step.next[-1])

@@ -14,7 +14,8 @@ import numpy as np
 import onnx
 
 from randhet.base.errors import FileError
-from randhet.fixed_point.network import FORMAT_VERSION, Layer, Network
+from randhet.fixed_point.network import Layer, Network
+from randhet.netx.words import FORMAT_VERSION, decay_word, entries, neuron_word
 
 EXTERNAL_LIMIT = 2**31 - 1
 """Largest protocol buffer, bytes; a bigger model keeps its tensors in a file beside it."""
@@ -34,7 +35,8 @@ def _feed(state: Any, value: Any) -> None:
     elif is_dataclass(value):
         state.update(type(value).__name__.encode())
         for field in fields(value):
-            _feed(state, getattr(value, field.name))
+            if field.init:  # the rest follows from these
+                _feed(state, getattr(value, field.name))
     elif isinstance(value, tuple):
         state.update(f"({len(value)}".encode())
         for part in value:
@@ -58,11 +60,22 @@ def metadata(network: Network, kind: str) -> dict[str, str]:
 
 
 def _quantisation(layer: Layer) -> dict[str, Any]:
-    settings = {
-        key: getattr(layer.neuron, key) for key in ("f", "k", "sampling", "sigma") if hasattr(layer.neuron, key)
-    }
+    """Bits, scales and every field that is one number or one name, of the neuron and of its decay."""
+    assert layer.neuron is not None
     scale = None if layer.scale is None else layer.scale.tolist()
-    return {"layer": layer.name, "neuron": type(layer.neuron).__name__, "weight_bits": 8, **settings, "scale": scale}
+    words = {"layer": layer.name, "neuron": neuron_word(layer.neuron), "weight_bits": 8}
+    return {**words, **_settings(layer.neuron), "scale": scale}
+
+
+def _settings(part: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for entry in entries(part):
+        value = getattr(part, entry.name)
+        if entry.kind == "Decay":
+            found |= {entry.name: decay_word(value), **_settings(value)}
+        elif isinstance(value, (int, float, str)):
+            found[entry.name] = value
+    return found
 
 
 def float_metadata(graph: Any, kind: str, steps: int, taus: str, source: Mapping[str, str]) -> dict[str, str]:

@@ -15,8 +15,8 @@ import onnx
 
 from randhet.base.errors import FileError, NetworkError
 from randhet.export.onnx.meta import load_metadata
-from randhet.fixed_point.check import check
-from randhet.fixed_point.network import FORMAT_VERSION, Input, Layer, Network
+from randhet.fixed_point.network import Input, Layer, Network
+from randhet.netx.words import FORMAT_VERSION
 
 OPERATORS = frozenset(
     {
@@ -28,6 +28,8 @@ OPERATORS = frozenset(
     }
 )  # fmt: skip
 """None of them calls code or opens files."""
+FORMATS = tuple(str(number) for number in range(1, FORMAT_VERSION + 1))
+"""Formats whose graphs have the inputs and outputs of this one."""
 MAX_CORES = 2**20
 """Cores of all layers together, each of which has a register to be seeded; Loihi 2 has 128."""
 
@@ -41,12 +43,12 @@ def entries(path: str | Path) -> dict[str, str]:
     except Exception:
         raise FileError(f"{path} is not an ONNX file") from None
     found = load_metadata(model)
-    if found.get("randhet.kind") != "integer" or found.get("randhet.format") != str(FORMAT_VERSION):
-        raise FileError(f"{path} is not an integer network of format {FORMAT_VERSION} written by randhet")
+    if found.get("randhet.kind") != "integer" or found.get("randhet.format") not in FORMATS:
+        raise FileError(f"{path} is not an integer network of format {' or '.join(FORMATS)} written by randhet")
     for fault in _faults(model, f"{Path(path).name}.data"):
         raise FileError(f"{path}: {fault}")
     try:
-        check(images(found))
+        images(found)
         _lists(found)
     except (LookupError, TypeError, ValueError, RecursionError, NetworkError):
         raise FileError(f"{path}: its description is damaged") from None

@@ -15,14 +15,12 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from randhet.base.errors import NetworkError
 from randhet.export.onnx.graph import Scope
 from randhet.fixed_point.generator import PERIOD, byte_step, core_seed, core_starts, jump_matrix
-from randhet.fixed_point.network import Network, RandomTau, Sampling
+from randhet.fixed_point.network import Drawn, Network, Sampling
 
 BLOCK = 256
 PAIR = BLOCK // 2
-ROUND_LIMIT = 2**31
 Words = NDArray[np.uint32]
 
 
@@ -31,14 +29,14 @@ class Bank:
     """The registers of one layer: neurons in all, neurons per core, first core among all cores of the network."""
 
     layer: int
-    neuron: RandomTau
+    drawn: Drawn
     neurons: int
     first_core: int
 
     @property
     def cores(self) -> list[int]:
         """Neurons of each core."""
-        size = self.neuron.neurons_per_core
+        size = self.drawn.neurons_per_core
         return [min(size, self.neurons - start) for start in core_starts(self.neurons, size)]
 
     def blocks(self) -> list[tuple[int, int, int]]:
@@ -52,8 +50,8 @@ def banks(network: Network) -> list[Bank]:
     found: list[Bank] = []
     first = 0
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
-        if isinstance(layer.neuron, RandomTau):
-            found.append(Bank(i, layer.neuron, prod(shape), first))
+        if layer.drawn:
+            found.append(Bank(i, layer.drawn, prod(shape), first))
             first += len(found[-1].cores)
     return found
 
@@ -105,19 +103,22 @@ def _apply(scope: Scope, tables: list[str], state: list[str], choice: str) -> st
     return _xor(scope, [scope.op("Gather", table, index) for table, index in zip(tables, indices)])
 
 
+def times(scope: Scope, number: str, factor: NDArray[np.int64]) -> str:
+    """number * factor modulo the register's period, number any int64 from 0: 16 bits at a time, below 2^49."""
+    number, factor = scope.op("Mod", number, np.int64(PERIOD)), factor % PERIOD
+    high = scope.op("Mul", scope.op("Div", number, np.int64(1 << 16)), factor)
+    high = scope.op("Mul", scope.op("Mod", high, np.int64(PERIOD)), np.int64(1 << 16))
+    low = scope.op("Mul", scope.op("Mod", number, np.int64(1 << 16)), factor)
+    return scope.op("Mod", scope.op("Add", high, low), np.int64(PERIOD))
+
+
 class Registers:
     """All registers that draw at one rate ("step" or "forward"), as (images, blocks) states in the graph."""
 
     def __init__(self, network: Network, sampling: Sampling) -> None:
-        self.banks = [bank for bank in banks(network) if bank.neuron.sampling == sampling]
+        self.banks = [bank for bank in banks(network) if bank.drawn.sampling == sampling]
         self.table = [block for bank in self.banks for block in bank.blocks()]
         self.per_image = network.steps if sampling == "step" else 1
-        for bank in self.banks:
-            if bank.cores[0] * self.per_image >= ROUND_LIMIT:
-                raise NetworkError(
-                    f"layer {network.layers[bank.layer].name}: a core draws {bank.cores[0] * self.per_image} times "
-                    f"per image, the limit for ONNX is {ROUND_LIMIT - 1}"
-                )
 
     def start(self, scope: Scope, registers: str, images: str) -> str:
         """States (images, blocks) before an image's first draw: seed jumped by number * draws per image + start.
@@ -125,8 +126,7 @@ class Registers:
         images: (images, 1) int64 numbers. The jump goes bit by bit of the distance, 32 rounds.
         """
         cores, sizes, starts = (np.array(column, np.int64) for column in zip(*self.table))
-        number = scope.op("Mod", images, np.int64(PERIOD))
-        distance = scope.op("Add", scope.op("Mul", number, sizes * self.per_image), starts)
+        distance = scope.op("Add", times(scope, images, sizes * self.per_image), starts)
         distance = scope.op("Mod", distance, np.int64(PERIOD))
         seed = scope.op("Gather", registers, cores)
         state = scope.op("Expand", seed, scope.op("Shape", distance))
@@ -185,9 +185,9 @@ def _lookup(scope: Scope, pairs: str, words: str) -> str:
 
 def _trim(scope: Scope, bank: Bank, decays: str) -> str:
     """Drop what the last block of each core drew beyond the core's neurons: (images, blocks, 2, 128) to (images, n)."""
-    full = bank.neurons // bank.neuron.neurons_per_core
+    full = bank.neurons // bank.drawn.neurons_per_core
     parts, first = [], 0
-    for cores, size in ((full, bank.neuron.neurons_per_core), (1, bank.neurons - full * bank.neuron.neurons_per_core)):
+    for cores, size in ((full, bank.drawn.neurons_per_core), (1, bank.neurons - full * bank.drawn.neurons_per_core)):
         blocks = -(-size // BLOCK)
         if cores and size:
             part = scope.slice(decays, first, first + cores * blocks, 1)

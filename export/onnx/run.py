@@ -18,7 +18,6 @@ from randhet.export.onnx import read as onnx_read
 from randhet.export.onnx.meta import load_metadata
 from randhet.export.onnx.registers import seeds
 from randhet.fixed_point.check import check_images
-from randhet.fixed_point.generator import PERIOD
 from randhet.fixed_point.network import Network
 from randhet.fixed_point.reference import join, master_seed
 from randhet.fixed_point.result import Result, Trace
@@ -43,7 +42,7 @@ def run(
     layers it was written with.
     """
     graph = Graph.of(source, probes, threads)
-    graph.check(images, probes)
+    graph.check(images, probes, first_image)
     registers = graph.registers(seed)
     parts = []
     for start in range(0, len(images), batch):
@@ -82,9 +81,9 @@ class Graph:
             return graph
         return load(source, threads)
 
-    def check(self, images: np.ndarray, probes: Collection[str]) -> None:
-        """Refuse images that do not fit, and probes the graph has no output for."""
-        check_images(self.network, images)
+    def check(self, images: np.ndarray, probes: Collection[str], first_image: int) -> None:
+        """Refuse images or numbers that do not fit, and probes the graph has no output for."""
+        check_images(self.network.input, images, first_image)
         missing = [name for name in probes if f"{name}/output" not in self.outputs]
         if missing:
             raise NetworkError(f"the ONNX file has no trace of {', '.join(missing)}; write it with these as probes")
@@ -99,7 +98,7 @@ class Graph:
 
     def run(self, images: np.ndarray, registers: np.ndarray | None, first: int, probes: Collection[str]) -> Result:
         """One batch; `first` is the number of its first image."""
-        feeds: dict[str, Any] = {"images": images.astype(self._pixel()), "first_image": np.array(first % PERIOD)}
+        feeds: dict[str, Any] = {"images": images.astype(self._pixel()), "first_image": np.array(first, np.int64)}
         if registers is not None:
             feeds["registers"] = registers
         traced = [f"{name}/{part}" for name in probes for part in ("output", "membrane")]

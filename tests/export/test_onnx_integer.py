@@ -18,24 +18,27 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is the peer of this test")
 
 from randhet.base.errors import FileError, NetworkError
+from randhet.export.onnx import graph as onnx_graph
 from randhet.export.onnx import integer_graph as onnx_integer
 from randhet.export.onnx import meta as onnx_meta
+from randhet.export.onnx import registers
 from randhet.export.onnx import run as onnx_run
 from randhet.export.onnx.registers import byte_tables, draw_rows
 from randhet.fixed_point import generator, reference
 from randhet.fixed_point.network import (
     Add,
+    Constant,
     Conv,
     Cuba,
     Dense,
+    Drawn,
     Flatten,
-    Het,
     Input,
     Layer,
     Lif,
     Network,
     Neuron,
-    RandomTau,
+    PerNeuron,
     ReadOut,
     SumPool,
 )
@@ -58,18 +61,24 @@ def lif(shape: tuple[int, ...], theta: int = 3000, spread: int = 2000) -> dict[s
 
 
 NEURONS: dict[str, Make] = {
-    "random": lambda shape: RandomTau(**lif(shape)),
-    "random cores of 300": lambda shape: RandomTau(**lif(shape), neurons_per_core=300),
-    "random cores of 7": lambda shape: RandomTau(**lif(shape), neurons_per_core=7),
-    "random k=12": lambda shape: RandomTau(**lif(shape), table=generator.tau_table(12, 1.5), k=12),
-    "random k=3 f=0": lambda shape: RandomTau(**lif(shape, 40, 30), table=generator.tau_table(3), k=3, f=0),
-    "random forward": lambda shape: RandomTau(**lif(shape), sampling="forward", neurons_per_core=256),
+    "random": lambda shape: Lif(**lif(shape), decay=Drawn()),
+    "random cores of 300": lambda shape: Lif(**lif(shape), decay=Drawn(neurons_per_core=300)),
+    "random cores of 7": lambda shape: Lif(**lif(shape), decay=Drawn(neurons_per_core=7)),
+    "random k=12": lambda shape: Lif(**lif(shape), decay=Drawn(generator.tau_table(12, 1.5)), k=12),
+    "random k=3 f=0": lambda shape: Lif(**lif(shape, 40, 30), decay=Drawn(generator.tau_table(3)), k=3, f=0),
+    "random forward": lambda shape: Lif(**lif(shape), decay=Drawn(sampling="forward", neurons_per_core=256)),
+    "random subtract": lambda shape: Lif(**lif(shape, 1500), decay=Drawn(), reset="subtract"),
     "vanilla": lambda shape: Lif(**lif(shape)),
-    "het": lambda shape: Het(**lif(shape), decay=RNG.integers(0, 256, shape).astype(np.int32)),
-    "cuba": lambda shape: Cuba(**lif(shape, 20000), current_decay=900, voltage_decay=300),
-    "saturating": lambda shape: Lif(**lif(shape, 2**19, 2**18), decay=200, f=14),
-    "saturating random": lambda shape: RandomTau(**lif(shape, 2**19, 2**18), f=16),
-    "wrapping cuba": lambda shape: Cuba(**lif(shape, 2**20, 2**18), current_decay=5, voltage_decay=9, f=13),
+    "vanilla subtract": lambda shape: Lif(**lif(shape, 1500), reset="subtract"),
+    "het": lambda shape: Lif(**lif(shape), decay=PerNeuron(RNG.integers(0, 256, shape).astype(np.int32))),
+    "het subtract": lambda shape: Lif(
+        **lif(shape, 1500), decay=PerNeuron(RNG.integers(0, 256, shape)), reset="subtract"
+    ),
+    "cuba": lambda shape: Cuba(**lif(shape, 20000), current_decay=900, voltage_decay=300, f=5),
+    "saturating": lambda shape: Lif(**lif(shape, 2**19, 2**18), decay=Constant(200), f=14),
+    "saturating subtract": lambda shape: Lif(**lif(shape, 2**19, 2**18), decay=Constant(200), f=14, reset="subtract"),
+    "saturating random": lambda shape: Lif(**lif(shape, 2**19, 2**18), decay=Drawn(), f=16),
+    "slow cuba": lambda shape: Cuba(**lif(shape, 2**14, 2**12), current_decay=-1, voltage_decay=0, f=5),
 }
 
 
@@ -92,7 +101,7 @@ def residual(make: Make, steps: int = 3, seed: int | None = 11) -> Network:
 
 
 def pixels(network: Network, count: int) -> np.ndarray:
-    return RNG.integers(0, 256, (count, *network.layers[0].operation.shape)).astype(np.uint8)
+    return RNG.integers(0, 256, (count, *network.input.shape)).astype(np.uint8)
 
 
 def same(one: Result, other: Result) -> None:
@@ -118,7 +127,7 @@ def test_every_layer_of_every_neuron_equals_the_reference(neuron: str) -> None:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(cases(), st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(1, 5))
+@given(cases(), st.integers(0, 2**64 - 1), st.integers(0, 2**62 - 5), st.integers(1, 5))
 def test_random_networks_equal_the_reference(case: Case, seed: int, first: int, batch: int) -> None:
     network, images = case
     names = [layer.name for layer in network.layers]
@@ -142,6 +151,86 @@ def test_wide_and_signed_inputs_go_byte_by_byte(operation: Input) -> None:
     network = Network(layers, 3)
     probes = [layer.name for layer in layers]
     same(onnx_run.run(network, images, probes=probes), reference.run(network, images, probes=probes))
+
+
+SIGNED = [Input((2, 4, 4), 4, True), Input((2, 4, 4), 8, True), Input((2, 4, 4), 13, True), Input((2, 4, 4), 24, True)]
+
+
+@pytest.mark.parametrize("operation", SIGNED, ids=lambda it: f"{it.bits} bits")
+def test_sums_and_pools_of_signed_values_keep_their_sign(operation: Input) -> None:
+    """The lowest and the highest input through a sum of sums and a pool, into weights and out as it is."""
+    top = 2 ** (operation.bits - 1)
+    images = np.array([np.full((2, 4, 4), value, np.int32) for value in (-top, top - 1, -1)])
+    first = (
+        Layer("input", operation),
+        Layer("sum", Add(), (0, 0, 0)),
+        Layer("pool", SumPool((2, 1), (2, 1)), (1,)),
+    )
+    plane = Layer("plane", SumPool((2, 4), (1, 1)), (2,))
+    read = Layer("read", Dense(np.full((1, 16), -1, np.int8)), (2,), ReadOut(np.zeros(1, np.int32)))
+    for end, factor in (((), 6), ((plane,), 48), ((read,), -96)):
+        found = onnx_run.run(Network((*first, *end), 1), images)
+        assert np.array_equal(found.sums[:, 0], factor * images[:, 0, 0, 0])
+
+
+def test_values_of_31_bits_enter_a_layer_with_weights() -> None:
+    """64 sums of a 24 bit input reach 2^30: four bytes, of which int32 cannot shift the highest."""
+    images = np.array([[[[2**23 - 1]]], [[[-(2**23)]]], [[[12345]]]], np.int32)
+    layers = (
+        Layer("input", Input((1, 1, 1), 24, True)),
+        Layer("eight", Add(), (0,) * 8),
+        Layer("sixty-four", Add(), (1,) * 8),
+        Layer("read", Dense(np.array([[1], [-1]], np.int8)), (2,), ReadOut(np.zeros(2, np.int32))),
+    )
+    expected = 64 * images.reshape(3, 1).astype(np.int64) * np.array([1, -1])
+    assert np.array_equal(onnx_run.run(Network(layers, 1), images).sums, expected)
+
+
+def test_sums_over_the_steps_beyond_32_bits() -> None:
+    """Without a read-out the last layer's values add up over T, each of them below 2^31."""
+    layers = (Layer("input", Input((1, 1, 2), 24)), Layer("sum", Add(), (0,) * 16))
+    images = np.array([[[[2**24 - 1, 3]]], [[[0, 2**24 - 1]]]], np.int32)
+    result = onnx_run.run(Network(layers, 200), images)
+    assert np.array_equal(result.sums, images.reshape(2, 2).astype(np.int64) * 16 * 200)
+    assert result.predictions.tolist() == [0, 1]
+
+
+def test_a_current_of_cuba_wraps() -> None:
+    """255 * 127 << 9 is 196,096 below 2^24, which folds away."""
+    layers = (
+        Layer("input", Input((1,))),
+        Layer("cuba", Dense(np.array([[127], [-127]], np.int8)), (0,), Cuba(*[np.array([9, 9], np.int32)] * 2, f=9)),
+    )
+    trace = onnx_run.run(Network(layers, 1), np.array([[255]], np.uint8), probes=["cuba"]).traces["cuba"]
+    assert trace.membrane.tolist() == [[[9 - 196_096, 9 + 196_096]]] and trace.output.tolist() == [[[0, 1]]]
+
+
+@pytest.mark.parametrize("neuron", ["random cores of 7", "random forward"])
+def test_image_numbers_to_their_end(neuron: str) -> None:
+    """The last images that there are, 2^62 - 3 to 2^62 - 1, and what lies beyond."""
+    network, last = residual(NEURONS[neuron]), 2**62 - 3
+    images = pixels(network, 3)
+    same(onnx_run.run(network, images, first_image=last, batch=2), reference.run(network, images, first_image=last))
+    for number in (last + 1, -1):
+        with pytest.raises(NetworkError, match=f"first_image is {number}, images have numbers 0 to {2**62 - 1}"):
+            onnx_run.run(network, images, first_image=number)
+
+
+def test_more_draws_per_image_than_31_bits() -> None:
+    """65,536 steps of a core of 2^20 neurons: image numbers times 2^36 draws, modulo the register's period."""
+    number, draws = 2**62 - 1, 2**36
+    scope = onnx_graph.Scope()
+    scope.input("number", np.int64, [])
+    scope.output(registers.times(scope, "number", np.array([draws, 1, 2**40 - 1])), np.int64, [3])
+    session = onnx_run.session(scope.model("times", {}))
+    (found,) = session.run(None, {"number": np.array(number)})
+    assert found.tolist() == [number * factor % generator.PERIOD for factor in (draws, 1, 2**40 - 1)]
+
+
+def test_every_node_has_a_name_of_its_own() -> None:
+    nodes = list(all_nodes(onnx_integer.model(residual(NEURONS["random"])).graph))
+    names = [node.name for node in nodes]
+    assert all(names) and len(set(names)) == len(names) > 100
 
 
 def test_file_needs_nothing_but_images(tmp_path: Path) -> None:
@@ -197,12 +286,13 @@ def test_standard_operators_and_integers_only(neuron: str) -> None:
 def test_metadata_says_what_the_file_is() -> None:
     network = replace(residual(NEURONS["random"]), metadata={"source": "abc"}, classes=("a", "b", "c", "d", "e"))
     entries = onnx_meta.load_metadata(onnx_integer.model(network))
-    assert entries["randhet.format"] == "1"
+    assert entries["randhet.format"] == "2"
     assert entries["randhet.seed"] == "fixed in the file"
     assert entries["source.source"] == "abc"
     assert json.loads(entries["randhet.classes"]) == list(network.classes)
     stem = json.loads(entries["randhet.quantisation"])[0]
-    assert (stem["layer"], stem["neuron"], stem["k"], stem["f"]) == ("stem", "RandomTau", 8, 6)
+    assert (stem["layer"], stem["neuron"], stem["k"], stem["f"], stem["reset"]) == ("stem", "RHLIF", 8, 6, "zero")
+    assert (stem["decay"], stem["sampling"], stem["sigma"]) == ("drawn", "step", 1.0)
     changed = replace(network, steps=4)
     assert onnx_meta.digest(changed) != entries["randhet.network_sha256"] == onnx_meta.digest(network)
 
