@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from randhet.fixed_point.engine.plan import Synapse
-from randhet.fixed_point.network import Cuba, Layer, Neuron, RandomTau, ReadOut, Shape
+from randhet.fixed_point.network import Drawn
+
+if TYPE_CHECKING:
+    from randhet.fixed_point.add_only.job import Loaded
 
 Steps = np.ndarray
 """(T,) int64, summed over the images of a run."""
@@ -43,29 +47,12 @@ class NeuronCost:
     comparisons: int
 
 
-def neuron_cost(neuron: Neuron | None) -> NeuronCost:
-    """Read off the kernels: current (shift, bias, four comparisons to clamp and saturate), decay, threshold.
-
-    The decay of k bits is one subtraction, k conditional additions each with a shift of the sum and one of the decay's
-    bit, and the final addition. CUBA has two decays of 13 bits.
-    """
-    if neuron is None or isinstance(neuron, ReadOut):
-        return NeuronCost(2, 0, 0)
-    if isinstance(neuron, Cuba):
-        return NeuronCost(2 * 13 + 3, 2 * (2 * 13 + 1) + 1, 2 + 2 + 2 + 1)
-    return NeuronCost(1 + neuron.k + neuron.k + 1, 1 + 2 * neuron.k, 5)
-
-
-def count_layer(layer: Layer, shape: Shape, synapse: Synapse, planes: int, rows: Steps, images: int) -> Counts:
+def count_layer(loaded: Loaded, rows: Steps, images: int) -> Counts:
     """Counts from the weight rows spent, times channels (T,), summed over images."""
-    neurons = int(np.prod(shape))
-    per_step = np.full(len(rows), images * neurons, np.int64)
-    cost = neuron_cost(layer.neuron)
-    doublings = per_step * (planes - 1)
+    synapse, cost = loaded.synapse, loaded.cost
+    per_step = np.full(len(rows), images * prod(loaded.place.shape), np.int64)
+    doublings = per_step * (loaded.planes - 1)
     taps = int((synapse.window >= 0).sum())
-    draws = per_step if isinstance(layer.neuron, RandomTau) else np.zeros_like(per_step)
-    if isinstance(layer.neuron, RandomTau) and layer.neuron.sampling == "forward":
-        draws = np.where(np.arange(len(rows)) == 0, per_step, 0)
     return Counts(
         accumulates=rows,
         doublings=doublings,
@@ -73,9 +60,16 @@ def count_layer(layer: Layer, shape: Shape, synapse: Synapse, planes: int, rows:
         additions=rows + doublings + per_step * cost.additions,
         shifts=per_step * cost.shifts,
         comparisons=per_step * cost.comparisons,
-        draws=draws,
+        draws=_draws(loaded.layer.drawn, per_step),
         dense_macs=np.full(len(rows), images * taps * synapse.per_tap * synapse.channels, np.int64),
     )
+
+
+def _draws(drawn: Drawn | None, per_step: Steps) -> Steps:
+    """One draw per neuron and step, only at the first step where it is held, none where decays are not drawn."""
+    if drawn is None:
+        return np.zeros_like(per_step)
+    return np.where(np.arange(len(per_step)) == 0, per_step, 0) if drawn.sampling == "forward" else per_step
 
 
 def total_operations(counts: Mapping[str, Counts]) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Kernels that add, shift, compare and select. No multiplication, division or floating point is compiled into them.
 
-So that indices need no multiplication either, every array is flat and every start of a row comes from a table that the
-caller made (`*_at`). A test reads the generated code and fails on any such instruction.
+Indices need none either: see `bundles`. A test reads the generated code and fails on any such instruction.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -21,44 +20,51 @@ ONE = np.int32(1)
 
 
 @inner
-def list_active(values, step, value_at, first, count, plane, lists, n, begins, begin):
-    """Append to `lists`, for each pixel of a step, the channels (`count` from `first`) whose value has bit `plane`.
+def list_active(inputs, scratch, t, down, n):
+    """Append to scratch.lists, for each pixel of step t, the channels whose value has the bit of plane `down`.
 
-    The list of pixel i goes from begins[begin + i] to begins[begin + i + 1], the first from n on. Returns where the
-    last ends; up to 16 entries beyond are written.
+    Planes are counted from the highest down. The first list begins at n; returns where the last ends. Up to 16 entries
+    beyond are written.
     """
+    values, lists, begins, count = inputs.values, scratch.lists, scratch.begins, inputs.per_tap
+    plane, begin = len(inputs.plane_at) - 1 - down, inputs.begin_at[t] + inputs.plane_at[down]
     bit = np.int32(plane)
-    for pixel in range(len(value_at)):
+    for pixel in range(len(inputs.value_at)):
         begins[begin + pixel] = n
-        source, c = step + value_at[pixel] + first, 0
+        source, c = inputs.step_at[t] + inputs.value_at[pixel] + inputs.first, 0
         while c + CHUNK <= count:
             n = append_word(lists, n, marked(values, source + c, plane), c)
             c += CHUNK
+        # written always, kept where the bit is set: a branch here would be guessed wrong too often
         while c < count:
             lists[n] = c
             n += (np.int32(values[source + c]) >> bit) & ONE
             c += 1
-    begins[begin + len(value_at)] = n
+    begins[begin + len(inputs.value_at)] = n
     return n
 
 
 @inner(forceinline=True)
-def gather(window, start, stop, tap_at, lists, begins, begin, rows, n):
-    """Append to `rows` the weight rows of one window (entries start..stop of `window`); returns where they end."""
-    for entry in range(start, stop):
-        pixel = window[entry]
-        if pixel >= 0:
-            first, end = begins[begin + pixel], begins[begin + pixel + 1]
-            append(rows, n, lists, first, end, tap_at[entry - start])
+def gather(inputs, scratch, pixel, begin, n):
+    """Append to scratch.rows, from n on, the weight rows of one window; returns where they end.
+
+    begin: where the list table of the step and plane begins.
+    """
+    start, window, begins = inputs.window_at[pixel], inputs.window, scratch.begins
+    for entry in range(start, inputs.window_at[pixel + 1]):
+        source = window[entry]
+        if source >= 0:
+            first, end = begins[begin + source], begins[begin + source + 1]
+            append(scratch.rows, n, scratch.lists, first, end, inputs.tap_at[entry - start])
             n += end - first
     return n
 
 
 @inner(forceinline=True)
 def spend(packed, chunk_at, rows, start, stop, sums):
-    """sums (int32, whole chunks of 64) += rows start..stop, emptied from 16 bit before it could overflow.
+    """sums (int32, whole chunks) += rows start..stop of packed weights, two chunks of channels at a time.
 
-    packed: as the engine's `pack` lays weights out, chunks of 64 channels from chunk_at; a row is 64 bytes of each.
+    `add_rows` sums in 16 bit lanes, which hold FLUSH rows for certain: so many are added before they are emptied.
     """
     for begin in range(start, stop, FLUSH):
         end, first, chunk = min(begin + FLUSH, stop), 0, 0
@@ -72,42 +78,41 @@ def spend(packed, chunk_at, rows, start, stop, sums):
 
 @inner
 def double(total):
-    """total <- total + total: the next bit plane weighs twice as much."""
+    """total <- total + total: the next bit plane weighs half as much."""
     for o in range(len(total)):
         total[o] += total[o]
 
 
 @inner
 def negate(total):
-    """total <- -total."""
+    """total <- -total: the highest plane of signed values counts negative."""
     for o in range(len(total)):
         total[o] = -total[o]
 
 
 @inner
-def move_on(states, round_at, last, near, far, held):
-    """States of the entries at the start of every round but the first, round after round from `round_at`.
-
-    Those before number `last` move on by the matrix `near`, the others by `far`; held: none moves.
-    """
+def move_on(draws):
+    """Fill in the states of the entries at the start of every round but the first."""
+    states, round_at = draws.states, draws.round_at
     for t in range(1, len(round_at) - 1):
         before, own = states[round_at[t - 1] : round_at[t]], states[round_at[t] : round_at[t + 1]]
         for i in range(len(own)):
             own[i] = before[i]
-        if not held:
-            jump(own[:last], near)
-            jump(own[last:], far)
+        if not draws.held:
+            jump(own[: draws.last], draws.near)
+            jump(own[draws.last :], draws.far)
 
 
 @inner
-def enter(entry, pixel, entry_pixel, entry_channel, entry_state, states, round_at, registers, register_at):
+def enter(draws, entry, pixel):
     """Entries from number `entry` on that begin at `pixel` put their states into their channels' registers.
 
-    Entry e takes number entry_state[e] of the states of each round. Returns the first entry not yet reached.
+    Returns the first entry not yet reached.
     """
-    while entry < len(entry_pixel) and entry_pixel[entry] <= pixel:
-        for t in range(len(register_at)):
-            registers[register_at[t] + entry_channel[entry]] = states[round_at[t] + entry_state[entry]]
+    while entry < len(draws.entry_pixel) and draws.entry_pixel[entry] <= pixel:
+        channel, state = draws.entry_channel[entry], draws.entry_state[entry]
+        for t in range(len(draws.register_at)):
+            draws.registers[draws.register_at[t] + channel] = draws.states[draws.round_at[t] + state]
         entry += 1
     return entry
 
@@ -132,6 +137,7 @@ def fire(m, threshold, membrane, spikes):
     fired = np.int32(0)
     for o in range(len(m)):
         spike = np.int32(m[o] > threshold[o])
+        # a spike makes the mask 0, none makes it -1, all ones
         membrane[o] = m[o] & (spike - ONE)
         spikes[o] = spike
         fired += spike
@@ -145,28 +151,30 @@ def decay_toward_zero(state, kept, acc):
         size = np.int64(abs(state[o]))
         product = np.int64(0)
         for i in range(13):
+            # minus the bit is a mask: all ones where it is set
             product += (size << np.int64(i)) & -((np.int64(kept) >> np.int64(i)) & np.int64(1))
         product >>= np.int64(12)
         acc[o] = product if state[o] >= 0 else -product
 
 
 @inner
-def cuba(total, bias, bias_at, f, kept_u, kept_v, u, v, acc, m):
-    """CUBA current and voltage before the threshold; returns saturations of the voltage."""
+def cuba(sums, levels, bias_at, kept, cells):
+    """CUBA current u and voltage before the threshold; returns saturations of the voltage."""
     saturated = np.int32(0)
     half = np.int64(1 << 23)
-    decay_toward_zero(u, kept_u, acc)
+    u, v, acc = cells.u, cells.v, cells.wide
+    decay_toward_zero(u, kept.current, acc)
     for o in range(len(u)):
-        wide = acc[o] + (np.int64(total[o]) << np.int64(f))
+        wide = acc[o] + (np.int64(sums[o]) << np.int64(levels.f))
         if wide > half:
             wide -= half + half
         elif wide <= -half:
             wide += half + half
         u[o] = wide
-    decay_toward_zero(v, kept_v, acc)
+    decay_toward_zero(v, kept.voltage, acc)
     for o in range(len(v)):
-        wide = acc[o] + u[o] + bias[bias_at + o]
-        kept = min(max(wide, -np.int64(LIMIT)), np.int64(LIMIT))
-        saturated += np.int32(kept != wide)
-        m[o] = kept
+        wide = acc[o] + u[o] + levels.bias[bias_at + o]
+        held = min(max(wide, -np.int64(LIMIT)), np.int64(LIMIT))
+        saturated += np.int32(held != wide)
+        cells.before[o] = held
     return saturated

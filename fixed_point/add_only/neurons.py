@@ -1,7 +1,7 @@
 """Neurons of the LIF family updated as vectors, the product of decay and difference by additions and shifts.
 
 One pass over a row of neurons: current, draw, decay, threshold, reset. Sums stay in registers from bit to bit. The
-current, the draw and the table look-up are the engine's (`engine.blocks`), which are free of multiplication too.
+current, the draw and the table look-up are the engine's (`kernels.blocks`), which are free of multiplication too.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -9,8 +9,7 @@ current, the draw and the table look-up are the engine's (`engine.blocks`), whic
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -24,7 +23,10 @@ GROUPS = 2
 
 
 def products(builder: Any, differences: list[Lanes], decays: list[Lanes], k: Any) -> list[Lanes]:
-    """(A*d) >> k for every vector: k times, from the lowest bit of A up, acc = (acc + (d if the bit is set)) >> 1."""
+    """(A*d) >> k for every vector: k times, from the lowest bit of A up, acc = (acc + (d if the bit is set)) >> 1.
+
+    Exact, because a floor of halves of floors is the floor of the quotient; acc never leaves 26 bits.
+    """
     none = ir.Constant(differences[0].value.type, None)
     places = [[cgutils.alloca_once(builder, none.type) for _ in range(2)] for _ in decays]
     for (acc, left), decay in zip(places, decays):
@@ -39,96 +41,92 @@ def products(builder: Any, differences: list[Lanes], decays: list[Lanes], k: Any
     return [Lanes(builder, builder.load(acc)) for acc, _ in places]
 
 
-@dataclass(frozen=True, eq=False)
-class Row:
-    """Where a row of neurons reads and writes; `count` of them, a multiple of 64."""
+class Row(NamedTuple):
+    """Where the code for a row of neurons reads and writes: bundles of `Levels` and `Cells` with LLVM's values in them.
+
+    Spikes go to `spikes` from `spikes_at` on.
+    """
 
     sums: Array
-    bias: Array
+    levels: Any
     bias_at: Any
-    threshold: Array
-    f: Any
-    k: Any
-    membrane: Array
-    before: Array
-    before_at: Any
+    cells: Any
     spikes: Array
     spikes_at: Any
-    count: Any
 
 
-def fire(builder: Any, row: Row, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
+def fire(builder: Any, row: Row, k: Any, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
     """Code for one step; decays(places) makes the code for the decays of the 16 neurons from each place."""
-    f = broadcast(builder, builder.trunc(row.f, INT32), NEURONS)
     clipped, fired = Tally(builder), Tally(builder)
-    with loop(builder, INT64(0), row.count, GROUPS * NEURONS) as (position, _):
+    with loop(builder, INT64(0), row.cells.neurons, GROUPS * NEURONS) as (position, _):
         places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
-        levels, differences = [], []
-        for place in places:
-            bias = row.bias.load(builder.add(row.bias_at, place), NEURONS)
-            x, outside = current(row.sums.load(place, NEURONS), bias, f)
+        inflow = [_current(builder, row, place) for place in places]
+        differences = [row.cells.membrane.load(place, NEURONS) - x for place, (x, _) in zip(places, inflow)]
+        leaks = products(builder, differences, decays(places), k)
+        for place, (x, outside), leak in zip(places, inflow, leaks):
             clipped.add(outside)
-            levels.append(x)
-            differences.append(row.membrane.load(place, NEURONS) - x)
-        leaks = products(builder, differences, decays(places), row.k)
-        for place, x, leak in zip(places, levels, leaks):
-            # between its two ends, which are 24 bit: it cannot saturate
-            m = x + leak
-            spiking = m.compare(">", row.threshold.load(place, NEURONS))
-            fired.add(spiking)
-            row.before.store(builder.add(row.before_at, place), m)
-            row.membrane.store(place, spiking.where(0, m))
-            row.spikes.store(builder.add(row.spikes_at, place), spiking.widen(INT8, signed=False))
+            # x + leak lies between m and x, which are 24 bit: it cannot saturate
+            fired.add(_spike(builder, row, place, x + leak))
     return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
 
 
+def _current(builder: Any, row: Row, place: Any) -> tuple[Lanes, Lanes]:
+    """Currents of 16 neurons, and which of them saturated."""
+    f = broadcast(builder, builder.trunc(row.levels.f, INT32), NEURONS)
+    bias = row.levels.bias.load(builder.add(row.bias_at, place), NEURONS)
+    return current(row.sums.load(place, NEURONS), bias, f)
+
+
+def _spike(builder: Any, row: Row, place: Any, m: Lanes) -> Lanes:
+    """Threshold and reset of 16 membrane potentials; returns which of them spike."""
+    keep = broadcast(builder, builder.trunc(row.levels.keep, INT32), NEURONS)
+    threshold = row.levels.threshold.load(place, NEURONS)
+    spiking = m.compare(">", threshold)
+    row.cells.before.store(place, m)
+    # both resets without a branch: keep has all bits or none
+    row.cells.membrane.store(place, spiking.where((m - threshold) & keep, m))
+    row.spikes.store(builder.add(row.spikes_at, place), spiking.widen(INT8, signed=False))
+    return spiking
+
+
 @intrinsic
-def fire_drawn(
-    typing, sums, bias, bias_at, threshold, f, k, membrane, before, before_at, spikes, spikes_at, count,
-    table, registers, registers_at,
-):  # fmt: skip
-    """One step of a row of neurons that draw their decays: arguments and result as the engine's of this name."""
+def fire_drawn(typing, sums, levels, bias_at, cells, spikes, spikes_at, draws, registers_at):
+    """One step of a row of neurons that draw their decays: registers, from registers_at on, move on by one draw.
+
+    Spikes go to `spikes` from spikes_at on, membranes before the reset to the cells. Returns the number of spikes << 32
+    | the number of currents that saturated.
+    """
 
     def write(builder, *arguments):
-        *row, table, registers, registers_at = arguments
-        neurons = Row(*row)
+        *row, draws, registers_at = arguments
 
         def step(wide):
-            look = table_reader(builder, table, wide)
-            return fire(builder, neurons, drawn(builder, look, registers, registers_at, shuffled))
+            look = table_reader(builder, draws.table, wide)
+            return fire(builder, Row(*row), draws.k, drawn(builder, look, draws.registers, registers_at, shuffled))
 
+        # a decay of at most 8 bits has no high byte to look up
         tally = cgutils.alloca_once(builder, INT64)
-        with builder.if_else(builder.icmp_signed(">", neurons.k, INT64(8))) as (more, byte):
+        with builder.if_else(builder.icmp_signed(">", draws.k, INT64(8))) as (more, byte):
             with more:
                 builder.store(step(True), tally)
             with byte:
                 builder.store(step(False), tally)
         return builder.load(tally)
 
-    arguments = (
-        sums, bias, bias_at, threshold, f, k, membrane, before, before_at, spikes, spikes_at, count,
-        table, registers, registers_at,
-    )  # fmt: skip
+    arguments = (sums, levels, bias_at, cells, spikes, spikes_at, draws, registers_at)
     return build(types.int64, arguments, write)
 
 
 @intrinsic
-def fire_given(
-    typing, sums, bias, bias_at, threshold, f, k, membrane, before, before_at, spikes, spikes_at, count,
-    decays, decays_at,
-):  # fmt: skip
-    """The same with the decays (int32) that begin at `decays_at`."""
+def fire_given(typing, sums, levels, bias_at, cells, spikes, spikes_at, given, decay_at):
+    """The same with the given decays from decay_at on."""
 
     def write(builder, *arguments):
-        *row, decays, decays_at = arguments
-        load = lambda places: [decays.load(builder.add(decays_at, place), NEURONS) for place in places]
-        return fire(builder, Row(*row), load)
+        *row, given, decay_at = arguments
+        load = lambda places: [given.decays.load(builder.add(decay_at, place), NEURONS) for place in places]
+        return fire(builder, Row(*row), given.k, load)
 
-    arguments = (
-        sums, bias, bias_at, threshold, f, k, membrane, before, before_at, spikes, spikes_at, count,
-        decays, decays_at,
-    )  # fmt: skip
-    return build(types.int64, arguments, write)
+    return build(types.int64, (sums, levels, bias_at, cells, spikes, spikes_at, given, decay_at), write)
 
 
 @intrinsic

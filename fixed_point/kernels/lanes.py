@@ -178,19 +178,23 @@ def compress(builder: Any, lanes: Lanes, bits: Any) -> Lanes:
     return Lanes(builder, instruction(builder, name, kind, lanes.value, none, chosen))
 
 
-def build(result: Any, kinds: tuple[Any, ...], write: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
-    """What an intrinsic returns: `write(builder, *arguments)` gets arrays as Array and numbers as LLVM values."""
+def opened(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """An argument as intrinsics read it: an array as Array, a bundle (NamedTuple) field by field, a number as it is."""
+    if isinstance(kind, (types.NamedTuple, types.NamedUniTuple)):
+        fields = (opened(context, builder, part, builder.extract_value(value, i)) for i, part in enumerate(kind.types))
+        return kind.instance_class(*fields)
+    if not isinstance(kind, types.Array):
+        return value
+    if kind.layout != "C":
+        raise TypeError(f"vectors are read from C-contiguous arrays only, not from {kind}")
+    return Array(builder, context.make_array(kind)(context, builder, value).data)
 
-    if any(isinstance(kind, types.Array) and kind.layout != "C" for kind in kinds):
-        raise TypeError(f"vectors are read from C-contiguous arrays only, not from {kinds}")
+
+def build(result: Any, kinds: tuple[Any, ...], write: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
+    """What an intrinsic returns: `write(builder, *arguments)` gets its arguments `opened`."""
 
     def generate(context, builder, signature, arguments):
-        given = [
-            Array(builder, context.make_array(kind)(context, builder, value).data)
-            if isinstance(kind, types.Array)
-            else value
-            for kind, value in zip(kinds, arguments)
-        ]
+        given = (opened(context, builder, kind, value) for kind, value in zip(kinds, arguments))
         made = write(builder, *given)
         return context.get_dummy_value() if made is None else made
 

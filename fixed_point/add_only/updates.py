@@ -1,0 +1,165 @@
+"""How each kind of neuron is updated: what runs a tile of it, and what one step costs. Nowhere else is a kind asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from randhet.base.kinds import assert_never
+from randhet.fixed_point import network as ir
+from randhet.fixed_point.add_only import layer as kernels
+from randhet.fixed_point.add_only.bundles import Cells, CubaCells, Draws, Given, Inputs, Kept, Levels, Output, Scratch
+from randhet.fixed_point.add_only.counts import NeuronCost
+from randhet.fixed_point.engine.guard import padded
+from randhet.fixed_point.engine.plan import Registers, Tile, channels_last, visits
+from randhet.fixed_point.integer import STATE_MAX
+
+Run = Callable[[Inputs, Scratch, Output, int, int, np.ndarray], None]
+"""Runs pixels low..high of a tile, given the states of its entries at the image's start."""
+
+NO_ENTRIES = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where neurons stand: the shape of their layer, T, and its registers where decays are drawn."""
+
+    shape: ir.Shape
+    steps: int
+    registers: Registers | None
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of the layer."""
+        return prod(self.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What runs a tile, and its entries in the order of their states (those of the last core at the end)."""
+
+    run: Run
+    order: np.ndarray
+
+
+def program(neuron: ir.Neuron, place: Place, tile: Tile) -> Program:
+    """What runs a tile of this kind of neuron."""
+    match neuron:
+        case ir.Lif():
+            return _lif(neuron, place, tile)
+        case ir.Cuba():
+            return Program(_cuba(neuron, place, tile), NO_ENTRIES)
+        case ir.ReadOut():
+            return Program(_sums, NO_ENTRIES)
+        case _:
+            assert_never(neuron)
+
+
+def neuron_cost(neuron: ir.Neuron) -> NeuronCost:
+    """Read off the kernels: current (shift, bias, four comparisons to clamp and saturate), decay, threshold.
+
+    The decay of k bits is one subtraction, k conditional additions each with a shift of the sum and one of the decay's
+    bit, and the final addition; "subtract" takes one more subtraction. CUBA has two decays of 13 bits.
+    """
+    match neuron:
+        case ir.Lif():
+            return NeuronCost(1 + 1 + neuron.k + 1 + (keep(neuron.reset) != 0), 1 + 2 * neuron.k, 5)
+        case ir.Cuba():
+            return NeuronCost(2 * 13 + 3, 2 * (2 * 13 + 1) + 1, 2 + 2 + 2 + 1)
+        case ir.ReadOut():
+            return NeuronCost(2, 0, 0)
+        case _:
+            assert_never(neuron)
+
+
+def keep(reset: ir.Reset) -> int:
+    """Which bits of m - threshold a spike leaves: none (0, "zero") or all (-1, "subtract")."""
+    match reset:
+        case "zero":
+            return 0
+        case "subtract":
+            return -1
+        case _:
+            assert_never(reset)
+
+
+def _lif(neuron: ir.Lif, place: Place, tile: Tile) -> Program:
+    match neuron.decay:
+        case ir.Constant() | ir.PerNeuron():
+            return Program(_given(neuron, neuron.decay, place, tile), NO_ENTRIES)
+        case ir.Drawn():
+            return _drawn(neuron, neuron.decay, place, tile)
+        case _:
+            assert_never(neuron.decay)
+
+
+def _sums(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
+    kernels.sum_layer(inputs, scratch, output, low, high)
+
+
+def _given(neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, place: Place, tile: Tile) -> Run:
+    levels, width = _levels(neuron, place, tile, keep(neuron.reset)), padded(tile.weight.shape[1])
+    mantissa = channels_last(np.asarray(decay.mantissa), place.shape)[:, tile.channels]
+    given = Given(neuron.k, *_rows(mantissa, 0, place.pixels))
+
+    def run(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
+        kernels.given_layer(inputs, scratch, output, low, high, levels, given, _cells(width))
+
+    return run
+
+
+def _drawn(neuron: ir.Lif, decay: ir.Drawn, place: Place, tile: Tile) -> Program:
+    assert place.registers is not None  # every layer that draws has some
+    mine, steps = visits(place.registers, tile), place.steps
+    # the entries of the last core stand at the end, so that each of the two matrices moves one range of states
+    ordered = mine.number[np.argsort(mine.last, kind="stable")]
+    levels, width = _levels(neuron, place, tile, keep(neuron.reset)), padded(tile.weight.shape[1])
+    count, fresh = len(ordered), np.zeros((steps - 1) * len(ordered), np.uint32)
+    still = Draws(
+        k=neuron.k, table=np.concatenate([decay.table & 0xFF, decay.table >> 8]).astype(np.uint8),
+        states=fresh, round_at=np.arange(steps + 1) * count, last=count - int(mine.last.sum()),
+        near=place.registers.round()[0], far=place.registers.round()[1], held=decay.sampling == "forward",
+        entry_pixel=mine.pixel, entry_channel=mine.channel, entry_state=np.argsort(ordered),
+        registers=np.zeros(0, np.uint32), register_at=np.arange(steps) * width,
+    )  # fmt: skip
+
+    def run(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
+        own, registers = np.concatenate([states, fresh]), np.zeros(steps * width, np.uint32)
+        draws = still._replace(states=own, registers=registers)
+        kernels.drawn_layer(inputs, scratch, output, low, high, levels, draws, _cells(width))
+
+    return Program(run, ordered)
+
+
+def _cuba(neuron: ir.Cuba, place: Place, tile: Tile) -> Run:
+    levels, width = _levels(neuron, place, tile, 0), tile.weight.shape[1]
+    levels = levels._replace(threshold=levels.threshold[:width])
+    kept = Kept(4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay)
+
+    def run(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
+        u, v, before = np.zeros((3, width), np.int32)
+        cells = CubaCells(u, v, np.zeros(width, np.int64), before, np.zeros(width, np.uint8))
+        kernels.cuba_layer(inputs, scratch, output, low, high, levels, kept, cells)
+
+    return run
+
+
+def _cells(width: int) -> Cells:
+    return Cells(width, np.zeros(width, np.int32), np.zeros(width, np.int32), np.zeros(width, np.uint8))
+
+
+def _levels(neuron: ir.Lif | ir.Cuba, place: Place, tile: Tile, kept: int) -> Levels:
+    bias, bias_at = _rows(channels_last(neuron.bias, place.shape)[:, tile.channels], 0, place.pixels)
+    # channels that only fill a chunk up never spike
+    threshold, _ = _rows(neuron.threshold[None, tile.channels], STATE_MAX, 1)
+    return Levels(bias, bias_at, threshold, neuron.f, kept)
+
+
+def _rows(value: np.ndarray, fill: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """(1 or pixels, channels of a tile) int32, filled up to whole chunks, flat, and where each pixel's row starts."""
+    more = padded(value.shape[1]) - value.shape[1]
+    wide = np.pad(value.astype(np.int32), [(0, 0), (0, more)], constant_values=fill)
+    return wide.reshape(-1), np.arange(pixels) * (wide.shape[1] if len(wide) > 1 else 0)
