@@ -81,6 +81,10 @@ def train(
     """
     with joined() as it:
         data, held_out = load(settings.data, "train").take(samples), load(settings.data, "test")
+        if start is not None:
+            data, held_out = (
+                part.as_classes(start.classes, "the checkpoint to start from") for part in (data, held_out)
+            )
         model_settings = fit(model_settings, data)
         started = _resumed(out, model_settings, settings, start) if resume else None
         mean, std = channel_statistics(data) if start is None else (start.mean, start.std)

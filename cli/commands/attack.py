@@ -122,7 +122,7 @@ def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: An
     from randhet.train.data.sources import load as load_data
 
     found = load(checkpoint, chosen)
-    images = load_data(data or found.data or "digits").take(samples)
+    images = load_data(data or found.data or "digits").as_classes(found.classes, "the checkpoint").take(samples)
     if found.record.get("published"):
         size = images.pixels.shape[2:]
         found = replace(found, settings=replace(found.settings, image_size=(size[0], size[1])))
@@ -164,12 +164,19 @@ def _sweep(sweep: Any, setups: dict[str, Any], where: Any) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """The readings as a table, the minimum below."""
+    """Print both evaluations of every attack, and the minimum below."""
     from rich.table import Table
 
     table = Table(box=None, title=f"{found['samples']} images of {found['data']}, eps {found['eps']:.4f}")
-    for heading in ("attack", "reading", "accuracy, %", "95 %, these images", "95 %, such images", "majority vote, %"):
-        table.add_column(heading, justify="left" if heading in ("attack", "reading") else "right")
+    for heading in (
+        "attack",
+        "evaluation",
+        "accuracy, %",
+        "95 %, these images",
+        "95 %, such images",
+        "majority vote, %",
+    ):
+        table.add_column(heading, justify="left" if heading in ("attack", "evaluation") else "right")
     for attack, readings in found["readings"].items():
         for kind, it in readings.items():
             row = (f"{100 * it['accuracy']:.1f}", span(it["interval"]), span(it["interval_images"]))
@@ -185,5 +192,5 @@ def show(found: dict[str, Any]) -> None:
 
 
 def span(interval: list[float] | None) -> str:
-    """Percent from-to; a dash where there is no chance."""
+    """Percent from-to; a dash for a deterministic network."""
     return "-" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"

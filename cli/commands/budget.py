@@ -42,7 +42,7 @@ def command(
     use_threads(threads)
     pair = load_checkpoint(checkpoint), read(network)
     source = data or pair[0].data or "digits"
-    images, seen = load(source), load(source, "train")
+    images, seen = load(source).as_classes(pair[0].classes, "the checkpoint"), load(source, "train")
     some, calibrating = images.take(min(samples, len(images))), seen.take(min(calibration, len(seen)))
     with stages() as stage:
         found = find(*pair, some, calibrating.pixels, draws, margin, stage)

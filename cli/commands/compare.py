@@ -83,7 +83,7 @@ def command(
     settings = StudySettings(draws, seed or 0, margin, names, threads)
     attack = AttackSettings(attacks, typed("eps", eps, float), seed=seed or 0) if robustness else None
     pair = load_checkpoint(checkpoint), read(network)
-    images = load(data or pair[0].data or "digits").take(samples)
+    images = load(data or pair[0].data or "digits").as_classes(pair[0].classes, "the checkpoint").take(samples)
     with stages() as stage:
         found = study(*pair, images, settings, stage)
         written = directory is not None or page is not None

@@ -78,7 +78,9 @@ def measured(
     from randhet.train.data.sources import load
 
     run = runner(backend)
-    images = load(data or network.metadata.get("data") or "digits").take(samples)
+    images = (
+        load(data or network.metadata.get("data") or "digits").as_classes(network.classes, "the network").take(samples)
+    )
     probes = [layer.name for i, layer in enumerate(network.layers) if on_chip(network, i)]
     values = len(images) * network.steps * sum(map(prod, network.shapes))
     with stages() as stage:

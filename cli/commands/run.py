@@ -49,7 +49,9 @@ def command(
 
     run = runner(backend, threads=threads, batch=batch)
     network = load_network(file, Shown(steps, bits) if steps else None)
-    images = load(data or network.metadata.get("data") or "digits").take(samples)
+    images = (
+        load(data or network.metadata.get("data") or "digits").as_classes(network.classes, "the network").take(samples)
+    )
     known = network.seed if seed is None else seed
     seed = master_seed(network, seed)
     with stages() as stage:

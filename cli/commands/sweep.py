@@ -63,7 +63,7 @@ def command(
     )
     found = load_checkpoint(checkpoint)
     source = data or found.data or "digits"
-    images, seen = load(source).take(samples), load(source, "train")
+    images, seen = load(source).as_classes(found.classes, "the checkpoint").take(samples), load(source, "train")
     workers = 0 if threads == 1 else threads
     with stages() as stage:
         results = sweep(

@@ -16,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randhet.base.files import replacing
+from randhet.train.data.decode import decoded
 from randhet.train.data.images import DataError, Images, Split, held_out, shuffled
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-MAX_PIXELS = 2**24
-"""Of one image, 16 million: 50 MB decoded."""
 WORTH_KEEPING = 5000
 """From so many image files on, decoding them again would take seconds."""
 ANNOTATIONS = "val_annotations.txt"
@@ -80,7 +78,7 @@ def pixels(files: Sequence[Path]) -> NDArray[np.uint8]:
         array: NDArray[np.uint8] = np.load(kept)
         return array
     with ThreadPoolExecutor(4) as pool:
-        arrays = list(pool.map(_read, files))
+        arrays = list(pool.map(decoded, files))
     whole = np.stack(_alike(files, arrays))
     if kept is not None:
         with replacing(kept) as temporary, temporary.open("wb") as stream:
@@ -90,7 +88,7 @@ def pixels(files: Sequence[Path]) -> NDArray[np.uint8]:
 
 def _cached(files: Sequence[Path]) -> Path:
     """A file in the user's cache directory, named by the paths, sizes and times of the images."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"decoded as since 0.2")
     for file in files:
         found = file.stat()
         digest.update(f"{file.resolve()} {found.st_size} {found.st_mtime_ns}\n".encode())
@@ -105,20 +103,3 @@ def _alike(files: Sequence[Path], arrays: list[NDArray[np.uint8]]) -> list[NDArr
         if array.shape[1:] != arrays[0].shape[1:]:
             raise DataError(f"image {file} has shape {array.shape}, {files[0].name} has {arrays[0].shape}")
     return [np.repeat(array, channels, 0) if len(array) < channels else array for array in arrays]
-
-
-def _read(file: Path) -> NDArray[np.uint8]:
-    """One file, by one of the decoders that Pillow has itself: its EPS, for one, would run another program."""
-    from PIL import Image
-
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"image {file} has {image.width}x{image.height} pixels, the limit is {MAX_PIXELS}")
-            grey = image.mode in ("1", "L", "I", "I;16", "F", "LA")
-            array = np.asarray(image.convert("L" if grey else "RGB"))
-    except DataError:
-        raise
-    except Exception as error:  # decoders raise many kinds for a damaged file, all mean the same to the user
-        raise DataError(f"image {file} cannot be read: {str(error) or type(error).__name__}") from None
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -45,9 +45,31 @@ class Images:
         order = np.arange(len(self))
         return self.pick(order[: len(self) - count]), self.pick(order[len(self) - count :])
 
+    def as_classes(self, classes: tuple[str, ...], owner: str) -> Images:
+        """The images with labels that count these classes, those of `owner`; the same where none are named.
+
+        Data may have its classes in another order, or only some of them. DataError for a class of another name.
+        """
+        if not classes or classes == self.classes:
+            return self
+        number = {name: label for label, name in enumerate(classes)}
+        if foreign := [name for name in self.classes if name not in number]:
+            raise DataError(
+                f"data {self.name} has the class {foreign[0]!r}, {owner} has {_listed(classes)}: "
+                "give the class folders these names"
+            )
+        labels = np.array([number[name] for name in self.classes], np.int64)[self.labels]
+        return replace(self, labels=labels, classes=classes)
+
     def pick(self, order: NDArray[np.integer]) -> Images:
         """The images of these indices."""
         return replace(self, pixels=self.pixels[order], labels=self.labels[order])
+
+
+def _listed(names: tuple[str, ...], most: int = 10) -> str:
+    """The names, or the first of many."""
+    more = f" and {len(names) - most} others" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def held_out(whole: Images, split: Split) -> Images:
