@@ -194,8 +194,8 @@ def test_pairs_that_do_not_belong_together_are_refused(pair: tuple[Checkpoint, N
     wide = replace(IMAGES, pixels=np.zeros((6, 1, 7, 5), np.uint8))
     with pytest.raises(RandhetError, match=r"images are uint8 of shape \(1, 7, 5\)"):
         compare(checkpoint, network, wide, StudySettings(backends=()), silent)
-    named, two = replace(network, classes=("a", "b", "c")), replace(IMAGES, classes=("a", "b"))
-    with pytest.raises(RandhetError, match="has 2 classes, the network 3"):
+    named, two = replace(network, classes=("a", "b", "c")), replace(IMAGES, classes=("a", "z"))
+    with pytest.raises(RandhetError, match="has the class 'z', the network has a, b, c"):
         compare(checkpoint, named, two, StudySettings(backends=()), silent)
 
 
