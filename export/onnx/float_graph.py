@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import onnx
 
+from randhet.base.kinds import assert_never
 from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     Affine,
@@ -211,15 +212,25 @@ class _Graph(ABC):
         return replace(made, varies=varies, shape=self.shapes[node.name])
 
     def _neuron(self, name: str, neuron: FloatNeuron, x: Wire) -> Wire:
-        """The membrane of its kind; spike where m > theta; m = 0 there."""
+        """The membrane of its kind; spike where m > theta; there m = 0, or m - theta."""
         body, membrane = self.body, MEMBRANES[neuron.kind](self, name, neuron, x)
         fired = body.op("Greater", membrane, np.float32(neuron.threshold))
-        self.next(f"{name}/next", body.op("Where", fired, np.float32(0), membrane), x.shape)
+        self.next(f"{name}/next", body.op("Where", fired, self._after(neuron, membrane), membrane), x.shape)
         spike = body.cast(fired, np.float32)
         if name in self.probes:
             self.traces[f"{name}/output"] = (body.op("Identity", spike), x.shape)
             self.traces[f"{name}/membrane"] = (body.op("Identity", membrane), x.shape)
         return Wire(spike, x.shape, True)
+
+    def _after(self, neuron: FloatNeuron, membrane: str) -> str | np.float32:
+        """What a spike leaves of the membrane."""
+        match neuron.reset:
+            case "zero":
+                return np.float32(0)
+            case "subtract":
+                return self.body.op("Sub", membrane, np.float32(neuron.threshold))
+            case _:
+                assert_never(neuron.reset)
 
     def leaky(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
         """m = x + tau*(m - x)."""

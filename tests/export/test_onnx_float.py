@@ -23,15 +23,15 @@ from randhet.export.onnx.run import session
 from randhet.export.trace import trace
 from randhet.train import layers
 from randhet.train.models import ModelSettings, NeuronKind, SEWResNet
-from randhet.train.neurons import LIF, RandomTauLIF, neurons, recording, replaying
+from randhet.train.neurons import LIF, RandomTauLIF, Reset, neurons, recording, replaying
 
 KINDS: list[NeuronKind] = ["randhet", "randhet-forward", "het", "vanilla"]
 
 
-def small(kind: NeuronKind, sigma: float = 1.0) -> SEWResNet:
+def small(kind: NeuronKind, reset: Reset = "zero") -> SEWResNet:
     """Two stages with a strided shortcut; batch norm has seen data, so that neurons fire."""
     torch.manual_seed(3)
-    model = SEWResNet(ModelSettings(3, 5, (9, 8), (6, 8), (1, 2), 4, neuron=kind, sigma=sigma), (0.4,) * 3, (0.3,) * 3)
+    model = SEWResNet(ModelSettings(3, 5, (9, 8), (6, 8), (1, 2), 4, neuron=kind, reset=reset), (0.4,) * 3, (0.3,) * 3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -59,6 +59,7 @@ class Plain(nn.Module):
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     **{kind: (lambda kind=kind: small(kind), (3, 9, 8)) for kind in KINDS},
+    **{f"{kind} subtract": (lambda kind=kind: small(kind, "subtract"), (3, 9, 8)) for kind in ("randhet", "vanilla")},
     "plain": (lambda: Plain().eval(), (2, 6, 6)),
 }
 
@@ -145,6 +146,7 @@ def test_steps_with_explicit_states_add_up_to_the_inference(name: str) -> None:
     ran = torch_run(model, pixels(shape, 12))
     graph = session(onnx_float.step(trace(model, shape), taus="input"))
     states = {f"{layer}/state": np.zeros_like(spikes[0]) for layer, spikes in ran.spikes.items()}
+    thresholds = {layer: cell.threshold for layer, cell in neurons(model).items()}
     outputs = [output.name for output in graph.get_outputs()]
     total, clear = np.zeros_like(ran.logits), ran.clear
     for t in range(len(clear)):
@@ -153,7 +155,8 @@ def test_steps_with_explicit_states_add_up_to_the_inference(name: str) -> None:
         states = {key.replace("/next", "/state"): value for key, value in found.items() if key != "output"}
         total += found["output"]
         for layer, membranes in ran.membranes.items():
-            after = np.where(ran.spikes[layer][t] > 0, 0, membranes[t])
+            left = membranes[t] - thresholds[layer] if "subtract" in name else 0
+            after = np.where(ran.spikes[layer][t] > 0, left, membranes[t])
             assert np.abs(states[f"{layer}/state"] - after)[clear[t]].max() < ERROR, (layer, t)
     assert clear[-1].mean() > 0.5
     np.testing.assert_allclose(total[clear[-1]] / len(clear), ran.logits[clear[-1]], rtol=0, atol=ERROR)
