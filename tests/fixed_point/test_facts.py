@@ -150,7 +150,7 @@ def test_ranges_are_reached_where_pixels_are_independent(
     assert largest["read"] == network.bounds[-1]
 
 
-# --- what version 0.1 got wrong: the right values on every backend, or a refusal ---------------------------------------
+# --- what version 0.1 got wrong: the right values on every backend, or a refusal --------------------------------------
 
 
 def everywhere(network: Network, images: list, first_image: int = 0) -> Result:

@@ -46,15 +46,19 @@ def test_current_saturates_and_counts(total: int, bias: int, f: int) -> None:
 
 
 @given(state, st.integers(1, TOP))
-def test_threshold_is_strict_and_resets_to_zero(m: int, threshold: int) -> None:
-    spike, after = integer.fire(one(m), one(threshold))
-    assert (int(spike[0]), int(after[0])) == ((1, 0) if m > threshold else (0, m))
+def test_threshold_is_strict_and_a_spike_resets(m: int, threshold: int) -> None:
+    for reset, left in (("zero", 0), ("subtract", m - threshold)):
+        spike, after = integer.fire(one(m), one(threshold), reset)
+        assert (int(spike[0]), int(after[0])) == ((1, left) if m > threshold else (0, m))
     assert integer.fire(one(threshold), one(threshold))[0][0] == 0
 
 
-@given(st.integers(-(2**23) + 1, 2**23), state, st.integers(-(2**24), 2**24), state, st.data())
-def test_cuba_against_python_integers(u: int, v: int, total: int, bias: int, data: st.DataObject) -> None:
-    du, dv = data.draw(st.integers(0, 4095)), data.draw(st.integers(0, 4095))
+@given(st.integers(-(2**23) + 1, 2**23), state, st.integers(-(2**18), 2**18), state, st.data())
+@example(2**23, TOP, 2**18, TOP, None)
+@example(-(2**23) + 1, -TOP, -(2**18), -TOP, None)
+def test_cuba_against_python_integers(u: int, v: int, total: int, bias: int, data: st.DataObject | None) -> None:
+    """Currents up to |a << 6| = 2^24, decays to both ends: one fold brings every current back into 24 bits."""
+    du, dv = (-1, 0) if data is None else (data.draw(st.integers(-1, 4095)), data.draw(st.integers(0, 4096)))
 
     def kept(value: int, fraction: int) -> int:
         return (abs(value) * fraction // 4096) * (1 if value >= 0 else -1)
@@ -64,3 +68,4 @@ def test_cuba_against_python_integers(u: int, v: int, total: int, bias: int, dat
     voltage, saturated = clip(kept(v, 4096 - dv) + current + bias)
     got = integer.cuba(one(u), one(v), one(total), one(bias), du, dv, 6)
     assert (int(got[0][0]), int(got[1][0]), got[2]) == (current, voltage, saturated)
+    assert -(2**23) < current <= 2**23

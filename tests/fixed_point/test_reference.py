@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from randhet.base.errors import NetworkError
-from randhet.fixed_point import reference
-from randhet.fixed_point.generator import LayerGenerator
+from randhet.fixed_point import integer, reference
+from randhet.fixed_point.generator import LayerGenerator, tau_table
 from randhet.fixed_point.network import (
     Add,
+    Constant,
     Conv,
+    Cuba,
     Dense,
     Drawn,
     Flatten,
@@ -22,8 +24,10 @@ from randhet.fixed_point.network import (
     Layer,
     Lif,
     Network,
-    RandomTau,
+    Neuron,
+    PerNeuron,
     ReadOut,
+    Reset,
     SumPool,
 )
 
@@ -68,7 +72,7 @@ def test_add_and_flatten() -> None:
     assert np.array_equal(reference.operate(Flatten(), [a])[1], np.arange(12, 24))
 
 
-def chain(neuron: Lif | RandomTau, steps: int = 6) -> Network:
+def chain(neuron: Neuron, steps: int = 6) -> Network:
     """One pixel, one neuron with weight 1, a classifier that counts spikes."""
     return Network(
         (
@@ -90,6 +94,66 @@ def test_lif_follows_its_closed_form() -> None:
     assert trace.output.sum() == 0
 
 
+def membranes(neuron: Neuron, pixel: int, steps: int) -> list[int]:
+    """Membrane potentials of the one neuron of `chain`, before each reset."""
+    trace = reference.run(chain(neuron, steps), np.full((1, 1, 1, 1), pixel, np.uint8), probes=["neuron"])
+    membrane = trace.traces["neuron"].membrane
+    assert membrane is not None
+    return membrane.ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("reset", "values"), [("zero", [3200, 4800, 5600, 3200]), ("subtract", [3200, 4800, 5600, 3500])]
+)
+def test_what_a_spike_leaves(reset: Reset, values: list[int]) -> None:
+    """x = 6400, A / 2^k = 1/2, threshold 5000: 3200, 4800, 5600 fires; then half of 6400, or of 6400 + 600."""
+    assert membranes(Lif(ints(5000, 1), ints(0, 1), reset=reset), 100, 4) == values
+
+
+def test_subtraction_spikes_once_a_step_and_keeps_the_rest() -> None:
+    """Without decay m = x at every step; with A = 255 of 256 the rest above the threshold stays and fires again."""
+    assert membranes(Lif(ints(3000, 1), ints(0, 1), Constant(0), reset="subtract"), 100, 3) == [6400] * 3
+    layers = (
+        Layer("input", Input((1, 1, 1))),
+        Layer(
+            "once", Dense(np.ones((1, 1), np.int8)), (0,), Lif(ints(1, 1), ints(0, 1), Constant(255), reset="subtract")
+        ),
+    )
+    found = reference.run(Network(layers, 5), np.full((1, 1, 1, 1), 255, np.uint8), probes=["once"]).traces["once"]
+    # x = 16320: m = 16320 - 255*16320/256 = 63 (floor of 63.75); less 1, and so on; every step fires
+    expected, m = [], 0
+    for _ in range(5):
+        m = 16320 + (255 * (m - 16320) // 256)
+        expected.append(m)
+        m -= 1
+    assert found.membrane is not None and found.membrane.ravel().tolist() == expected
+    assert found.output.ravel().tolist() == [1] * 5
+
+
+def test_an_unknown_reset_raises() -> None:
+    with pytest.raises(ValueError, match="reset is 'half', it must be 'zero' or 'subtract'"):
+        integer.fire(np.array([5]), np.array([1]), "half")
+
+
+def test_a_decay_per_neuron_is_that_neuron_s() -> None:
+    decay = PerNeuron(np.array([[[0, 64], [128, 255]]], np.uint16))
+    layers = (
+        Layer("input", Input((1, 2, 2))),
+        Layer("n", Conv(np.ones((1, 1, 1, 1), np.int8)), (0,), Lif(ints(2**20, 1), ints(0, 1), decay)),
+    )
+    trace = reference.run(Network(layers, 1), np.full((1, 1, 2, 2), 4, np.uint8), probes=["n"]).traces["n"]
+    assert trace.membrane is not None
+    assert trace.membrane.ravel().tolist() == [256, 256 - 64, 128, 1]
+
+
+def test_cuba_at_the_ends_of_its_decays() -> None:
+    """Current kept whole (-1) grows by 64 a step; voltage wholly lost (4096) is u alone, wholly kept (0) the sum."""
+    assert membranes(Cuba(ints(2**20, 1), ints(0, 1), -1, 4096), 1, 4) == [64, 128, 192, 256]
+    assert membranes(Cuba(ints(2**20, 1), ints(0, 1), 4095, 4096), 1, 4) == [64] * 4
+    assert membranes(Cuba(ints(2**20, 1), ints(0, 1), 4095, 0), 1, 4) == [64, 128, 192, 256]
+    assert membranes(Cuba(ints(2**20, 1), ints(0, 1), -1, 0), 1, 4) == [64, 192, 384, 640]
+
+
 def test_random_tau_reads_the_register_in_logical_time() -> None:
     """The decay of image i at step t is the register's draw i*T + t, whatever the batch and the first image."""
     neuron = Lif(ints(2**20, 1), ints(0, 1), Drawn())
@@ -103,7 +167,7 @@ def test_random_tau_reads_the_register_in_logical_time() -> None:
     for image in range(5):
         m = 0
         for t in range(3):
-            decay, x = int(neuron.table[registers.round((image + 2) * 3 + t)[0]]), pixel << 6
+            decay, x = int(tau_table()[registers.round((image + 2) * 3 + t)[0]]), pixel << 6
             m = x + ((decay * (m - x)) >> 8)
             assert membrane[image, t, 0, 0, 0] == m
 
@@ -114,7 +178,7 @@ def test_per_forward_sampling_holds_one_draw() -> None:
     membrane = reference.run(chain(neuron), images, seed=3, probes=["neuron"]).traces["neuron"].membrane
     assert membrane is not None
     for image in range(4):
-        decay, m = int(neuron.table[LayerGenerator(3, 1, 1, 1024).round(image)[0]]), 0
+        decay, m = int(tau_table()[LayerGenerator(3, 1, 1, 1024).round(image)[0]]), 0
         for t in range(6):
             m = 6400 + ((decay * (m - 6400)) >> 8)
             assert membrane[image, t, 0, 0, 0] == m
