@@ -20,7 +20,7 @@ Result = dict[str, Any]
 NEURONS = ("vanilla", "het", "randhet", "randhet-forward")
 EXPECTED = tuple(f"cifar10-{neuron}-{objective}" for objective in ("at", "rat") for neuron in NEURONS)
 COSTLY = "pgd50"
-"""An attack of the costly set, by which a file that has the set is known."""
+"""An attack of the expensive set, by which a file that has the set is recognised."""
 ENOUGH = 200
 """Images below which a file adds nothing to a minimum over several files: all must have the same images."""
 NEEDED = {"checkpoint", "samples", "eps", "clean", "attacks", "mra", "mra_attack", "readings", "training", "model"}
@@ -51,19 +51,19 @@ def name_of(result: Result) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """text: what the paper says, with its numbers. ask: results by name to readings (a, b); a > b reproduces it."""
+    """text: the paper's claim, with its numbers. ask: results by name to evaluations (a, b); a > b reproduces it."""
 
     text: str
     ask: Callable[[dict[str, Result]], tuple[Any, Any]]
 
 
 def kept(name: str, attack: str, kind: str) -> Callable[[dict[str, Result]], Any]:
-    """One reading of one checkpoint; KeyError where there is none."""
+    """Return one evaluation of one checkpoint; KeyError where there is none."""
     return lambda results: results[name]["readings"][attack][kind]
 
 
 def lowest(name: str) -> Callable[[dict[str, Result]], Any]:
-    """The reading that is the minimum robust accuracy."""
+    """Return the evaluation that attains the minimum robust accuracy."""
 
     def ask(results: dict[str, Result]) -> Any:
         attack, kind = results[name]["mra_attack"].rsplit(" ", 1)
@@ -73,9 +73,9 @@ def lowest(name: str) -> Callable[[dict[str, Result]], Any]:
 
 
 def weakest(name: str) -> Callable[[dict[str, Result]], Any]:
-    """The reading with the lowest accuracy over all files of a checkpoint, on the images that all of them have.
+    """Return the evaluation with the lowest accuracy over all files of a checkpoint, on the images that all share.
 
-    KeyError where the costly set is not among them.
+    KeyError where the expensive set is not among them.
     """
 
     def ask(results: dict[str, Result]) -> Any:
@@ -113,7 +113,7 @@ CLAIMS = (
         pair(kept(AT, "apgd10", "stock"), kept(VANILLA, "apgd10", "stock")),
     ),
     Claim(
-        "The same with the noise-aware reading, which the paper does not have.",
+        "The same in the noise-aware evaluation, which the paper does not have.",
         pair(kept(AT, "apgd10", "aware"), kept(VANILLA, "apgd10", "aware")),
     ),
     Claim(
@@ -121,16 +121,16 @@ CLAIMS = (
         pair(lowest(AT), lowest(VANILLA)),
     ),
     Claim(
-        "The same with the costly set (EOT, 50 steps, another loss, Square, transfer), without AutoAttack.",
+        "The same with the expensive set (EOT, 50 steps, another loss, Square, transfer), without AutoAttack.",
         pair(weakest(AT), weakest(VANILLA)),
     ),
     Claim(
         "RandHet withstands AutoAttack far better than vanilla (48.6 against 29.3), stock; on RandHet its version for "
-        "networks with chance.",
+        "stochastic networks.",
         pair(kept(AT, "aa-rand", "stock"), kept(VANILLA, "aa", "stock")),
     ),
     Claim(
-        "The same with the noise-aware reading.",
+        "The same in the noise-aware evaluation.",
         pair(kept(AT, "aa-rand", "aware"), kept(VANILLA, "aa", "aware")),
     ),
     Claim(
@@ -138,7 +138,7 @@ CLAIMS = (
         pair(kept(AT, "apgd10", "stock"), kept(AT, "pgd10", "stock")),
     ),
     Claim(
-        "Averaging each gradient over draws (EOT) makes PGD stronger on RandHet (40.2 against 43.5), stock, ten draws.",
+        "Averaging each gradient over ten EOT samples makes PGD stronger on RandHet (40.2 against 43.5), stock.",
         pair(kept(AT, "pgd10", "stock"), kept(AT, "pgd10x10", "stock")),
     ),
     Claim(
@@ -146,7 +146,7 @@ CLAIMS = (
         pair(lowest(FORWARD), lowest(AT)),
     ),
     Claim(
-        "The same with the costly set.",
+        "The same with the expensive set.",
         pair(weakest(FORWARD), weakest(AT)),
     ),
     Claim(
@@ -158,15 +158,15 @@ CLAIMS = (
         pair(lowest(RAT), lowest("cifar10-vanilla-rat")),
     ),
     Claim(
-        "The same with the costly set.",
+        "The same with the expensive set.",
         pair(weakest(RAT), weakest("cifar10-vanilla-rat")),
     ),
     Claim(
-        "The same with AutoAttack (47.8 against 30.4), noise-aware, on RandHet its version for networks with chance.",
+        "The same with AutoAttack (47.8 against 30.4), noise-aware, on RandHet its version for stochastic networks.",
         pair(kept(RAT, "aa-rand", "aware"), kept("cifar10-vanilla-rat", "aa", "aware")),
     ),
     Claim(
-        "Vanilla is as robust as Het-SNN, heterogeneous but not redrawn (26.4 against 26.5).",
+        "Vanilla is as robust as Het-SNN, which is heterogeneous but deterministic (26.4 against 26.5).",
         pair(lowest(VANILLA), lowest("cifar10-het-at")),
     ),
 )
@@ -197,7 +197,7 @@ def percent(value: float) -> str:
 
 
 def span(interval: Sequence[float] | None) -> str:
-    """Percent from - to; a dash where nothing is chance."""
+    """Percent from - to; a dash for a deterministic network."""
     if interval is None or not all(map(isfinite, interval)):
         return "–"
     return f"{percent(interval[0])} – {percent(interval[1])}"
@@ -220,13 +220,13 @@ def overview(results: Sequence[Result]) -> Iterator[str]:
         stock = min(kinds["stock"]["accuracy"] for name, kinds in it["readings"].items() if name != "clean")
         row = (name_of(it), str(it["samples"]), percent(it["clean"]), percent(stock), percent(it["mra"]))
         rows.append((*row, it["mra_attack"], minutes))
-    heads = ("checkpoint", "images", "clean", "MRA, stock readings alone", "MRA", "by", "training")
+    heads = ("checkpoint", "images", "clean", "MRA, stock alone", "MRA", "by", "training")
     yield from table(heads, rows)
 
 
 def details(it: Result) -> Iterator[str]:
-    """Every attack and reading of one file of results."""
-    draws = f"{it['draws']} draws" if it["draws"] > 1 else "no draws, the network is deterministic"
+    """Every attack and evaluation of one file of results."""
+    draws = f"{it['draws']} repetitions" if it["draws"] > 1 else "deterministic"
     yield f"### {name_of(it)}, {it['samples']} images"
     yield ""
     yield f"eps {255 * it['eps']:.3g}/255, T = {it['model']['T']}, {it['model']['neuron']}, {draws}."
@@ -243,7 +243,7 @@ def details(it: Result) -> Iterator[str]:
         for attack, kinds in it["readings"].items()
         for kind, reading in kinds.items()
     ]
-    yield from table(("attack", "reading", "accuracy", "95 %, draws", "95 %, images", "majority vote"), rows)
+    yield from table(("attack", "evaluation", "accuracy", "95 %, repetitions", "95 %, images", "majority vote"), rows)
     if "cosines" in it:
         yield ""
         both = {name: it["cosines"][name] for name in ("gradient", "perturbation")}
@@ -267,7 +267,7 @@ def by_name(results: Sequence[Result]) -> dict[str, Result]:
 
 
 def claims(results: Sequence[Result]) -> Iterator[str]:
-    """What the paper says, and what these results say to it."""
+    """The claims of the paper, and the verdict of these results."""
     found, rows = by_name(results), []
     for claim in CLAIMS:
         try:
@@ -291,33 +291,43 @@ INTRODUCTION = """\
 
 <!-- made by scripts/robustness from docs/results/*.json; edit those or scripts/robust_page.py -->
 
-A SEW-ResNet of one block per stage with 32, 64 and 128 channels, stem stride 2 and T = 4, trained by
-`configs/cifar10-small`, attacked on CIFAR-10 test images; all images were read from a copy stored as JPEG.
-These are small networks trained for minutes: the numbers are not the paper's; what can be compared is which of two
-networks, or of two attacks, is the stronger.
+The networks are SEW-ResNets of one block per stage with 32, 64 and 128 channels, stem stride 2 and T = 4. They were
+trained by `configs/cifar10-small` and attacked on CIFAR-10 test images, which were read from a copy stored as JPEG.
+These are small networks that were trained for minutes, so that the numbers are not those of the paper. They do show
+which of two networks, or of two attacks, is stronger.
 
-*Accuracy* is in percent, a mean over fresh draws of the taus that no attack has seen. *Stock* is the example that the
-published attack returns; *aware* is, of the most promising iterates of the same run, the one with the highest mean
-margin when the network is asked again ten times, where it is clearly ahead of the stock one, and that one otherwise.
-On a network that answers differently each time the stock reading flatters: an APGD
-that leaves an image alone because it was misclassified once by luck has attacked nothing. *MRA* is the minimum over all
-attacks and both readings. The interval *draws* is of these images over the draws; *images* counts their choice too.
+## The two evaluations
 
-A minimum is over the attacks of one row. On 500 images each gradient is of one draw. The costly set (gradients averaged
-over ten draws, EOT; 50 steps; another loss; Square; transfer from the mean taus) is run on fewer images and finds more.
-What it leaves of RandHet's advantage stands among the claims below.
+A published attack assumes a deterministic network. On a stochastic network it may keep an example that was
+misclassified once, although most forward passes classify it correctly; its success is then luck. Every iterated attack
+is therefore evaluated twice:
+
+- The **stock** evaluation takes the example that the published attack returns.
+- The **noise-aware** evaluation (*aware* in the tables) takes the most promising examples that the same attack visited
+  and the stock example. It measures the mean margin of each in ten new repetitions. Where the best one leads the stock
+  example clearly, by more than 1.645 standard errors of the difference, it is taken, and otherwise the stock example.
+
+In both, *accuracy* is in percent and is a mean over further Monte-Carlo repetitions that no attack has seen.
+*MRA*, the minimum robust accuracy, is the lowest accuracy over all attacks of a row in both evaluations. The interval
+*repetitions* is for these images, over the repetitions; the interval *images* includes their choice.
+
+On 500 images each gradient is of one forward pass. The expensive set of attacks is run on fewer images and is stronger:
+gradients averaged over ten EOT samples, 50 steps, another loss, Square, and transfer from the mean decay factors
+(*@mean*). The claims below say what remains of RandHet's advantage.
 """
 
 AUTOATTACK = """\
-RFGSM and FAB were given 100 images, AutoAttack and its parts 50. AutoAttack (aa) is APGD with 100 steps, also towards
-nine other classes, FAB, and Square with 5,000 queries; the worst counts, image by image. **It leaves {vanilla} % of the
-vanilla network, and {het} % of Het.** On vanilla its Square alone, which asks for answers and follows no gradient,
-leaves {square} %, its APGD {apgd}: the surrogate gradients of a spiking network mislead whatever follows them, and
-minima without AutoAttack are upper limits, for every network. On RandHet, which answers differently each time, Square
-leaves {asked} % of {clean}, even where each proposal is compared under the same draws, and AutoAttack made on the mean
-taus (aa@mean) {mean} %, {forward} of RandHet*. What brings RandHet lowest is AutoAttack for networks with chance
-(aa-rand: APGD with two losses, 100 steps, each gradient over 20 draws): {aware} % in the noise-aware reading, {stock}
-in the stock one. That is the lowest of what was tried here, not of what there is.
+RFGSM and FAB were run on 100 images, AutoAttack and its parts on 50. AutoAttack (*aa*) consists of APGD with 100
+steps, APGD towards nine other classes, FAB, and Square with 5,000 queries; the strongest counts, image by image. **It
+leaves {vanilla} % of the vanilla network, and {het} % of Het.** On vanilla, its Square alone, which uses answers and
+no gradient, leaves {square} %, and its APGD {apgd} %. The surrogate gradients of a spiking network therefore mislead
+attacks that follow them, and a minimum without AutoAttack is an upper limit for every network.
+
+On RandHet, Square leaves {asked} % of {clean} %, even where each proposal is compared under the same draws. AutoAttack
+made at the mean decay factors (*aa@mean*) leaves {mean} % of RandHet and {forward} % of RandHet*. The strongest attack
+on RandHet is AutoAttack for stochastic networks (*aa-rand*: APGD with two losses, 100 steps, each gradient over 20 EOT
+samples). It leaves {aware} % in the noise-aware evaluation and {stock} % in the stock evaluation. This is the lowest
+value among the attacks tried here; other attacks may be stronger.
 """
 QUOTED = {
     "vanilla": kept(VANILLA, "aa", "stock"),
@@ -355,22 +365,21 @@ def render(results: Sequence[Result]) -> str:
         "",
         *overview(results),
         "",
-        "Rows with different numbers of images are not comparable with each other.",
+        "Rows with different numbers of images cannot be compared with each other.",
         f"Trained with {', '.join(versions)}." if versions else "",
         "",
-        "## What of the paper did and did not reproduce at this scale",
+        "## Which claims of the paper are reproduced at this scale",
         "",
-        "The difference is in points; ± is its 95 % interval over images like these, and decides the verdict. Both",
-        "results are of the same n images, so it is taken image by image: the mean of the differences ± 1.96 standard",
-        "errors, which leaves out what makes an image easy or hard for both. A minimum robust accuracy enters with the",
-        "attack that attains it.",
+        "A difference is in points. Its 95 % interval over images like these stands in parentheses and decides the",
+        "verdict. Both results are of the same n images, so the difference is taken image by image, and an image that",
+        "is easy or hard for both has no part in it. A minimum robust accuracy enters with the attack that attains it.",
         "",
         *claims(results),
         "",
         "## Every attack",
         "",
         *(line for it in results for line in details(it)),
-        "## Doing it again",
+        "## Reproducing this page",
         "",
         "    randhet train --config configs/cifar10-small/randhet-at.toml --out checkpoints/cifar10-randhet-at.pt",
         "    scripts/evaluate checkpoints/cifar10-randhet-at.pt",

@@ -78,10 +78,10 @@ def test_the_minimum_over_all_attacks_is_on_the_images_that_all_files_have() -> 
         many, few = result(name, 0.6, quick + 0.1, quick, 500), result(name, 0.6, 0.5, 0.5, 200)
         few["readings"]["pgd50"] = {"stock": reading(costly + 0.05, 200), "aware": reading(costly, 200)}
         files += [result(name, 0.6, 0.01, 0.01, 50), few, many]  # fifty images are too few to count here
-    line = next(line for line in render(files).splitlines() if "with the costly set (EOT" in line)
+    line = next(line for line in render(files).splitlines() if "with the expensive set (EOT" in line)
     assert line.endswith("| the opposite: 20.0 against 30.0, -10.0 ± 4.2, n = 200 |")
     without = [it for it in files if "pgd50" not in it["readings"]]
-    line = next(line for line in render(without).splitlines() if "with the costly set (EOT" in line)
+    line = next(line for line in render(without).splitlines() if "with the expensive set (EOT" in line)
     assert line.endswith("| not measured |")
 
 
@@ -97,7 +97,7 @@ def test_the_page_holds_every_number_and_says_what_is_missing() -> None:
     ):
         assert part in page
     assert page.count("not measured") == len(CLAIMS) - 4
-    assert "AutoAttack (aa) is" not in page  # whose numbers these results do not have
+    assert "AutoAttack (*aa*)" not in page  # whose numbers these results do not have
     absent = page.split("**No results yet for:** ")[1].split("\n")[0].rstrip(".").split(", ")
     assert absent == [name for name in EXPECTED if name not in ("cifar10-vanilla-at", "cifar10-randhet-at")]
 
