@@ -13,14 +13,10 @@ from randhet.export.nir import nodes as nir_nodes
 from randhet.export.nir import write as nir_write
 from randhet.export.nir.steps import TOOLS, Discretisation
 from randhet.export.onnx import float_graph as onnx_float
-from randhet.export.onnx import lower as onnx_lower
-from randhet.fixed_point import network
-from randhet.fixed_point.network import Neuron, Operation
-from randhet.netx import read as netx_read
+from randhet.fixed_point.network import Reset
+from randhet.netx import words
 
 YES, NO = "yes", "no"
-NETX = {"ReadOut": "ACCUMULATE", "Cuba": "CUBA", "Het": "HETLIF", "Lif": "LIF", "RandomTau": "RHLIF"}
-"""Neuron types in the file."""
 FLOAT_NEURONS = tuple(onnx_float.MEMBRANES)
 
 
@@ -34,17 +30,11 @@ def said(answer: bool) -> str:
     return YES if answer else NO
 
 
-def integer_rows() -> list[tuple[str, ...]]:
-    """Operations and neurons of the integer network: in `.net`, in integer ONNX."""
-    rows: list[tuple[str, ...]] = []
-    for kind in get_args(Operation):
-        word = {"SumPool": "sum_pool"}.get(kind.__name__, kind.__name__.lower())
-        onnx = kind is network.Input or knows(onnx_lower.operate, kind)
-        rows.append((kind.__name__, said(word in netx_read.OPERATIONS), said(onnx)))
-    for kind in get_args(Neuron):
-        onnx = knows(onnx_lower.fire, kind)
-        rows.append((kind.__name__, said(NETX[kind.__name__] in netx_read.NEURONS), said(onnx)))
-    return rows
+def integer_rows() -> list[tuple[str, str]]:
+    """Operations, neurons, decays and resets of the integer network, each with its word in the file."""
+    kinds = {"": {**words.OPERATIONS, **words.NEURONS}, "decay ": words.DECAYS}
+    named = [(f"{part}{kind.__name__}", word) for part, table in kinds.items() for word, kind in table.items()]
+    return [*named, *((f"reset {reset}", reset) for reset in get_args(Reset))]
 
 
 def float_rows() -> list[tuple[str, ...]]:
@@ -58,7 +48,7 @@ def float_rows() -> list[tuple[str, ...]]:
     for name in FLOAT_NEURONS:
         to_nir = "as its mean tau" if name == "randhet" else said(name in nir_write.NEURONS)
         rows.append((f"neuron {name}", said(name in onnx_float.MEMBRANES), to_nir))
-    return rows
+    return [*rows, *((f"reset {reset}", YES, said(reset == "zero")) for reset in get_args(Reset))]
 
 
 def nir_rows() -> list[tuple[str, ...]]:
@@ -77,7 +67,7 @@ def _discretisation(time: Discretisation) -> tuple[str, ...]:
     decay = "exp(-dt/tau)" if time.exponential else "1 - dt/tau"
     lif = "v = d*v + I" if time.unit_drive else "v = d*v + (1 - d)*(R*I + v_leak)"
     integrator = "v = v + I" if time.unit_integrator else "v = v + dt*R*I"
-    return f"{time.dt:g}", decay, lif, integrator, "v >= theta" if time.inclusive else "v > theta"
+    return f"{time.dt:g}", decay, lif, integrator, "v >= theta" if time.inclusive else "v > theta", time.reset or "ask"
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -88,10 +78,12 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "integer": lambda: table(("integer network", ".net, both ways", "integer ONNX"), integer_rows()),
+    "integer": lambda: table(("integer network", "its word in `.net`"), integer_rows()),
     "float": lambda: table(("float model", "float ONNX", "NIR, written"), float_rows()),
     "nir": lambda: table(("NIR node", "read by import-nir"), nir_rows()),
-    "tools": lambda: table(("--tool", "dt", "decay d of a time constant", "LIF", "IF", "spikes where"), tool_rows()),
+    "tools": lambda: table(
+        ("--tool", "dt", "decay d of a time constant", "LIF", "IF", "spikes where", "reset"), tool_rows()
+    ),
 }
 
 

@@ -25,7 +25,7 @@ from randhet.netx import version1
 from randhet.netx.hdf5 import verify
 from randhet.netx.node import Node, bias, group, layer_groups
 from randhet.netx.stock import EXTRAS, extras
-from randhet.netx.words import DECAYS, FORMAT, FORMAT_VERSION, NEURONS, Entry, entries
+from randhet.netx.words import DECAYS, FORMAT, FORMAT_VERSION, NEURONS, OPERATIONS, Entry, entries
 
 MakeNeuron = Callable[[Node], Neuron]
 
@@ -88,12 +88,9 @@ def _compare_shapes(nodes: list[Node], network: Network) -> None:
 
 
 def _layer(node: Node, neuron: MakeNeuron) -> Layer:
-    kind = node.text("type")
-    if kind not in OPERATIONS:
-        raise node.fail("type", f"is {kind!r}, known are {', '.join(OPERATIONS)}")
     return Layer(
         name=node.text("name"),
-        operation=OPERATIONS[kind](node),
+        operation=MAKERS[_kind(node, "type", OPERATIONS)](node),
         inputs=tuple(node.array("inputs").tolist()),
         neuron=neuron(node) if node.has("neuron") else None,
         scale=node.array("scale", "f") if node.has("scale") else None,
@@ -171,11 +168,11 @@ def _conv(node: Node) -> Conv:
     return Conv(node.array("weight", "i", (4,)), stride, padding, dilation, node.integer("groups"))
 
 
-OPERATIONS: dict[str, Callable[[Node], Operation]] = {
-    "input": _input,
-    "conv": _conv,
-    "dense": lambda node: Dense(node.array("weight", "i", (2,))),
-    "add": lambda node: Add(),
-    "sum_pool": lambda node: SumPool(node.pair("kernel"), node.pair("stride")),
-    "flatten": lambda node: Flatten(),
+MAKERS: dict[type, Callable[[Node], Operation]] = {
+    Input: _input,
+    Conv: _conv,
+    Dense: lambda node: Dense(node.array("weight", "i", (2,))),
+    Add: lambda node: Add(),
+    SumPool: lambda node: SumPool(node.pair("kernel"), node.pair("stride")),
+    Flatten: lambda node: Flatten(),
 }

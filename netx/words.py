@@ -1,4 +1,4 @@
-"""The file's words for the kinds of neurons and decays, and for the fields that they declare.
+"""The file's words for the kinds of operations, neurons and decays, and for the fields that neurons and decays declare.
 
 A field is stored under its own name as its declaration says: an integer, an array of them, or one of its names. Only
 where stock NetX has another word for the same thing is that word used. Nothing else about a field is written down here.
@@ -11,11 +11,36 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from randhet.base.kinds import assert_never
-from randhet.fixed_point.layers import Constant, Cuba, Decay, Declared, Drawn, Lif, Neuron, PerNeuron, ReadOut
+from randhet.fixed_point.layers import (
+    Add,
+    Constant,
+    Conv,
+    Cuba,
+    Decay,
+    Declared,
+    Dense,
+    Drawn,
+    Flatten,
+    Input,
+    Lif,
+    Neuron,
+    Operation,
+    PerNeuron,
+    ReadOut,
+    SumPool,
+)
 
 FORMAT = "randhet-netx"
 FORMAT_VERSION = 2
 
+OPERATIONS: Mapping[str, type] = {
+    "input": Input,
+    "conv": Conv,
+    "dense": Dense,
+    "add": Add,
+    "sum_pool": SumPool,
+    "flatten": Flatten,
+}
 NEURONS: Mapping[str, type] = {"RHLIF": Lif, "CUBA": Cuba, "READOUT": ReadOut}
 DECAYS: Mapping[str, type] = {"constant": Constant, "per_neuron": PerNeuron, "drawn": Drawn}
 
@@ -41,6 +66,25 @@ def entries(kind: Any) -> Iterator[Entry]:
     for field in fields(kind):
         word, added = RENAMED.get(field.name, (field.name, 0))
         yield Entry(field.name, word, added, field.metadata.get("declared"), str(field.type))
+
+
+def operation_word(operation: Operation) -> str:
+    """The word for the kind of an operation."""
+    match operation:
+        case Input():
+            return "input"
+        case Conv():
+            return "conv"
+        case Dense():
+            return "dense"
+        case Add():
+            return "add"
+        case SumPool():
+            return "sum_pool"
+        case Flatten():
+            return "flatten"
+        case _:
+            assert_never(operation)
 
 
 def neuron_word(neuron: Neuron) -> str:

@@ -31,7 +31,7 @@ from randhet.fixed_point.network import (
 )
 from randhet.netx.read import read
 from randhet.netx.stock import extras
-from randhet.netx.words import FORMAT, FORMAT_VERSION, Entry, decay_word, entries, neuron_word
+from randhet.netx.words import FORMAT, FORMAT_VERSION, Entry, decay_word, entries, neuron_word, operation_word
 
 __all__ = ["read", "write"]
 
@@ -67,7 +67,7 @@ def _put(group: h5py.Group, key: str, value: Any) -> None:
 
 def _fields(layer: Layer, shape: Shape) -> Fields:
     fields = {"shape": np.array(shape, np.int64), "name": layer.name, "inputs": np.array(layer.inputs, np.int64)}
-    fields |= _operation(layer.operation)
+    fields |= {"type": operation_word(layer.operation), **_operation(layer.operation)}
     if layer.neuron is not None:
         fields |= _neuron(layer.neuron)
     if layer.scale is not None:
@@ -76,21 +76,19 @@ def _fields(layer: Layer, shape: Shape) -> Fields:
 
 
 def _operation(part: Operation) -> Fields:
-    """The datasets that say what an operation is."""
+    """The datasets that say what an operation is, its shape aside."""
     match part:
         case Input():
-            return {"type": "input", "bits": part.bits, "signed": int(part.signed)}
+            return {"bits": part.bits, "signed": int(part.signed)}
         case Conv():
             geometry = {name: np.array(getattr(part, name), np.int64) for name in ("stride", "padding", "dilation")}
-            return {"type": "conv", "weight": part.weight.astype(np.int8), **geometry, "groups": part.groups}
+            return {"weight": part.weight.astype(np.int8), **geometry, "groups": part.groups}
         case Dense():
-            return {"type": "dense", "weight": part.weight.astype(np.int8)}
-        case Add():
-            return {"type": "add"}
+            return {"weight": part.weight.astype(np.int8)}
         case SumPool():
-            return {"type": "sum_pool", "kernel": np.array(part.kernel), "stride": np.array(part.stride)}
-        case Flatten():
-            return {"type": "flatten"}
+            return {"kernel": np.array(part.kernel), "stride": np.array(part.stride)}
+        case Add() | Flatten():
+            return {}
         case _:
             assert_never(part)
 

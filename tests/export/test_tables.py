@@ -3,9 +3,11 @@
 # ruff: noqa: E402  (what needs ONNX and NIR is imported after it is known to be there)
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import h5py
 import numpy as np
 import pytest
 
@@ -39,40 +41,46 @@ from randhet.fixed_point import reference
 from randhet.fixed_point.diagnosis.difference import differences
 from randhet.fixed_point.network import (
     Add,
+    Constant,
     Conv,
     Cuba,
+    Decay,
     Dense,
+    Drawn,
     Flatten,
-    Het,
     Input,
     Layer,
     Lif,
     Network,
-    RandomTau,
+    Neuron,
+    Operation,
+    PerNeuron,
     ReadOut,
+    Reset,
     SumPool,
 )
 from randhet.netx import write as netx
 
 RNG = np.random.default_rng(4)
 KERNEL = RNG.integers(-127, 128, (2, 2, 3, 3)).astype(np.int8)
+DECAYS = [it.__name__ for it in get_args(Decay)]
 CELL = {"threshold": np.full(2, 3000, np.int32), "bias": np.full(2, 900, np.int32)}
 NEURONS: dict[str, Any] = {
-    "RandomTau": RandomTau(**CELL),
-    "Lif": Lif(**CELL),
-    "Het": Het(**CELL, decay=RNG.integers(0, 256, (2, 4, 4)).astype(np.int32)),
-    "Cuba": Cuba(**CELL, current_decay=900, voltage_decay=300),
-    "ReadOut": Lif(**CELL),
+    "decay Constant": Lif(**CELL, decay=Constant(77)),
+    "decay PerNeuron": Lif(**CELL, decay=PerNeuron(RNG.integers(0, 256, (2, 4, 4)))),
+    "decay Drawn": Lif(**CELL, decay=Drawn()),
+    "Cuba": Cuba(**CELL, current_decay=900, voltage_decay=300, f=5),
+    "reset subtract": Lif(**CELL, reset="subtract"),
 }
 
 
 def integers(part: str) -> Network:
     """Input, convolution, sum, pool, flatten, dense read-out, around one kind of neuron."""
-    conv = Conv(KERNEL, padding=(1, 1))
+    conv, neuron = Conv(KERNEL, padding=(1, 1)), NEURONS.get(part, Lif(**CELL))
     layers = (
         Layer("input", Input((2, 4, 4))),
-        Layer("a", conv, (0,), NEURONS.get(part, NEURONS["Lif"])),
-        Layer("b", conv, (1,), NEURONS.get(part, NEURONS["Lif"])),
+        Layer("a", conv, (0,), neuron),
+        Layer("b", conv, (1,), neuron),
         Layer("add", Add(), (1, 2)),
         Layer("pool", SumPool((2, 2), (2, 2)), (3,)),
         Layer("flat", Flatten(), (4,)),
@@ -81,24 +89,53 @@ def integers(part: str) -> Network:
     return Network(layers, 3, seed=2)
 
 
+def parts(network: Network) -> set[str]:
+    """What of the table's rows a network is made of."""
+    lifs = [layer.neuron for layer in network.layers if isinstance(layer.neuron, Lif)]
+    kinds = {type(it).__name__ for layer in network.layers for it in (layer.operation, layer.neuron) if it}
+    decays = {f"decay {type(neuron.decay).__name__}" for neuron in lifs}
+    return kinds | decays | {f"reset {neuron.reset}" for neuron in lifs}
+
+
+def test_integer_rows_are_all_kinds() -> None:
+    """Read from the types of the representation, so that a new kind is missed here."""
+    kinds = {it.__name__ for it in (*get_args(Operation), *get_args(Neuron))}
+    decays, resets = ({f"{name} {it}" for it in its} for name, its in (("decay", DECAYS), ("reset", get_args(Reset))))
+    assert {part for part, _ in tables.integer_rows()} == kinds | decays | resets
+
+
 @pytest.mark.parametrize("row", tables.integer_rows(), ids=lambda row: row[0])
-def test_integer_rows(row: tuple[str, ...], tmp_path: Path) -> None:
-    part, in_file, in_onnx = row
+def test_integer_rows(row: tuple[str, str], tmp_path: Path) -> None:
+    part, word = row
     made = integers(part)
-    kinds = {type(it).__name__ for layer in made.layers for it in (layer.operation, layer.neuron)}
-    assert part in kinds and (in_file, in_onnx) == ("yes", "yes")
+    assert part in parts(made)
     netx.write(tmp_path / "a.net", made)
+    assert word in texts(tmp_path / "a.net")
     again = netx.read(tmp_path / "a.net")
     assert list(differences(again, made)) == []
     images = RNG.integers(0, 256, (3, 2, 4, 4)).astype(np.uint8)
     wanted, found = reference.run(made, images), onnx_run.run(again, images)
     assert np.array_equal(found.sums, wanted.sums) and dict(found.spikes) == dict(wanted.spikes)
+    assert min(wanted.spikes.values()) > 0
 
 
-def floats(neuron: str) -> FloatGraph:
-    """Every operation, around one kind of neuron."""
+def texts(path: Path) -> set[str]:
+    """Every text that a file holds as a dataset."""
+    found: set[str] = set()
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda _, it: found.add(it[0].decode()) if getattr(it, "dtype", np.dtype(int)).kind == "S" else None
+        )
+    return found
+
+
+def floats(part: str) -> FloatGraph:
+    """Every operation, around the neuron or the reset of a row."""
+    neuron = part.removeprefix("neuron ") if part.startswith("neuron") else "vanilla"
+    decay = np.full((2, 4, 4), 0.4) if neuron == "het" else np.array(0.4)
+    reset: Reset = "subtract" if part == "reset subtract" else "zero"
+    cell = FloatNeuron(neuron, 0.3, decay=decay, synapse=0.2, reset=reset)
     conv = FloatConv(RNG.normal(size=(2, 2, 3, 3)), np.zeros(2), padding=(1, 1))
-    cell = FloatNeuron(neuron, 0.3, tau=np.full((2, 4, 4), 0.4) if neuron == "het" else np.array(0.4), synapse=0.2)
     parts = {
         "input": (FloatInput((2, 4, 4)),),
         "grey": (Normalisation(np.array([0.4, 0.5]), np.array([0.2, 0.3])), "input"),
@@ -120,18 +157,22 @@ def floats(neuron: str) -> FloatGraph:
 @pytest.mark.parametrize("row", tables.float_rows(), ids=lambda row: row[0])
 def test_float_rows(row: tuple[str, ...]) -> None:
     part, to_onnx, to_nir = row
-    graph = floats(part.removeprefix("neuron ") if part.startswith("neuron") else "vanilla")
-    assert part.startswith("neuron") or part in {type(node.operation).__name__ for node in graph.nodes}
+    graph, named = floats(part), part.startswith(("neuron", "reset"))
+    assert named or part in {type(node.operation).__name__ for node in graph.nodes}
     assert to_onnx == "yes"
     session = onnx_run.session(onnx_float.inference(graph))
     logits = session.run(["logits"], {"images": RNG.random((2, 2, 4, 4), np.float32)})[0]
     assert logits.shape == (2, 3) and np.isfinite(logits).all()
+    if to_nir == "no":
+        with pytest.raises(ExportError, match="NIR cannot represent reset 'subtract'"):
+            nir_write.to_nir(graph)
+        return
     assert to_nir in ("yes", "folded", "as its mean tau")
     made = nir_write.to_nir(graph)
     restored = nir_read.restored(made)
     assert restored is not None
     kinds = {type(node.operation).__name__ for node in restored.nodes}
-    assert (part in kinds) is (to_nir == "yes") or part.startswith("neuron")
+    assert (part in kinds) is (to_nir == "yes") or named
     if part.startswith("neuron"):
         kind = type(made.nodes["n1"]).__name__
         assert kind == {"integrate": "IF", "cuba": "CubaLIF"}.get(part.split()[1], "LIF")
@@ -156,6 +197,7 @@ SAMPLES: dict[str, Any] = {
     "Threshold": lambda: nir.Threshold(ONES),
     "Conv1d": lambda: nir.Conv1d(4, np.ones((1, 4, 1)), 1, 0, 1, 1, np.zeros(1)),
 }
+TIME = replace(TOOLS["snntorch"], reset="zero")
 IMAGES = ("Conv2d", "AvgPool2d", "SumPool2d", "Flatten")
 
 
@@ -179,17 +221,17 @@ def around(name: str) -> Any:
 def test_nir_rows(row: tuple[str, ...]) -> None:
     name, answer = row
     if answer == "yes":
-        graph = nir_read.from_nir(around(name), TOOLS["snntorch"], 2)
+        graph = nir_read.from_nir(around(name), TIME, 2)
         assert name in ("Input", "Output") or any(node.name.startswith("node") for node in graph.nodes)
     else:
         with pytest.raises(ExportError, match=rf"node \({name}\): this node has no counterpart"):
-            nir_read.from_nir(around(name), TOOLS["snntorch"], 2)
+            nir_read.from_nir(around(name), TIME, 2)
 
 
 @pytest.mark.parametrize("row", tables.tool_rows(), ids=lambda row: row[0])
 def test_tool_rows(row: tuple[str, ...]) -> None:
     """The formulas of the row, evaluated, against the numbers the reader uses: tau = 4 dt, R = 3, I = 2, v = 0.7."""
-    name, dt, decay, lif, integrator, spikes = row
+    name, dt, decay, lif, integrator, spikes, reset = row
     time, names = TOOLS[name], {"exp": np.exp, "dt": float(dt), "tau": 4 * float(dt), "R": 3.0, "I": 2.0, "v_leak": 0.0}
     names |= {"v": 0.7, "d": eval(decay, {}, names)}
     d = float(time.decay(np.array(names["tau"])))
@@ -199,4 +241,5 @@ def test_tool_rows(row: tuple[str, ...]) -> None:
     assert 0.7 + float(time.integrator(np.array(3.0))) * 2.0 == pytest.approx(
         eval(integrator.split(" = ")[1], {}, names)
     )
+    assert (None if reset == "ask" else reset) == time.reset
     assert eval(spikes, {}, {"v": 1.0, "theta": 1.0}) is time.inclusive

@@ -29,6 +29,7 @@ from randhet.fixed_point.network import (
     Lif,
     Network,
     Neuron,
+    Operation,
     PerNeuron,
     ReadOut,
     Reset,
@@ -99,6 +100,7 @@ def test_each_neuron_round_trips(tmp_path: Path, neuron: Neuron) -> None:
 
 
 def test_every_kind_has_a_word_and_is_tried_here() -> None:
+    assert set(words.OPERATIONS.values()) == set(get_args(Operation))
     assert set(words.NEURONS.values()) == set(get_args(Neuron)) == {type(neuron) for neuron in NEURONS}
     lifs = [neuron for neuron in NEURONS if isinstance(neuron, Lif)]
     assert set(words.DECAYS.values()) == set(get_args(Decay)) == {type(neuron.decay) for neuron in lifs}
