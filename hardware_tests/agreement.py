@@ -1,0 +1,142 @@
+"""Random networks on several backends at once: which of them differ from the oracle, where, and a small case of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hardware_tests import oracle
+from hardware_tests.cases import Case
+from hardware_tests.random_networks import Run
+from hardware_tests.targets import Observed
+from hardware_tests.test_conformance import differences
+from randhet.base.errors import NetworkError
+from randhet.fixed_point import network as ir
+from randhet.fixed_point.backends import runner
+from randhet.fixed_point.result import Result
+
+Runner = Callable[..., Result]
+CONTENDERS: dict[str, Callable[[], Runner]] = {
+    "reference": lambda: runner("reference"),
+    "reference, batches of 1": lambda: partial(runner("reference"), batch=1),
+    "engine": lambda: runner("engine", threads=1),
+    "engine, 2 threads": lambda: partial(runner("engine", threads=2), batch=3),
+    "add-only": lambda: runner("add-only", threads=1),
+    "add-only, 2 threads": lambda: runner("add-only", threads=2),
+    "onnx": lambda: runner("onnx"),
+    "onnx, batches of 2": lambda: partial(runner("onnx"), batch=2),
+    "lava": lambda: runner("lava"),
+}
+"""What is compared, by name."""
+
+
+@dataclass
+class Counts:
+    """What was run: networks and integers compared of each contender, what differed, and what the networks held."""
+
+    networks: Counter[str] = field(default_factory=Counter)
+    integers: Counter[str] = field(default_factory=Counter)
+    different: dict[str, list[int]] = field(default_factory=dict)
+    held: Counter[str] = field(default_factory=Counter)
+
+
+def contenders(names: Iterable[str]) -> dict[str, Runner]:
+    """Run functions, imported now."""
+    return {name: CONTENDERS[name]() for name in names}
+
+
+def compare(number: int, run: Run, runners: dict[str, Runner], counts: Counts) -> Iterator[str]:
+    """A sentence for each contender whose integers are not the oracle's; what was compared goes to the counts."""
+    right = oracle.run(run.network, run.images.tolist(), run.seed, run.first_image)
+    counts.held.update(contents(run))
+    for name, contender in runners.items():
+        said, size = judge(run, contender, right)
+        counts.networks[name] += 1
+        counts.integers[name] += size
+        if said:
+            counts.different.setdefault(name, []).append(number)
+            yield f"{name}: {said}"
+
+
+def judge(run: Run, contender: Runner, right: oracle.Expected) -> tuple[str, int]:
+    """What differs, in words, or what the runner raised; and how many integers were compared."""
+    case = Case("random", run.network, run.images, run.seed, run.first_image)
+    try:
+        found = observe(run, contender)
+    except Exception as error:  # whatever a backend does, the others are still compared
+        return f"{type(error).__name__}: {str(error)[:300]}", 0
+    size = sum(values.size for values in (*found.outputs.values(), *found.membranes.values()))
+    return "; ".join(differences(case, found, right)), size
+
+
+def observe(run: Run, contender: Runner) -> Observed:
+    """A run with all layers probed."""
+    found = contender(run.network, run.images, seed=run.seed, first_image=run.first_image, probes=run.names)
+    flat = lambda values: np.asarray(values).reshape(len(run.images), run.network.steps, -1)
+    outputs = {name: flat(found.traces[name].output) for name in run.names}
+    membranes = {name: flat(t.membrane) for name, t in found.traces.items() if t.membrane is not None}
+    return Observed(outputs, membranes, found.saturations, found.predictions)
+
+
+def contents(run: Run) -> Iterator[str]:
+    """What a network holds, a word each."""
+    network = run.network
+    yield "signed input" if network.input.signed else "unsigned input"
+    for layer in network.layers[1:]:
+        yield from (type(part).__name__ for part in (layer.operation, layer.neuron) if part)
+        if isinstance(layer.neuron, ir.Lif):
+            yield f"{type(layer.neuron.decay).__name__}, {layer.neuron.reset}"
+        if network.ranges[layer.inputs[0]].signed:
+            yield f"{type(layer.operation).__name__} of signed values"
+
+
+# --- a small case -----------------------------------------------------------------------------------------------------
+
+
+def reduced(run: Run, differs: Callable[[Run], bool]) -> Run:
+    """The smallest run found that still differs: fewer images, layers and steps, one change after another."""
+    while True:
+        smaller = next((it for it in _smaller(run) if differs(it)), None)
+        if smaller is None:
+            return run
+        run = smaller
+
+
+def _smaller(run: Run) -> Iterator[Run]:
+    network, images = run.network, run.images
+    if len(images) > 1:
+        yield from (replace(run, images=images[i : i + 1], first_image=run.first_image + i) for i in range(len(images)))
+    if run.first_image:
+        yield replace(run, first_image=0)
+    for steps in range(1, network.steps):
+        yield replace(run, network=replace(network, steps=steps))
+    for i in range(len(network.layers) - 1, 0, -1):
+        yield from (replace(run, network=it) for it in _without(network, i))
+
+
+def _without(network: ir.Network, i: int) -> Iterator[ir.Network]:
+    """The network without layer i: who read it reads what it read, where that is still a network."""
+    source = network.layers[i].inputs[0]
+    moved = lambda j: source if j == i else j - (j > i)
+    kept = [layer for j, layer in enumerate(network.layers) if j != i]
+    try:
+        yield replace(network, layers=tuple(replace(layer, inputs=tuple(map(moved, layer.inputs))) for layer in kept))
+    except NetworkError:
+        return
+
+
+def described(run: Run) -> dict[str, Any]:
+    """A small run in words and numbers, enough to build it again by hand."""
+    layers = [
+        {"name": layer.name, "inputs": layer.inputs, "operation": repr(layer.operation), "neuron": repr(layer.neuron)}
+        for layer in run.network.layers
+    ]
+    return {
+        "steps": run.network.steps, "seed": run.seed, "first_image": run.first_image,
+        "images": run.images.tolist(), "layers": layers,
+    }  # fmt: skip

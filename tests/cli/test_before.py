@@ -1,0 +1,86 @@
+"""Shipped networks give, on every backend, the integers that version 0.1 gave: `before.json` was written by it.
+
+100 test digits, or 20 made-up pictures of 3x32x32, with seed 7. predictions: a digit an image; spikes: by layer; sums
+and network: SHA-256 of little-endian 64 bit integers, of the network those of weights and neurons, layer by layer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from randhet.export.pipeline import export_checkpoint
+from randhet.fixed_point import network as ir
+from randhet.fixed_point.backends import BACKENDS, runner
+from randhet.train import checkpoint as checkpoints
+from randhet.train.data.sources import load
+
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+BEFORE: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("before.json").read_text())
+SEED = 7
+
+
+def pictures(seed: int, count: int) -> np.ndarray:
+    """Blocks of 8x8 pixels of one colour, with noise."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 3, 4, 4)).repeat(8, 2).repeat(8, 3)
+    return np.clip(coarse + rng.integers(-40, 41, coarse.shape), 0, 255).astype(np.uint8)
+
+
+def images(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """What the network is calibrated on, and what it is shown."""
+    if name.startswith("digits"):
+        return load("digits", "train").pixels[:128], load("digits").pixels[:100]
+    return pictures(1, 32), pictures(2, 20)
+
+
+def digest(*arrays: np.ndarray) -> str:
+    found = sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    return found.hexdigest()
+
+
+@cache
+def exported(name: str) -> ir.Network:
+    return export_checkpoint(checkpoints.load(CHECKPOINTS / f"{name}.pt"), images(name)[0]).network
+
+
+def integers(network: ir.Network) -> Iterator[np.ndarray]:
+    """Weights, thresholds, biases and decays, layer by layer."""
+    for layer in network.layers:
+        if layer.weighted:
+            yield layer.weighted.weight
+        parts = [layer.neuron, getattr(layer.neuron, "decay", None)]
+        for name in ("threshold", "bias", "mantissa", "table"):
+            yield from (np.asarray(getattr(part, name)) for part in parts if hasattr(part, name))
+
+
+def test_every_shipped_checkpoint_is_here() -> None:
+    assert set(BEFORE) == {path.stem for path in CHECKPOINTS.glob("*.pt")}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_the_exported_network_is_the_same(name: str) -> None:
+    assert digest(*integers(exported(name))) == BEFORE[name]["network"]
+
+
+@pytest.mark.parametrize(
+    "backend", [pytest.param(name, marks=[pytest.mark.lava] * (name == "lava")) for name in BACKENDS]
+)
+@pytest.mark.parametrize("name", BEFORE)
+def test_predictions_and_spikes_are_the_same(name: str, backend: str) -> None:
+    if reason := BACKENDS[backend].missing():
+        pytest.skip(reason)
+    found = runner(backend)(exported(name), images(name)[1], seed=SEED, first_image=0, probes=())
+    expected = BEFORE[name]
+    assert "".join(map(str, found.predictions)) == expected["predictions"]
+    assert list(found.spikes.values()) == expected["spikes"]
+    assert (digest(found.sums), found.saturations) == (expected["sums"], expected["saturations"])
