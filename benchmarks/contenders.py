@@ -196,7 +196,7 @@ CONTENDERS = {
         Contender("torch-train", "torch's convolutions, our compiled neurons (train/)", torch_model(_own)),
         Contender(
             "spikingjelly",
-            "multi-step layers, random taus in a node of one's own",
+            "multi-step layers, random decay factors in a custom node",
             torch_model(_peer("jelly")),
             _needs("spikingjelly"),
         ),

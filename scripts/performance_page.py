@@ -149,7 +149,10 @@ def aims(content: Content) -> Iterator[Aim]:
         if found["name"] == "engine":
             at = f"at {100 * found['spike_rate']:g} %"
             yield Aim(
-                f"random taus at most 5 % dearer than constant ones {at}", found[cost], "+.1%", found[cost] <= TAU_AIM
+                f"random decay factors at most 5 % more expensive than constant ones {at}",
+                found[cost],
+                "+.1%",
+                found[cost] <= TAU_AIM,
             )
 
 

@@ -104,7 +104,7 @@ def chosen(text: str | None, scaling: bool) -> list[str]:
 
 
 def measured_table(cases: Sequence[Any], names: Sequence[str], repeats: int, stage: Stage) -> dict[str, Any]:
-    """The rows of every case, and what random taus cost."""
+    """The rows of every case, and what random decay factors cost."""
     from randhet.benchmarks.rows import rows, tau_cost
 
     content: dict[str, Any] = {"rows": [], "tau_cost": []}
@@ -174,7 +174,7 @@ def number(value: float | None, form: str = ".1f") -> str:
 
 
 def show_table(content: dict[str, Any]) -> None:
-    """A table per spike rate, what each row is or why it has no numbers, the cost of random taus, the machine."""
+    """Print a table per spike rate, what each row is, the cost of random decay factors, and the machine."""
     from rich.table import Table
 
     for rate in dict.fromkeys(row["spike_rate"] for row in content["rows"]):
@@ -195,7 +195,7 @@ def show_table(content: dict[str, Any]) -> None:
         out.print(f"{name}: {said}", highlight=False, markup=False)
     for cost in content["tau_cost"]:
         out.print(
-            f"{cost['name']} at {100 * cost['spike_rate']:g} %: random taus cost {100 * cost['cost']:+.1f} % "
+            f"{cost['name']} at {100 * cost['spike_rate']:g} %: random decay factors cost {100 * cost['cost']:+.1f} % "
             f"({100 * cost['cost_min']:+.1f} to {100 * cost['cost_max']:+.1f}) over constant ones, "
             f"{100 * cost['cpu_cost']:+.1f} % in processor time"
         )
