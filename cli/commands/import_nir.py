@@ -26,6 +26,15 @@ def command(
             "--dt", metavar="T", help="Length of a time step, in the graph's unit of time.", show_default="the tool's"
         ),
     ] = None,
+    reset: Annotated[
+        str | None,
+        typer.Option(
+            "--reset",
+            metavar="NAME",
+            help="What a spike does to the membrane potential, where graphs of the tool do not say: {resets}.",
+            show_default="the tool's",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option("--steps", metavar="T", min=1, help="Number of time steps per image.")] = 8,
     scale: Annotated[str, typer.Option(metavar="X", help="Value of one grey level of an image in the graph.")] = LEVELS,
     data: Annotated[
@@ -48,8 +57,8 @@ def command(
     """Import a NIR graph as an integer network; --tool and --dt say how time becomes steps.
 
     Nodes that the integer network cannot represent are refused, all of them in one message. A graph that randhet wrote
-    gives the network it was written from, random decay factors and time steps included; --tool, --dt, --steps and
-    --scale are then not used.
+    gives the network it was written from, random decay factors and time steps included; --tool, --dt, --reset,
+    --steps and --scale are then not used.
 
     Example: `randhet import-nir model.nir -o model.net --tool norse --steps 8 --data digits`
     """
@@ -61,6 +70,7 @@ def command(
     from randhet.export.passes.quantise import QuantSettings
     from randhet.export.pipeline import export_graph
     from randhet.netx.write import write
+    from randhet.train.neurons import RESETS
 
     nir_missing()
     from randhet.export.nir import network as nir_network
@@ -68,7 +78,10 @@ def command(
     from randhet.export.nir.steps import TOOLS
 
     one_of("--tool", tool, tuple(TOOLS))
-    time = replace(TOOLS[tool], dt=TOOLS[tool].dt if dt is None else dt)
+    if reset is not None:
+        one_of("--reset", reset, RESETS)
+    given: dict[str, Any] = {name: value for name, value in (("dt", dt), ("reset", reset)) if value is not None}
+    time = replace(TOOLS[tool], **given)
     graph, ours = nir_read.load(file, time, steps, level(scale))
     images = calibration(graph, data, samples)
     settings = QuantSettings(bits, fraction, k=8 if ours else 12)

@@ -3,7 +3,8 @@
 A network is run in units of its own scales, so that with every part quantised it is the integer network itself and with
 none the float model. Between them the parts are switched one by one:
 
-    x = q*s_in + b;  m <- x + tau*(m - x), rounded down to a unit if the membrane is quantised;  spike where m > theta
+    x = q*s_in + b;  m <- x + tau*(m - x), rounded down to a unit if the membrane is quantised;  spike where m > theta;
+    a spike sets m to 0 or subtracts theta, as the neuron's reset says
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,22 +22,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from randhet.base.errors import RandhetError
-from randhet.compare.equality.float_cause import weighted
+from randhet.base.kinds import assert_never
 from randhet.compare.equivalence import Difference, paired
-from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
+from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron, FloatNode
 from randhet.export.passes.activity import synapse
+from randhet.export.passes.quantise import weighted_nodes
 from randhet.fixed_point.network import (
     Add,
+    Constant,
     Conv,
     Dense,
+    Drawn,
     Flatten,
-    Het,
     Input,
     Layer,
     Lif,
     Network,
-    RandomTau,
-    ReadOut,
+    PerNeuron,
     SumPool,
 )
 
@@ -82,48 +85,51 @@ class Simulation:
 def constants(network: Network, graph: FloatGraph) -> dict[str, Constants]:
     """Of every layer with weights."""
     found = {}
+    nodes = weighted_nodes(graph)
     for layer in network.layers:
-        if isinstance(layer.operation, (Conv, Dense)):
-            found[layer.name] = _constants(layer, *_float_parts(graph, layer))
+        if layer.weighted:
+            found[layer.name] = _constants(layer, layer.weighted, nodes[layer.name], float_neuron(graph, layer))
     return found
 
 
-def _float_parts(graph: FloatGraph, layer: Layer) -> tuple[FloatConv | FloatDense, FloatNeuron | None]:
-    if not isinstance(layer.neuron, ReadOut):
-        return weighted(graph, layer.name)
-    operation = graph.node(layer.name).operation
+def float_neuron(graph: FloatGraph, layer: Layer) -> FloatNeuron | None:
+    """The float model's neuron of a layer that spikes; None for the others."""
+    return cast(FloatNeuron, graph.node(layer.name).operation) if layer.spikes else None
+
+
+def _constants(layer: Layer, whole: Conv | Dense, node: FloatNode, model: FloatNeuron | None) -> Constants:
+    operation, neuron = node.operation, layer.neuron
     assert isinstance(operation, (FloatConv, FloatDense))
-    return operation, None
-
-
-def _constants(layer: Layer, operation: FloatConv | FloatDense, model: FloatNeuron | None) -> Constants:
-    assert isinstance(layer.operation, (Conv, Dense))
     assert layer.scale is not None
-    assert layer.neuron is not None
+    assert neuron is not None
     scale = np.broadcast_to(layer.scale, len(operation.weight))
     wide = lambda value, like: value.reshape(-1, *[1] * (like.ndim - 1))
-    f = 0 if isinstance(layer.neuron, ReadOut) else layer.neuron.f
-    per_unit = 2.0**f / scale
-    bias = operation.bias * wide(per_unit, operation.bias)
-    threshold = np.full(len(scale), np.inf) if model is None else model.threshold * per_unit
-    whole = threshold if isinstance(layer.neuron, ReadOut) else layer.neuron.threshold
-    pair = lambda exact, quantised: (torch.from_numpy(exact), torch.from_numpy(np.asarray(quantised, np.float64)))
+    per_unit = 2.0**neuron.f / scale
+    exact = np.full(len(scale), np.inf) if model is None else model.threshold * per_unit
+    threshold = layer.spiking.threshold if layer.spiking else exact
+    pair = lambda own, quantised: (torch.from_numpy(own), torch.from_numpy(np.asarray(quantised, np.float64)))
     return Constants(
-        weight=pair(operation.weight / wide(scale, operation.weight), layer.operation.weight),
-        bias=pair(bias, layer.neuron.bias),
-        threshold=pair(threshold, whole),
-        f=f,
+        weight=pair(operation.weight / wide(scale, operation.weight), whole.weight),
+        bias=pair(operation.bias * wide(per_unit, operation.bias), neuron.bias),
+        threshold=pair(exact, threshold),
+        f=neuron.f,
     )
+
+
+def cells(network: Network) -> dict[str, Lif]:
+    """The spiking neurons by layer name; RandhetError where one is of a kind that has no budget."""
+    for layer in network.layers:
+        if layer.spiking and not layer.lif:
+            kind = type(layer.spiking).__name__
+            raise RandhetError(f"layer {layer.name}: neurons of kind {kind} have no error budget")
+    return {layer.name: layer.lif for layer in network.layers if layer.lif}
 
 
 class Simulator:
     """One network and its float graph, run with any set of parts quantised."""
 
     def __init__(self, network: Network, graph: FloatGraph) -> None:
-        for layer in network.layers:
-            if layer.neuron is not None and not isinstance(layer.neuron, (RandomTau, Lif, Het, ReadOut)):
-                kind = type(layer.neuron).__name__
-                raise RandhetError(f"layer {layer.name}: neurons of kind {kind} have no error budget")
+        self.cells = cells(network)
         self.network, self.graph, self.shapes = network, graph, network.shapes
         self.constants = constants(network, graph)
 
@@ -187,66 +193,74 @@ class _Run:
 
     def layer(self, index: int, layer: Layer, read: list[Tensor], t: int) -> Tensor:
         """One layer at one step."""
-        if not isinstance(layer.operation, (Conv, Dense)):
+        operation, neuron = layer.weighted, self.owner.cells.get(layer.name)
+        if operation is None:
             return WIRING[type(layer.operation)](layer, read)
         own, parts = self.owner.constants[layer.name], self.parts[layer.name]
         steady = isinstance(self.owner.network.layers[layer.inputs[0]].operation, Input)
         if not steady or t == 0:
-            self.still[layer.name] = synapse(layer.operation, own.weight["weights" in parts], read[0])
+            self.still[layer.name] = synapse(operation, own.weight["weights" in parts], read[0])
         bias = own.bias_for(parts)
         bias = bias.reshape(-1, *[1] * (len(self.owner.shapes[index]) - 1)) if bias.ndim == 1 else bias
         x = self.still[layer.name] * 2.0**own.f + bias
-        return x if isinstance(layer.neuron, ReadOut) else self.fire(index, layer, x, t)
+        return x if neuron is None else self.fire(index, layer.name, neuron, x, t)
 
-    def fire(self, index: int, layer: Layer, x: Tensor, t: int) -> Tensor:
+    def fire(self, index: int, name: str, neuron: Lif, x: Tensor, t: int) -> Tensor:
         """Membrane, spike and reset."""
-        own, parts = self.owner.constants[layer.name], self.parts[layer.name]
-        before = self.membranes.get(layer.name, torch.zeros_like(x))
-        m = self.tau(index, layer, x, t) * (before - x)
+        own, parts = self.owner.constants[name], self.parts[name]
+        before = self.membranes.get(name, torch.zeros_like(x))
+        m = self.tau(index, name, neuron, x, t) * (before - x)
         m = x + (m.floor() if "membrane fraction" in parts else m)
-        threshold = own.threshold["threshold" in parts]
-        fired = m > threshold.reshape(-1, *[1] * (x.ndim - 2))
-        self.membranes[layer.name] = m.masked_fill(fired, 0)
-        self.spikes.setdefault(layer.name, []).append(fired.flatten(1).numpy().astype(np.uint8))
+        threshold = own.threshold["threshold" in parts].reshape(-1, *[1] * (x.ndim - 2))
+        fired = m > threshold
+        self.membranes[name] = torch.where(fired, RESETS[neuron.reset](m, threshold), m)
+        self.spikes.setdefault(name, []).append(fired.flatten(1).numpy().astype(np.uint8))
         return fired.double()
 
-    def tau(self, index: int, layer: Layer, x: Tensor, t: int) -> Tensor:
+    def tau(self, index: int, name: str, neuron: Lif, x: Tensor, t: int) -> Tensor:
         """Decays of one step: table of A / 2^k or the exact function, of 256 draws or of all numbers in 0..1."""
-        neuron, table = layer.neuron, "tau table" in self.parts[layer.name]
-        if not isinstance(neuron, RandomTau):
-            assert isinstance(neuron, (Lif, Het))
-            model = _float_parts(self.owner.graph, layer)[1]
-            assert model is not None
-            decay = np.asarray(neuron.decay, np.float64) / 2.0**neuron.k if table else np.asarray(model.tau)
-            return torch.from_numpy(
-                np.broadcast_to(decay.reshape(x.shape[1:]) if decay.ndim else decay, x.shape[1:]).copy()
-            )
-        if neuron.sampling == "forward" and layer.name in self.held:
-            return self.held[layer.name]
-        u = self.uniform(index, t, (self.total, *x.shape[1:]))[self.rows]
-        self.held[layer.name] = found = drawn(neuron, u, table, "random bits" in self.parts[layer.name])
-        return found
+        parts, decay, shape = self.parts[name], neuron.decay, x.shape[1:]
+        match decay:
+            case Constant() | PerNeuron():
+                model = self.owner.graph.node(name).operation
+                assert isinstance(model, FloatNeuron)
+                tau = np.asarray(decay.mantissa / 2.0**neuron.k if "tau table" in parts else model.decay)
+                return torch.from_numpy(np.broadcast_to(tau.reshape(shape) if tau.ndim else tau, shape).copy())
+            case Drawn():
+                if decay.sampling == "step" or name not in self.held:
+                    u = self.uniform(index, t, (self.total, *shape))[self.rows]
+                    self.held[name] = drawn(decay, neuron.k, u, "tau table" in parts, "random bits" in parts)
+                return self.held[name]
+            case _:
+                assert_never(decay)
 
 
-def drawn(neuron: RandomTau, u: Tensor, table: bool, bits: bool) -> Tensor:
+RESETS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "zero": lambda m, threshold: torch.zeros_like(m),
+    "subtract": lambda m, threshold: m - threshold,
+}
+"""What a spike leaves of the membrane potential."""
+
+
+def drawn(decay: Drawn, k: int, u: Tensor, table: bool, bits: bool) -> Tensor:
     """tau of numbers u in 0..1.
 
     bits: only as many values as the table has distinct ones are drawn, each the middle of its share; table: A / 2^k.
     Where only the table is quantised, A is rounded from the exact tau of u.
     """
     if bits and table:
-        return torch.from_numpy(neuron.table.astype(np.float64) / 2.0**neuron.k)[(u * 256).long().clamp_(max=255)]
-    group = 256 // _shares(neuron)
+        return torch.from_numpy(decay.table.astype(np.float64) / 2.0**k)[(u * 256).long().clamp_(max=255)]
+    group = 256 // _shares(decay)
     if bits:
         u = ((u * 256 / group).floor() + 0.5) * group / 256
-    tau = torch.sigmoid(neuron.sigma * torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9)))
-    return (tau * 2**neuron.k).round().clamp_(max=2**neuron.k - 1) / 2**neuron.k if table else tau
+    tau = torch.sigmoid(decay.sigma * torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9)))
+    return (tau * 2**k).round().clamp_(max=2**k - 1) / 2**k if table else tau
 
 
-def _shares(neuron: RandomTau) -> int:
+def _shares(decay: Drawn) -> int:
     """How many different draws the table tells apart: 256, or fewer where neighbours share an entry by design."""
     for bits in range(1, 8):
-        grouped = neuron.table.reshape(2**bits, -1)
+        grouped = decay.table.reshape(2**bits, -1)
         if (grouped == grouped[:, :1]).all():
             return int(2**bits)
     return 256

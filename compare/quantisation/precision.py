@@ -31,7 +31,7 @@ from randhet.export.trace import trace
 from randhet.fixed_point import engine
 from randhet.fixed_point.chips import chip, energy
 from randhet.fixed_point.chips.mapping import map_network
-from randhet.fixed_point.network import Conv, Dense, Network, ReadOut
+from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint, build, weights_hash
 from randhet.train.data.sources import Images
 from randhet.train.scales import SCALES
@@ -190,10 +190,9 @@ def memory(network: Network, weight_bits: int) -> int:
     """Bytes of weights, packed, and of thresholds and biases at 24 bits."""
     bits = 0
     for layer in network.layers:
-        if isinstance(layer.operation, (Conv, Dense)):
-            assert layer.neuron is not None
-            thresholds = 0 if isinstance(layer.neuron, ReadOut) else layer.neuron.threshold.size
-            bits += layer.operation.weight.size * weight_bits + (thresholds + layer.neuron.bias.size) * STATE_BITS
+        if layer.weighted and layer.neuron:
+            states = layer.neuron.bias.size + (layer.spiking.threshold.size if layer.spiking else 0)
+            bits += layer.weighted.weight.size * weight_bits + states * STATE_BITS
     return ceil(bits / 8)
 
 

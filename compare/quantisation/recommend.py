@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 from randhet.compare.quantisation.budget import PARTS, Cost, Meter, Part, Simulator
 from randhet.export.graph import ExportError, FloatGraph
 from randhet.export.passes import refine
-from randhet.export.passes.activity import Activity
+from randhet.export.passes.activity import Activity, weighted
 from randhet.export.passes.quantise import Plan, QuantSettings, quantise
-from randhet.fixed_point.network import Conv, Dense, Network
+from randhet.fixed_point.network import Network
 
 Told = Callable[[int], None]
 BITS = (2, 3, 4, 5, 6, 7, 8)
@@ -91,8 +90,8 @@ class Search:
 
     def simulator(self, settings: QuantSettings) -> Simulator:
         """The network at other settings; f no higher than the network has it."""
-        own = {layer.name: getattr(layer.neuron, "f", None) for layer in self.network.layers}
-        lowered = {name: min(f, settings.f) for name, f in own.items() if f is not None}
+        cells = {layer.name: layer.spiking for layer in self.network.layers if layer.spiking}
+        lowered = {name: min(neuron.f, settings.f) for name, neuron in cells.items()}
         plan = refine(self.graph, Plan(settings, lowered), self.activity)
         return Simulator(quantise(self.graph, plan, self.network.steps), self.graph)
 
@@ -111,18 +110,18 @@ def recommend(search: Search, margin: float = 0.005, done: Told = lambda count: 
     Then all are tried together: while more accuracy than the margin is lost, the layer that changes the scores most
     gets one more bit. done is told after each variant, `steps_of(network)` times.
     """
-    named = [layer for layer in search.network.layers if isinstance(layer.operation, (Conv, Dense))]
+    named = weighted(search.network)
     share = ALLOWED / (len(named) + 2)
     simulators = [search.simulator(replace(search.settings, weight_bits=bits, layer_bits=())) for bits in BITS]
     layers = []
     for layer in named:
-        assert isinstance(layer.operation, (Conv, Dense))
         scores = []
         for simulator in simulators:
             scores.append(search.meter.cost(("weights",), (layer.name,), simulator).scores)
             done(1)
         bits = next((bits for bits, change in zip(BITS, scores) if change <= share), BITS[-1])
-        layers.append(LayerBits(layer.name, prod(layer.operation.weight.shape), bits, tuple(scores)))
+        size = search.meter.simulator.constants[layer.name].weight[1].numel()
+        layers.append(LayerBits(layer.name, size, bits, tuple(scores)))
     settings = search.settings
     changes = lambda parts, **fields: search.scores(replace(settings, **fields), parts) <= share
     draws, membrane = ("tau table", "random bits"), ("bias", "threshold", "membrane fraction")
@@ -135,7 +134,7 @@ def recommend(search: Search, margin: float = 0.005, done: Told = lambda count: 
 
 def steps_of(network: Network) -> int:
     """What `recommend` tells `done` in all."""
-    return len(BITS) * sum(isinstance(layer.operation, (Conv, Dense)) for layer in network.layers) + 2
+    return len(BITS) * len(weighted(network)) + 2
 
 
 def _settle(search: Search, settings: QuantSettings, layers: tuple[LayerBits, ...], margin: float) -> Recommendation:

@@ -14,7 +14,7 @@ from randhet.export.passes import fold
 from randhet.export.passes.calibrate import HEADROOM, Calibration, LayerRange, calibrate
 from randhet.export.passes.quantise import Plan, QuantSettings
 from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
-from randhet.fixed_point.network import Cuba, Input, Layer, Network, ReadOut, Shape
+from randhet.fixed_point.network import Cuba, Input, Layer, Network, Shape
 
 FINE = QuantSettings(k=12)
 """Foreign time constants are arbitrary, so their decays get all 12 bits that a neuron has."""
@@ -89,8 +89,8 @@ def _gathered(seen: LayerRange, neuron: Cuba, steps: int) -> float:
 
 def _inclusive(layer: Layer) -> Layer:
     """m >= theta in integers is m > theta - 1."""
-    neuron = layer.neuron
-    if neuron is None or isinstance(neuron, ReadOut):
+    neuron = layer.spiking
+    if neuron is None:
         return layer
     if neuron.threshold.min() < 2:
         raise ExportError(f"layer {layer.name}: threshold 1 cannot be lowered to include itself")

@@ -47,30 +47,37 @@ def dynamics(node: nir.NIRNode, time: Discretisation) -> Dynamics:
     raise ExportError("this node has no counterpart in the integer network")
 
 
-def _reset(node: nir.LIF | nir.IF | nir.CubaLIF) -> None:
+def _spike(node: nir.LIF | nir.IF | nir.CubaLIF) -> None:
     if np.any(node.v_reset != 0):
         raise ExportError(f"resets to {np.ravel(node.v_reset)[0]:.3g}, only a reset to 0 is supported")
     if not np.all(node.v_threshold > 0):
         raise ExportError(f"threshold is {np.min(node.v_threshold):.3g}, it must be positive")
 
 
+def _to_zero(time: Discretisation) -> None:
+    if time.reset != "zero":
+        raise ExportError(f"resets by {time.reset!r}, its integer neuron, Cuba, only to zero")
+
+
 @dynamics.register
 def _(node: nir.LIF, time: Discretisation) -> Dynamics:
-    _reset(node)
+    _spike(node)
     decay = time.decay(node.tau)
     return Dynamics("vanilla", time.drive(node.r, decay), node.v_threshold, node.v_leak, decay)
 
 
 @dynamics.register
 def _(node: nir.IF, time: Discretisation) -> Dynamics:
-    _reset(node)
+    _spike(node)
+    _to_zero(time)
     return Dynamics("integrate", time.integrator(node.r), node.v_threshold, np.zeros(1), np.ones(1))
 
 
 @dynamics.register
 def _(node: nir.CubaLIF, time: Discretisation) -> Dynamics:
     """i <- a*i + (1 - a)*w_in*I, v <- b*v + (1 - b)*R*i: with u = (1 - b)*R*i one drive on I."""
-    _reset(node)
+    _spike(node)
+    _to_zero(time)
     if np.any(node.v_leak != 0):
         raise ExportError(f"v_leak is {np.ravel(node.v_leak)[0]:.3g}, integer CUBA neurons need 0")
     synapse, decay = time.decay(node.tau_syn), time.decay(node.tau_mem)

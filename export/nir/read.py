@@ -43,6 +43,8 @@ from randhet.export.nir.write import FORMAT, to_nir
 from randhet.fixed_point.network import Shape
 
 OPERATIONS: dict[str, Any] = {kind.__name__: kind for kind in get_args(FloatOperation)}
+RENAMED = {"tau": "decay"}
+"""Fields of the descriptions of format 1."""
 DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 """What comes of a node whose values are no numbers, or of no shape that belongs there: its file may be anyone's."""
 PIXEL = 1 / 255
@@ -79,7 +81,7 @@ def restored(graph: nir.NIRGraph) -> FloatGraph | None:
         return None
     try:
         description = json.loads(notes)
-        if description["format"] != FORMAT:
+        if description["format"] not in (1, FORMAT):
             return None
         found = FloatGraph(tuple(_restored(entry, graph.nodes) for entry in description["nodes"]))
         again = to_nir(found, description["dt"])
@@ -94,7 +96,7 @@ def _restored(entry: dict[str, Any], nodes: dict[str, nir.NIRNode]) -> FloatNode
     for key, shape in entry["arrays"].items():
         node = nodes[entry["name"]]
         array = getattr(node, key) if key in ("weight", "bias") else node.metadata[key]
-        values[key] = np.asarray(array, np.float64).reshape(shape)
+        values[RENAMED.get(key, key)] = np.asarray(array, np.float64).reshape(shape)
     return FloatNode(entry["name"], OPERATIONS[entry["type"]](**values), tuple(entry["inputs"]))
 
 
@@ -120,7 +122,10 @@ class _Reader:
     """Converts node after node in topological order, collecting what it must refuse."""
 
     def __init__(self, graph: nir.NIRGraph, time: Discretisation) -> None:
-        self.graph, self.time = graph, time
+        asks = time.reset is None and any(map(_spikes, graph.nodes.values()))
+        self.unsaid = time.unsaid if asks else ""
+        """Why the graph cannot be read although every node of it can: said last."""
+        self.graph, self.time = graph, replace(time, reset=time.reset or "zero")
         self.nodes: dict[str, FloatNode] = {}
         self.shapes: dict[str, Shape] = {}
         self.last: dict[str, str] = {}
@@ -141,6 +146,8 @@ class _Reader:
                 self.last[name] = ""
         if self.refused:
             raise ExportError(f"not supported: {'; '.join(self.refused)}. Supported are {', '.join(supported())}")
+        if self.unsaid:
+            raise ExportError(self.unsaid)
         return self._finished()
 
     def _order(self) -> list[str]:
@@ -166,7 +173,7 @@ class _Reader:
             self.last[name] = ""
         elif isinstance(node, nir.Output):
             self.last[name] = self._add(FloatNode(f"{name}.mean", TimeMean(), (source,)))
-        elif dynamics.dispatch(type(node)) is not dynamics.dispatch(object):
+        elif _spikes(node):
             self.last[name] = self._neuron(name, dynamics(node, self.time), source)
         else:
             operation = convert(node, self.shapes[source])
@@ -221,7 +228,7 @@ class _Reader:
             raise ExportError(f"the bias of {source} would pass through its synapse, which integer CUBA neurons lack")
         self.nodes[source] = replace(layer, operation=weights)
         level = 1.0 if unequal else float(threshold[0])
-        return self._add(FloatNode(name, _float_neuron(cell, level, shape, self.time.inclusive), (source,)))
+        return self._add(FloatNode(name, _float_neuron(cell, level, shape, self.time), (source,)))
 
     def _readers(self, source: str) -> list[str]:
         (origin,) = (name for name, last in self.last.items() if last == source)
@@ -237,6 +244,11 @@ class _Reader:
                     window = prod(pair(node.kernel_size))
                     graph = graph.changed(reader.name, replace(operation, weight=operation.weight * window))
         return graph
+
+
+def _spikes(node: nir.NIRNode) -> bool:
+    """Whether a node is a neuron that can be read."""
+    return dynamics.dispatch(type(node)) is not dynamics.dispatch(object)
 
 
 def normalisation(operation: FloatOperation) -> Normalisation | None:
@@ -273,16 +285,17 @@ def in_numpy(node: nir.NIRNode) -> nir.NIRNode:
     return made
 
 
-def _float_neuron(cell: Dynamics, level: float, shape: Shape, inclusive: bool) -> FloatNeuron:
+def _float_neuron(cell: Dynamics, level: float, shape: Shape, time: Discretisation) -> FloatNeuron:
     """An inclusive threshold becomes the next smaller float32; the integer one is lowered by one unit later."""
-    if inclusive:
+    assert time.reset is not None
+    if time.inclusive:
         level = float(np.nextafter(np.float32(level), np.float32(0)))
     decay = full(cell.decay, shape, "tau")
     if not np.ptp(decay):
-        return FloatNeuron(cell.kind, level, decay=np.array(decay.flat[0]), synapse=cell.synapse)
+        return FloatNeuron(cell.kind, level, decay=np.array(decay.flat[0]), synapse=cell.synapse, reset=time.reset)
     if cell.kind != "vanilla":
         raise ExportError("time constants that differ from neuron to neuron are supported in LIF only")
-    return FloatNeuron("het", level, decay=decay)
+    return FloatNeuron("het", level, decay=decay, reset=time.reset)
 
 
 def driven(weights: FloatConv | FloatDense, gain: Array, leak: Array, unit: Array) -> FloatConv | FloatDense:

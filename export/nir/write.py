@@ -157,6 +157,9 @@ def _(operation: FloatFlatten, shape: Shape, dt: float) -> nir.NIRNode:
 
 @convert.register
 def _(operation: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
+    """Other tools would run a subtracted threshold as a reset to zero: NIR cannot represent it."""
+    if operation.reset != "zero":
+        raise ExportError(f"NIR cannot represent reset {operation.reset!r}, only a reset to zero")
     return NEURONS[operation.kind](operation, shape, dt)
 
 

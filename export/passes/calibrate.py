@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, log2
-from typing import cast
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from randhet.export.passes.activity import Told, chunks, source, sums, weighted
 from randhet.export.passes.quantise import OutOfRange, Plan, quantise
 from randhet.fixed_point import reference
 from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.network import Cuba, Layer, Lif, Network
+from randhet.fixed_point.network import Layer, Network, Spiking
 from randhet.fixed_point.result import Result
 
 HEADROOM = 1.25
@@ -104,6 +103,6 @@ def _widened(seen: LayerRange, network: Network, layer: Layer, found: Result, im
     )
 
 
-def spiking_layers(network: Network) -> dict[str, Lif | Cuba]:
+def spiking_layers(network: Network) -> dict[str, Spiking]:
     """Neurons that spike, by layer name."""
-    return {layer.name: cast(Lif | Cuba, layer.neuron) for layer in network.layers if layer.spikes}
+    return {layer.name: layer.spiking for layer in network.layers if layer.spiking}

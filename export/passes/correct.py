@@ -64,4 +64,5 @@ def correction(network: Network, layer: Layer) -> np.ndarray:
 def unit(layer: Layer) -> Array:
     """One unit of a layer's bias in the float model, (channels,) or (1,): s_c * 2^-f; f is 0 for a classifier."""
     assert layer.scale is not None
-    return np.asarray(layer.scale * 2.0 ** -getattr(layer.neuron, "f", 0))
+    assert layer.neuron is not None
+    return np.asarray(layer.scale * 2.0**-layer.neuron.f)

@@ -49,6 +49,7 @@ from randhet.fixed_point.network import (
     PerNeuron,
     ReadOut,
     Sampling,
+    Spiking,
     SumPool,
 )
 from randhet.train.scales import FLOOR, SCALES, Scales, candidates, chosen, mantissa
@@ -237,7 +238,7 @@ def _classifier(node: FloatNode, operation: FloatConv | FloatDense, inputs: tupl
     return Layer(node.name, synapse, inputs, ReadOut(bias.astype(np.int32)), scale[:1])
 
 
-def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Lif | Cuba:
+def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Spiking:
     """Threshold, bias and decays of a neuron in the units of its channels."""
     neuron, f = node.operation, plan.f(node.name)
     assert isinstance(neuron, FloatNeuron)

@@ -37,17 +37,17 @@ from randhet.export.nir.steps import TOOLS, Discretisation
 from randhet.export.passes.quantise import QuantSettings
 from randhet.fixed_point import reference
 from randhet.fixed_point.diagnosis.difference import differences
-from randhet.fixed_point.network import Cuba, Het, Lif, RandomTau
+from randhet.fixed_point.network import Constant, Cuba, Drawn, PerNeuron
 
 EULER = Discretisation(1e-4)
 RNG = np.random.default_rng(2)
 NEURONS = {
-    "vanilla": FloatNeuron("vanilla", 0.3, tau=np.array(0.6)),
-    "het": FloatNeuron("het", 0.3, tau=RNG.random((4, 6, 6))),
+    "vanilla": FloatNeuron("vanilla", 0.3, decay=np.array(0.6)),
+    "het": FloatNeuron("het", 0.3, decay=RNG.random((4, 6, 6))),
     "random": FloatNeuron("randhet", 0.3, "step", 1.5),
     "random forward": FloatNeuron("randhet", 0.3, "forward", 0.7),
     "integrator": FloatNeuron("integrate", 0.3),
-    "cuba": FloatNeuron("cuba", 0.3, tau=np.array(0.9), synapse=0.3),
+    "cuba": FloatNeuron("cuba", 0.3, decay=np.array(0.9), synapse=0.3),
 }
 
 
@@ -79,12 +79,15 @@ def test_our_own_file_is_restored_exactly(kind: str, tmp_path: Path) -> None:
     assert list(differences(graph, again)) == []
 
 
-@pytest.mark.parametrize(("kind", "neuron"), [("vanilla", Lif), ("het", Het), ("random", RandomTau), ("cuba", Cuba)])
-def test_restored_networks_run(kind: str, neuron: type) -> None:
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("vanilla", Constant), ("het", PerNeuron), ("random", Drawn), ("cuba", Cuba)]
+)
+def test_restored_networks_run(kind: str, wanted: type) -> None:
     graph = nir_read.from_nir(nir_write.to_nir(block(NEURONS[kind])), EULER, 1)
     images = RNG.integers(0, 256, (4, 2, 6, 6), dtype=np.uint8)
     network, calibration = nir_network.network(graph, images, seed=3)
-    assert {type(layer.neuron) for layer in network.layers if layer.neuron} >= {neuron}
+    neurons = [layer.neuron for layer in network.layers if layer.spikes]
+    assert {type(getattr(neuron, "decay", neuron)) for neuron in neurons} == {wanted}
     assert network.steps == 3
     assert calibration.saturations == 0
     assert reference.run(network, images).saturations == 0
@@ -108,7 +111,7 @@ def test_an_edited_file_is_read_as_it_stands() -> None:
     assert nir_read.restored(made) is None
     graph = nir_read.from_nir(made, EULER, 7)
     found = {node.name: node.operation for node in graph.nodes if isinstance(node.operation, FloatNeuron)}
-    assert [(name, neuron.kind, float(neuron.tau)) for name, neuron in found.items()] == [
+    assert [(name, neuron.kind, float(neuron.decay)) for name, neuron in found.items()] == [
         ("node1", "vanilla", 0.75),
         ("node2", "vanilla", 0.5),
     ]
@@ -118,6 +121,22 @@ def test_an_edited_file_is_read_as_it_stands() -> None:
     network, _ = nir_network.network(graph, RNG.integers(0, 256, (2, 2, 6, 6), dtype=np.uint8))
     assert network.steps == 7
     assert network.layers[1].neuron.bias.shape == (4, 6, 6)  # zeros are padded after the image is normalised
+
+
+def test_descriptions_of_format_1_are_restored(tmp_path: Path) -> None:
+    """They call the decay tau and know no reset."""
+    graph = block(NEURONS["het"])
+    made = nir_write.to_nir(graph)
+    description = json.loads(made.metadata["randhet"])
+    for entry in description["nodes"]:
+        if entry["type"] == "FloatNeuron":
+            del entry["fields"]["reset"]
+            entry["arrays"]["tau"] = entry["arrays"].pop("decay")
+            notes = made.nodes[entry["name"]].metadata
+            notes["tau"] = notes.pop("decay")
+    made.metadata["randhet"] = json.dumps(description | {"format": 1})
+    nir_write.save(tmp_path / "old.nir", made)
+    assert list(differences(graph, nir_read.read(tmp_path / "old.nir", EULER, 1))) == []
 
 
 # --- foreign nodes ----------------------------------------------------------------------------------------------------
@@ -151,7 +170,7 @@ def test_resistance_leak_and_unequal_thresholds_go_into_the_weights() -> None:
     gain = np.array([2.0, 1.5, 0.8])
     assert np.allclose(dense.weight, affine().weight * gain[:, None])
     assert np.allclose(dense.bias, (0.25 * np.array([2.0, 3.0, 4.0]) + 0.5) / np.array([1.0, 2.0, 5.0]))
-    assert (found.kind, found.threshold, float(found.tau)) == ("vanilla", 1.0, 0.75)
+    assert (found.kind, found.threshold, float(found.decay)) == ("vanilla", 1.0, 0.75)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +185,7 @@ def test_resistance_leak_and_unequal_thresholds_go_into_the_weights() -> None:
 def test_decay_and_drive_follow_the_discretisation(time: Discretisation, decay: float, drive: float) -> None:
     graph = nir_read.from_nir(chain(affine(), lif(r=7.0)), time, 2)
     (dense,), (found,) = node_of(graph, FloatDense), node_of(graph, FloatNeuron)
-    assert float(found.tau) == pytest.approx(decay)
+    assert float(found.decay) == pytest.approx(decay)
     assert np.allclose(dense.weight, affine().weight * drive)
 
 
@@ -185,7 +204,7 @@ def test_different_time_constants_become_one_per_neuron() -> None:
     graph = nir_read.from_nir(chain(affine(), lif(tau=np.array([2e-4, 4e-4, 1e-3]))), EULER, 2)
     (found,) = node_of(graph, FloatNeuron)
     assert found.kind == "het"
-    assert np.allclose(found.tau, [0.5, 0.75, 0.9])
+    assert np.allclose(found.decay, [0.5, 0.75, 0.9])
 
 
 def test_sum_pool_and_average_pool_differ_by_their_window() -> None:
@@ -215,6 +234,27 @@ def test_two_edges_into_a_node_are_a_residual_sum() -> None:
     found = nir_read.from_nir(graph, EULER, 2)
     (add,) = (node for node in found.nodes if isinstance(node.operation, FloatAdd))
     assert sorted(add.inputs) == ["n1", "n3"]
+
+
+def test_a_subtracted_threshold_is_read_where_it_is_given() -> None:
+    """Euler, dt/tau = 1/4, by hand: v <- 3/4*v + 1/4*x, spike where v > 1, then 0 or v - 1."""
+    graph = chain(nir.Affine(np.full((1, 4), 1.0), np.zeros(1)), lif(1))
+    images = np.array([[3, 2, 1, 0]], np.uint8)
+    spikes = {}
+    for reset in ("zero", "subtract"):
+        found = nir_read.from_nir(graph, replace(EULER, reset=reset), 6, scale=1.0)
+        (neuron,) = node_of(found, FloatNeuron)
+        network, calibration = nir_network.network(found, images)
+        assert neuron.reset == network.layers[1].neuron.reset == reset
+        assert calibration.saturations == 0
+        v, wanted = 0.0, []
+        for _ in range(6):
+            v = 0.75 * v + 0.25 * 6
+            wanted.append(int(v > 1))
+            v = v if v <= 1 else (v - 1 if reset == "subtract" else 0.0)
+        spikes[reset] = reference.run(network, images, probes=["n1"]).traces["n1"].output[0, :, 0].tolist()
+        assert spikes[reset] == wanted
+    assert spikes["zero"] != spikes["subtract"] or sum(spikes["zero"]) == 6
 
 
 def test_an_inclusive_threshold_is_one_integer_lower() -> None:
@@ -342,6 +382,37 @@ def test_what_nir_cannot_say_is_refused() -> None:
         nir_write.to_nir(mapped)
 
 
+def test_a_reset_that_nir_or_the_integers_cannot_represent_is_refused() -> None:
+    soft = replace(NEURONS["vanilla"], reset="subtract")
+    with pytest.raises(ExportError, match="NIR cannot represent reset 'subtract', only a reset to zero"):
+        nir_write.to_nir(block(soft))
+    values = np.ones(3)
+    subtract = replace(EULER, reset="subtract")
+    for node in (nir.IF(values, values), nir.CubaLIF(4e-4 * values, 4e-4 * values, values, 0 * values, values)):
+        with pytest.raises(ExportError, match="resets by 'subtract', its integer neuron, Cuba, only to zero"):
+            nir_read.from_nir(chain(affine(), node), subtract, 2)
+    with pytest.raises(ExportError, match="spike at m = theta already are read with reset zero only"):
+        replace(TOOLS["spikingjelly"], reset="subtract")
+
+
+@pytest.mark.parametrize(
+    ("tool", "message"),
+    [
+        ("snntorch", "snnTorch writes v_reset = 0 for every reset_mechanism: --reset zero reads .* is not supported$"),
+        ("sinabs", "Sinabs does not write what a spike does: --reset zero reads .* are not supported$"),
+    ],
+)
+def test_a_reset_that_a_tool_does_not_write_is_asked_for(tool: str, message: str) -> None:
+    graph = chain(affine(), lif(tau=4.0))
+    with pytest.raises(ExportError, match=message):
+        nir_read.from_nir(graph, TOOLS[tool], 2)
+    with pytest.raises(ExportError, match=message):
+        replace(TOOLS[tool], reset="subtract")
+    graph.nodes["n1"] = nir.Threshold(np.ones(3))
+    with pytest.raises(ExportError, match=r"n1 \(Threshold\): this node has no counterpart"):
+        nir_read.from_nir(graph, TOOLS[tool], 2)
+
+
 def test_metadata_describes_the_draws() -> None:
     made = nir_write.to_nir(block(NEURONS["random forward"]))
     description = json.loads(made.metadata["randhet"])
@@ -352,6 +423,7 @@ def test_metadata_describes_the_draws() -> None:
         "sampling": "forward",
         "sigma": 0.7,
         "synapse": 0.0,
+        "reset": "zero",
     }
     assert made.metadata["dt"] == 1e-4
     assert QuantSettings(k=12) == nir_network.FINE

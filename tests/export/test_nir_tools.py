@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime")
 
 from torch import nn
 
-from randhet.export.graph import FloatNeuron
+from randhet.export.graph import ExportError, FloatNeuron
 from randhet.export.nir import network as nir_network
 from randhet.export.nir import read as nir_read
 from randhet.export.nir import write as nir_write
@@ -32,6 +32,7 @@ from randhet.export.onnx.run import session
 from randhet.export.passes.quantise import QuantSettings
 from randhet.export.trace import trace
 from randhet.fixed_point import reference
+from randhet.fixed_point.network import Reset
 from randhet.train import layers
 from randhet.train.models import ModelSettings, SEWResNet
 from randhet.train.neurons import LIF
@@ -46,7 +47,7 @@ Make = Callable[[float, tuple[int, ...]], nn.Module]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a tool wrote and did: its NIR graph, which entry of TOOLS reads it, its images, spikes (T, N, ...).
+    """What a tool wrote and did: its NIR graph, which entry of TOOLS reads it, its images, spikes (T, N, ...), reset.
 
     The graphs of Norse and Sinabs hold what nir.write refuses (scalars, no shapes), so these stay in memory.
     """
@@ -55,6 +56,7 @@ class Ran:
     tool: str
     images: np.ndarray
     spikes: Spikes
+    reset: Reset = "zero"
 
 
 def on_grid(layer: nn.Module, unit: float = 2.0**-7) -> nn.Module:
@@ -120,7 +122,8 @@ def snntorch(kind: str) -> Ran:
     from snntorch import utils
     from snntorch.export_nir import export_to_nir
 
-    common = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+    zero = {"reset_mechanism": "zero", "reset_delay": False}
+    common = {"init_hidden": True} | {"Leaky, defaults": {}, "Leaky, subtract": {"reset_delay": False}}.get(kind, zero)
     full = torch.full
     makers: dict[str, Make] = {
         "Leaky": lambda level, shape: snn.Leaky(full(shape, 0.75), full(shape, level), **common),
@@ -128,7 +131,7 @@ def snntorch(kind: str) -> Ran:
             full(shape, 0.5), full(shape, 0.75), threshold=full(shape, level), **common
         ),
     }
-    net = pooled(makers[kind], 60.0, 1.0, kind != "Synaptic")
+    net = pooled(makers[kind.partition(",")[0]], 60.0, 1.0, kind != "Synaptic")
     x = torch.from_numpy(IMAGES).float()
     graph = export_to_nir(net, x[:1], ignore_dims=[0])
     utils.reset(net)
@@ -142,6 +145,7 @@ def norse(kind: str) -> Ran:
     export_nir = pytest.importorskip("norse.torch.utils.export_nir")
     from norse.torch.functional.iaf import IAFParameters
     from norse.torch.functional.lif_box import LIFBoxParameters
+    from norse.torch.functional.reset import reset_subtract
     from norse.torch.module.iaf import IAFCell
     from norse.torch.module.lif_box import LIFBoxCell
 
@@ -150,8 +154,14 @@ def norse(kind: str) -> Ran:
         "LIFBox": lambda level: LIFBoxCell(
             LIFBoxParameters(tau_mem_inv=tensor(250.0), v_th=tensor(level), v_leak=tensor(0.0))
         ),
+        "LIFBox, subtract": lambda level: LIFBoxCell(
+            LIFBoxParameters(
+                tau_mem_inv=tensor(250.0), v_th=tensor(level), v_leak=tensor(0.0), reset_method=reset_subtract
+            )
+        ),
         "IAF": lambda level: IAFCell(IAFParameters(v_th=tensor(level))),
     }
+    reset: Reset = "subtract" if "subtract" in kind else "zero"
     torch.manual_seed(0)
     make = makers[kind]
     net = norse_torch.SequentialState(on_grid(nn.Linear(128, 40)), make(20.0), on_grid(nn.Linear(40, 10)), make(1.0))
@@ -165,7 +175,7 @@ def norse(kind: str) -> Ran:
             _, state = net(x, state)
 
     spikes = watched([net[1], net[3]], run)
-    return Ran(graph, "norse-export", images, dict(zip(sorted(neuron_names(graph)), spikes)))
+    return Ran(graph, "norse-export", images, dict(zip(sorted(neuron_names(graph)), spikes)), reset)
 
 
 def sinabs(kind: str) -> Ran:
@@ -174,14 +184,15 @@ def sinabs(kind: str) -> Ran:
     module = pytest.importorskip("sinabs.nir")
     from sinabs.activation import MembraneReset, SingleSpike
 
-    common = {"reset_fn": MembraneReset(), "spike_fn": SingleSpike}
+    common = {} if "defaults" in kind else {"reset_fn": MembraneReset(), "spike_fn": SingleSpike}
     makers: dict[str, Callable[[float], nn.Module]] = {
         "LIF": lambda level: sl.LIF(torch.tensor(3.0), spike_threshold=torch.tensor(level), norm_input=False, **common),
         "IAF": lambda level: sl.IAF(spike_threshold=torch.tensor(level), **common),
     }
     torch.manual_seed(0)
     conv, linear = on_grid(nn.Conv2d(2, 4, 3, padding=1)), on_grid(nn.Linear(256, 10))
-    first, second = makers[kind](60.0), makers[kind](1.0)
+    make = makers[kind.partition(",")[0]]
+    first, second = make(60.0), make(1.0)
     with torch.no_grad():
         hidden = first(torch.stack([conv(torch.from_numpy(IMAGES).float())] * STEPS, 1))
         out = second(linear(hidden.flatten(2)))
@@ -197,7 +208,7 @@ def sinabs(kind: str) -> Ran:
 CASES: list[tuple[Callable[[str], Ran], str]] = [
     *((spikingjelly, kind) for kind in ("LIF", "LIF, undivided input", "IF", "CUBA")),
     *((snntorch, kind) for kind in ("Leaky", "Synaptic")),
-    *((norse, kind) for kind in ("LIFBox", "IAF")),
+    *((norse, kind) for kind in ("LIFBox", "LIFBox, subtract", "IAF")),
     *((sinabs, kind) for kind in ("LIF", "IAF")),
 ]
 
@@ -206,7 +217,7 @@ CASES: list[tuple[Callable[[str], Ran], str]] = [
 def test_a_tools_graph_spikes_as_in_the_tool(tool: Callable[[str], Ran], kind: str, tmp_path: Path) -> None:
     """The float graph in onnxruntime and the integer network in the reference give every spike the tool gave."""
     ran = tool(kind)
-    time = TOOLS[ran.tool]
+    time = replace(TOOLS[ran.tool], reset=ran.reset)
     if tool in (spikingjelly, snntorch):
         nir.write(tmp_path / "graph.nir", ran.graph)
         graph = nir_read.read(tmp_path / "graph.nir", time, STEPS, scale=1.0)
@@ -224,6 +235,29 @@ def test_a_tools_graph_spikes_as_in_the_tool(tool: Callable[[str], Ran], kind: s
     for name, found in zip(names, floats):
         assert np.array_equal(found, ran.spikes[name]), name
         assert np.array_equal(result.traces[name].output.swapaxes(0, 1), ran.spikes[name]), name
+
+
+NOT_READ = [
+    (snntorch, "Leaky, defaults"),
+    (snntorch, "Leaky, subtract"),
+    (sinabs, "LIF, defaults"),
+    (sinabs, "IAF, defaults"),
+]
+
+
+@pytest.mark.parametrize(("tool", "kind"), NOT_READ, ids=[f"{tool.__name__}-{kind}" for tool, kind in NOT_READ])
+def test_what_a_tool_does_by_default_and_the_integers_do_not_is_refused(tool: Callable[[str], Ran], kind: str) -> None:
+    """The graph is that of neurons that reset to zero at once, which spike otherwise: only the user can tell."""
+    ran = tool(kind)
+    with pytest.raises(ExportError, match=r"--reset zero reads neurons with .* not supported$"):
+        nir_read.from_nir(ran.graph, TOOLS[ran.tool], STEPS, scale=1.0)
+    with pytest.raises(ExportError, match=r"--reset zero reads neurons with .* not supported$"):
+        replace(TOOLS[ran.tool], reset="subtract")
+    time = replace(TOOLS[ran.tool], reset="zero")
+    graph = nir_read.from_nir(ran.graph, time, STEPS, scale=1.0)
+    network, _ = nir_network.network(graph, ran.images, QuantSettings(k=12, f=8), inclusive=time.inclusive)
+    found = reference.run(network, ran.images, probes=list(ran.spikes)).traces
+    assert any((found[name].output.swapaxes(0, 1) != spikes).any() for name, spikes in ran.spikes.items())
 
 
 # --- our graphs in their runtimes -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ from randhet.export.trace import trace
 from randhet.fixed_point import reference
 from randhet.fixed_point.generator import tau_table
 from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.network import Conv, Dense, Het, Lif, RandomTau, SumPool
+from randhet.fixed_point.network import Constant, Conv, Dense, Drawn, Lif, PerNeuron, Reset, SumPool
 from randhet.train.checkpoint import build, random_init
 from randhet.train.layers import AvgPool2d, BatchNorm2d, Conv2d, Encode, Flatten, Linear, MeanOverTime, Normalise
 from randhet.train.models import ModelSettings
-from randhet.train.neurons import LIF, RandomTauLIF
+from randhet.train.neurons import LIF, RESETS, RandomTauLIF
 
 SMALL = ModelSettings(3, 5, (9, 8), (4, 6), (1, 2), steps=3)
 RNG = np.random.default_rng(5)
@@ -92,10 +93,11 @@ def test_normalisation_folds_into_grouped_and_unpadded_convolutions(groups: int)
     assert np.abs(found - expected).max() < 1e-9
 
 
+@pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("neuron", ["vanilla", "het"])
-def test_a_fine_quantisation_follows_the_float_model(neuron: str) -> None:
-    """With constant taus the float model is deterministic: logits = sums * scale / T + rounding, so classes agree."""
-    model = small(neuron=neuron).float()
+def test_a_fine_quantisation_follows_the_float_model(neuron: str, reset: Reset) -> None:
+    """With constant decays the float model is deterministic: logits = sums * scale / T + rounding, so classes agree."""
+    model = small(neuron=neuron, reset=reset).float()
     exported = export_model(model, IMAGES, QuantSettings(k=12))
     images = np.random.default_rng(1).integers(0, 256, (64, 3, 9, 8), dtype=np.uint8)
     with torch.no_grad():
@@ -124,7 +126,7 @@ def test_constants_are_the_nearest_integers() -> None:
         for weight, whole in zip(source.weight[c].ravel(), layer.operation.weight[c].ravel()):
             assert abs(int(whole) - Fraction(float(weight)) / scale) <= Fraction(1, 2) + Fraction(1, 10**9)
         assert np.abs(layer.operation.weight[c]).max() == 127
-    assert layer.neuron.decay == 128
+    assert isinstance(layer.neuron.decay, Constant) and layer.neuron.decay.mantissa == 128
 
 
 def test_pool_and_time_fold_into_the_classifier() -> None:
@@ -187,19 +189,39 @@ def test_a_dead_channel_stays_within_24_bits() -> None:
 
 def test_f_is_lowered_where_currents_leave_24_bits_and_the_file_says_so() -> None:
     exported = export_model(small().float(), IMAGES, QuantSettings(f=12))
-    lowered = [layer.neuron.f for layer in exported.network.layers if isinstance(layer.neuron, RandomTau)]
+    lowered = [layer.neuron.f for layer in exported.network.layers if isinstance(layer.neuron, Lif)]
     assert min(lowered) < 12 and '"node1"' in exported.network.metadata["lowered_f"]
     assert exported.calibration.saturations == 0
 
 
+@pytest.mark.parametrize("reset", RESETS)
+def test_calibration_covers_a_membrane_that_stays_above_its_threshold(reset: Reset) -> None:
+    """m is a convex combination of currents and of what a reset left, which lies between 0 and m: |m| <= max|x|."""
+    model = small(neuron="randhet", reset=reset, threshold=0.05).float()
+    exported = export_model(model, IMAGES, QuantSettings(f=12))
+    assert {layer.neuron.reset for layer in exported.network.layers if isinstance(layer.neuron, Lif)} == {reset}
+    assert all(seen.membrane <= seen.current for seen in exported.calibration.layers)
+    assert exported.calibration.saturations == 0
+    images = np.random.default_rng(1).integers(0, 256, (16, 3, 9, 8), dtype=np.uint8)
+    result = reference.run(exported.network, images, probes=["node1"])
+    assert result.saturations == 0
+    threshold = reference.per_channel(exported.network.layers[1].neuron.threshold, (4, 9, 8))
+    left = result.traces["node1"].membrane - threshold > threshold
+    assert left.any()  # with reset "subtract" these stay above the threshold
+
+
+def test_the_resets_are_those_of_the_training_neurons() -> None:
+    assert get_args(Reset) == RESETS
+
+
 @pytest.mark.parametrize(
-    ("neuron", "kind"), [("randhet", RandomTau), ("randhet-forward", RandomTau), ("het", Het), ("vanilla", Lif)]
+    ("neuron", "kind"), [("randhet", Drawn), ("randhet-forward", Drawn), ("het", PerNeuron), ("vanilla", Constant)]
 )
 def test_every_neuron_kind_exports(neuron: str, kind: type) -> None:
     exported = export_checkpoint(random_init(replace(SMALL, neuron=neuron)), IMAGES, seed=7)  # type: ignore[arg-type]
-    neurons = {layer.name: layer.neuron for layer in exported.network.layers}
-    assert isinstance(neurons["layer2.1.node2"], kind) and exported.network.seed == 7
-    if isinstance(found := neurons["node1"], RandomTau):
+    decays = {layer.name: getattr(layer.neuron, "decay", None) for layer in exported.network.layers}
+    assert isinstance(decays["layer2.1.node2"], kind) and exported.network.seed == 7
+    if isinstance(found := decays["node1"], Drawn):
         assert found.sampling == ("forward" if neuron == "randhet-forward" else "step")
     assert len(exported.network.metadata["source"]) == 64 and exported.network.steps == 3
 

@@ -14,7 +14,7 @@ from randhet.base.errors import RandhetError
 from randhet.compare.equality.replay import replay
 from randhet.compare.quantisation.budget import PARTS, Meter, Simulator, budget, drawn, numbers
 from randhet.compare.quantisation.recommend import ALLOWED, BITS, Search, recommend, steps_of
-from randhet.export.graph import FloatDense
+from randhet.export.graph import FloatDense, FloatInput, FloatNode
 from randhet.export.passes.quantise import Plan, QuantSettings, quantise
 from randhet.export.pipeline import Exported, export_checkpoint
 from randhet.fixed_point import reference
@@ -26,9 +26,7 @@ from randhet.fixed_point.network import (
     Flatten,
     Input,
     Layer,
-    Lif,
     Network,
-    RandomTau,
 )
 from randhet.train.checkpoint import Checkpoint, build, random_init
 from randhet.train.models import ModelSettings
@@ -38,9 +36,14 @@ PIXELS = np.random.default_rng(1).integers(0, 256, (7, 1, 6, 6), np.uint8)
 LABELS = np.random.default_rng(2).integers(0, 3, 7)
 
 
-@pytest.fixture(scope="module", params=["randhet", "randhet-forward", "vanilla", "het"])
+KINDS = [(neuron, "zero") for neuron in ("randhet", "randhet-forward", "vanilla", "het")]
+KINDS += [(neuron, "subtract") for neuron in ("randhet", "het")]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=" ".join)
 def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
-    return random_init(replace(MODEL, neuron=request.param), seed=2)
+    neuron, reset = request.param
+    return random_init(replace(MODEL, neuron=neuron, reset=reset), seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +55,10 @@ def registers(network: Network, seed: int):  # type: ignore[no-untyped-def]
     """Numbers in 0..1 in the middle of the share of each draw of the integer generator."""
 
     def uniform(index: int, step: int, shape: tuple[int, ...]) -> Tensor:
-        neuron = network.layers[index].neuron
-        assert isinstance(neuron, RandomTau)
-        generator = LayerGenerator(seed, index, prod(shape[1:]), neuron.neurons_per_core)
-        number = lambda image: image * network.steps + step if neuron.sampling == "step" else image
+        decay = network.layers[index].drawn
+        assert decay is not None
+        generator = LayerGenerator(seed, index, prod(shape[1:]), decay.neurons_per_core)
+        number = lambda image: image * network.steps + step if decay.sampling == "step" else image
         draws = np.stack([generator.round(number(image)) for image in range(shape[0])]).reshape(shape)
         return torch.from_numpy((draws + 0.5) / 256)
 
@@ -92,19 +95,18 @@ def test_each_part_alone_in_one_layer_by_hand() -> None:
     graph = replace(
         graph,
         nodes=(
-            graph.nodes[0],
+            FloatNode("input", FloatInput((3,))),
             replace(dense, name="fc", operation=FloatDense(weight, bias), inputs=("input",)),
             replace(neuron, name="cell", operation=replace(neuron.operation, threshold=threshold), inputs=("fc",)),
             replace(dense, name="out", operation=FloatDense(np.eye(2), np.zeros(2)), inputs=("cell",)),
         ),
     )
     network = quantise(graph, Plan(QuantSettings(weight_bits=4, f=2)), 1)
-    network = replace(network, layers=(Layer("input", Input((3,))), *network.layers[1:]))
     layer, simulator = network.layers[1], Simulator(network, graph)
     scale = layer.scale
     assert scale is not None
     assert isinstance(layer.operation, Dense)
-    assert isinstance(layer.neuron, RandomTau)
+    assert layer.drawn is not None
     exact_tau = 1 / (1 + np.exp(0.5244005127))  # Phi^-1(0.3) = -0.5244005127
     for part in ((), *((one,) for one in PARTS), PARTS):
         w = layer.operation.weight if "weights" in part else weight / scale[:, None]
@@ -123,15 +125,15 @@ def test_each_part_alone_in_one_layer_by_hand() -> None:
 
 
 def test_draws_by_closed_form() -> None:
-    neuron = Lif(np.ones(1), np.zeros(1), Drawn())
+    decay = Drawn()
     u = torch.tensor([0.5, 0.8413447460685429, 0.002, 0.9981], dtype=torch.float64)
-    exact = drawn(neuron, u, False, False)
+    exact = drawn(decay, 8, u, False, False)
     assert exact[:2].tolist() == pytest.approx([0.5, 1 / (1 + np.exp(-1))])
-    assert torch.equal(drawn(neuron, u, True, False) * 256, (exact * 256).round())
-    np.testing.assert_array_equal(drawn(neuron, u, True, True) * 256, neuron.table[(u.numpy() * 256).astype(int)])
-    four = replace(neuron, table=neuron.table.reshape(4, 64)[:, 32].repeat(64))
+    assert torch.equal(drawn(decay, 8, u, True, False) * 256, (exact * 256).round())
+    np.testing.assert_array_equal(drawn(decay, 8, u, True, True) * 256, decay.table[(u.numpy() * 256).astype(int)])
+    four = replace(decay, table=decay.table.reshape(4, 64)[:, 32].repeat(64))
     middles = torch.special.ndtri(torch.tensor([0.625, 0.875, 0.125, 0.875], dtype=torch.float64)).sigmoid()
-    assert torch.allclose(drawn(four, u, False, True), middles)
+    assert torch.allclose(drawn(four, 8, u, False, True), middles)
 
 
 def test_only_the_named_layer_is_quantised(exported: Exported) -> None:
