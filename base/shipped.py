@@ -1,4 +1,4 @@
-"""Trained networks that come along, by name: the folder `checkpoints/` beside the rooms, in the tree and in the wheel."""
+"""Trained networks that come along, by name: `checkpoints/` lies beside the rooms, in the tree and in the wheel."""
 
 from __future__ import annotations
 

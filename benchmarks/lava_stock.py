@@ -9,7 +9,7 @@ import numpy as np
 
 from randhet.benchmarks.process import family_cpu
 from randhet.fixed_point.network import Conv, Network, Shape
-from randhet.fixed_point.shape import peaks, shapes
+from randhet.lava_runtime.loading import load
 
 STEPS = 2
 RATE = 0.2
@@ -19,7 +19,7 @@ Kind = tuple[tuple[int, ...], tuple[int, int], tuple[int, int], Shape, int]
 
 def kinds(network: Network) -> Counter[Kind]:
     """The distinct convolutions of a network and how often each occurs; bits 0 where messages are plain spikes."""
-    shape, top = shapes(network), peaks(network)
+    shape, top = network.shapes, [span.peak for span in network.ranges]
     found: Counter[Kind] = Counter()
     for layer in network.layers:
         operation = layer.operation
@@ -37,7 +37,8 @@ def seconds_per_image(network: Network) -> tuple[float, float]:
 
 
 def seconds_per_step(kind: Kind, steps: int = STEPS) -> tuple[float, float]:
-    """Seconds (clock, processor) of a step of one Conv, after a first one."""
+    """Return the seconds (clock, processor) of a step of one Conv, after a first one."""
+    load()
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.conv.process import Conv as StockConv

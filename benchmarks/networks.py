@@ -21,10 +21,8 @@ from randhet.export.passes import fold
 from randhet.export.passes.quantise import OutOfRange, Plan, QuantSettings, quantise
 from randhet.export.trace import trace
 from randhet.fixed_point import engine
-from randhet.fixed_point.check import check
 from randhet.fixed_point.network import Network
 from randhet.fixed_point.result import Result
-from randhet.fixed_point.shape import shapes
 from randhet.netx.write import write
 from randhet.train import checkpoint as checkpoints
 from randhet.train.checkpoint import Checkpoint
@@ -113,7 +111,6 @@ def integer(checkpoint: Checkpoint, images: np.ndarray) -> tuple[Network, Activi
     for f in range(QuantSettings().f, -1, -1):
         try:
             network = quantise(graph, Plan(QuantSettings(f=f)), checkpoint.settings.steps)
-            check(network)
         except OutOfRange:
             continue
         result = engine.run(network, images, seed=0, batch=len(images))
@@ -124,7 +121,7 @@ def integer(checkpoint: Checkpoint, images: np.ndarray) -> tuple[Network, Activi
 
 def activity(network: Network, result: Result, images: int) -> Activity:
     """Rates from the spikes of a run."""
-    size = {layer.name: int(np.prod(shape)) for layer, shape in zip(network.layers, shapes(network))}
+    size = {layer.name: int(np.prod(shape)) for layer, shape in zip(network.layers, network.shapes)}
     rates = [count / (size[name] * network.steps * images) for name, count in result.spikes.items()]
     return Activity(rates[0], float(np.mean(rates)), result.saturations)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from randhet.lava_runtime.loading import load
+
 
 @dataclass(frozen=True)
 class Board:
@@ -17,6 +19,7 @@ class Board:
 
     def missing(self) -> str | None:
         """Why the board cannot be used from here, None where it can."""
+        load()
         from lava.utils import loihi, slurm
 
         if not loihi.is_installed():
@@ -31,6 +34,7 @@ class Board:
 
     def connect(self) -> None:
         """Tell Lava where to run. Raises what Lava raises where the board does not answer."""
+        load()
         from lava.utils import loihi
 
         generation = loihi.ChipGeneration[self.generation]

@@ -24,6 +24,7 @@ from hardware_tests.board import Board
 from randhet.base import child as interpreter
 from randhet.base.errors import RandhetError
 from randhet.fixed_point.network import Cuba, Dense, Input, Layer, Network
+from randhet.lava_runtime.loading import load
 from randhet.netx.write import read, write
 
 SHIFT = 6
@@ -86,10 +87,12 @@ def run(network: Network, images: np.ndarray, board: Board | None) -> dict[str, 
 
 def _supervise(directory: Path) -> None:
     home = str(Path(__file__).resolve().parent.parent)
-    environment = interpreter.environment(PYTHONPATH=home)
+    environment = interpreter.environment(home)
     with open(directory / "log", "w+") as log:
         command = [sys.executable, "-m", "hardware_tests.stock", str(directory)]
-        child = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, cwd=directory, start_new_session=True
+        )
         try:
             code: int | None = child.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -109,10 +112,12 @@ def _supervise(directory: Path) -> None:
 
 def main(directory: Path) -> None:
     """The run itself."""
+    load()
     network, images = read(directory / "network.net"), np.load(directory / "images.npy")
     told = json.loads((directory / "board.json").read_text())
     spikes = execute(network, images, Board(**told) if told else None)
-    np.savez(directory / "spikes.part.npz", **{str(i + 1): values for i, values in enumerate(spikes)})
+    named: dict[str, Any] = {str(i + 1): values for i, values in enumerate(spikes)}
+    np.savez(directory / "spikes.part.npz", **named)
     os.replace(directory / "spikes.part.npz", directory / "spikes.npz")
 
 

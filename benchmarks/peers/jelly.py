@@ -1,4 +1,4 @@
-"""SpikingJelly: its multi-step layers; random taus by overriding `neuronal_charge`, its way to own neurons."""
+"""SpikingJelly: its multi-step layers; random decay by overriding `neuronal_charge`, its way to own neurons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from randhet.benchmarks.peers.network import Kit, PeerNetwork, loaded
 from randhet.train.checkpoint import Checkpoint
 
 
-class RandomNode(neuron.BaseNode):
+class RandomNode(neuron.SimpleBaseNode):
     """H[t] = X[t] + tau*(V[t-1] - X[t]), tau = sigmoid(sigma*n) anew; spikes where H >= threshold, as all its nodes."""
 
     def __init__(self, sigma: float, **options: object) -> None:
@@ -23,7 +23,7 @@ class RandomNode(neuron.BaseNode):
 
     def neuronal_charge(self, x: Tensor) -> None:
         tau = torch.sigmoid(self.sigma * torch.randn_like(x))
-        self.v = torch.lerp(x, self.v, tau)
+        self.v = torch.lerp(x, torch.as_tensor(self.v, dtype=x.dtype), tau)
 
 
 class JellyNetwork(PeerNetwork):

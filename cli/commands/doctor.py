@@ -9,18 +9,7 @@ from typing import Any
 from randhet.cli.console import emit, out
 from randhet.cli.options import Json
 
-REQUIRED = (
-    "numpy",
-    "numba",
-    "torch",
-    "h5py",
-    "scipy",
-    "scikit-learn",
-    "matplotlib",
-    "pillow",
-    "jinja2",
-    "tensorboardX",
-)
+REQUIRED = ("numpy", "numba", "torch", "h5py", "scipy", "scikit-learn", "matplotlib", "pillow", "tensorboardX")
 """Distributions that `pip install randhet` brings."""
 PEERS = "pip install 'randhet[peers]', which brings torchvision"
 

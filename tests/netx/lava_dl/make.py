@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import h5py
+
+import loaded  # noqa: F401  # isort: skip
 import lava.lib.dl.slayer as slayer
 import torch
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import loaded  # noqa: F401  # isort: skip
 import numpy as np
 from lava.lib.dl import netx
 from lava.magma.core.run_conditions import RunSteps
