@@ -1,30 +1,33 @@
 # Every target sets itself up: finds Python, makes the environment, installs. `make` alone lists the targets.
-# Python 3.10 carries Lava (.venv); everything else also runs on 3.11 with a newer torch (.venv311).
+# .venv holds everything, Lava included. .venv310 holds the oldest Python and libraries, for a smaller selection of tests.
 VENV := .venv
 BIN := $(VENV)/bin
-NEW := .venv311
+OLD := .venv310
+JOBS := 2
+PYTHONS := 3.11 3.12 3.13
+EXTRAS := lava,onnx,attacks,bench,test,docs,dev
+LAVA := lava-nc lava-dl
+PEERS := norse sinabs snntorch spikingjelly torchattacks
 
-.PHONY: help setup setup311 demo demo311 test test311 lint bench docs clean
+.PHONY: help setup setup310 demo test test310 lint bench docs package clean
 help:
-	@echo "make setup | demo | test | lint | bench | docs | setup311 | demo311 | test311 | clean"
+	@echo "make setup | demo | test | lint | bench | docs | package | setup310 | test310 | clean"
 
 setup:
-	@scripts/setup 3.10 $(VENV) lava,onnx,attacks,bench,dev,docs
+	@scripts/setup $(VENV) $(EXTRAS) "$(LAVA) $(PEERS)" $(PYTHONS)
 
-setup311:
-	@scripts/setup 3.11 $(NEW) onnx,bench,dev,docs
+setup310:
+	@scripts/setup $(OLD) onnx,test "" 3.10
 
 demo: setup
 	$(BIN)/randhet demo --out demo
 
-demo311: setup311
-	$(NEW)/bin/randhet demo --out demo
-
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
-test311: setup311
-	$(NEW)/bin/python -m pytest
+# without Lava, the libraries to compare with, and pages; what integers are computed with, written to and read from
+test310: setup310
+	$(OLD)/bin/python -m pytest -n $(JOBS) tests/base tests/fixed_point tests/netx tests/export tests/package
 
 lint: setup
 	$(BIN)/ruff check .
@@ -38,5 +41,8 @@ docs: setup
 	$(BIN)/python scripts/write_docs
 	$(BIN)/python -m mkdocs build --strict --site-dir site
 
+package: setup
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
 clean:
-	rm -rf $(VENV) $(NEW) demo site
+	rm -rf $(VENV) $(OLD) demo dist site
