@@ -103,7 +103,7 @@ def _second_layers() -> list[tuple[tuple[int, ...], Operation, Neuron | None]]:
     return [
         (image, _conv(1), Lif(threshold, bias, Drawn(neurons_per_core=5))),
         (image, _conv(1), Lif(threshold, bias, Drawn(sampling="forward"))),
-        (image, _conv(3), Lif(threshold, bias)),
+        (image, _conv(3), Lif(threshold, bias, reset="subtract")),
         (image, _conv(1), Lif(threshold, bias, PerNeuron(np.arange(1, 5, dtype=np.int32).reshape(1, 2, 2)))),
         ((2,), Dense(np.ones((1, 2), np.int8)), Cuba(threshold, bias, 100, 200)),
         ((2,), Dense(np.ones((1, 2), np.int8)), ReadOut(bias)),
@@ -113,9 +113,12 @@ def _second_layers() -> list[tuple[tuple[int, ...], Operation, Neuron | None]]:
     ]
 
 
+VERSION_1 = Path(__file__).parents[1] / "tests" / "netx" / "version1"
+
+
 def nets() -> Files:
-    """Each a network of an image and one layer."""
-    made = []
+    """Each a network of an image and one layer; and files of version 1."""
+    made = [(VERSION_1 / f"{name}.net").read_bytes() for name in ("rhlif-step", "lif", "hetlif", "cuba-stock")]
     for shape, operation, neuron in _second_layers():
         inputs = (0, 0) if isinstance(operation, Add) else (0,)
         layer = Layer("a", operation, inputs, neuron, np.array([0.5]) if neuron else None)
@@ -236,18 +239,18 @@ def idxs() -> Files:
 
 
 def pictures() -> Files:
-    """Of every format and mode that a decoder of Pillow's own reads."""
+    """Of every format and mode that is read."""
     from PIL import Image
 
     def encoded(kind: str, mode: str, **options: Any) -> bytes:
         stream = io.BytesIO()
-        Image.new(mode, (3, 2), 1).save(stream, kind, **options)
+        Image.new(mode, (3, 2), (1, 255) if mode == "LA" else 1).save(stream, kind, **options)
         return stream.getvalue()
 
     plain: Sequence[tuple[str, str]] = (
         ("PNG", "L"), ("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("PNG", "1"), ("PNG", "I;16"), ("JPEG", "L"),
-        ("JPEG", "RGB"), ("JPEG", "CMYK"), ("BMP", "RGB"), ("GIF", "L"), ("PPM", "L"), ("PPM", "RGB"), ("TIFF", "RGB"),
-        ("TIFF", "F"), ("WEBP", "RGB"),
+        ("JPEG", "RGB"), ("BMP", "RGB"), ("GIF", "L"), ("PPM", "L"), ("PPM", "RGB"), ("TIFF", "RGB"), ("TIFF", "I;16"),
+        ("WEBP", "RGB"),
     )  # fmt: skip
     return [*(encoded(*pair) for pair in plain), encoded("TIFF", "L", compression="tiff_lzw")]
 
@@ -261,7 +264,7 @@ def results() -> Files:
 def tables() -> Files:
     """Settings of a training run."""
     model = '[model]\nname = "sew-small"\nwidths = [4, 8]\nblocks = "1,1"\n'
-    training = '[training]\neps = "4/255"\nepochs = 2\nrate = 0.1\n'
+    training = '[training]\neps = "4/255"\nepochs = 2\nlr = 0.1\n'
     return [(model + training).encode(), b'[training]\ndata = "cifar10"\nobjective = "rat"\n']
 
 

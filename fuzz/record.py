@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE.parent))
 from fuzz.targets import BINARY, CORPUS, TARGETS, Target  # noqa: E402
 
 COUNTS, PAGE = HERE / "counts.json", HERE.parent / "docs" / "security.md"
-ROOMS = tuple(str(HERE.parent / room) for room in ("fixed_point", "train", "export", "compare"))
+ROOMS = tuple(str(HERE.parent / room) for room in ("randhet", "base", "fixed_point", "netx", "train", "export"))
 NATIVE = re.compile(rb"/(dev|tmp|home|work|root|usr|proc|var)/")
 """The fuzzer tries strings that it sees compared, paths of the machine it runs on among them."""
 LARGEST = 30_000

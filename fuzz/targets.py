@@ -27,7 +27,7 @@ from randhet.fixed_point.chips import chip
 from randhet.netx import hdf5
 from randhet.netx import write as netx
 from randhet.train import checkpoint, configuration
-from randhet.train.data import folders, idx
+from randhet.train.data import decode, folders, idx
 
 CORPUS = Path(__file__).with_name("corpus")
 """CORPUS/TARGET/*: small inputs that between them reach what fuzzing has reached."""
@@ -143,7 +143,7 @@ TARGETS: dict[str, Target] = {
     "checkpoint-pickle": Target(".pkl", read_pickle, pickles, share=3),
     "published": Target(".pt", checkpoint.load, files.states, share=4),
     "published-fields": Target(".pt", checkpoint.load, files.states, changes.change_content, share=3),
-    "image": Target(".png", folders._read, files.pictures, share=10),
+    "image": Target(".png", decode.decoded, files.pictures, share=10),
     "settings": Target(".toml", read_settings, files.tables, share=5),
     "chip": Target(".toml", read_chip, files.chips, share=2),
     "idx": Target("-idx1-ubyte", idx.read_idx, files.idxs, share=6),

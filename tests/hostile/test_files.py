@@ -33,7 +33,7 @@ from randhet.export.onnx import integer_graph as onnx_integer
 from randhet.export.onnx import meta as onnx_meta
 from randhet.export.onnx import run as onnx_run
 from randhet.train import checkpoint, configuration
-from randhet.train.data import folders, idx
+from randhet.train.data import decode, idx
 from randhet.train.data.images import DataError
 from randhet.train.models import ModelSettings, SEWResNet
 
@@ -193,10 +193,10 @@ def test_images_that_are_bombs_or_programs(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(stream.getvalue())
     warned = pytest.warns(Image.DecompressionBombWarning)
     with warned, cheaply(), pytest.raises(DataError, match="has 60000x2000 pixels, the limit is"):
-        folders._read(tmp_path / "a.png")
+        decode.decoded(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.raises(DataError, match="cannot identify"):  # not: cannot find Ghostscript
-        folders._read(tmp_path / "b.png")
+        decode.decoded(tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "1" * 5000, "a = \xff"])

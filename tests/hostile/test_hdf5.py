@@ -155,7 +155,7 @@ def test_sizes_beyond_any_machine_are_refused_before_they_are_allocated(tmp_path
     netx.write(tmp_path / "a.net", lone)
     with h5py.File(tmp_path / "a.net", "r+") as file:
         put("layer/1/padding", np.array([2**19, 2**19]))(file)
-    with cheaply(), pytest.raises(FileError, match=f"layer a has {(2**20 + 2) ** 2} values, the limit is {2**28}"):
+    with cheaply(), pytest.raises(FileError, match=f"layer a has {(2**20 + 2) ** 2} values, the limit is {2**24}"):
         netx.read(tmp_path / "a.net")
     path = grown("net", tmp_path / "b.net", put("layer/2/neuron/k", 2**62))
     with cheaply(), pytest.raises(FileError, match=f"k is {2**62}, the limits are 1 to 12"):
