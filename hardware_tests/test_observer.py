@@ -37,7 +37,7 @@ def following(state: int, count: int) -> list[int]:
 def test_four_consecutive_draws_give_the_register_and_every_later_draw(state: int, first: int) -> None:
     values = following(state, first + 24)
     found = from_draws((first + n, values[first + n]) for n in range(4))
-    assert (found.state, found.rank, found.used) == (state, 32, 32)
+    assert (found.state, found.rank, found.used) == (state, 32, 32) and found.state is not None
     assert following(state, first + 24) == draws(found.state, 0, first + 24).tolist()
 
 

@@ -46,6 +46,9 @@ class Block(nn.Module):
 class PeerNetwork(nn.Module):
     """Stem, stages, pool and classifier; how T steps are made of an image is the subclass's."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, settings: ModelSettings, mean: tuple[float, ...], std: tuple[float, ...], kit: Kit) -> None:
         super().__init__()
         self.steps = settings.steps
