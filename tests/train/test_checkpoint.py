@@ -13,6 +13,7 @@ import torch
 from randhet.base.errors import FileError, RandhetError
 from randhet.train.checkpoint import Checkpoint, build, load, random_init, save
 from randhet.train.models import ModelSettings
+from randhet.train.neurons import neurons
 
 ROOT = Path(__file__).parents[2]
 TINY = ModelSettings(1, 3, (4, 4), (2,), (1,), steps=2)
@@ -34,6 +35,18 @@ def test_round_trip_gives_the_same_model(tmp_path: Path, neuron: str) -> None:
     torch.manual_seed(0)
     assert torch.equal(build(after)(images), expected)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_a_reset_is_kept_and_missing_in_older_files(tmp_path: Path) -> None:
+    save(tmp_path / "a.pt", random_init(replace(TINY, reset="subtract")))
+    assert {neuron.reset for neuron in neurons(build(load(tmp_path / "a.pt"))).values()} == {"subtract"}
+    shipped = ROOT / "checkpoints" / "digits-randhet-at.pt"
+    assert "reset" not in torch.load(shipped, weights_only=True)["settings"]
+    assert {neuron.reset for neuron in neurons(build(load(shipped))).values()} == {"zero"}
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    torch.save(content | {"settings": content["settings"] | {"reset": "soft"}}, tmp_path / "b.pt")
+    with pytest.raises(FileError, match="damaged: reset 'soft' is not one of zero, subtract"):
+        load(tmp_path / "b.pt")
 
 
 class Malicious:

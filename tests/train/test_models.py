@@ -46,6 +46,13 @@ def test_a_sigma_of_its_own_for_each_layer_in_order_of_computation() -> None:
     assert sorted(found) == pytest.approx(sigmas) and found[0] == pytest.approx(0.1)
 
 
+def test_every_neuron_has_the_reset_asked_for() -> None:
+    found = neurons(made(reset="subtract", random="second"))
+    assert [neuron.reset for neuron in found.values()] == ["subtract"] * 9
+    with pytest.raises(RandhetError, match="reset 'none' is not one of zero, subtract"):
+        made(reset="none")
+
+
 def test_connect_functions_on_the_four_pairs_of_spikes() -> None:
     shortcut, branch = torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([0.0, 1.0, 0.0, 1.0])
     found = {name: connect(shortcut, branch).tolist() for name, connect in CONNECT.items()}

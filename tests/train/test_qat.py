@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from randhet.base.errors import RandhetError
 from randhet.cli.app import app
 from randhet.export.passes.quantise import QuantSettings, weighted_nodes
 from randhet.export.pipeline import export_checkpoint
+from randhet.fixed_point import reference
 from randhet.fixed_point.network import Conv, Dense
 from randhet.train import checkpoint
 from randhet.train.checkpoint import Checkpoint
@@ -24,13 +26,13 @@ from randhet.train.qat import Rounding, weighted
 from randhet.train.scales import Scales
 
 MODEL = ModelSettings(1, 10, (8, 8), (4, 6), (1, 1), steps=2)
+FLOAT = TrainSettings(epochs=1, batch=50, objective="plain")
 QAT = TrainSettings(epochs=2, batch=50, qat_bits=4, objective="plain")
 
 
 @pytest.fixture(scope="module")
 def floats(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    settings = TrainSettings(epochs=1, batch=50, objective="plain")
-    return train(MODEL, settings, tmp_path_factory.mktemp("qat") / "float.pt", samples=150)
+    return train(MODEL, FLOAT, tmp_path_factory.mktemp("qat") / "float.pt", samples=150)
 
 
 @pytest.mark.parametrize(("bits", "scales"), [(4, "channel"), (3, "layer"), (4, "power-of-two"), (8, "channel")])
@@ -51,6 +53,24 @@ def test_forward_has_the_float_meaning_of_the_exported_integers(
             np.testing.assert_allclose(whole * scale, folded, rtol=1e-6, atol=1e-6 * scale.max())
             top = 2 ** (bits - 1) - 1
             assert (top // 2 if scales == "power-of-two" else top - 1) < np.abs(whole.astype(int)).max() <= top
+
+
+def test_a_model_that_subtracts_its_threshold_is_tuned_and_exported(tmp_path: Path) -> None:
+    """Weights are exact then, so that classes and logits of the integers differ from torch's by states' rounding."""
+    begin = train(replace(MODEL, neuron="vanilla", reset="subtract"), FLOAT, tmp_path / "float.pt", samples=150)
+    settings = replace(QAT, epochs=1, qat_bits=8)
+    done = train(begin.settings, settings, tmp_path / "q.pt", start=checkpoint.load(tmp_path / "float.pt"), samples=150)
+    pixels = load("digits", "test").pixels[:100]
+    made = export_checkpoint(done, pixels, QuantSettings(k=12, f=10))
+    assert {layer.lif.reset for layer in made.network.layers if layer.lif} == {"subtract"}
+    assert made.calibration.saturations == 0
+    result = reference.run(made.network, pixels)
+    with torch.no_grad():
+        logits = checkpoint.build(done)(torch.from_numpy(pixels) / 255).numpy()
+    assert (result.predictions == logits.argmax(1)).mean() > 0.97
+    assert made.network.layers[-1].scale is not None
+    close = np.isclose(result.sums * made.network.layers[-1].scale / MODEL.steps, logits, atol=1e-4).all(axis=1)
+    assert close.mean() > 0.8
 
 
 def test_gradients_are_those_at_the_rounded_weights_and_move_the_float_ones() -> None:
