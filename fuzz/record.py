@@ -45,8 +45,8 @@ def table(counts: dict[str, int]) -> str:
 def written(page: str, counts: dict[str, int]) -> str:
     """The page with these counts in the place of its own."""
     binary = sum(counts.get(name, 0) for name in BINARY)
-    totals = f"{sum(counts.values()) / 1e6:.1f} million in all, {binary:,} of them on binary formats"
-    page = re.sub(r"[\d.]+ million in all, [\d,]+ of them on binary formats", totals, page)
+    totals = f"{sum(counts.values()) / 1e6:.1f} million, of which {binary:,} are on binary formats"
+    page = re.sub(r"[\d.]+ million, of which [\d,]+ are on binary formats", totals, page)
     return re.sub(r"\| reader \| executions \|.*?(?=\n\n)", lambda _: table(counts), page, flags=re.DOTALL)
 
 

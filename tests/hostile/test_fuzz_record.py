@@ -23,7 +23,7 @@ def test_the_page_has_the_counts() -> None:
     page = (ROOT / "docs" / "security.md").read_text("utf-8")
     cells = re.findall(r"\| ([\w-]+) \| ([\d,]+) (?=\|)", page)
     assert {name: int(number.replace(",", "")) for name, number in cells} == COUNTS
-    totals = re.search(r"([\d.]+) million in all, ([\d,]+) of them on binary formats", page)
+    totals = re.search(r"([\d.]+) million, of which ([\d,]+) are on binary formats", page)
     assert totals is not None
     assert float(totals[1]) == pytest.approx(sum(COUNTS.values()) / 1e6, abs=0.05)
     assert int(totals[2].replace(",", "")) == sum(COUNTS[name] for name in BINARY)
