@@ -15,8 +15,8 @@ from itertools import permutations
 import numpy as np
 
 from randhet.base.kinds import assert_never
-from randhet.fixed_point.diagnosis.fit import Mask, bias_shift, tau_window, weight_changes
-from randhet.fixed_point.diagnosis.seen import Seen, SeenCuba, SeenLif, SeenReadOut, SeenSpiking
+from randhet.fixed_point.diagnosis.fit import Mask, bias_shift, start_window, tau_window, weight_changes
+from randhet.fixed_point.diagnosis.seen import ANY, Seen, SeenCuba, SeenLif, SeenReadOut, SeenSpiking
 from randhet.fixed_point.integer import STATE_MAX, Int
 from randhet.fixed_point.network import Cuba, Lif, Network, ReadOut
 from randhet.fixed_point.result import Trace
@@ -38,7 +38,7 @@ def lif(seen: SeenLif) -> Cause:
     odd = seen.membrane != seen.due
     if not odd.any():
         return spikes(seen)
-    tries = (saturation, rounding, reset, bias, weight, tau)
+    tries = (saturation, rounding, reset, threshold, bias, weight, tau)
     return next((cause for attempt in tries if (cause := attempt(seen, odd))), near(seen, odd))
 
 
@@ -62,15 +62,23 @@ def spikes(seen: SeenSpiking) -> Cause:
         return Cause("operation", "the spikes sent are not 0 and 1")
     if np.array_equal(odd, odd & (seen.membrane == np.broadcast_to(seen.threshold, odd.shape))):
         return Cause("tie", f"{odd.sum()} membranes equal to the threshold, where the definition asks for more than it")
-    channels = np.flatnonzero(odd.any(axis=tuple(i for i in range(odd.ndim) if i != 2)))
-    channel = int(channels[0])
-    fired, membrane = seen.found.output[:, :, channel] != 0, seen.membrane[:, :, channel]
-    low = membrane[~fired].max(initial=-STATE_MAX)
-    high = membrane[fired].min(initial=STATE_MAX)
+    channel = int(np.flatnonzero(odd.any(axis=_all_but_channels(odd)))[0])
+    low, high = (int(side[channel]) for side in fired_at(seen))
     own = int(seen.threshold.ravel()[channel])
     if low < high:
         return Cause("threshold", f"channel {channel} fires as with a threshold of {low}..{high - 1}, not {own}")
     return Cause("unexplained", f"channel {channel}: no threshold gives these spikes from these membranes")
+
+
+def _all_but_channels(values: Int | Mask) -> tuple[int, ...]:
+    return tuple(axis for axis in range(values.ndim) if axis != 2)
+
+
+def fired_at(seen: SeenSpiking) -> tuple[Int, Int]:
+    """(largest membrane potential without a spike, smallest with one) of each channel."""
+    fired, axes = seen.found.output != 0, _all_but_channels(seen.membrane)
+    low = np.where(fired, -STATE_MAX, seen.membrane).max(axis=axes)
+    return low, np.where(fired, seen.membrane, STATE_MAX).min(axis=axes)
 
 
 def wrapped(value: Int) -> Int:
@@ -141,6 +149,25 @@ def reset(seen: SeenLif | SeenCuba, odd: Mask) -> Cause | None:
         if kind != seen.reset and np.array_equal(seen.given(seen.start(kind)), seen.membrane):
             return Cause("reset", f"the membrane potential goes on as {words}, not {RESETS[seen.reset]}")
     return None
+
+
+def threshold(seen: SeenLif, odd: Mask) -> Cause | None:
+    """Try another threshold of a channel, which spikes show and, where it is subtracted, the steps after them too."""
+    if seen.reset != "subtract":
+        return None
+    low, high = start_window(seen.membrane[:, 1:], seen.current[:, 1:], seen.decay[:, 1:], seen.neuron.k)
+    left, fired = seen.membrane[:, :-1], seen.found.output[:, :-1] != 0
+    edge = ~fired | (np.abs(seen.membrane[:, 1:]) >= STATE_MAX)
+    axes, (silent, firing) = _all_but_channels(left), fired_at(seen)
+    least = np.maximum(np.where(edge, -ANY, left - high).max(axis=axes), silent)
+    most = np.minimum(np.where(edge, ANY, left - low).min(axis=axes), firing - 1)
+    wrong, after = odd.any(axis=axes), np.zeros_like(odd)
+    after[:, 1:] = fired
+    if (odd & ~after).any() or (least > most)[wrong].any():
+        return None
+    channel = int(np.flatnonzero(wrong)[0])
+    own, span = int(seen.threshold.ravel()[channel]), f"{least[channel]}..{most[channel]}"
+    return Cause("threshold", f"channel {channel} fires and is reset as with a threshold of {span}, not {own}")
 
 
 def bias(seen: SeenLif | SeenCuba | SeenReadOut, odd: Mask) -> Cause | None:

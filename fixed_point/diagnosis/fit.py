@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from randhet.fixed_point.integer import Int
+from randhet.fixed_point.integer import STATE_MAX, Int
 from randhet.fixed_point.network import Conv, Dense
 from randhet.fixed_point.reference import taps
 
@@ -70,6 +70,18 @@ def tau_window(membrane: Int, before: Int, x: Int, k: int) -> tuple[Int, Int]:
     low = np.where(still, np.where(gained == 0, 0, 1), np.maximum(low, 0))
     high = np.where(still, np.where(gained == 0, top, 0), np.minimum(high, top))
     return low, high
+
+
+def start_window(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, Int]:
+    """Least and largest m with x + ((A*(m - x)) >> k) = M, for an M that is not cut off; least > largest without one.
+
+    (M - x)*2^k <= A*(m - x) < (M - x + 1)*2^k; where A = 0 any m will do, or none.
+    """
+    gained, divisor = (membrane - x) << k, np.maximum(decay, 1)
+    low = x - (-gained // divisor)
+    high = x - (-(gained + (1 << k)) // divisor) - 1
+    free = (decay == 0) & (gained == 0)
+    return np.where(free, -STATE_MAX, low), np.where(free, STATE_MAX, high)
 
 
 def patches(operation: Conv | Dense, read: Int, channel: int) -> Int:

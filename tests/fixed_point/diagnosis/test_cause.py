@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import integer, reference
+from randhet.fixed_point.diagnosis.cause import RESETS
 from randhet.fixed_point.diagnosis.difference import assert_equal, divergence
 from randhet.fixed_point.diagnosis.divergence import Divergence
-from randhet.fixed_point.diagnosis.fit import current_window, tau_window
+from randhet.fixed_point.diagnosis.fit import current_window, start_window, tau_window
 from randhet.fixed_point.integer import Int
-from randhet.fixed_point.network import Add, Conv, Dense, Layer, Network
+from randhet.fixed_point.network import Add, Constant, Conv, Cuba, Dense, Input, Layer, Network, Reset
 from randhet.fixed_point.result import Result, Trace
 from randhet.train.checkpoint import random_init
 from randhet.train.models import ModelSettings
@@ -28,9 +29,13 @@ SEED = 5
 Change = Callable[[Layer], Layer]
 
 
-@pytest.fixture(scope="module", params=["randhet", "randhet-forward", "vanilla", "het"])
+KINDS = [(neuron, reset) for neuron in ("randhet", "randhet-forward", "vanilla", "het") for reset in get_args(Reset)]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
 def network(request: pytest.FixtureRequest) -> Network:
-    return export_checkpoint(random_init(replace(MODEL, neuron=request.param), seed=2), PIXELS).network
+    neuron, reset = request.param
+    return export_checkpoint(random_init(replace(MODEL, neuron=neuron, reset=reset), seed=2), PIXELS).network
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +134,15 @@ def test_a_wrong_bias_of_one_place_of_a_map(network: Network) -> None:
 
 
 def test_a_wrong_threshold(network: Network) -> None:
+    """It shows in spikes; where it is subtracted, also in what a spike leaves of both membrane potentials."""
     found = diagnosed(network, run(with_layer(network, "layer1.0.node2", in_neuron(threshold=at((1,), 400)))))
-    assert (found.layer, found.cause, found.quantity) == ("layer1.0.node2", "threshold", "output")
-    own = next(one for one in network.layers if one.name == found.layer).neuron
+    own = next(one for one in network.layers if one.name == "layer1.0.node2").lif
+    assert own is not None
+    quantity = {"zero": "output", "subtract": "membrane"}[own.reset]
+    assert (found.layer, found.cause, found.quantity) == ("layer1.0.node2", "threshold", quantity)
     low, high = map(int, found.detail.split(" of ")[1].split(",")[0].split(".."))
-    assert low <= int(own.threshold[1]) + 400 <= high  # type: ignore[union-attr]
+    assert low <= int(own.threshold[1]) + 400 <= high
+    assert own.reset == "zero" or high - low < 400, "what is subtracted is known to a few units"
 
 
 def test_other_draws_are_another_tau(randhet: Network) -> None:
@@ -162,7 +171,8 @@ def test_draws_of_the_neighbour(randhet: Network, monkeypatch: pytest.MonkeyPatc
 
 def test_a_wrong_entry_of_the_table(randhet: Network) -> None:
     images = np.random.default_rng(3).integers(0, 256, (16, 1, 6, 6), np.uint8)
-    changed = with_layer(randhet, "layer1.0.node1", in_neuron(table=at((200,), -60)))
+    table = lambda decay: replace(decay, table=at((200,), -60)(decay.table))
+    changed = with_layer(randhet, "layer1.0.node1", in_neuron(decay=table))
     found = diagnosed(randhet, run(changed, images=images), images)
     assert (found.layer, found.cause) == ("layer1.0.node1", "tau")
     assert found.detail.startswith("1 table entries differ, draw 200 gives")
@@ -170,9 +180,15 @@ def test_a_wrong_entry_of_the_table(randhet: Network) -> None:
 
 def test_a_wrong_constant_decay() -> None:
     vanilla = export_checkpoint(random_init(replace(MODEL, neuron="vanilla"), seed=2), PIXELS).network
-    found = diagnosed(vanilla, run(with_layer(vanilla, "node1", in_neuron(decay=lambda decay: decay - 9))))
+    less = in_neuron(decay=lambda decay: Constant(decay.mantissa - 9))
+    found = diagnosed(vanilla, run(with_layer(vanilla, "node1", less)))
     assert (found.layer, found.cause) == ("node1", "tau")
     assert "119..119 instead of 128" in found.detail
+
+
+def fired(spike: np.ndarray, membrane: Int, left: Int | int) -> tuple[Int, Int]:
+    """The spikes, and the membrane potentials of which they leave so much."""
+    return spike.astype(np.int64), np.where(spike, left, membrane)
 
 
 ROUNDED: dict[str, Callable[[Int, int], Int]] = {
@@ -201,7 +217,9 @@ def test_a_tie_at_the_threshold(network: Network, monkeypatch: pytest.MonkeyPatc
     assert value > 0
     tied = with_layer(network, "layer1.0.node1", in_neuron(threshold=lambda old: np.array([old[0], value, old[2]])))
     expected = run(tied)
-    monkeypatch.setattr(integer, "fire", lambda m, theta: ((m >= theta).astype(np.int64), np.where(m >= theta, 0, m)))
+    monkeypatch.setattr(
+        integer, "fire", lambda m, theta, reset: fired(m >= theta, m, integer.reset_to(m, theta, reset))
+    )
     found = run(tied)
     monkeypatch.undo()
     where = divergence(tied, PIXELS, expected, found, SEED, 4)
@@ -213,15 +231,87 @@ def test_a_tie_at_the_threshold(network: Network, monkeypatch: pytest.MonkeyPatc
     assert trace.membrane[place] == layer.neuron.threshold[where.neuron[0]]  # type: ignore[union-attr]
 
 
-def test_a_membrane_that_is_not_reset(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+LEFT: dict[str, Callable[[Int, Int], Int]] = {
+    "with a reset to zero": lambda m, theta: 0 * m,
+    "with a reset by subtraction": lambda m, theta: m - theta,
+    "without a reset": lambda m, theta: m,
+}
+"""What a spike leaves of the membrane potential."""
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_another_reset_is_named(network: Network, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert network.layers[1].lif is not None
+    own = {"zero": "with a reset to zero", "subtract": "with a reset by subtraction"}[network.layers[1].lif.reset]
     expected = run(network)
-    monkeypatch.setattr(integer, "fire", lambda m, theta: ((m > theta).astype(np.int64), m - theta * (m > theta)))
+    monkeypatch.setattr(integer, "fire", lambda m, theta, *_: fired(m > theta, m, LEFT[how](m, theta)))
     found = run(network)
     monkeypatch.undo()
     where = divergence(network, PIXELS, expected, found, SEED, 4)
+    if how == own:
+        assert where is None
+        return
     assert where is not None
-    assert where.cause == "reset"
-    assert "loses the threshold" in where.detail
+    assert (where.cause, where.quantity) == ("reset", "membrane")
+    assert where.detail == f"the membrane potential goes on as {how}, not {own}"
+
+
+def test_every_reset_has_words() -> None:
+    assert set(RESETS) == {*get_args(Reset), None}
+
+
+def cuba() -> Network:
+    """Two layers of CUBA neurons with currents that last, so that a spike's reset is seen at the next steps."""
+    rng = np.random.default_rng(8)
+    first, second = (rng.integers(-60, 61, shape).astype(np.int8) for shape in ((9, 36), (5, 9)))
+    neuron = lambda count, theta: Cuba(np.full(count, theta), np.full(count, 3000), 2000, 300)
+    layers = (
+        Layer("input", Input((36, 1, 1))),
+        Layer("first", Dense(first), (0,), neuron(9, 60_000)),
+        Layer("second", Dense(second), (1,), neuron(5, 4_000)),
+    )
+    return Network(layers, 8)
+
+
+@pytest.mark.parametrize("how", ["with a reset by subtraction", "without a reset"])
+def test_another_reset_of_a_cuba_neuron_is_named(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, images = cuba(), PIXELS.reshape(6, 36, 1, 1)
+    expected = run(network, images=images)
+    assert expected.spikes["first"] > 20
+    monkeypatch.setattr(integer, "fire", lambda m, theta, *_: fired(m > theta, m, LEFT[how](m, theta)))
+    found = run(network, images=images)
+    monkeypatch.undo()
+    where = divergence(network, images, expected, found, SEED, 4)
+    assert where is not None
+    assert (where.layer, where.cause) == ("first", "reset")
+    assert where.detail == f"the membrane potential goes on as {how}, not with a reset to zero"
+
+
+def test_a_wrong_bias_and_threshold_of_a_cuba_neuron() -> None:
+    network, images = cuba(), PIXELS.reshape(6, 36, 1, 1)
+    found = diagnosed(network, run(with_layer(network, "first", in_neuron(bias=at((4,), 77))), images=images), images)
+    assert (found.layer, found.cause, found.detail) == ("first", "bias", "the bias of channel 4 is off by +77 units")
+    other = with_layer(network, "second", in_neuron(threshold=lambda old: old + 2_000))
+    found = diagnosed(network, run(other, images=images), images)
+    assert (found.layer, found.cause) == ("second", "threshold")
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_draws_of_images_whose_numbers_times_t_pass_64_bits(held: bool) -> None:
+    """A wrong table, in the last images that have numbers at all: the draws are Python's integers on the way."""
+    model = replace(MODEL, neuron="randhet-forward" if held else "randhet")
+    network = export_checkpoint(random_init(model, seed=2), PIXELS).network
+    first, names = 2**62 - len(PIXELS), [layer.name for layer in network.layers]
+    table = lambda decay: replace(decay, table=decay.table[::-1].copy())
+    wrong = with_layer(network, "node1", in_neuron(decay=table))
+    expected, found = (
+        reference.run(one, PIXELS, seed=SEED, first_image=first, probes=names) for one in (network, wrong)
+    )
+    where = divergence(network, PIXELS, expected, found, SEED, first)
+    assert where is not None
+    assert (where.layer, where.cause, where.image >= first) == ("node1", "tau", True)
+    assert "table entries differ" in where.detail
+    assert divergence(network, PIXELS, expected, expected, SEED, first) is None
 
 
 @pytest.mark.parametrize("limit", [None, 2**17 - 1])
@@ -252,11 +342,12 @@ def test_axes_in_another_order_and_a_wrong_shape(network: Network) -> None:
     assert (found.layer, found.cause, found.detail) == (name, "shape", "(3, 6, 5), the network has (3, 6, 6)")
 
 
-def test_a_sum_that_is_not_one(network: Network) -> None:
-    expected, right = run(network), reference.operate.dispatch(Add)
-    reference.operate.register(Add, lambda operation, read: np.max(read, axis=0))
+def test_a_sum_that_is_not_one(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, right = run(network), reference.operate
+    largest = lambda operation, read: np.max(read, axis=0) if isinstance(operation, Add) else right(operation, read)
+    monkeypatch.setattr(reference, "operate", largest)
     found = run(network)
-    reference.operate.register(Add, right)
+    monkeypatch.undo()
     where = divergence(network, PIXELS, expected, found, SEED, 4)
     assert where is not None
     assert (where.layer, where.cause) == ("layer1.0.add", "operation")
@@ -279,11 +370,14 @@ STATES = st.integers(-(2**23) + 1, 2**23 - 1)
 @given(STATES, STATES, st.integers(0, 255), st.integers(-3, 3))
 def test_windows_hold_exactly_the_values_that_fit(before: int, x: int, decay: int, off: int) -> None:
     result = x + ((decay * (before - x)) >> 8)
-    arrays = [np.array([value]) for value in (result, before, decay)]
-    low, high = (int(side[0]) for side in current_window(*arrays, 8))
+    given, start, current, factor = (np.array([value]) for value in (result, before, x, decay))
+    low, high = (int(side[0]) for side in current_window(given, start, factor, 8))
     for edge, inside in ((low - 1, False), (low, True), (high, True), (high + 1, False), (x, True)):
         assert (edge + ((decay * (before - edge)) >> 8) == result) == inside
     result += off
     low, high = (int(side[0]) for side in tau_window(np.array([result]), np.array([before]), np.array([x]), 8))
+    least, most = (int(side[0]) for side in start_window(np.array([result]), current, factor, 8))
+    for other in (*range(before - 4, before + 5), 0):
+        assert (x + ((decay * (other - x)) >> 8) == result) == (least <= other <= most)
     fits = {a for a in range(256) if x + ((a * (before - x)) >> 8) == result}
     assert fits == set(range(low, high + 1))
