@@ -18,7 +18,7 @@ from command_line import call, parsed
 
 from randhet.fixed_point import reference
 from randhet.fixed_point.diagnosis.difference import differences
-from randhet.fixed_point.network import Lif, RandomTau
+from randhet.fixed_point.network import Constant
 from randhet.netx import write as netx
 from randhet.train import checkpoint as checkpoints
 from randhet.train.data.sources import load
@@ -74,7 +74,7 @@ def test_our_own_nir_file_becomes_the_same_integer_network(files: Path, tmp_path
     found = parsed(call("import-nir", files / "model.nir", "-o", tmp_path / "b.net", *DATA, "--seed", 5, "--json"))
     assert found["restored"] is True
     one, other = netx.read(files / "model.net"), netx.read(tmp_path / "b.net")
-    assert isinstance(other.layers[1].neuron, RandomTau)
+    assert other.layers[1].drawn is not None
     unlike = [line.split(":")[0] for line in differences(one, other)]
     assert sorted(unlike) == ["network.metadata"]
 
@@ -95,8 +95,9 @@ def test_a_foreign_graph_with_a_flat_input_runs_on_images(tmp_path: Path) -> Non
     called = call("import-nir", tmp_path / "a.nir", "-o", tmp_path / "a.net", "--tool", "norse", "--dt", 1e-4, *DATA)
     assert called.exit_code == 0, called.stderr
     network = netx.read(tmp_path / "a.net")
-    neuron = network.layers[1].neuron
-    assert isinstance(neuron, Lif) and neuron.decay == round(0.8 * 4096)
+    neuron = network.layers[1].lif
+    assert neuron is not None and isinstance(neuron.decay, Constant)
+    assert neuron.decay.mantissa == round(0.8 * 4096)
     assert network.steps == 8
     spikes = parsed(call("run", tmp_path / "a.net", "--backend", "engine", "--samples", 9, "--json"))["spikes"]
     assert 0 < spikes[network.layers[1].name] < 9 * 8 * 12

@@ -19,7 +19,7 @@ from randhet.compare.accuracy import (
 )
 from randhet.fixed_point import reference
 from randhet.fixed_point.backends import runner
-from randhet.fixed_point.network import Dense, Flatten, Input, Layer, Lif, Network, RandomTau
+from randhet.fixed_point.network import Constant, Decay, Dense, Drawn, Flatten, Input, Layer, Lif, Network
 from randhet.train.checkpoint import build, random_init
 from randhet.train.data.sources import Images
 from randhet.train.models import ModelSettings
@@ -89,10 +89,10 @@ def test_float_draws_repeat_by_seed_and_leave_the_random_state_alone() -> None:
     assert (one.predictions[0] != one.predictions[1]).any()
 
 
-def small(neuron: type[RandomTau | Lif]) -> Network:
+def small(decay: Decay) -> Network:
     rng = np.random.default_rng(3)
     synapse = Dense(rng.integers(-90, 91, (7, 12)).astype(np.int8))
-    spiking = neuron(threshold=np.full(7, 900_000, np.int32), bias=np.zeros(7, np.int32))
+    spiking = Lif(np.full(7, 900_000, np.int32), np.zeros(7, np.int32), decay)
     layers = (
         Layer("input", Input((3, 2, 2))),
         Layer("flat", Flatten(), (0,)),
@@ -102,7 +102,7 @@ def small(neuron: type[RandomTau | Lif]) -> Network:
 
 
 def test_a_draw_is_the_share_of_right_predictions_under_its_own_seed() -> None:
-    network, rng = small(RandomTau), np.random.default_rng(4)
+    network, rng = small(Drawn()), np.random.default_rng(4)
     images = Images("x", rng.integers(0, 256, (40, 3, 2, 2), np.uint8), rng.integers(0, 7, 40), tuple("abcdefg"))
     told: list[int] = []
     found = fixed_draws(network, images, range(11, 14), runner("reference"), told.append)
@@ -115,5 +115,5 @@ def test_a_draw_is_the_share_of_right_predictions_under_its_own_seed() -> None:
 
 
 def test_only_drawn_taus_are_chance() -> None:
-    assert is_random(small(RandomTau))
-    assert not is_random(small(Lif))
+    assert is_random(small(Drawn()))
+    assert not is_random(small(Constant()))

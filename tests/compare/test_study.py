@@ -20,7 +20,7 @@ from randhet.compare.study import Comparison, StudySettings, compare
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import backends, reference
 from randhet.fixed_point.backends import BACKENDS, Backend, BackendError
-from randhet.fixed_point.network import Network, RandomTau
+from randhet.fixed_point.network import Network
 from randhet.lava_runtime.available import missing
 from randhet.train.checkpoint import Checkpoint, random_init
 from randhet.train.data.sources import Images
@@ -77,8 +77,10 @@ def test_numbers_are_those_of_the_runs(pair: tuple[Checkpoint, Network]) -> None
 def test_a_table_that_is_not_the_model_s_fails_the_comparison(pair: tuple[Checkpoint, Network]) -> None:
     """The decays of the stem for draws in another order: float follows them in replay, and still it is said."""
     stem = pair[1].layers[1]
-    assert isinstance(stem.neuron, RandomTau)
-    turned = replace(stem, neuron=replace(stem.neuron, table=stem.neuron.table[::-1].copy()))
+    assert stem.lif is not None
+    assert stem.drawn is not None
+    decay = replace(stem.drawn, table=stem.drawn.table[::-1].copy())
+    turned = replace(stem, neuron=replace(stem.lif, decay=decay))
     network = replace(pair[1], layers=(pair[1].layers[0], turned, *pair[1].layers[2:]))
     said = [failure for failure in study((pair[0], network)).failures if "table" in failure]
     assert len(said) == 1 and said[0].startswith(f"the table of layer {stem.name} is not the model's: draw 0 gives ")

@@ -19,7 +19,7 @@ from randhet.export.passes.correct import NOTE, correction
 from randhet.export.passes.quantise import QuantSettings
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import integer, reference
-from randhet.fixed_point.network import Conv, Dense, Het, Layer, Lif, Network, RandomTau
+from randhet.fixed_point.network import Constant, Conv, Dense, Layer, Network, Range, Reset
 from randhet.train.checkpoint import Checkpoint, build, random_init
 from randhet.train.models import ModelSettings
 
@@ -28,9 +28,13 @@ PIXELS = np.random.default_rng(1).integers(0, 256, (12, 1, 6, 6), np.uint8)
 SEED = 5
 
 
-@pytest.fixture(scope="module", params=["randhet", "vanilla", "het"])
+KINDS = [("randhet", "zero"), ("vanilla", "zero"), ("het", "zero"), ("randhet", "subtract"), ("vanilla", "subtract")]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
 def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
-    return random_init(replace(MODEL, neuron=request.param), seed=2)
+    neuron, reset = request.param
+    return random_init(replace(MODEL, neuron=neuron, reset=reset), seed=2)
 
 
 def first_odd(checkpoint: Checkpoint, network: Network, float_seed: int = SEED) -> SpikeDifference:
@@ -65,8 +69,9 @@ def test_honest_networks_differ_by_rounding_only(checkpoint: Checkpoint) -> None
     assert abs(found.float_membrane - found.fixed_membrane) < 0.05
 
 
-def test_every_first_spike_of_many_draws_is_rounding_or_a_tie() -> None:
-    checkpoint = random_init(MODEL, seed=2)
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_every_first_spike_of_many_draws_is_rounding_or_a_tie(reset: Reset) -> None:
+    checkpoint = random_init(replace(MODEL, reset=reset), seed=2)
     network = exported(checkpoint)
     causes = [odd.at.cause for seed in range(20) if (odd := one_seed(checkpoint, network, seed))]
     assert set(causes) <= {"rounding", "tie"}
@@ -93,14 +98,24 @@ def test_a_wrong_weight(checkpoint: Checkpoint, name: str) -> None:
 @pytest.mark.parametrize("field", ["bias", "threshold"])
 def test_a_wrong_bias_or_threshold(checkpoint: Checkpoint, field: str) -> None:
     def wrong(layer: Layer) -> Layer:
-        assert layer.neuron is not None
-        return replace(
-            layer,
-            neuron=replace(layer.neuron, **{field: getattr(layer.neuron, field) + layer.neuron.threshold.min() // 3}),
-        )
+        own = layer.spiking
+        assert own is not None
+        value = getattr(own, field) + own.threshold.min() // 3
+        return replace(layer, neuron=replace(own, **{field: value}))
 
     found = first_odd(checkpoint, changed(exported(checkpoint), "node1", wrong))
     assert (found.at.layer, found.at.cause) == ("node1", field)
+
+
+@pytest.mark.parametrize(("own", "other"), [("zero", "subtract"), ("subtract", "zero")])
+def test_another_reset(own: Reset, other: Reset) -> None:
+    checkpoint = random_init(replace(MODEL, reset=own), seed=2)
+    network = exported(checkpoint)
+    layers = (replace(one, neuron=replace(one.lif, reset=other)) if one.lif else one for one in network.layers)
+    found = first_odd(checkpoint, replace(network, layers=tuple(layers)))
+    words = {"zero": "to zero", "subtract": "by subtraction"}
+    assert found.at.cause == "reset"
+    assert found.at.detail == f"the integers are reset {words[other]}, the float model {words[own]}"
 
 
 def test_other_taus() -> None:
@@ -113,8 +128,8 @@ def test_another_constant_decay() -> None:
     checkpoint = random_init(replace(MODEL, neuron="vanilla"), seed=2)
 
     def wrong(layer: Layer) -> Layer:
-        assert isinstance(layer.neuron, Lif)
-        return replace(layer, neuron=replace(layer.neuron, decay=90))
+        assert layer.lif is not None
+        return replace(layer, neuron=replace(layer.lif, decay=Constant(90)))
 
     found = first_odd(checkpoint, changed(exported(checkpoint), "node1", wrong))
     assert (found.at.cause, found.at.detail) == ("tau", "the decay is 90/256, the float model's tau is 0.5000")
@@ -177,8 +192,9 @@ def test_clipped_weights_and_corrected_biases_are_no_fault(checkpoint: Checkpoin
 
 def test_a_wrong_bias_is_found_beside_its_correction(checkpoint: Checkpoint) -> None:
     def wrong(layer: Layer) -> Layer:
-        assert layer.neuron is not None
-        return replace(layer, neuron=replace(layer.neuron, bias=layer.neuron.bias + layer.neuron.threshold.min() // 3))
+        own = layer.spiking
+        assert own is not None
+        return replace(layer, neuron=replace(own, bias=own.bias + own.threshold.min() // 3))
 
     found = first_odd(checkpoint, changed(refined(checkpoint), "node1", wrong))
     assert (found.at.layer, found.at.cause) == ("node1", "bias")
@@ -207,8 +223,8 @@ def test_a_forged_correction_does_not_excuse_a_wrong_bias(
     network, wrong = refined(checkpoint), 0
     for layer in network.layers:
         if layer.name == "node1":
-            assert isinstance(layer.neuron, (RandomTau, Lif, Het))
-            wrong = 2 * int(layer.neuron.threshold.max())
+            assert layer.spiking is not None
+            wrong = 2 * int(layer.spiking.threshold.max())
 
     def moved(layer: Layer) -> Layer:
         assert layer.neuron is not None
@@ -224,9 +240,9 @@ def test_what_rounding_explains_by_hand() -> None:
     """A dense layer of two taps that lost 1.5 and -2 units per unit read; inputs are at most 100."""
     lost, operation = np.array([1.5, -2.0]), Dense(np.zeros((1, 2), np.int8))
     ones, twos = np.array([[[1, 0]]]), np.array([[[2, 0]]])
-    few = claim(1, lost, operation, 0, np.concatenate([ones, twos]), peak=100)
+    few = claim(1, lost, operation, 0, np.concatenate([ones, twos]), span=Range(0, 100))
     assert (few.low, few.high) == (-200.0, 150.0)
-    many = claim(1, lost, operation, 0, np.concatenate([ones, twos] * 5), peak=100)
+    many = claim(1, lost, operation, 0, np.concatenate([ones, twos] * 5), span=Range(0, 100))
     deviation = 0.75 * np.sqrt(10 / 9)  # of 1.5 and 3, five times each, n - 1
     assert (many.low, many.high) == (pytest.approx(2.25 - 4 * deviation), pytest.approx(2.25 + 4 * deviation))
     assert [Claim(shift, 1.5, 1.5).credible for shift in (0, 1, 2, 3, -1)] == [True, True, True, False, False]

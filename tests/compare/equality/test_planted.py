@@ -33,7 +33,7 @@ from randhet.export.pipeline import export_checkpoint
 from randhet.export.trace import trace
 from randhet.fixed_point import engine
 from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.network import Conv, Layer, Lif, Network, RandomTau, SpikingNeuron
+from randhet.fixed_point.network import Constant, Conv, Layer, Network, Spiking
 from randhet.fixed_point.result import Trace
 from randhet.train import checkpoint as checkpoints
 from randhet.train.checkpoint import Checkpoint, build
@@ -137,9 +137,17 @@ def room(shipped: Room) -> Room:
     return Room(checkpoint, export_checkpoint(checkpoint, shipped.pixels, FINE).network, shipped.pixels)
 
 
-def neuron(layer: Layer) -> SpikingNeuron:
-    assert layer.neuron is not None
-    return layer.neuron  # type: ignore[return-value]
+def neuron(layer: Layer) -> Spiking:
+    assert layer.spiking is not None
+    return layer.spiking
+
+
+def with_table(layer: Layer, change: Callable[[np.ndarray], np.ndarray]) -> Layer:
+    """Another table of drawn decays."""
+    assert layer.lif is not None
+    assert layer.drawn is not None
+    decay = replace(layer.drawn, table=change(layer.drawn.table))
+    return replace(layer, neuron=replace(layer.lif, decay=decay))
 
 
 def in_every_layer(room: Room, fault: Callable[[Layer, int], Layer]) -> Iterator[tuple[SpikeDifference, Layer, int]]:
@@ -249,7 +257,7 @@ def redrawn(own: Sampler, foreign: Sampler, first: int) -> Sampler:
 
 def test_other_draws_from_a_step_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer of the float model sees other taus from step 1 on."""
-    if not isinstance(neuron(spiking(room.network)[0]), RandomTau):
+    if not spiking(room.network)[0].drawn:
         pytest.skip("this network draws no taus")
     honest, first = replaying.samplers, 1
     for layer in spiking(room.network):
@@ -277,17 +285,16 @@ def test_another_decay(room: Room) -> None:
     """A constant decay, or the whole table of drawn ones, that is not the model's."""
 
     def fault(layer: Layer, channel: int) -> Layer:
-        own = neuron(layer)
-        if isinstance(own, Lif):
-            return replace(layer, neuron=replace(own, decay=90))
-        assert isinstance(own, RandomTau)
-        return replace(layer, neuron=replace(own, table=np.roll(own.table, 64)))
+        assert layer.lif is not None
+        if layer.drawn is None:
+            return replace(layer, neuron=replace(layer.lif, decay=Constant(90)))
+        return with_table(layer, lambda table: np.roll(table, 64))
 
     for layer in spiking(room.network):
         network = room.planted(layer.name, lambda one: fault(one, 0))
         odd = room.found(network)
         assert (odd.at.layer, odd.at.cause) == (layer.name, "tau")
-        if isinstance(neuron(layer), Lif):
+        if layer.drawn is None:
             assert odd.at.detail == "the decay is 90/256, the float model's tau is 0.5000"
 
 
@@ -299,13 +306,13 @@ def sigmoid_table(sigma: float) -> np.ndarray:
 
 def test_a_table_of_another_sigma(room: Room) -> None:
     """Replay would follow the network's own table, so that no spike differs: tables are held against the model's."""
-    if not isinstance(neuron(spiking(room.network)[0]), RandomTau):
+    if not spiking(room.network)[0].drawn:
         pytest.skip("this network draws no taus")
     assert wrong_tables(room.network, room.graph) == []
     for layer in spiking(room.network):
 
         def fault(one: Layer) -> Layer:
-            return replace(one, neuron=replace(neuron(one), table=sigmoid_table(0.5)))
+            return with_table(one, lambda table: sigmoid_table(0.5))
 
         (said,) = wrong_tables(room.planted(layer.name, fault), room.graph)
         draw = int(np.abs(sigmoid_table(0.5).astype(int) - sigmoid_table(1.0)).argmax())

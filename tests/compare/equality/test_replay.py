@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from randhet.compare.equality.layers import Counts, add, count, decibels, findin
 from randhet.compare.equality.replay import replay, samplers
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import generator, reference
-from randhet.fixed_point.network import Layer, Network, RandomTau
+from randhet.fixed_point.network import Layer, Lif, Network
 from randhet.train.checkpoint import build, random_init
 from randhet.train.models import ModelSettings
 
@@ -29,22 +30,29 @@ def exported(**changes: object) -> tuple[Network, torch.nn.Module]:
 
 def with_cores(network: Network, size: int) -> Network:
     def small(layer: Layer) -> Layer:
-        neuron = layer.neuron
-        return replace(layer, neuron=replace(neuron, neurons_per_core=size)) if isinstance(neuron, RandomTau) else layer
+        return with_decay(layer, neurons_per_core=size)
 
     return replace(network, layers=tuple(map(small, network.layers)))
 
 
-def serial_taus(neuron: RandomTau, seed: int, layer: int, neurons: int, rounds: int) -> np.ndarray:
+def with_decay(layer: Layer, **fields: Any) -> Layer:
+    """The layer with other fields of its drawn decay; itself where it draws none."""
+    if layer.lif is None or layer.drawn is None:
+        return layer
+    return replace(layer, neuron=replace(layer.lif, decay=replace(layer.drawn, **fields)))
+
+
+def serial_taus(neuron: Lif, seed: int, layer: int, neurons: int, rounds: int) -> np.ndarray:
     """(rounds, neurons): every core's register clocked from its seed on, one draw after another, as a core would."""
-    out = np.empty((rounds, neurons))
-    for core, start in enumerate(range(0, neurons, neuron.neurons_per_core)):
+    out, drawn = np.empty((rounds, neurons)), neuron.drawn
+    assert drawn is not None
+    for core, start in enumerate(range(0, neurons, drawn.neurons_per_core)):
         state = generator.core_seed(seed, layer, core)
         for number in range(rounds):
-            for n in range(start, min(start + neuron.neurons_per_core, neurons)):
+            for n in range(start, min(start + drawn.neurons_per_core, neurons)):
                 for _ in range(8):
                     state = (state >> 1) ^ (0x80200003 if state & 1 else 0)
-                out[number, n] = neuron.table[state & 0xFF] / 2**neuron.k
+                out[number, n] = drawn.table[state & 0xFF] / 2**neuron.k
     return out
 
 
@@ -52,8 +60,8 @@ def serial_taus(neuron: RandomTau, seed: int, layer: int, neurons: int, rounds: 
 def test_each_neuron_gets_the_draw_of_its_core_image_and_step(kind: str, first: int) -> None:
     network = with_cores(exported(neuron=kind)[0], 16)
     index = next(i for i, layer in enumerate(network.layers) if layer.name == "layer1.0.node1")
-    neuron = network.layers[index].neuron
-    assert isinstance(neuron, RandomTau)
+    neuron = network.layers[index].lif
+    assert neuron is not None
     images, steps, shape = 4, MODEL.steps, (3, 6, 5)
     sample = samplers(network, 99, first)["layer1.0.node1"]
     if kind == "randhet":
@@ -73,9 +81,7 @@ def test_replay_is_repeatable_and_a_constant_table_makes_it_the_vanilla_network(
     assert all(np.array_equal(once[name].membrane, again[name].membrane) for name in once)
 
     def half(layer: Layer) -> Layer:
-        neuron = layer.neuron
-        table = np.full(256, 128, np.uint16)
-        return replace(layer, neuron=replace(neuron, table=table)) if isinstance(neuron, RandomTau) else layer
+        return with_decay(layer, table=np.full(256, 128, np.uint16))
 
     constant = replace(network, layers=tuple(map(half, network.layers)))
     _, found = replay(model, constant, PIXELS, seed=5)

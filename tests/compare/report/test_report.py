@@ -28,7 +28,7 @@ from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import reference
 from randhet.fixed_point.backends import runner
 from randhet.fixed_point.generator import core_seed, draw
-from randhet.fixed_point.network import Network, RandomTau
+from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint, build, random_init
 from randhet.train.data.sources import Images
 from randhet.train.models import ModelSettings
@@ -66,12 +66,12 @@ def test_taus_are_the_draws_of_the_first_random_layer(monkeypatch: pytest.Monkey
     _, network = made()
     monkeypatch.setattr(report_evidence, "DRAWN", 1000)
     found = report_evidence.taus(network, seed=5)
-    neuron = network.layers[1].neuron
-    assert found is not None and isinstance(neuron, RandomTau)
+    drawn = network.layers[1].drawn
+    assert found is not None and drawn is not None
     state, expected = core_seed(5, 1, 0), np.zeros(256, np.int64)
     for _ in range(found.drawn):
         state, value = draw(state)
-        expected[neuron.table[value]] += 1
+        expected[drawn.table[value]] += 1
     assert (found.layer, found.k, found.sigma) == ("node1", 8, 1.0)
     assert np.array_equal(found.counts, expected)
     assert found.mean == pytest.approx((np.arange(256) * expected).sum() / expected.sum() / 256)
@@ -89,7 +89,7 @@ def test_density_is_that_of_a_logit_normal(sigma: float) -> None:
 def test_trials_are_the_image_at_consecutive_places() -> None:
     _, network = made()
     found = report_evidence.trials(network, PIXELS, IMAGES.labels, seed=5)
-    assert set(found.spikes) == {layer.name for layer in network.layers if isinstance(layer.neuron, RandomTau)}
+    assert set(found.spikes) == {layer.name for layer in network.layers if layer.drawn}
     for trial in (0, 3):
         one = reference.run(network, PIXELS[:1], seed=5, first_image=trial, probes=list(found.spikes))
         assert found.predictions[trial] == one.predictions[0]

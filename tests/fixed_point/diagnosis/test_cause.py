@@ -377,7 +377,7 @@ def test_windows_hold_exactly_the_values_that_fit(before: int, x: int, decay: in
     result += off
     low, high = (int(side[0]) for side in tau_window(np.array([result]), np.array([before]), np.array([x]), 8))
     least, most = (int(side[0]) for side in start_window(np.array([result]), current, factor, 8))
-    for other in (*range(before - 4, before + 5), 0):
+    for other in (*range(max(before - 4, 1 - 2**23), min(before + 5, 2**23)), 0):
         assert (x + ((decay * (other - x)) >> 8) == result) == (least <= other <= most)
     fits = {a for a in range(256) if x + ((a * (before - x)) >> 8) == result}
     assert fits == set(range(low, high + 1))
