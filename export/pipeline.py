@@ -52,7 +52,7 @@ def export_checkpoint(
         settings or settings_for(checkpoint),
         seed=seed,
         classes=checkpoint.classes,
-        metadata={"source": weights_hash(checkpoint.state), "data": checkpoint.data, **_versions(checkpoint)},
+        metadata=_origin(checkpoint),
         progress=progress,
     )
 
@@ -143,6 +143,17 @@ def steps_of(graph: FloatGraph) -> int:
     if len(found) != 1:
         raise ExportError(f"the model has {len(found)} Encode layers, it needs exactly one to say T")
     return found[0]
+
+
+PUBLISHED = "published"
+"""The metadata entry that holds, as JSON, what a published state dict could not say and was read as."""
+
+
+def _origin(checkpoint: Checkpoint) -> dict[str, str]:
+    """What the file says of the model that it was made from."""
+    read_as = checkpoint.record.get("published")
+    options = {PUBLISHED: json.dumps(read_as, sort_keys=True)} if read_as else {}
+    return {"source": weights_hash(checkpoint.state), "data": checkpoint.data, **options, **_versions(checkpoint)}
 
 
 def _versions(checkpoint: Checkpoint) -> dict[str, str]:

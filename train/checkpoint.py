@@ -19,7 +19,7 @@ from randhet.base import shipped
 from randhet.base.errors import FileError, RandhetError
 from randhet.base.files import replacing
 from randhet.train.models import ModelSettings, SEWResNet
-from randhet.train.published import Published, converted, is_published
+from randhet.train.published import Published, converted, is_published, normalised, unwrapped
 
 FORMAT = "randhet-checkpoint-1"
 WEIGHT_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
@@ -71,8 +71,8 @@ def load(path: str | Path, published: Published | None = None) -> Checkpoint:
     except Exception as error:  # torch raises many kinds for a damaged file; every one means the same to the user
         reason = (str(error).strip() or type(error).__name__).split("\n")[0][:100]
         raise FileError(f"{path} is not a checkpoint that can be read safely ({reason})") from None
-    if is_published(content):
-        return _finite(path, _published(path, content, published or Published()))
+    if is_published(bare := unwrapped(content)):
+        return _finite(path, _published(path, bare, published))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(f"{path} is not a randhet checkpoint (no format entry {FORMAT!r})")
     try:
@@ -84,11 +84,13 @@ def load(path: str | Path, published: Published | None = None) -> Checkpoint:
     return _finite(path, found)
 
 
-def _published(path: str | Path, content: dict[str, Tensor], chosen: Published) -> Checkpoint:
+def _published(path: str | Path, content: dict[str, Tensor], asked: Published | None) -> Checkpoint:
     try:
         _held(content, Path(path).stat().st_size)
-        settings, state = converted(content, chosen)
-        found = Checkpoint(settings, state, chosen.mean, chosen.std, chosen.data, record={"published": True})
+        entries, chosen = normalised(content, asked)
+        settings, state = converted(entries, chosen)
+        record = {"published": chosen.as_dict()}
+        found = Checkpoint(settings, state, chosen.mean, chosen.std, chosen.data, record=record)
         _fits(found, Path(path).stat().st_size)
     except RandhetError as error:
         raise FileError(f"{path}: {error}") from None

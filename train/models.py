@@ -43,8 +43,8 @@ class ModelSettings:
     random: the segment between down-samplings whose neurons are of the kind asked for, the others being vanilla; all.
     sigmas: one per neuron layer in order of computation, instead of sigma for all. train_sigma: no, a sigma per layer
     or one global, kept inside sigma_bounds, starting at sigma or sigmas. thresholds, alphas (of the surrogate): one per
-    neuron layer likewise, instead of threshold, of 2. reset: a spike sets the membrane potential to zero, or subtracts
-    the threshold from it.
+    neuron layer likewise, instead of threshold, of 2; decays: of vanilla neurons, instead of 0.5. reset: a spike sets
+    the membrane potential to zero, or subtracts the threshold from it.
     """
 
     in_channels: int = 3
@@ -64,6 +64,7 @@ class ModelSettings:
     sigma_bounds: tuple[float, float] = (0.5, 1.5)
     thresholds: tuple[float, ...] = ()
     alphas: tuple[float, ...] = ()
+    decays: tuple[float, ...] = ()
     reset: Reset = "zero"
 
     def __post_init__(self) -> None:
@@ -83,9 +84,11 @@ class ModelSettings:
         self._check_sigmas()
 
     def _check_sigmas(self) -> None:
-        for name in ("sigmas", "thresholds", "alphas"):
+        for name in ("sigmas", "thresholds", "alphas", "decays"):
             if (given := len(getattr(self, name))) not in (0, self.layers):
                 raise RandhetError(f"model has {given} {name} for {self.layers} neuron layers")
+        if not all(0 <= decay < 1 for decay in self.decays):
+            raise RandhetError(f"decays lie in {min(self.decays)}..{max(self.decays)}, the limits are 0 to below 1")
         if min(self.sigma, *self.sigmas, 0) < 0:
             raise RandhetError("sigma must not be negative")
         low, high = self.sigma_bounds
@@ -142,6 +145,8 @@ class NeuronFactory:
         made.threshold = s.thresholds[index] if s.thresholds else s.threshold
         made.alpha = s.alphas[index] if s.alphas else made.alpha
         made.reset = s.reset
+        if s.decays and isinstance(made, LIF):
+            made.decay = s.decays[index]
         return made
 
 

@@ -2,34 +2,42 @@
 
 Names are those of `train.models` but for the neurons, whose entries are threshold, sigma (random neurons only), w and
 act_fun.alpha. Widths, block counts, channels and classes are read from the shapes. A random neuron's w takes no part in
-tau = sigmoid(sigma*n); without sigma a w of one value per neuron is Het-SNN's logit of tau, any other marks the vanilla
-neuron, m += (x - m)/2. Source: Wang et al., iScience 2025, and the files themselves.
+tau = sigmoid(sigma*n). Without sigma, a w per neuron is Het-SNN's logit of tau, and one w per layer is that of a
+parametric LIF, m += (x - m)*sigmoid(w), so tau = 1 - sigmoid(w): one half for the vanilla neuron, whose w is 0. Source:
+Wang et al., iScience 2025, the files themselves, and for one w per layer BrainCog's PLIFNode, on which they build.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from math import exp
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from randhet.base.errors import FileError, RandhetError
-from randhet.train.models import ModelSettings, NeuronKind, SEWResNet, one_of
+from randhet.train.models import CONNECT, ModelSettings, NeuronKind, SEWResNet, one_of
 
 NODE = re.compile(r"(.*(?:node\d|downsample_sn))\.(threshold|sigma|w|act_fun\.alpha)")
 RANDOM: dict[str, NeuronKind] = {"step": "randhet", "forward": "randhet-forward"}
 MAX_WIDTH, MAX_BLOCKS = 2**14, 100
 """Of a stage; far above any network of this kind, so that what a file claims is bounded before a model is described."""
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-"""What CIFAR-10 is customarily normalised with."""
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+"""What the released script normalises CIFAR-10 with."""
+WRAPPERS = ("state_dict", "model", "net")
+"""Entries under which scripts save the state dict beside other things."""
+PREFIX = "module."
+"""What torch's DataParallel puts before every name."""
+NORMALISERS = ("normalize", "normalise")
+COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
 class Published:
-    """What such a file cannot say, with the paper's defaults: T, when taus are drawn, normalisation, data."""
+    """What such a file cannot say, with the paper's defaults: T, when taus are drawn, normalisation, connection."""
 
     steps: int = 8
     sampling: Literal["step", "forward"] = "step"
@@ -37,15 +45,44 @@ class Published:
     std: tuple[float, ...] = STD
     image_size: tuple[int, int] = (32, 32)
     data: str = "cifar10"
+    connect: Literal["add", "and", "iand"] = "add"
 
     def __post_init__(self) -> None:
         one_of("sampling", self.sampling, RANDOM)
+        one_of("connect function", self.connect, CONNECT)
         if self.steps < 1:
             raise RandhetError(f"time steps are {self.steps}, there must be at least 1")
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise RandhetError(
                 "the normalisation needs as many means as deviations, one per channel, deviations above 0"
             )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def of(fields: Mapping[str, Any]) -> Published:
+        """The inverse of `as_dict`; lists become tuples."""
+        return Published(**{name: tuple(it) if isinstance(it, list) else it for name, it in fields.items()})
+
+    def sentence(self) -> str:
+        """What is assumed of a file that cannot say it."""
+        mean, std = (" ".join(f"{number:g}" for number in numbers) for numbers in (self.mean, self.std))
+        return (
+            f"a published state dict does not say T, read as {self.steps}; sampling, as {self.sampling}; the "
+            f"normalisation, as mean {mean} and std {std}; the connection, as {self.connect.upper()}"
+        )
+
+
+def unwrapped(content: Any) -> Any:
+    """The state dict inside what a script saved: out of a wrapper, without the prefix of DataParallel."""
+    for name in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(name), dict) and "format" not in content:
+            content = content[name]
+    if isinstance(content, dict) and content and all(isinstance(it, str) and it.startswith(PREFIX) for it in content):
+        content = {name.removeprefix(PREFIX): value for name, value in content.items()}
+    return content
 
 
 def is_published(content: Any) -> bool:
@@ -56,6 +93,22 @@ def is_published(content: Any) -> bool:
         and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
         and {"conv1.weight", "node1.threshold", "fc1.weight"} <= set(content)
     )
+
+
+def normalised(content: Mapping[str, Tensor], chosen: Published | None) -> tuple[dict[str, Tensor], Published]:
+    """The entries of the network alone, and the options, with mean and std from buffers of the file where it has any.
+
+    FileError where the file's buffers and the options asked for contradict each other.
+    """
+    layer = next((name for name in NORMALISERS if f"{name}.mean" in content and f"{name}.std" in content), None)
+    if layer is None:
+        return dict(content), chosen or Published()
+    values = (content[f"{layer}.{name}"].flatten().tolist() for name in ("mean", "std"))
+    mean, std = (tuple(round(number, 7) for number in numbers) for numbers in values)
+    rest = {name: value for name, value in content.items() if name not in (f"{layer}.mean", f"{layer}.std")}
+    if chosen is not None and (chosen.mean, chosen.std) not in ((MEAN, STD), (mean, std)):
+        raise FileError(f"its {layer} buffers hold mean {mean} and std {std}: leave out --mean and --std")
+    return rest, replace(chosen or Published(), mean=mean, std=std)
 
 
 def converted(content: Mapping[str, Tensor], chosen: Published) -> tuple[ModelSettings, dict[str, Tensor]]:
@@ -73,6 +126,7 @@ def converted(content: Mapping[str, Tensor], chosen: Published) -> tuple[ModelSe
         raise FileError(f"state dict has no usable entry {error}") from None
     with torch.device("meta"):  # shapes only: nothing of the size that the file claims is allocated
         model = SEWResNet(settings, chosen.mean, chosen.std)
+    weights = {name: torch.tensor(0) for name in model.state_dict() if name.endswith(COUNTER)} | weights
     if settings.neuron == "het":
         weights |= {f"{name}.w": node["w"].reshape(node["w"].shape[-3:]) for name, node in nodes.items()}
     _compare(weights, model.state_dict())
@@ -101,6 +155,7 @@ def _settings(
         blocks=tuple(len(found) for found in blocks),
         steps=chosen.steps,
         neuron=_kind(nodes, chosen),
+        connect=chosen.connect,
     )
     order = neuron_order(plain)
     if strange := set(nodes) ^ set(order):
@@ -108,7 +163,14 @@ def _settings(
     sigmas = [abs(_scalar(nodes, name, "sigma")) for name in order] if "randhet" in plain.neuron else []
     thresholds = [_scalar(nodes, name, "threshold") for name in order]
     alphas = [_scalar(nodes, name, "act_fun.alpha") for name in order]
-    return replace(plain, sigmas=tuple(sigmas), thresholds=tuple(thresholds), alphas=tuple(alphas))
+    decays = [_decay(nodes, name) for name in order] if plain.neuron == "vanilla" else []
+    learned = tuple(decays) if any(decay != 0.5 for decay in decays) else ()
+    return replace(plain, sigmas=tuple(sigmas), thresholds=tuple(thresholds), alphas=tuple(alphas), decays=learned)
+
+
+def _decay(nodes: Mapping[str, Mapping[str, Tensor]], name: str) -> float:
+    """tau = 1 - sigmoid(w) of a parametric LIF; one half where the file has no w."""
+    return 1 / (1 + exp(_scalar(nodes, name, "w"))) if "w" in nodes[name] else 0.5
 
 
 def _kind(nodes: Mapping[str, Mapping[str, Tensor]], chosen: Published) -> NeuronKind:
@@ -138,7 +200,9 @@ def _scalar(nodes: Mapping[str, Mapping[str, Tensor]], name: str, entry: str) ->
 def _compare(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     if strange := set(found) ^ set(wanted):
         name = sorted(strange)[0]
-        raise FileError(f"entry {name} is {'missing from' if name in wanted else 'unknown in'} the state dict")
+        if name in wanted:
+            raise FileError(f"entry {name} is missing from the state dict")
+        raise FileError(f"entry {name} of the state dict is not of this network: remove it, if nothing depends on it")
     for name, value in found.items():
         if value.shape != wanted[name].shape:
             shapes = tuple(value.shape), tuple(wanted[name].shape)

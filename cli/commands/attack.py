@@ -10,6 +10,7 @@ import typer
 from randhet.cli.console import emit, err, out, stages
 from randhet.cli.options import (
     Checkpoint,
+    Connect,
     Data,
     Draws,
     Json,
@@ -20,7 +21,9 @@ from randhet.cli.options import (
     Std,
     Threads,
     TimeSteps,
+    load_model,
     published,
+    sized,
     use_threads,
 )
 
@@ -69,6 +72,7 @@ def command(
     sampling: Sampling = None,
     mean: Mean = None,
     std: Std = None,
+    connect: Connect = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -88,7 +92,7 @@ def command(
     from randhet.train.configuration import typed
 
     use_threads(threads)
-    chosen = published(time_steps, sampling, mean, std)
+    chosen = published(time_steps, sampling, mean, std, connect)
     common = {"draws": draws, "redraws": redraws, "seed": seed or 0}
     if sweep is not None and place is None:
         raise RandhetError("a sweep needs --out with the folder for its results and its plot")
@@ -115,18 +119,12 @@ def command(
 
 def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: Any, common: dict[str, int]) -> Any:
     """Checkpoint and images as a `randhet.compare.robustness.evaluation.Setup`."""
-    from dataclasses import replace
-
     from randhet.compare.robustness.evaluation import Setup
-    from randhet.train.checkpoint import load
     from randhet.train.data.sources import load as load_data
 
-    found = load(checkpoint, chosen)
+    found = load_model(checkpoint, chosen)
     images = load_data(data or found.data or "digits").as_classes(found.classes, "the checkpoint").take(samples)
-    if found.record.get("published"):
-        size = images.pixels.shape[2:]
-        found = replace(found, settings=replace(found.settings, image_size=(size[0], size[1])))
-    return Setup(found, images, **common)
+    return Setup(sized(found, images), images, **common)
 
 
 def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any) -> dict[str, Any]:

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from randhet.cli.console import emit, out, stages
-from randhet.cli.options import Checkpoint, Data, Json, NetworkFile, Threads, use_threads
+from randhet.cli.options import (
+    Checkpoint,
+    Connect,
+    Data,
+    Json,
+    Mean,
+    NetworkFile,
+    Sampling,
+    Std,
+    Threads,
+    TimeSteps,
+    load_model,
+    published,
+    use_threads,
+)
 
 
 def command(
@@ -25,6 +39,11 @@ def command(
         float, typer.Option(help="Loss of accuracy that fewer bits may cause, 0..1.", min=0, max=1)
     ] = 0.005,
     threads: Threads = None,
+    time_steps: TimeSteps = None,
+    sampling: Sampling = None,
+    mean: Mean = None,
+    std: Std = None,
+    connect: Connect = None,
     as_json: Json = False,
 ) -> None:
     """Measure what the quantisation of each part costs: each part alone, and all parts but one.
@@ -36,11 +55,11 @@ def command(
     """
     from randhet.compare.quantisation.budget_report import as_dict, find, sentences, tables
     from randhet.netx.write import read
-    from randhet.train.checkpoint import load as load_checkpoint
     from randhet.train.data.sources import load
 
     use_threads(threads)
-    pair = load_checkpoint(checkpoint), read(network)
+    deployed = read(network)
+    pair = load_model(checkpoint, published(time_steps, sampling, mean, std, connect), deployed), deployed
     source = data or pair[0].data or "digits"
     images, seen = load(source).as_classes(pair[0].classes, "the checkpoint"), load(source, "train")
     some, calibrating = images.take(min(samples, len(images))), seen.take(min(calibration, len(seen)))

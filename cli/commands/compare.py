@@ -8,7 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from randhet.cli.console import emit, err, out, stages
-from randhet.cli.options import Checkpoint, Data, Draws, Json, NetworkFile, Samples, Seed, Threads, use_threads
+from randhet.cli.options import (
+    Checkpoint,
+    Connect,
+    Data,
+    Draws,
+    Json,
+    Mean,
+    NetworkFile,
+    Samples,
+    Sampling,
+    Seed,
+    Std,
+    Threads,
+    TimeSteps,
+    load_model,
+    published,
+    use_threads,
+)
 
 if TYPE_CHECKING:
     from randhet.cli.console import Stage
@@ -60,6 +77,11 @@ def command(
         typer.Option(metavar="RADIUS", help="L-infinity radius for --robustness, for pixels in 0..1, such as 8/255."),
     ] = "8/255",
     threads: Threads = None,
+    time_steps: TimeSteps = None,
+    sampling: Sampling = None,
+    mean: Mean = None,
+    std: Std = None,
+    connect: Connect = None,
     as_json: Json = False,
 ) -> None:
     """Compare a float model with its integer network: accuracy, every spike and every membrane potential.
@@ -74,7 +96,6 @@ def command(
     from randhet.compare.study import StudySettings
     from randhet.compare.study import compare as study
     from randhet.netx.write import read
-    from randhet.train.checkpoint import load as load_checkpoint
     from randhet.train.configuration import typed
     from randhet.train.data.sources import load
 
@@ -82,7 +103,8 @@ def command(
     names = None if backends is None else tuple(name.strip() for name in backends.split(",") if name.strip())
     settings = StudySettings(draws, seed or 0, margin, names, threads)
     attack = AttackSettings(attacks, typed("eps", eps, float), seed=seed or 0) if robustness else None
-    pair = load_checkpoint(checkpoint), read(network)
+    deployed = read(network)
+    pair = load_model(checkpoint, published(time_steps, sampling, mean, std, connect), deployed), deployed
     images = load(data or pair[0].data or "digits").as_classes(pair[0].classes, "the checkpoint").take(samples)
     with stages() as stage:
         found = study(*pair, images, settings, stage)

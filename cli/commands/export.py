@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from randhet.cli.console import emit, err, out
-from randhet.cli.options import Json, Mean, Sampling, Seed, Std, Threads, TimeSteps, published, use_threads
+from randhet.cli.options import (
+    Connect,
+    Json,
+    Mean,
+    Sampling,
+    Seed,
+    Std,
+    Threads,
+    TimeSteps,
+    load_model,
+    published,
+    use_threads,
+)
 
 
 def command(
@@ -86,6 +98,7 @@ def command(
     sampling: Sampling = None,
     mean: Mean = None,
     std: Std = None,
+    connect: Connect = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -106,7 +119,7 @@ def command(
     one_of("--taus", taus, ("drawn", "input"))
     files = {"onnx": onnx, "onnx-float": onnx_float, "onnx-step": onnx_step, "nir": nir}
     asked = {name: path for name, path in files.items() if path is not None}
-    found, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std))
+    found, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std, connect))
     settings = settings_for(
         found,
         weight_bits=bits,
@@ -187,7 +200,7 @@ def source(
     if (checkpoint is None) == (random_init is None):
         raise RandhetError("export needs a checkpoint, or --random-init with the name of a model, and not both")
     if checkpoint is not None:
-        found = checkpoints.load(checkpoint, chosen)
+        found = load_model(checkpoint, chosen)
         images = load(data or found.data or "digits", "train")
         return found, images.take(min(samples, len(images))).pixels
     settings = named_model(str(random_init))

@@ -8,7 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from randhet.cli.console import emit, err, out, stages
-from randhet.cli.options import Checkpoint, Data, Json, Samples, Seed, Threads, use_threads
+from randhet.cli.options import (
+    Checkpoint,
+    Connect,
+    Data,
+    Json,
+    Mean,
+    Samples,
+    Sampling,
+    Seed,
+    Std,
+    Threads,
+    TimeSteps,
+    load_model,
+    published,
+    use_threads,
+)
 
 
 def command(
@@ -43,6 +58,11 @@ def command(
         typer.Option(metavar="ADDRESS", help="Address of a Dask cluster to run on.", show_default="local processes"),
     ] = None,
     threads: Threads = None,
+    time_steps: TimeSteps = None,
+    sampling: Sampling = None,
+    mean: Mean = None,
+    std: Std = None,
+    connect: Connect = None,
     as_json: Json = False,
 ) -> None:
     """Export and run every combination of number formats: accuracy against memory and estimated energy.
@@ -54,14 +74,13 @@ def command(
     Example: `randhet sweep model.pt --bits 8,4 --scales channel --out formats`
     """
     from randhet.compare.quantisation.precision import Grid, Terms, sweep
-    from randhet.train.checkpoint import load as load_checkpoint
     from randhet.train.data.sources import load
 
     use_threads(threads)
     grid = Grid(
         numbers("bits", bits), numbers("tau-bits", tau_bits), numbers("fractions", fractions), names(scales), plain
     )
-    found = load_checkpoint(checkpoint)
+    found = load_model(checkpoint, published(time_steps, sampling, mean, std, connect))
     source = data or found.data or "digits"
     images, seen = load(source).as_classes(found.classes, "the checkpoint").take(samples), load(source, "train")
     workers = 0 if threads == 1 else threads

@@ -1,0 +1,137 @@
+"""State dicts of the paper's script in every command: read alike everywhere, as the network was exported."""
+
+from __future__ import annotations
+
+import json
+from math import log
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import call, parsed
+from torch import Tensor
+
+from randhet.netx import write as netx
+from randhet.train import checkpoint as checkpoints
+from randhet.train.data.sources import load
+from randhet.train.models import ModelSettings
+from randhet.train.neurons import neurons
+
+MODEL = ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=3)
+OPTIONS = ("--time-steps", 3, "--mean", "0.3", "--std", "0.4")
+FEW = ("--data", "digits", "--samples", 16)
+
+
+def script_s(model: ModelSettings = MODEL, w: float | None = 0.0) -> dict[str, Tensor]:
+    """The entries that the released script would have written for a network of random weights."""
+    made = checkpoints.random_init(model, images=load("digits", "train").pixels[:64])
+    network = checkpoints.build(made)
+    state = {name: value for name, value in made.state.items() if not name.endswith(".w")}
+    for name, neuron in neurons(network).items():
+        state[f"{name}.threshold"] = torch.tensor(float(neuron.threshold))
+        state[f"{name}.act_fun.alpha"] = torch.tensor(2.0)
+        if model.neuron.startswith("randhet"):
+            state[f"{name}.sigma"] = torch.tensor(1.0)
+        if w is not None:
+            state[f"{name}.w"] = torch.tensor(w)
+    return state
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    torch.save(script_s(), folder / "a.pt")
+    made = call("export", folder / "a.pt", "-o", folder / "a.net", *OPTIONS, *FEW)
+    assert made.exit_code == 0, made.stderr
+    assert (
+        "read as 3; sampling, as step; the normalisation, as mean 0.3 and std 0.4; the connection, as ADD"
+        in " ".join(made.stderr.split())
+    )
+    return folder
+
+
+def test_the_network_says_how_the_file_was_read(files: Path) -> None:
+    read_as = json.loads(netx.read(files / "a.net").metadata["published"])
+    assert (read_as["steps"], read_as["mean"], read_as["std"], read_as["connect"]) == (3, [0.3], [0.4], "add")
+
+
+@pytest.mark.parametrize("command", ["compare", "budget"])
+def test_commands_read_it_as_it_was_exported(command: str, files: Path) -> None:
+    """Version 0.1 took T = 8 and another normalisation, and named a wrong weight as the cause."""
+    few = ("--draws", 2, *(("--backends", "engine") if command == "compare" else ("--calibration", 16)))
+    found = call(command, files / "a.pt", files / "a.net", *FEW, *few, "--json")
+    assert found.exit_code in (0, 1), found.stderr
+    result = json.loads(found.stdout)
+    if command == "compare":
+        assert result["same_tau_agreement"] > 0.9
+        assert result["backends"]["engine"]["identical"]
+
+
+def test_an_option_that_contradicts_the_network_is_refused(files: Path) -> None:
+    result = call("compare", files / "a.pt", files / "a.net", *FEW, "--time-steps", 5)
+    assert result.exit_code == 2
+    assert "steps is 5, the network was exported with 3" in " ".join(result.stderr.split())
+
+
+def test_sweep_takes_the_options(files: Path) -> None:
+    grid = ("--bits", "8", "--tau-bits", "8", "--fractions", "6", "--scales", "channel", "--threads", 1)
+    found = parsed(call("sweep", files / "a.pt", *OPTIONS, *FEW, *grid, "--calibration", 8, "--draws", 2, "--json"))
+    assert found["samples"] == 16
+
+
+def test_options_of_a_published_file_are_refused_for_a_checkpoint(files: Path) -> None:
+    result = call("export", "digits-randhet-at", "-o", files / "x.net", "--time-steps", 5)
+    assert result.exit_code == 2
+    assert "is a checkpoint of randhet train, which says its own steps" in " ".join(result.stderr.split())
+
+
+def logits(path: Path, *, published: object = None) -> Tensor:
+    model = checkpoints.build(checkpoints.load(path, published))  # type: ignore[arg-type]
+    images = torch.from_numpy(load("digits", "test").pixels[:8]).float() / 255
+    with torch.no_grad():
+        return torch.as_tensor(model(images))
+
+
+@pytest.mark.parametrize("shape", ["state_dict", "model", "net", "module", "both", "no counters", "normalize"])
+def test_what_scripts_wrap_around_it_is_taken_off(shape: str, tmp_path: Path) -> None:
+    from randhet.train.published import Published
+
+    state = script_s(ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=3, neuron="vanilla"))
+    chosen = Published(3, mean=(0.3,), std=(0.4,), image_size=(8, 8))
+    torch.save(state, tmp_path / "plain.pt")
+    parallel = {f"module.{name}": value for name, value in state.items()}
+    content = {
+        "state_dict": {"state_dict": state, "epoch": 3},
+        "model": {"model": state},
+        "net": {"net": state, "acc": 0.5},
+        "module": parallel,
+        "both": {"state_dict": parallel},
+        "no counters": {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")},
+        "normalize": state | {"normalize.mean": torch.tensor([0.3]), "normalize.std": torch.tensor([0.4])},
+    }[shape]
+    torch.save(content, tmp_path / "wrapped.pt")
+    given = Published(3, image_size=(8, 8)) if shape == "normalize" else chosen
+    assert torch.equal(
+        logits(tmp_path / "wrapped.pt", published=given), logits(tmp_path / "plain.pt", published=chosen)
+    )
+
+
+def test_a_trained_tau_per_layer_is_a_parametric_lif(tmp_path: Path) -> None:
+    """m += (x - m)*sigmoid(w); version 0.1 took one half whatever w was."""
+    from randhet.train.published import Published
+
+    vanilla = ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=3, neuron="vanilla")
+    torch.save(script_s(vanilla, log(4)), tmp_path / "a.pt")
+    checkpoint = checkpoints.load(tmp_path / "a.pt", Published(3, mean=(0.3,), std=(0.4,), image_size=(8, 8)))
+    assert checkpoint.settings.decays == pytest.approx((0.2,) * checkpoint.settings.layers)
+    made = call("export", tmp_path / "a.pt", "-o", tmp_path / "a.net", *OPTIONS, *FEW)
+    assert made.exit_code == 0, made.stderr
+    decays = {layer.neuron.decay.mantissa for layer in netx.read(tmp_path / "a.net").layers if layer.spikes}  # type: ignore[union-attr]
+    assert decays == {51}  # 0.2 * 256
+
+
+def test_what_must_be_taken_out_is_named(tmp_path: Path) -> None:
+    torch.save(script_s() | {"ema.weight": torch.zeros(3)}, tmp_path / "a.pt")
+    result = call("export", tmp_path / "a.pt", "-o", tmp_path / "a.net", *OPTIONS, *FEW)
+    assert result.exit_code == 2
+    assert "entry ema.weight of the state dict is not of this network: remove it" in " ".join(result.stderr.split())
