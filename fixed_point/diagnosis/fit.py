@@ -80,8 +80,8 @@ def start_window(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, Int]:
     gained, divisor = (membrane - x) << k, np.maximum(decay, 1)
     low = x - (-gained // divisor)
     high = x - (-(gained + (1 << k)) // divisor) - 1
-    free = (decay == 0) & (gained == 0)
-    return np.where(free, -STATE_MAX, low), np.where(free, STATE_MAX, high)
+    most = np.where(gained == 0, STATE_MAX, -STATE_MAX)
+    return np.where(decay == 0, -most, low), np.where(decay == 0, most, high)
 
 
 def patches(operation: Conv | Dense, read: Int, channel: int) -> Int:
