@@ -33,6 +33,7 @@ from randhet.fixed_point.network import (
     PerNeuron,
     ReadOut,
     Reset,
+    Sampling,
     SumPool,
 )
 from randhet.netx import stock, words
@@ -117,6 +118,17 @@ def test_the_fields_of_a_neuron_lie_under_their_own_names(tmp_path: Path) -> Non
         assert sorted(neuron) == ["decay", "f", "k", "reset", "threshold", "type"] and neuron["reset"][0] == b"zero"
         assert sorted(neuron["decay"]) == ["kind", "neurons_per_core", "sampling", "sigma", "table"]
         assert neuron["decay/kind"][0] == b"drawn" and neuron["decay/sigma"][()] == 1.5
+
+
+def test_the_page_names_every_word() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "file-format.md").read_text("utf-8")
+    neurons = {f"neuron/{entry.word}" for kind in get_args(Neuron) for entry in words.entries(kind)}
+    decays = {f"neuron/decay/{entry.word}" for kind in get_args(Decay) for entry in words.entries(kind)}
+    extras = {f"neuron/{key}" for keys in stock.EXTRAS.values() for key in keys}
+    kinds = {*words.OPERATIONS, *words.NEURONS, *words.DECAYS, *get_args(Reset), *get_args(Sampling)}
+    wanted = neurons - {"neuron/bias", "neuron/decay"} | decays | extras | kinds | {"bias", "neuron/decay/kind"}
+    assert [word for word in sorted(wanted) if f"`{word}`" not in page] == []
+    assert f"`version` ({words.FORMAT_VERSION})" in page
 
 
 CUBA_DAMAGE: list[tuple[str, object, str]] = [
