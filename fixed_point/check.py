@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from randhet.fixed_point.layers import (
     Add,
     Conv,
     Cuba,
+    Decay,
     Declared,
     Dense,
     Flatten,
@@ -26,6 +27,7 @@ from randhet.fixed_point.layers import (
     Layer,
     Lif,
     Neuron,
+    Operation,
     ReadOut,
     Shape,
     SumPool,
@@ -49,6 +51,24 @@ IMAGE_END = 2**62
 
 
 # --- structure ------------------------------------------------------------------------------------------------------
+
+
+def kinds(layers: Layers, steps: int) -> Iterator[str]:
+    """Every operation, neuron and decay is of a known kind, not of one derived from it that may do otherwise."""
+    for layer in layers:
+        for part, known in _parts(layer):
+            if type(part) not in get_args(known):
+                names = ", ".join(kind.__name__ for kind in get_args(known))
+                yield f"layer {layer.name}: {type(part).__name__} is not one of {names}"
+
+
+def _parts(layer: Layer) -> Iterator[tuple[Any, Any]]:
+    """What a layer is made of, each part with the union of its kinds."""
+    yield layer.operation, Operation
+    if layer.neuron is not None:
+        yield layer.neuron, Neuron
+    if isinstance(layer.neuron, Lif):
+        yield layer.neuron.decay, Decay
 
 
 def graph(layers: Layers, steps: int) -> Iterator[str]:
@@ -245,8 +265,8 @@ VALUES = (sizes, neurons, sums)
 
 
 def faults(layers: Layers, steps: int) -> list[str]:
-    """Every broken rule, as sentences. Values are looked at only where the structure holds."""
-    broken = [fault for rule in STRUCTURE for fault in rule(layers, steps)]
+    """Every broken rule, as sentences. Values are looked at only where the structure holds, it only at known kinds."""
+    broken = list(kinds(layers, steps)) or [fault for rule in STRUCTURE for fault in rule(layers, steps)]
     if broken:
         return broken
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,13 @@ from randhet.fixed_point.result import Result
 Runner = Callable[..., Result]
 CONTENDERS: dict[str, Callable[[], Runner]] = {
     "reference": lambda: runner("reference"),
-    "reference, batches of 1": lambda: partial(runner("reference"), batch=1),
+    "reference, batches of 1": lambda: runner("reference", batch=1),
     "engine": lambda: runner("engine", threads=1),
-    "engine, 2 threads": lambda: partial(runner("engine", threads=2), batch=3),
+    "engine, 2 threads": lambda: runner("engine", threads=2, batch=3),
     "add-only": lambda: runner("add-only", threads=1),
     "add-only, 2 threads": lambda: runner("add-only", threads=2),
     "onnx": lambda: runner("onnx"),
-    "onnx, batches of 2": lambda: partial(runner("onnx"), batch=2),
+    "onnx, batches of 2": lambda: runner("onnx", batch=2),
     "lava": lambda: runner("lava"),
 }
 """What is compared, by name."""

@@ -72,6 +72,31 @@ def test_the_sound_network_is_made() -> None:
     assert Network(LAYERS, STEPS).input is LAYERS[0].operation
 
 
+class Faster(ir.Lif):
+    """Derived from a known neuron: who knows what it does."""
+
+
+class Wider(Conv):
+    """Derived from a known operation."""
+
+
+class Slower(ir.Constant):
+    """Derived from a known decay."""
+
+
+KINDS: list[tuple[Layers, str]] = [
+    (
+        changed(STEM, operation=Wider(byte(3, 4, 1, 3, 3), padding=(1, 1))),
+        "layer stem: Wider is not one of Input, Conv, Dense, Add, SumPool, Flatten",
+    ),
+    (changed(SUM, operation=None), "layer sum: NoneType is not one of Input, Conv, Dense, Add, SumPool, Flatten"),
+    (stem(Faster(ints(9, 4), ints(0, 4))), "layer stem: Faster is not one of Lif, Cuba, ReadOut"),
+    (stem("Lif"), "layer stem: str is not one of Lif, Cuba, ReadOut"),  # type: ignore[arg-type]
+    (stem(neuron(decay=Slower(5))), "layer stem: Slower is not one of Constant, PerNeuron, Drawn"),
+    (stem(neuron(decay=128)), "layer stem: int is not one of Constant, PerNeuron, Drawn"),
+    (stem(neuron(decay=None)), "layer stem: NoneType is not one of Constant, PerNeuron, Drawn"),
+]
+
 STRUCTURE: list[tuple[Layers, str]] = [
     ((), "the first layer must be the input"),
     (changed(BRANCH, name="stem"), "layer name stem is used 2 times"),
@@ -288,7 +313,7 @@ SUMS: list[tuple[Layers, str]] = [
 ]
 
 
-BROKEN = [*STRUCTURE, *SETTINGS, *SHAPES, *SIZES, *NEURONS, *SUMS]
+BROKEN = [*KINDS, *STRUCTURE, *SETTINGS, *SHAPES, *SIZES, *NEURONS, *SUMS]
 
 
 @pytest.mark.parametrize(("layers", "sentence"), BROKEN, ids=[sentence[:60] for _, sentence in BROKEN])
