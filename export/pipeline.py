@@ -17,6 +17,7 @@ from randhet.export.passes.calibrate import Calibration, calibrate, representabl
 from randhet.export.passes.correct import told
 from randhet.export.passes.quantise import Plan, QuantSettings
 from randhet.export.trace import trace
+from randhet.export.verify import verify
 from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint, build, weights_hash
 
@@ -84,6 +85,7 @@ def export_model(
         raise ExportError(f"seed is {seed}, the limits are 0 to 2^64 - 1")
     traced = trace(model, images.shape[1:])
     _decides_by_mean(traced)
+    verify(model, traced, images)
     return export_graph(
         traced,
         images,

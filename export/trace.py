@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.nn.utils import parametrize
 
 from randhet.export.float_shape import shapes
 from randhet.export.graph import (
@@ -31,11 +32,16 @@ from randhet.export.graph import (
     Pair,
     TimeMean,
 )
+from randhet.train import layers
 from randhet.train.layers import Encode, Flatten, GlobalAveragePool, MeanOverTime, Normalise
 from randhet.train.neurons import LIF, HetLIF, RandomTauLIF
 
 SKIPPED = (nn.Identity, nn.Dropout)
 """Modules that do nothing in evaluation mode."""
+OVER_TIME = (layers.Conv2d, layers.BatchNorm2d, layers.Linear, layers.AvgPool2d)
+"""This project's own subclasses of torch's layers: the same at every step."""
+HARMLESS = {"__init__", "extra_repr", "__repr__"}
+"""Methods that a subclass may have of its own without computing anything else than its parent."""
 
 
 @singledispatch
@@ -48,6 +54,10 @@ def supported() -> tuple[str, ...]:
     """Names of the module types that can be exported, for messages and documentation."""
     kinds = [kind.__name__ for kind in convert.registry if kind not in (object, nn.Module)]
     return tuple(sorted({*kinds, *(kind.__name__ for kind in SKIPPED)}))
+
+
+IN_PLACE = (operator.iadd, "add_")
+SUMS = (operator.add, torch.add, "add", *IN_PLACE)
 
 
 class _Tracer(fx.Tracer):
@@ -73,17 +83,60 @@ def trace(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
         if node.op == "call_module" and isinstance(modules[str(node.target)], SKIPPED):
             names[node] = inputs[0]
             continue
-        operation = _operation(node, modules, shape)
         names[node] = _name(node, inputs, {found.name for found in nodes})
+        reason = _changed(modules[str(node.target)]) if node.op == "call_module" else _not_plain(node)
+        operation = None if reason else _operation(node, modules, shape)
         if operation is None:
-            refused.append(_refusal(names[node], node, modules))
+            refused.append(_refusal(names[node], node, modules) + reason)
             operation = FloatAdd()
         nodes.append(FloatNode(names[node], operation, inputs))
     if refused:
         raise ExportError(f"not supported: {', '.join(refused)}; supported are +, {', '.join(supported())}")
     graph = FloatGraph(tuple(nodes))
     shapes(graph)  # what does not fit together is said by name, before anything is folded
+    _neurons_have_currents(graph)
     return graph
+
+
+def _changed(module: nn.Module) -> str:
+    """Why a module of a known kind may compute something else than its kind; "" where it does not."""
+    kinds = type(module).__mro__
+    known = next(kind for kind in kinds if kind in convert.registry or kind in SKIPPED or kind in OVER_TIME)
+    if known in (object, nn.Module):
+        return ""
+    if parametrize.is_parametrized(module):
+        return ", whose weights are parametrised: call torch.nn.utils.parametrize.remove_parametrizations on it"
+    if module._forward_hooks or module._forward_pre_hooks:
+        return ", which has forward hooks (weight norm is one): remove them"
+    members = [pair for kind in kinds[: kinds.index(known)] for pair in vars(kind).items()]
+    own = {name for name, value in members if callable(value)} - HARMLESS | (vars(module).keys() & {"forward"})
+    return f", which has its own {', '.join(sorted(own))}: use {known.__name__} itself" if own else ""
+
+
+def _not_plain(node: fx.Node) -> str:
+    """Why a call is no plain sum of two values: a factor, a number, or one changed in place that is read later."""
+    if node.target not in SUMS:
+        return ""
+    if node.kwargs or len(node.args) != 2 or len(node.all_input_nodes) != 2:
+        return ", which is no plain sum of two layers"
+    changed = node.args[0]
+    later = set(changed.users) if isinstance(changed, fx.Node) and node.target in IN_PLACE else set()
+    before = {it for it in node.graph.nodes if it < node}
+    return ", which changes in place what is read again later: write a + b" if later - before - {node} else ""
+
+
+def _neurons_have_currents(graph: FloatGraph) -> None:
+    """ExportError for neurons that read anything but a layer with weights, batch norm and encoding between."""
+    for node in graph.nodes:
+        if isinstance(node.operation, FloatNeuron):
+            source = graph.node(node.inputs[0])
+            while isinstance(source.operation, (Affine, Encoding)):
+                source = graph.node(source.inputs[0])
+            if not isinstance(source.operation, (FloatConv, FloatDense)):
+                raise ExportError(
+                    f"neuron {node.name} reads {source.name}, which has no weights: a neuron must follow a convolution "
+                    "or a linear layer"
+                )
 
 
 def _refusal(name: str, node: fx.Node, modules: dict[str, nn.Module]) -> str:
@@ -98,8 +151,7 @@ def _operation(node: fx.Node, modules: dict[str, nn.Module], shape: tuple[int, .
         return FloatInput(shape)
     if node.op == "call_module":
         return convert(modules[str(node.target)])
-    is_sum = node.target in (operator.add, operator.iadd, torch.add, "add", "add_")
-    return FloatAdd() if is_sum and len(node.all_input_nodes) == 2 else None
+    return FloatAdd() if node.target in SUMS else None
 
 
 def _name(node: fx.Node, inputs: tuple[str, ...], taken: set[str]) -> str:
@@ -188,10 +240,16 @@ def _(module: HetLIF) -> FloatOperation:
     return FloatNeuron("het", module.threshold, decay=_array(module.decay), reset=module.reset)
 
 
+def _encoding(module: Encode) -> FloatOperation:
+    if module.steps < 1:
+        raise ExportError(f"Encode has {module.steps} time steps, there must be at least 1")
+    return Encoding(module.steps)
+
+
 CONSTANT: dict[type[nn.Module], Callable[[Any], FloatOperation]] = {
     GlobalAveragePool: lambda module: AveragePool(),
     Flatten: lambda module: FloatFlatten(),
-    Encode: lambda module: Encoding(module.steps),
+    Encode: lambda module: _encoding(module),
     MeanOverTime: lambda module: TimeMean(),
 }
 for _module_type, _converter in CONSTANT.items():

@@ -1,0 +1,204 @@
+"""Is the traced graph the model? Each node is computed from what the model's own layers gave, and held against it.
+
+In float64, on a few images and with the same decay draws: a difference is a layer that computes something else than
+what would be exported, never rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from randhet.base.kinds import assert_never
+from randhet.export.graph import (
+    Affine,
+    AveragePool,
+    Encoding,
+    ExportError,
+    FloatAdd,
+    FloatConv,
+    FloatDense,
+    FloatFlatten,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatNode,
+    Normalisation,
+    TimeMean,
+)
+from randhet.train.neurons import RandomTauLIF, neurons, replaying
+
+IMAGES = 2
+"""As many are enough: a difference is in the formula, not in the data."""
+TOLERANCE = 1e-8
+"""Of values of order one in float64; a threshold this close may be passed in one sum and not in the other."""
+
+
+def verify(model: nn.Module, graph: FloatGraph, images: np.ndarray) -> None:
+    """Raise ExportError that names the first layer whose output the graph does not give. images (N, C, Y, X) uint8."""
+    twin = copy.deepcopy(model).cpu().double().eval()
+    pixels = torch.from_numpy(np.ascontiguousarray(images[:IMAGES])).double() / 255
+    with torch.no_grad(), listening(twin) as heard:
+        output = twin(pixels)
+    values: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        given, certain = _value(node, [values[name] for name in node.inputs], pixels, heard)
+        own = heard.next_output(node.name)
+        if own is None and node is graph.nodes[-1]:
+            own = output
+        if own is not None:
+            _compare(node, given, own, certain)
+        values[node.name] = given if own is None else own
+    _compare(graph.nodes[-1], values[graph.nodes[-1].name], output, None)
+
+
+@dataclass(eq=False)
+class Heard:
+    """What the model's modules gave, and what its random neurons drew, by name in the order of the calls."""
+
+    modules: Mapping[str, nn.Module]
+    outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    draws: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def target(self, name: str) -> str:
+        """The module of a node, which has a number behind its name where the module is called again."""
+        return name if name in self.modules else re.sub(r"_\d+$", "", name)
+
+    def next_output(self, name: str) -> Tensor | None:
+        """What the module of a node gave at its next call; None for what is no module."""
+        waiting = self.outputs.get(self.target(name))
+        return waiting.pop(0) if waiting else None
+
+
+@contextmanager
+def listening(model: nn.Module) -> Iterator[Heard]:
+    """Within the block, every module's outputs are kept, and random neurons take uniform decays, which are kept too."""
+    heard = Heard(dict(model.named_modules()))
+    generator = torch.Generator().manual_seed(0)
+
+    def sampler(name: str) -> Any:
+        def draw(shape: tuple[int, ...]) -> Tensor:
+            drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
+            heard.draws.setdefault(name, []).append(drawn)
+            return drawn
+
+        return draw
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                heard.outputs.setdefault(name, []).append(output.clone())  # what follows may change it in place
+
+        return hook
+
+    random = {name: sampler(name) for name, module in neurons(model).items() if isinstance(module, RandomTauLIF)}
+    with ExitStack() as stack:
+        for name, module in heard.modules.items():
+            if name:
+                stack.callback(module.register_forward_hook(keep(name)).remove)
+        stack.enter_context(replaying(model, random))
+        yield heard
+
+
+def _compare(node: FloatNode, given: Tensor, own: Tensor, certain: Tensor | None) -> None:
+    if given.shape != own.shape:
+        raise ExportError(
+            f"layer {node.name} gives {tuple(own.shape)}, what would be exported {tuple(given.shape)}: it computes "
+            "something else than its kind"
+        )
+    gap = (given - own).abs()
+    gap = gap if certain is None else gap[certain]
+    largest = float(gap.max()) if gap.numel() else 0.0
+    if not largest <= TOLERANCE * (1 + float(own.abs().max())):
+        raise ExportError(
+            f"layer {node.name} computes something else than what would be exported (differences up to {largest:.3g}): "
+            "use layers of a supported kind unchanged"
+        )
+
+
+Value = tuple[Tensor, Tensor | None]
+"""A node's output, and for neurons where it is certain."""
+
+
+def _value(node: FloatNode, read: list[Tensor], pixels: Tensor, heard: Heard) -> Value:  # noqa: C901 (a case a kind)
+    """A node from what it reads: (N, ...), behind an encoding (T, N, ...)."""
+    operation = node.operation
+    match operation:
+        case FloatInput():
+            return pixels, None
+        case Normalisation():
+            mean, std = (torch.from_numpy(values).view(-1, 1, 1) for values in (operation.mean, operation.std))
+            return (read[0] - mean) / std, None
+        case FloatConv():
+            return _conv(operation, read[0]), None
+        case FloatDense():
+            return F.linear(read[0], torch.from_numpy(operation.weight), torch.from_numpy(operation.bias)), None
+        case Affine():
+            return _affine(operation, read[0]), None
+        case Encoding():
+            return read[0].unsqueeze(0).expand(operation.steps, *read[0].shape), None
+        case FloatNeuron():
+            return _neuron(operation, read[0], heard.draws.get(heard.target(node.name), []))
+        case FloatAdd():
+            return torch.stack(torch.broadcast_tensors(*read)).sum(0), None
+        case AveragePool():
+            return _pool(operation, read[0]), None
+        case FloatFlatten():
+            return read[0].flatten(-3), None
+        case TimeMean():
+            return read[0].mean(0), None
+        case _:
+            assert_never(operation)
+
+
+def _images(x: Tensor) -> Tensor:
+    """Steps and images as one axis."""
+    return x.reshape(-1, *x.shape[-3:])
+
+
+def _conv(operation: FloatConv, x: Tensor) -> Tensor:
+    weight, bias = torch.from_numpy(operation.weight), torch.from_numpy(operation.bias)
+    shared = bias if bias.dim() == 1 else None
+    made = F.conv2d(
+        _images(x), weight, shared, operation.stride, operation.padding, operation.dilation, operation.groups
+    )
+    made = made if shared is not None else made + bias
+    return made.reshape(*x.shape[:-3], *made.shape[1:])
+
+
+def _affine(operation: Affine, x: Tensor) -> Tensor:
+    axes = [-1, 1, 1] if x.dim() >= 4 else [-1]
+    gain, shift = (torch.from_numpy(values).view(axes) for values in (operation.gain, operation.shift))
+    return x * gain + shift
+
+
+def _pool(operation: AveragePool, x: Tensor) -> Tensor:
+    if operation.kernel is None:
+        return x.mean((-2, -1), keepdim=True)
+    made = F.avg_pool2d(_images(x), operation.kernel, operation.stride)
+    return made.reshape(*x.shape[:-3], *made.shape[1:])
+
+
+def _neuron(operation: FloatNeuron, x: Tensor, drawn: list[Tensor]) -> Value:
+    """m = tau*m + (1 - tau)*x, spike where m > threshold, reset; certain: no step came close to the threshold."""
+    taus = drawn.pop(0) if operation.kind == "randhet" else torch.from_numpy(np.asarray(operation.decay, np.float64))
+    each = operation.kind == "randhet" and operation.sampling == "step"
+    m, spikes = torch.zeros_like(x[0]), torch.empty_like(x)
+    certain = torch.ones_like(x, dtype=torch.bool)
+    for t in range(len(x)):
+        tau = taus[t] if each else taus
+        m = tau * m + (1 - tau) * x[t]
+        fired = m > operation.threshold
+        certain[t:] &= (m - operation.threshold).abs() > TOLERANCE
+        spikes[t] = fired.to(x.dtype)
+        m = torch.where(fired, m - operation.threshold if operation.reset == "subtract" else torch.zeros_like(m), m)
+    return spikes, certain
