@@ -67,8 +67,8 @@ def _parts(layer: Layer) -> Iterator[tuple[Any, Any]]:
     yield layer.operation, Operation
     if layer.neuron is not None:
         yield layer.neuron, Neuron
-    if isinstance(layer.neuron, Lif):
-        yield layer.neuron.decay, Decay
+    if layer.lif is not None:
+        yield layer.lif.decay, Decay
 
 
 def graph(layers: Layers, steps: int) -> Iterator[str]:
@@ -116,7 +116,7 @@ def read_outs(layers: Layers, steps: int) -> Iterator[str]:
     """A read-out is the last word of its layer: no other layer reads it."""
     for layer in layers:
         for source in layer.inputs:
-            if 0 <= source < len(layers) and isinstance(layers[source].neuron, ReadOut):
+            if 0 <= source < len(layers) and layers[source].neuron and not layers[source].spikes:
                 yield (
                     f"layer {layer.name}: reads the read-out {layers[source].name}, whose sums are 32 bit; "
                     "only spikes and graded values may be read"
@@ -155,7 +155,7 @@ def _geometry(layer: Layer) -> Iterator[str]:
 
 def _weights(layer: Layer, weight: np.ndarray, axes: int) -> Iterator[str]:
     # Weights of lava-dl use the whole mantissa; quantisation here is symmetric
-    lowest = -WEIGHT_MAX - isinstance(layer.neuron, Cuba)
+    lowest = -WEIGHT_MAX - (layer.cuba is not None)
     if weight.ndim != axes or weight.dtype.kind != "i" or not weight.size:
         yield f"weight is {weight.dtype} of shape {weight.shape}, it must be integers with {axes} non-empty axes"
     elif weight.min() < lowest or weight.max() > WEIGHT_MAX:

@@ -251,6 +251,11 @@ class Layer:
         return self.neuron if isinstance(self.neuron, Lif) else None
 
     @property
+    def cuba(self) -> Cuba | None:
+        """The neuron where it is a `Cuba`, else None."""
+        return self.neuron if isinstance(self.neuron, Cuba) else None
+
+    @property
     def drawn(self) -> Drawn | None:
         """How the layer's decays are drawn; None where they are not."""
         return self.lif.drawn if self.lif else None

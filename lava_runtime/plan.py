@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from randhet.fixed_point.network import Neuron, Operation, Shape
+from randhet.fixed_point.network import Cuba, Lif, Neuron, Operation, Shape
 from randhet.lava_runtime.wire import Wire
 
 
@@ -59,6 +59,18 @@ class LayerPlan:
     wire: Wire
     delay: int
     probed: bool
+
+    @property
+    def lif(self) -> Lif:
+        """The neuron of a layer whose process is one of LIF neurons."""
+        assert isinstance(self.neuron, Lif)
+        return self.neuron
+
+    @property
+    def cuba(self) -> Cuba:
+        """The neuron of a layer whose process is one of CUBA neurons."""
+        assert isinstance(self.neuron, Cuba)
+        return self.neuron
 
     @property
     def cells(self) -> Shape:

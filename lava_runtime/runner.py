@@ -19,7 +19,7 @@ import numpy as np
 from randhet.base import child
 from randhet.base.errors import NetworkError, RandhetError
 from randhet.fixed_point.check import check_images
-from randhet.fixed_point.network import Cuba, Network
+from randhet.fixed_point.network import Network
 from randhet.fixed_point.reference import master_seed
 from randhet.fixed_point.result import Result, Trace
 from randhet.lava_runtime import guard
@@ -107,7 +107,7 @@ def _check_model(network: Network, model: str) -> None:
     if model not in ("fixed_pt", "floating_pt"):
         raise NetworkError(f"model is {model!r}, it must be 'fixed_pt' or 'floating_pt'")
     for layer in network.layers:
-        if model == "floating_pt" and isinstance(layer.neuron, Cuba):
+        if model == "floating_pt" and layer.cuba:
             raise NetworkError(f"layer {layer.name}: CUBA neurons have no floating-point model")
 
 

@@ -70,7 +70,7 @@ def _calibrated(
     """Lower f also where what a CUBA neuron gathers over the steps could leave 24 bits: it is no convex combination."""
     while True:
         made, calibration = calibrate(graph, plan, steps, images, progress)
-        cells = {layer.name: layer.neuron for layer in made.layers if isinstance(layer.neuron, Cuba)}
+        cells = {layer.name: layer.cuba for layer in made.layers if layer.cuba}
         seen = [one for one in calibration.layers if one.layer in cells]
         tight = [one for one in seen if _gathered(one, cells[one.layer], steps) * HEADROOM > STATE_MAX]
         if not tight:

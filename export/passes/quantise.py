@@ -185,7 +185,7 @@ def quantise(graph: FloatGraph, plan: Plan, steps: int) -> Network:
 def _check_currents(layers: Sequence[Layer]) -> None:
     """A current a << f beyond what CUBA neurons bring back into 24 bits is an error that lowering f can mend."""
     for layer, bound in zip(layers, bounds(layers, ranges(layers))):
-        if isinstance(layer.neuron, Cuba) and (reach := bound << layer.neuron.f) > CUBA_MAX:
+        if layer.cuba and (reach := bound << layer.cuba.f) > CUBA_MAX:
             raise OutOfRange(layer.name, f"layer {layer.name}: a current can reach {reach}, the limit is {CUBA_MAX}")
 
 

@@ -15,7 +15,6 @@ from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine import kernels
 from randhet.fixed_point.engine.plan import Tile, channels_last, make_synapse
 from randhet.fixed_point.engine.run import bytes_of, kept, levels, padded, products
-from randhet.fixed_point.network import Cuba, Lif
 from randhet.lava_runtime import step as steps
 from randhet.lava_runtime.plan import LayerPlan
 from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
@@ -98,9 +97,7 @@ class LifModel(LayerModel):
 
     def setup(self) -> None:
         super().setup()
-        neuron = self.plan.neuron
-        assert isinstance(neuron, Lif)
-        self.neuron: Lif = neuron
+        self.neuron = neuron = self.plan.lif
         self.levels = [levels(neuron, self.plan.shape, tile) for tile in self.synapse.tiles]
 
     def decays(self, tile: Tile) -> tuple[np.ndarray, ...]:
@@ -129,9 +126,7 @@ class FloatLif(LayerModel):
 
     def setup(self) -> None:
         super().setup()
-        neuron = self.plan.neuron
-        assert isinstance(neuron, Lif)
-        self.neuron: Lif = neuron
+        self.neuron = neuron = self.plan.lif
         self.threshold = channels_last(neuron.threshold, self.plan.shape)
 
     def float_decays(self, lanes: int) -> np.ndarray:
@@ -158,9 +153,9 @@ class Drawn(LayerModel):
 
     def setup(self) -> None:
         super().setup()
-        neuron = self.plan.neuron
-        assert isinstance(neuron, Lif) and neuron.drawn is not None
-        self.cores = CoreRegisters(self.plan, neuron.drawn)
+        drawn = self.plan.lif.drawn
+        assert drawn is not None
+        self.cores = CoreRegisters(self.plan, drawn)
         self.register[:] = self.cores.begin()
 
     def reset(self, turn: int) -> None:
@@ -244,8 +239,7 @@ class CubaFixed(LayerModel):
         self.current[:] = 0
 
     def integrate(self, values: np.ndarray) -> np.ndarray:
-        neuron, spikes = self.plan.neuron, self.room(values, np.uint8)
-        assert isinstance(neuron, Cuba)
+        neuron, spikes = self.plan.cuba, self.room(values, np.uint8)
         kept = 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay
         bias, threshold = self.bias.astype(np.int32), neuron.threshold.astype(np.int32)
         for tile in self.synapse.tiles:
