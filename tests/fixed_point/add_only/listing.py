@@ -1,17 +1,19 @@
 """Compile the add-only kernels afresh, run them, and print the name of every function with a forbidden instruction.
 
 A program of its own, because code that comes from numba's cache cannot be listed: NUMBA_CACHE_DIR must be empty.
-With the argument `plant`, one kernel is replaced by one that multiplies.
+With the argument `plant`, a kernel and a part that writes vector code are replaced by ones that multiply.
 """
 
 import re
 import sys
+from typing import get_args
 
 import numpy as np
 from numba import njit
 
 from randhet.fixed_point import network as ir
-from randhet.fixed_point.add_only import kernels, layer, run
+from randhet.fixed_point.add_only import kernels, layer, neurons, run
+from randhet.fixed_point.kernels.lanes import INT16, INT32
 
 FORBIDDEN = re.compile(
     r"^(i?mul|mulx|i?div|v?pmul\w*|v?pmadd\w*|vpdp\w*"  # integer products, quotients, dot products
@@ -20,6 +22,14 @@ FORBIDDEN = re.compile(
 )
 NUMBAS_OWN = ("_ZN5numba", "_ZN7cpython", "cfunc.", "NRT_", "__excinfo", ".")
 """Wrappers that unpack Python's arguments, and messages of exceptions: they run before and after, never on data."""
+SIZE = 4
+DECAYS = {
+    ir.Constant: [ir.Constant(200)],
+    ir.PerNeuron: [ir.PerNeuron(np.full((SIZE, SIZE, SIZE), 1000, np.uint16))],
+    ir.Drawn: [ir.Drawn(), ir.Drawn(sampling="forward", neurons_per_core=7)],
+}
+"""Of every kind of decay, drawn in both ways, what it may be."""
+BITS = {ir.Constant: 8, ir.PerNeuron: 12, ir.Drawn: 8}
 
 
 def functions(assembly: str) -> dict[str, list[str]]:
@@ -34,29 +44,32 @@ def functions(assembly: str) -> dict[str, list[str]]:
     return found
 
 
-def network() -> ir.Network:
-    """Every kind of neuron and both ways to draw."""
+def ints(value: int, count: int) -> np.ndarray:
+    return np.full(count, value, np.int32)
 
-    def ints(value: int, count: int) -> np.ndarray:
-        return np.full(count, value, np.int32)
 
-    def conv(out: int, into: int) -> ir.Conv:
-        return ir.Conv(np.ones((out, into, 3, 3), np.int8), padding=(1, 1))
-
-    neurons = [
-        ir.Lif(ints(9, 4), ints(1, 4), ir.Drawn()),
-        ir.Lif(ints(9, 4), ints(1, 4), ir.Drawn(sampling="forward", neurons_per_core=7)),
-        ir.Lif(ints(9, 4), ints(1, 4)),
-        ir.Lif(ints(9, 4), ints(1, 4), ir.PerNeuron(np.ones((4, 4, 4), np.uint16))),
-        ir.Cuba(ints(9, 4), ints(1, 4), 5, 9),
+def spiking(kind: type) -> list[ir.Neuron]:
+    """Neurons of a kind with every decay and reset that it has."""
+    if kind is ir.Cuba:
+        return [ir.Cuba(ints(9, SIZE), ints(1, SIZE), 5, 9)]
+    assert kind is ir.Lif, kind
+    return [
+        ir.Lif(ints(9, SIZE), ints(1, SIZE), decay, BITS[source], reset=reset)
+        for reset in get_args(ir.Reset)
+        for source in get_args(ir.Decay)
+        for decay in DECAYS[source]
     ]
-    layers = [ir.Layer("input", ir.Input((1, 4, 4)))]
-    for i, neuron in enumerate(neurons):
-        layers.append(ir.Layer(f"l{i}", conv(4, 4 if i else 1), (i,), neuron))
-    layers.append(ir.Layer("sum", ir.Add(), (4, 5)))
-    layers.append(ir.Layer("flat", ir.Flatten(), (6,)))
-    layers.append(ir.Layer("read", ir.Dense(np.ones((3, 64), np.int8)), (7,), ir.ReadOut(ints(0, 3))))
-    return ir.Network(tuple(layers), 2)
+
+
+def network(signed: bool) -> ir.Network:
+    """Every kind of neuron, decay and reset, and a read-out, all of which read the input."""
+    kinds = [kind for kind in get_args(ir.Neuron) if kind is not ir.ReadOut]
+    layers = [ir.Layer("input", ir.Input((1, SIZE, SIZE), signed=signed)), ir.Layer("flat", ir.Flatten(), (0,))]
+    for neuron in (neuron for kind in kinds for neuron in spiking(kind)):
+        conv = ir.Conv(np.ones((SIZE, 1, 3, 3), np.int8), padding=(1, 1))
+        layers.append(ir.Layer(f"l{len(layers)}", conv, (0,), neuron))
+    read = ir.Dense(np.ones((3, SIZE * SIZE), np.int8))
+    return ir.Network((*layers, ir.Layer("read", read, (1,), ir.ReadOut(ints(0, 3)))), 2)
 
 
 @njit(nogil=True)
@@ -66,21 +79,31 @@ def multiplying(total):
         total[o] = total[o] * total[o]
 
 
+def multiplying_spike(builder, row, place, m, honest=neurons._spike):
+    """What `neurons._spike` must not be; its product is one of words, to be told from that of the sums."""
+    short = m.narrow(INT16)
+    return honest(builder, row, place, (short * short).widen(INT32))
+
+
 def main() -> None:
-    if "plant" in sys.argv:
-        kernels.double = multiplying
-    run(network(), np.ones((1, 1, 4, 4), np.uint8), seed=1, probes=["l4"])
-    checked = 0
+    planted = "plant" in sys.argv
+    if planted:
+        kernels.double, neurons._spike = multiplying, multiplying_spike
+    # values are bytes in the first, words in the second: kernels are compiled for both
+    for signed in (False,) if planted else (False, True):
+        checked = network(signed)
+        run(checked, np.ones((1, 1, SIZE, SIZE), np.uint8), seed=1, probes=[part.name for part in checked.layers])
+    seen = 0
     for kernel in (layer.sum_layer, layer.drawn_layer, layer.given_layer, layer.cuba_layer):
-        assert kernel.signatures
+        assert len(kernel.signatures) == 2 - planted, kernel.signatures
         for signature in kernel.signatures:
             for name, body in functions(kernel.inspect_asm(signature)).items():
                 if name.startswith(NUMBAS_OWN) or not body:
                     continue
-                checked += 1
+                seen += 1
                 for instruction in sorted({word for word in body if FORBIDDEN.match(word)}):
                     print("forbidden", instruction, "in", name)
-    print("checked", checked, "functions")
+    print("checked", seen, "functions")
 
 
 main()
