@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from randhet.train.attacks.losses import Loss, margin
 from randhet.train.neurons import RandomTauLIF, neurons
 
-CLEARLY = 1.645
-"""Standard errors by which another example has to lead before it replaces the stock one."""
+LEVEL = 0.05
+"""Chance that any of the other examples replaces the stock one where none is better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,16 +159,28 @@ def strongest(problem: Problem, *candidates: Tensor) -> Tensor:
     found, best = candidates[0], first.mean(0)
     for candidate in candidates[1:]:
         margins = redrawn(candidate)
-        better = ahead(margins - first) & (margins.mean(0) > best)
+        better = ahead(margins - first, len(candidates) - 1) & (margins.mean(0) > best)
         found, best = pick(better, candidate, found), torch.where(better, margins.mean(0), best)
     return found
 
 
-def ahead(gains: Tensor) -> Tensor:
-    """(N,) bool: mean of gains (draws, N) above 1.645 standard errors, one-sided at 5 %; above 0 for a single draw."""
+def ahead(gains: Tensor, rivals: int) -> Tensor:
+    """(N,) bool: Student's one-sided test of mean gains (draws, N) > 0, at 5 % over all rivals (Bonferroni).
+
+    Above 0 for a single draw, which is exact on a network that always answers the same.
+    """
     count = len(gains)
-    error = gains.std(0) / count**0.5 if count > 1 else torch.zeros_like(gains[0])
-    return gains.mean(0) > CLEARLY * error
+    if count < 2:
+        return gains[0] > 0
+    return gains.mean(0) > clearly(count, rivals) * gains.std(0) / count**0.5
+
+
+@lru_cache
+def clearly(count: int, rivals: int) -> float:
+    """Standard errors by which the mean of `count` gains must exceed 0: t(1 - 5 % / rivals, count - 1)."""
+    from scipy.stats import t
+
+    return float(t.ppf(1 - LEVEL / rivals, count - 1))
 
 
 def pick(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
-from scipy.stats import t as student
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from randhet.train.attacks.apgd import apgd
 from randhet.train.attacks.losses import cross_entropy
 from randhet.train.attacks.pgd import pgd
-from randhet.train.attacks.problem import Problem, Shortlist, strongest
+from randhet.train.attacks.problem import Problem, Shortlist, clearly, strongest
 from randhet.train.checkpoint import build, random_init
 from randhet.train.models import ModelSettings
 
@@ -119,9 +118,18 @@ def chosen(*a: float) -> Tensor:
 
 
 def test_luck_in_ten_draws_does_not_replace_the_stock_example() -> None:
-    """Three slightly weaker candidates, each of which leads by 1.645 standard errors in less than P(t_9 > 1.645)."""
+    """Candidates that are no better replace it for one image in twenty at most, however many they are."""
     torch.manual_seed(8)
-    assert float((chosen(0.5, 0.45, 0.45, 0.45) > 0).double().mean()) < 3 * float(student.sf(1.645, 9))
+    for rivals in (1, 3, 8):
+        replaced = float(np.mean([(chosen(*[0.5] * (1 + rivals)) > 0).double().mean() for _ in range(5)]))
+        assert replaced <= 0.05 + 3 * sqrt(0.05 * 0.95 / (5 * COUNT)), rivals
+        assert replaced > 0.02, rivals
+
+
+def test_the_level_counts_draws_and_candidates() -> None:
+    assert clearly(10, 1) == pytest.approx(1.8331, abs=1e-4)  # t(0.95, 9), from tables; the normal's is 1.6449
+    assert clearly(10, 5) == pytest.approx(2.8214, abs=1e-4)  # t(0.99, 9)
+    assert clearly(10_000, 1) == pytest.approx(1.645, abs=1e-3)
 
 
 def test_a_clear_win_replaces_the_stock_example() -> None:
