@@ -41,8 +41,11 @@ docs: setup
 	$(BIN)/python scripts/write_docs
 	$(BIN)/python -m mkdocs build --strict --site-dir site
 
+# wheel and source archive in dist/, then the wheel in an empty environment
 package: setup
+	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
+	scripts/check_package $(BIN)/python
 
 clean:
 	rm -rf $(VENV) $(OLD) demo dist site
