@@ -82,5 +82,5 @@ class Network:
     def input(self) -> Input:
         """The input operation."""
         operation = self.layers[0].operation
-        assert isinstance(operation, Input)  # `check` has seen to it
+        assert isinstance(operation, Input), operation  # `check` has seen to it
         return operation

@@ -98,10 +98,9 @@ def _operation(part: Operation) -> Fields:
 
 def _neuron(neuron: Neuron) -> Fields:
     """The datasets of neuron/, and the bias, which NetX keeps beside the weights."""
-    inside = _declared(neuron)
-    added = extras(neuron)
+    word, inside, added = neuron_word(neuron), _declared(neuron), extras(neuron)
     bias = inside.pop("bias") >> added.get("bias_exp", 0)
-    fields = {"type": neuron_word(neuron), **inside, **added}
+    fields = {"type": word, **inside, **added}
     return {"bias": bias, **{f"neuron/{key}": value for key, value in fields.items()}}
 
 
