@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from randhet.fixed_point.result import Result
     from randhet.train.data.sources import Images
 
+RESETS = {"zero": "to zero", "subtract": "by subtraction"}
 PROBED_VALUES = 2**27
 """Recorded spikes that may be kept in memory, one byte each; a larger run counts them per layer."""
 
@@ -100,7 +101,9 @@ def show(found: Inspection) -> None:
     for heading in ("layer", "type", "shape", "bits", "f", "threshold", "weights", "cores", "bytes/core"):
         table.add_column(heading, justify="left" if heading in ("layer", "type") else "right", overflow="fold")
     for layer in found.layers:
-        kind = ", ".join(filter(None, (layer.operation, layer.neuron)))
+        decay = None if layer.decay is None else f"decay {layer.decay}"
+        reset = None if layer.reset is None else f"reset {RESETS[layer.reset]}"
+        kind = ", ".join(filter(None, (layer.operation, layer.neuron, decay, reset)))
         shape = "x".join(map(str, layer.shape))
         threshold = "" if layer.threshold is None else "{}..{}".format(*layer.threshold)
         f = "" if layer.f is None else str(layer.f)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,19 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from randhet.cli.app import app
-from randhet.fixed_point.network import Accumulate, Conv, Dense, Flatten, Input, Layer, Network, RandomTau, SumPool
+from randhet.fixed_point.network import (
+    Conv,
+    Dense,
+    Drawn,
+    Flatten,
+    Input,
+    Layer,
+    Lif,
+    Network,
+    ReadOut,
+    Reset,
+    SumPool,
+)
 from randhet.netx import write as netx
 
 
@@ -24,13 +37,13 @@ def call(*arguments: object) -> Result:
 def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers on the digits' 8x8 pixels."""
     rng = np.random.default_rng(1)
-    neuron = RandomTau(np.full(4, 20_000, np.int32), np.zeros(4, np.int32), neurons_per_core=100)
+    neuron = Lif(np.full(4, 20_000, np.int32), np.zeros(4, np.int32), Drawn(neurons_per_core=100))
     layers = (
         Layer("input", Input((1, 8, 8))),
         Layer("conv", Conv(rng.integers(-99, 100, (4, 1, 3, 3)).astype(np.int8), padding=(1, 1)), (0,), neuron),
         Layer("pool", SumPool((8, 8), (8, 8)), (1,)),
         Layer("flat", Flatten(), (2,)),
-        Layer("read", Dense(np.ones((10, 4), np.int8)), (3,), Accumulate(np.zeros(10, np.int32))),
+        Layer("read", Dense(np.ones((10, 4), np.int8)), (3,), ReadOut(np.zeros(10, np.int32))),
     )
     file = tmp_path_factory.mktemp("nets") / "small.net"
     netx.write(file, Network(layers, 2))
@@ -49,6 +62,19 @@ def test_json_of_a_network_that_fits(net: Path) -> None:
     assert (found["chip"], found["hungriest"], found["seed"], found["steps"]) == ("Loihi 2", "conv", None, 2)
     assert all(rule["ok"] for rule in found["rules"])
     assert "estimate" not in found
+
+
+@pytest.mark.parametrize(("reset", "words"), [("zero", "zero"), ("subtract", "subtraction")])
+def test_decay_and_reset_are_shown(net: Path, tmp_path: Path, reset: Reset, words: str) -> None:
+    network = netx.read(net)
+    conv = network.layers[1]
+    assert conv.lif is not None
+    changed = replace(conv, neuron=replace(conv.lif, reset=reset))
+    netx.write(tmp_path / "a.net", replace(network, layers=(network.layers[0], changed, *network.layers[2:])))
+    shown = " ".join(call(tmp_path / "a.net").stdout.split())
+    assert "decay drawn" in shown and f"{words} " in shown
+    layer = parsed(call(tmp_path / "a.net", "--json"))["layers"][1]
+    assert (layer["neuron"], layer["decay"], layer["reset"]) == ("Lif", "drawn every step", reset)
 
 
 def test_a_broken_rule_is_exit_status_1_and_named(net: Path) -> None:
