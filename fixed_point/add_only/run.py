@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def run(
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
-    """Run images (N, C, Y, X) uint8; arguments and result as the reference's, operations counted."""
+    """Run images (N, C, Y, X); arguments and result as the reference's, operations counted."""
     options = {"first_image": first_image, "probes": probes, "batch": batch, "threads": threads, "progress": progress}
     return run_counted(network, images, seed=seed, **options)[0]  # type: ignore[arg-type]
 
@@ -61,11 +62,7 @@ def run_counted(
             if progress:
                 progress(len(part))
     counts = engine.counts(len(images))
-    joined = reference.join(parts, network)
-    result = Result(
-        joined.predictions, joined.sums, joined.spikes, joined.saturations, total_operations(counts), joined.traces
-    )
-    return result, counts
+    return replace(reference.join(parts, network), operations=total_operations(counts)), counts
 
 
 class AddOnly:
