@@ -137,6 +137,27 @@ def mra(outcomes: Mapping[str, Outcome]) -> float:
     return min(outcome.accuracy for name, outcome in outcomes.items() if name != CLEAN)
 
 
+def mra_apart(outcomes: Mapping[str, Outcome]) -> float:
+    """The same where the attack is chosen on other images than those that judge it (`chosen_apart`)."""
+    attacks = [reading for name, outcome in outcomes.items() if name != CLEAN for reading in outcome.readings.values()]
+    return chosen_apart(np.stack([reading.draws.right.mean(axis=0) for reading in attacks]))
+
+
+def chosen_apart(right: NDArray[np.float64]) -> float:
+    """Accuracy under the attack that is lowest on the other half of the images, mean of both halves.
+
+    right (attacks, images) in 0..1. The minimum of several means over the same images is too low, since chance takes
+    part in the choice; this is free of that, and too high where half of the images choose worse than all.
+    """
+    halves = right[:, 0::2], right[:, 1::2]
+    if not halves[1].size:
+        return float(right.mean(axis=1).min())
+    sums = [
+        judging[choosing.mean(axis=1).argmin()].sum() for judging, choosing in (halves, halves[::-1])
+    ]  # each half judges what the other chose
+    return float(sum(sums) / right.shape[1])
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the pieces run and what they leave, as in `randhet.base.parallel.run_all`; batch: images per piece.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from randhet.compare.robustness.evaluation import CLEAN, Outcome, Reading, Setup, mra
+from randhet.compare.robustness.evaluation import CLEAN, Outcome, Reading, Setup, mra, mra_apart
 from randhet.compare.robustness.similarity import Cosines
 
 RECORD = ("objective", "epochs", "epoch", "accuracy", "seconds", "eps", "precision", "published")
@@ -13,7 +13,8 @@ RECORD = ("objective", "epochs", "epoch", "accuracy", "seconds", "eps", "precisi
 
 
 def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[str, Any]:
-    """Accuracies in 0..1. attacks: the lower reading of each; mra: the lowest of all; readings: everything."""
+    """Accuracies in 0..1. attacks: the lower reading of each; mra: the lowest of all; mra_apart: the
+    lowest where other images choose the attack; readings: everything."""
     attacks = {name: outcome for name, outcome in outcomes.items() if name != CLEAN}
     checkpoint = setup.checkpoint
     return {
@@ -26,6 +27,7 @@ def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[s
         "clean": outcomes[CLEAN].accuracy,
         "attacks": {name: outcome.accuracy for name, outcome in attacks.items()},
         "mra": mra(attacks),
+        "mra_apart": mra_apart(attacks),
         "mra_attack": lowest(attacks),
         "readings": {name: readings(outcome) for name, outcome in outcomes.items()},
         "model": {

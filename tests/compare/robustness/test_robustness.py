@@ -18,7 +18,18 @@ from randhet.base.errors import FileError, RandhetError
 from randhet.compare.accuracy import Draws
 from randhet.compare.equivalence import share_interval
 from randhet.compare.robustness import evaluation as robustness
-from randhet.compare.robustness.evaluation import CLEAN, Outcome, Place, Reading, Setup, Trial, evaluate, mra, varied
+from randhet.compare.robustness.evaluation import (
+    CLEAN,
+    Outcome,
+    Place,
+    Reading,
+    Setup,
+    Trial,
+    chosen_apart,
+    evaluate,
+    mra,
+    varied,
+)
 from randhet.compare.robustness.similarity import cosine, similarity
 from randhet.compare.robustness.summary import as_dict
 from randhet.train.checkpoint import Checkpoint, random_init
@@ -51,6 +62,22 @@ def test_a_reading_by_hand() -> None:
     assert found.interval == pytest.approx((accuracies.mean() - half, accuracies.mean() + half))
     assert found.elsewhere == pytest.approx(share_interval(8 / 12, 4))
     assert reading([1, 1], labels=[1, 0]).interval is None
+
+
+def test_an_attack_chosen_on_other_images_is_not_flattered_by_chance() -> None:
+    """Ten attacks that all leave 30 %: the minimum over 100 images is several points lower, on average."""
+    rng = np.random.default_rng(0)
+    tries = [(rng.random((10, 100)) < 0.3).astype(float) for _ in range(300)]
+    apart, together = (np.mean([measure(it) for it in tries]) for measure in (chosen_apart, lowest_mean))
+    assert abs(apart - 0.3) < 0.01
+    assert together < 0.25
+    better = np.vstack([np.ones((1, 100)), np.zeros((1, 100))])
+    assert chosen_apart(better) == 0
+    assert chosen_apart(np.ones((2, 1))) == 1
+
+
+def lowest_mean(right: np.ndarray) -> float:
+    return float(right.mean(axis=1).min())
 
 
 def test_the_minimum_is_over_all_attacks_and_both_readings() -> None:
