@@ -1,4 +1,4 @@
-"""Attacks by name: `pgd10` ten steps, `pgd10x20` each gradient a mean of 20 draws, `pgd10@mean` made on the mean taus.
+"""Attacks by name: `pgd10` ten steps, `pgd10x20` 20 EOT samples per gradient, `pgd10@mean` at mean decay factors.
 
 NAME[STEPS][xDRAWS][-dDECAY][@mean], NAME one of FAMILIES
 """
@@ -112,16 +112,16 @@ def parse(name: str) -> Attack:
 
 
 def spelled(name: str) -> str:
-    """As one writes an attack: pgd10x{m} is PGD-10, m draws. What is no attack's name stays as it is."""
+    """As one writes an attack: pgd10x{m} is PGD-10, m EOT samples. What is no attack's name stays as it is."""
     match = TEMPLATE.fullmatch(name)
     if match is None:
         return name
     family, *counts, decay, mean = match.groups()
     steps, draws = (count and count.strip("{}") for count in counts)
     parts = [WORDS.get(family, family.upper()) + (f"-{steps}" if steps else "")]
-    parts += [f"{draws} draw{'s' * (draws != '1')}"] if draws else []
+    parts += [f"{draws} EOT sample{'s' * (draws != '1')}"] if draws else []
     parts += [f"decay {decay}"] if decay else []
-    return ", ".join(parts + ["on the mean taus"] * (mean is not None))
+    return ", ".join(parts + ["at mean decay factors"] * (mean is not None))
 
 
 def parse_list(text: str) -> tuple[Attack, ...]:
