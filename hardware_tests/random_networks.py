@@ -7,8 +7,9 @@ numbers of images reach their ends. Layers are small: an oracle in Python's inte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from math import prod
 from typing import Protocol, TypeVar, get_args
 
@@ -67,6 +68,18 @@ class Run:
 def numbered(number: int) -> Run:
     """Run number `number` of all that there are."""
     return make_run(Chance(np.random.default_rng(number)))
+
+
+def fingerprint(numbers: Iterable[int]) -> str:
+    """SHA-256 over everything in these runs: it changes where the generator does."""
+    found = sha256()
+    for run in map(numbered, numbers):
+        found.update(
+            repr((run.network.layers, run.network.steps, run.images.tolist(), run.seed, run.first_image)).encode()
+        )
+        for layer in run.network.layers:
+            found.update(layer.weighted.weight.tobytes() if layer.weighted else b"")
+    return found.hexdigest()
 
 
 def make_run(choose: Choose) -> Run:

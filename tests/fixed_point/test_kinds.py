@@ -222,7 +222,7 @@ def test_each_kind_is_known(use: str, kind: Any, tmp_path: Path) -> None:
     USES[use](network, images_for(network), tmp_path)
 
 
-# --- an unknown kind: it has all that the kind in its place has, and is none of them -----------------------------------
+# --- an unknown kind: it has all that the kind in its place has, and is none of them ----------------------------------
 
 
 class Planted:
