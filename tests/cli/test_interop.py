@@ -103,6 +103,31 @@ def test_a_foreign_graph_with_a_flat_input_runs_on_images(tmp_path: Path) -> Non
     assert 0 < spikes[network.layers[1].name] < 9 * 8 * 12
 
 
+def test_a_reset_that_graphs_of_a_tool_do_not_say_is_asked_for(tmp_path: Path) -> None:
+    ones, file, net = np.ones(4), tmp_path / "a.nir", tmp_path / "a.net"
+    cell = nir.LIF(4e-4 * ones, ones, 0 * ones, 0.5 * ones, 0 * ones)
+    nodes = {"in": nir.Input({"input": np.array([4])}), "w": nir.Linear(np.eye(4)), "s": cell}
+    nodes["out"] = nir.Output({"output": np.array([4])})
+    nir.write(file, nir.NIRGraph(nodes, list(pairwise(nodes))))
+    for tool, reset, said in (
+        ("snntorch", None, "--reset zero reads neurons with 'zero' and reset_delay=False"),
+        ("snntorch", "subtract", "a subtracted threshold, which acts late"),
+        ("sinabs", None, "--reset zero reads neurons with MembraneReset and SingleSpike"),
+        ("norse", "soft", "--reset is 'soft', it must be one of zero, subtract"),
+    ):
+        asked = () if reset is None else ("--reset", reset)
+        called = call("import-nir", file, "-o", net, "--tool", tool, "--dt", 1e-4, *asked)
+        assert called.exit_code == 2 and said in " ".join(called.stderr.split())
+    for tool, asked, reset in (
+        ("snntorch", ("--reset", "zero"), "zero"),
+        ("norse", ("--reset", "subtract"), "subtract"),
+        ("spikingjelly", (), "zero"),
+    ):
+        called = call("import-nir", file, "-o", net, "--tool", tool, "--dt", 1e-4, *asked)
+        assert called.exit_code == 0, called.stderr
+        assert [layer.lif.reset for layer in netx.read(net).layers if layer.lif] == [reset]
+
+
 def test_bad_input_is_one_sentence(files: Path, tmp_path: Path) -> None:
     nodes = {
         "in": nir.Input({"input": np.array([4])}),
