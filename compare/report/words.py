@@ -144,7 +144,7 @@ def noise(found: Comparison) -> str:
 
 
 def elsewhere(found: Comparison) -> str:
-    """The same question asked of images not seen."""
+    """The verdict for other images like these."""
     d = found.elsewhere
     start = f"On other images like these the interval would be {points(d.low)} to {points(d.high)} points"
     if d.finding == "not enough data":

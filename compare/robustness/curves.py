@@ -51,7 +51,7 @@ def _below(sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def accuracy(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line per checkpoint (marker), attack (colour) and reading; stock dashed, noise-aware solid."""
+    """One line per checkpoint (marker), attack (colour) and evaluation; stock dashed, noise-aware solid."""
     for marker, (name, one) in zip(cycle(MARKERS), found.items()):
         for colour, (attack, points) in zip(_colours(), one["curves"].items()):
             for kind in points[0]:
@@ -89,7 +89,7 @@ def _named(name: str, found: Mapping[str, Any]) -> str:
 
 
 def _style(sweep: Sweep, kind: str) -> dict[str, Any]:
-    """Of a reading's line; between words there is nothing to draw a line through."""
+    """Style of an evaluation's line; without a line where values are names."""
     return STYLE[kind] | ({"linestyle": ""} if AXES[sweep.axis].type is str else {})
 
 

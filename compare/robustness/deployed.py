@@ -8,7 +8,7 @@ with the same taus, at the integers' class scores (a backward pass approximation
 
     z = z_int(x),    dz/dx := dz_float/dx
 
-Images reach the device as bytes, so examples are rounded to bytes inside the ball before anyone judges them.
+Images reach the device as bytes, so examples are rounded to bytes inside the ball before they are classified.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TOGETHER = ("fgsm", "rfgsm", "pgd", "mifgsm", "apgd", "apgd-dlr", "apgd-t")
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """attacks by name; eps: L-inf radius, 0..1; draws: judgements of each example, and keys that the attacker knows.
+    """attacks by name; eps: L-inf radius, 0..1; draws: repetitions for each example, and keys that the attacker knows.
 
     redraws: fresh draws behind each choice between candidates, for attackers who cannot replay.
     """
@@ -142,7 +142,7 @@ def inside(found: Tensor, pixels: Bytes, eps: float) -> Bytes:
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """One set of examples before one judge. right: how often (0..1) each image was classified right, (images,)."""
+    """One set of examples, classified by one judge. right (images,): share of repetitions, 0..1, that were right."""
 
     attacker: str
     judge: str
@@ -162,7 +162,7 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Deployment:
-    """Robust accuracies by attacker and judge; clean: by judge. chance: whether the network draws its taus."""
+    """Robust accuracies by attacker and judge; clean: by judge. chance: whether the network is stochastic."""
 
     settings: AttackSettings
     images: int
@@ -175,7 +175,7 @@ class Deployment:
         return [one for one in self.standings if (one.attacker, one.judge) == (attacker, judge)]
 
     def weakest(self, attacker: str, judge: str) -> Standing:
-        """Where the accuracy is least: the minimum robust accuracy over attacks and readings."""
+        """Return the standing with the minimum robust accuracy over attacks and both evaluations."""
         return min(self.of(attacker, judge), key=lambda one: one.accuracy)
 
     @property
@@ -216,7 +216,7 @@ class Judge:
 
     @property
     def seeds(self) -> range:
-        """Master seeds of the judgements; one where nothing is drawn."""
+        """Master seeds of the repetitions; one for a deterministic network."""
         return range(self.settings.seed, self.settings.seed + (self.settings.draws if is_random(self.network) else 1))
 
     def fixed(self, pixels: Bytes, seed: int) -> NDArray[np.bool_]:
@@ -252,7 +252,7 @@ def attack_deployed(
     run: Runner,
     done: Told = lambda count: None,
 ) -> Deployment:
-    """Every attack by every attacker; done is told after each, `pieces(network, settings)` times in all."""
+    """Run every attack of every attacker; done is called after each, `pieces(network, settings)` times in all."""
     model.eval()
     judge = Judge(network, model, run, images, settings)
     clean = {
@@ -276,7 +276,7 @@ def pieces(network: Network, settings: AttackSettings) -> int:
 
 
 def _examples(judge: Judge, target: nn.Module, attack: Attack, redraws: int) -> dict[str, Bytes]:
-    """Both readings as bytes; chance from the settings' seed and the attack's name."""
+    """Examples of both evaluations as bytes; random numbers from the settings' seed and the attack's name."""
     points, labels = torch.from_numpy(judge.images.pixels).float() / 255, torch.from_numpy(judge.images.labels)
     with _seeded(2**32 + judge.settings.seed):
         found = run(attack, target, points, labels, judge.settings.eps, redraws)
@@ -301,7 +301,7 @@ def _adaptive(judge: Judge, attack: Attack) -> Iterator[Standing]:
 
 
 def _knowing(judge: Judge, attack: Attack, done: Told) -> Iterator[Standing]:
-    """For each seed examples of its own, judged under that seed and, for comparison, under the others."""
+    """For each seed its own examples, classified under that seed and, for comparison, under the others."""
     very: dict[str, list[NDArray[np.bool_]]] = {}
     others: dict[str, list[NDArray[np.float64]]] = {}
     for seed in judge.seeds:

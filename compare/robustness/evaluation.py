@@ -1,4 +1,4 @@
-"""Accuracy of a float model under attack: each attack in both readings, over draws of the taus, in parallel pieces.
+"""Accuracy of a float model under attack: each attack in both evaluations, over Monte-Carlo repetitions, in parallel.
 
 A piece is one attack on one batch of images. Its examples are made once, then predicted in fresh draws that no attack
 has seen, so that what is reported is an unbiased estimate of what an example does.
@@ -116,7 +116,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The stock reading and the noise-aware one, None where the attack chooses nothing."""
+    """The stock evaluation and the noise-aware one, None where the attack chooses nothing."""
 
     stock: Reading
     aware: Reading | None = None
@@ -133,7 +133,7 @@ class Outcome:
 
 
 def mra(outcomes: Mapping[str, Outcome]) -> float:
-    """Minimum robust accuracy over all attacks and both readings."""
+    """Minimum robust accuracy over all attacks and both evaluations."""
     return min(outcome.accuracy for name, outcome in outcomes.items() if name != CLEAN)
 
 
@@ -216,7 +216,7 @@ def _outcome(parts: list[dict[str, Any]], labels: NDArray[np.int64]) -> Outcome:
 
 
 def predicted(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, Any]:
-    """Predictions (draws, images) of the examples of images start..stop, by reading; chance from the seed and names."""
+    """Predictions (draws, images) of the examples of images start..stop, by evaluation; seeded by seed and names."""
     with task(setup, trial, start, stop) as (model, images, labels):
         found = examples(model, trial, images, labels, setup.redraws)
         draws = setup.draws if is_random(model) else 1

@@ -13,7 +13,7 @@ RECORD = ("objective", "epochs", "epoch", "accuracy", "seconds", "eps", "precisi
 
 
 def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[str, Any]:
-    """Accuracies in 0..1. attacks: the lower reading of each; mra: the lowest of all; mra_apart: the
+    """Accuracies in 0..1. attacks: the lower evaluation of each; mra: the lowest of all; mra_apart: the
     lowest where other images choose the attack; readings: everything."""
     attacks = {name: outcome for name, outcome in outcomes.items() if name != CLEAN}
     checkpoint = setup.checkpoint
@@ -41,13 +41,13 @@ def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[s
 
 
 def lowest(outcomes: Mapping[str, Outcome]) -> str:
-    """The attack and reading of the minimum robust accuracy."""
+    """The attack and evaluation of the minimum robust accuracy."""
     found = {f"{name} {kind}": it.accuracy for name, o in outcomes.items() for kind, it in o.readings.items()}
     return min(found, key=lambda name: found[name])
 
 
 def readings(outcome: Outcome) -> dict[str, Any]:
-    """Both readings by name."""
+    """Both evaluations by name."""
     return {name: reading(it) for name, it in outcome.readings.items()}
 
 
