@@ -28,7 +28,7 @@ WORK = """
 import json, sys, time
 from pathlib import Path
 from typer.testing import CliRunner
-from randhet.cli import app
+from randhet.cli.app import app
 
 folder, parallel, seen = Path(sys.argv[1]), sys.argv[2] == "parallel", []
 def call(*arguments):

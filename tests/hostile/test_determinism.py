@@ -25,7 +25,7 @@ WORK = """
 import sys
 from pathlib import Path
 from typer.testing import CliRunner
-from randhet.cli import app
+from randhet.cli.app import app
 
 checkpoint, folder, threads = sys.argv[1:]
 def call(*arguments):

@@ -118,8 +118,8 @@ def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(
 KILLED = """
 import os, signal, sys
 from types import SimpleNamespace
-from fixed_point import files
-from randhet.cli import app
+from randhet.base import files
+from randhet.cli.app import app
 def replace(temporary, path):
     watched = str(path) == sys.argv[2]
     if not watched or sys.argv[1] == "after":
@@ -157,7 +157,7 @@ def test_killed_around_the_write(name: str, when: str, files: Path, tmp_path: Pa
 
 EPOCH = """
 import os, signal, sys
-from train import loop
+from randhet.train import loop
 step, seen = loop._step, []
 def kill(*arguments):
     seen.append(1)
@@ -165,7 +165,7 @@ def kill(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(*arguments)
 loop._step = kill
-from randhet.cli import app
+from randhet.cli.app import app
 app(sys.argv[2:])
 """
 
