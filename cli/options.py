@@ -34,7 +34,7 @@ Threads = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="Checkpoint (.pt) of randhet train, or the name of one that comes along.")
+    Path, typer.Argument(metavar="CKPT", help="Checkpoint (.pt) of randhet train, or the name of a shipped one.")
 ]
 NetworkFile = Annotated[Path, typer.Argument(metavar="NET", help="Network (.net) of randhet export.")]
 
@@ -72,7 +72,10 @@ Std = Annotated[
 Connect = Annotated[
     str | None,
     typer.Option(
-        "--connect", metavar="KIND", help=f"{PUBLISHED}connection of shortcuts, add, and or iand.", show_default="add"
+        "--connect",
+        metavar="KIND",
+        help=f"{PUBLISHED}connect function of a block, {{connections}}.",
+        show_default="add",
     ),
 ]
 

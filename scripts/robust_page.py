@@ -315,7 +315,7 @@ is therefore evaluated twice:
 
 In both, *accuracy* is in percent and is a mean over further Monte-Carlo repetitions that no attack has seen.
 *MRA*, the minimum robust accuracy, is the lowest accuracy over all attacks of a row in both evaluations. A minimum over
-the same images is biased low, since chance takes part in the choice; *chosen apart* takes the attack that is lowest on
+the same images is biased low, since randomness takes part in the choice; *chosen apart* takes the attack that is lowest on
 one half of the images and counts it on the other. The interval *repetitions* is for these images, over the repetitions;
 the interval *images* includes their choice.
 

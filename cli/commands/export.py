@@ -26,7 +26,7 @@ from randhet.cli.options import (
 def command(
     checkpoint: Annotated[
         Path | None,
-        typer.Argument(metavar="[CKPT]", help="Checkpoint of randhet train, or the name of one that comes along."),
+        typer.Argument(metavar="[CKPT]", help="Checkpoint of randhet train, or the name of a shipped one."),
     ] = None,
     file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Network to write.")] = Path("model.net"),
     data: Annotated[
