@@ -315,8 +315,8 @@ is therefore evaluated twice:
 
 In both, *accuracy* is in percent and is a mean over further Monte-Carlo repetitions that no attack has seen.
 *MRA*, the minimum robust accuracy, is the lowest accuracy over all attacks of a row in both evaluations. A minimum over
-the same images is biased low, since randomness takes part in the choice; *chosen apart* takes the attack that is lowest on
-one half of the images and counts it on the other. The interval *repetitions* is for these images, over the repetitions;
+the same images is biased low, since randomness takes part in the choice; *chosen apart* takes the attack that is lowest
+on one half of the images and counts it on the other. The interval *repetitions* is for these images, over the repetitions;
 the interval *images* includes their choice.
 
 On 500 images each gradient is of one forward pass. The expensive set of attacks is run on fewer images and is stronger:
