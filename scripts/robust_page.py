@@ -310,14 +310,14 @@ is therefore evaluated twice:
 - The **stock** evaluation takes the example that the published attack returns.
 - The **noise-aware** evaluation (*aware* in the tables) takes the most promising examples that the same attack visited
   and the stock example. It measures the mean margin of each in ten new repetitions. Where the best one leads the stock
-  example clearly, by more than 1.645 standard errors of the difference (later versions: Student's
-  quantile at 5 % over all candidates), it is taken, and otherwise the stock example.
+  example clearly, it is taken, and otherwise the stock example. A clear lead is more than 1.645 standard errors of the
+  difference for the results of this page; the present version takes Student's quantile at 5 % over all candidates.
 
 In both, *accuracy* is in percent and is a mean over further Monte-Carlo repetitions that no attack has seen.
 *MRA*, the minimum robust accuracy, is the lowest accuracy over all attacks of a row in both evaluations. A minimum over
-the same images is biased low, since randomness takes part in the choice; *chosen apart* takes the attack that is lowest
-on one half of the images and counts it on the other. The interval *repetitions* is for these images, over the repetitions;
-the interval *images* includes their choice.
+the same images is biased low, since randomness takes part in the choice. *Chosen apart* therefore takes the attack that
+is lowest on one half of the images and counts it on the other half. The interval *repetitions* is for these images,
+over the repetitions; the interval *images* includes their choice.
 
 On 500 images each gradient is of one forward pass. The expensive set of attacks is run on fewer images and is stronger:
 gradients averaged over ten EOT samples, 50 steps, another loss, Square, and transfer from the mean decay factors
