@@ -224,7 +224,8 @@ def test_damage_is_named(damage: Callable[[h5py.File], None], words: str, home: 
 
 
 def test_sums_that_lava_would_clamp_are_refused(home: Path) -> None:
-    with pytest.raises(FileError, match=r"layer conv0: a sum can reach [0-9]+, the limit is 2\^23 - 1"):
+    """Lava clamps a synaptic sum to 24 bits; the network's own limit on CUBA currents lies below."""
+    with pytest.raises(FileError, match=r"layer conv0: a current a << f can reach [0-9]+, the limit is 16777216"):
         read_foreign(home / "plain.net", Shown(4, bits=16, shape=(2, 6, 5)))
 
 
