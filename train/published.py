@@ -64,7 +64,8 @@ class Published:
     @staticmethod
     def of(fields: Mapping[str, Any]) -> Published:
         """The inverse of `as_dict`; lists become tuples."""
-        return Published(**{name: tuple(it) if isinstance(it, list) else it for name, it in fields.items()})
+        values: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in fields.items()}
+        return Published(**values)
 
     def sentence(self) -> str:
         """What is assumed of a file that cannot say it."""

@@ -53,7 +53,7 @@ def _check(file: Path, image: Image) -> None:
         raise DataError(f"image {file} has {image.width}x{image.height} pixels, the limit is {MAX_PIXELS}")
     if (frames := getattr(image, "n_frames", 1)) > 1:
         raise DataError(f"image {file} has {frames} frames, it must have one: save each as a file of its own")
-    if image.mode in COLOUR and any(";16" in str(tile[3]) for tile in image.tile):
+    if image.mode in COLOUR and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         raise DataError(f"image {file} has colours of 16 bits: save it with 8 bits")
 
 
