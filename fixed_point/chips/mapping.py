@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
 
+from randhet.base.errors import NetworkError
 from randhet.fixed_point.chips.chip import Chip
 from randhet.fixed_point.chips.load import Core, axes, entries, in_axons, reached, seen, state_bits, weight_bits
 from randhet.fixed_point.chips.placement import Population, populations
@@ -77,9 +78,11 @@ class Mapping:
 
 
 def map_network(network: Network, chip: Chip) -> Mapping:
-    """Cut every population into cores and weigh each core."""
+    """Cut every population into cores and weigh each core; NetworkError where no layer needs one."""
     sent = network.shapes
     found = populations(network)
+    if not found:
+        raise NetworkError("no layer of the network has weights, there is nothing to put on a chip")
     cut = {population.index: tuple(_cut(population, chip, sent)) for population in found}
     layers = tuple(_weigh(population, found, cut, chip, sent) for population in found)
     return Mapping(chip, layers)

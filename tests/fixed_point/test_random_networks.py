@@ -13,17 +13,23 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import wrong_backend
+from equality import assert_equal
 from hypothesis import HealthCheck, given, settings
 from strategies import runs
 
 from hardware_tests import agreement
 from hardware_tests.agreement import CONTENDERS, Counts, compare, contenders, described, reduced
 from hardware_tests.random_networks import Run, fingerprint, numbered
+from randhet.base.errors import NetworkError
 from randhet.fixed_point import network as ir
 from randhet.fixed_point import reference
 from randhet.fixed_point.backends import BACKENDS
 from randhet.fixed_point.check import CUBA_MAX
+from randhet.fixed_point.chips.chip import names as chips
+from randhet.fixed_point.chips.inspection import inspect
 from randhet.fixed_point.integer import STATE_MAX
+from randhet.netx.read import read
+from randhet.netx.write import write
 
 RECORD = Path(agreement.__file__).with_name("agreement.json")
 NUMBERS = range(300)
@@ -57,6 +63,30 @@ def test_numbered_networks_on_lava(number: int) -> None:
     counts = Counts()
     assert list(compare(number, numbered(number), contenders(["lava"]), counts)) == []
     assert counts.integers["lava"] > 0
+
+
+@pytest.mark.parametrize("chip", chips())
+def test_numbered_networks_are_placed_on_a_chip(chip: str) -> None:
+    """Every weighted layer gets cores and a row, or the network has nothing to place and is refused."""
+    for run in made()[:60]:
+        result = reference.run(run.network, run.images, seed=1)
+        if not any(layer.weighted or isinstance(layer.operation, ir.SumPool) for layer in run.network.layers):
+            with pytest.raises(NetworkError, match="^no layer of the network has weights"):
+                inspect(run.network, chip)
+            continue
+        found = inspect(run.network, chip, images=run.images, result=result)
+        assert [row.layer for row in found.layers] == run.names and found.sentences()
+        assert all(row.cores for row, layer in zip(found.layers, run.network.layers) if layer.weighted)
+
+
+def test_numbered_networks_are_written_and_read(tmp_path: Path) -> None:
+    """What was read gives the integers of what was written."""
+    for run in made()[:60]:
+        write(tmp_path / "it.net", run.network)
+        again = replace(run, network=read(tmp_path / "it.net"))
+        assert (again.network.ranges, again.network.bounds) == (run.network.ranges, run.network.bounds)
+        options = {"seed": run.seed, "first_image": run.first_image, "probes": run.names}
+        assert_equal(*(reference.run(it.network, it.images, **options) for it in (again, run)))
 
 
 # --- what the generator reaches ---------------------------------------------------------------------------------------
