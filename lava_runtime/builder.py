@@ -1,4 +1,4 @@
-"""From the integer network to connected Lava processes. What has no entry in the tables is refused by name."""
+"""From the integer network to connected Lava processes. Kinds are asked for here, and nowhere else in this room."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from randhet.base.errors import NetworkError
+from randhet.base.errors import NetworkError, RandhetError
 from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
+from randhet.fixed_point.engine.calls import kept
 from randhet.fixed_point.engine.plan import top
 from randhet.fixed_point.network import Network
 from randhet.lava_runtime.plan import LayerPlan, Run
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # Lava itself is imported by `processes`, which takes care ho
     from lava.magma.core.process.process import AbstractProcess
 
 
-class BuildError(Exception):
+class BuildError(RandhetError):
     """A layer whose processes could not be made or connected."""
 
     def __init__(self, layer: str, error: Exception) -> None:
@@ -67,7 +68,7 @@ def _plan(built: Built, network: Network, i: int, probed: bool) -> LayerPlan:
     layer, shape = network.layers[i], network.shapes
     source = layer.inputs[0] if layer.inputs else i
     return LayerPlan(
-        built.run, layer.name, i, layer.operation, layer.neuron, shape[source], shape[i],
+        built.run, layer, i, shape[source], shape[i],
         top(network.ranges[source]), built.wires[source], built.wires[i], built.late[i], probed,
     )  # fmt: skip
 
@@ -92,24 +93,34 @@ def _port(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
 
 def _neurons(plan: LayerPlan, floating: bool) -> process.Layer:
     """The process of a layer's neurons."""
-    match plan.neuron:
-        case ir.Lif() if plan.neuron.drawn is not None:
-            return process.DrawnLayer(plan, plan.neuron.drawn, floating)
+    neuron = plan.layer.neuron
+    match neuron:
         case ir.Lif():
-            return process.GivenLayer(plan, floating)
+            return _lif(plan, neuron, floating)
         case ir.Cuba():
-            return process.CubaLayer(plan, floating)
+            return process.CubaLayer(plan, neuron, floating)
         case ir.ReadOut():
-            return process.ReadOut(plan, floating)
+            return process.ReadOutLayer(plan, neuron, floating)
         case None:
-            raise NetworkError(f"layer {plan.name} has no neuron")
+            raise NetworkError(f"layer {plan.name} has weights and no neuron")
         case _:
-            assert_never(plan.neuron)
+            assert_never(neuron)
+
+
+def _lif(plan: LayerPlan, neuron: ir.Lif, floating: bool) -> process.Layer:
+    kept(neuron.reset)  # an unknown one raises here rather than in a process of its own
+    match neuron.decay:
+        case ir.Drawn():
+            return process.DrawnLayer(plan, neuron, neuron.decay, floating)
+        case ir.Constant() | ir.PerNeuron():
+            return process.GivenLayer(plan, neuron, neuron.decay, floating)
+        case _:
+            assert_never(neuron.decay)
 
 
 def _record(built: Built, plan: LayerPlan, counts: bool) -> None:
     # An operation without a delay of its own sends logical step t - delay at t, so its recorder counts one step later
-    own = plan.neuron is not None
+    own = plan.layer.neuron is not None
     shifted = plan if own else replace(plan, delay=plan.delay + 1)
     recorder = process.Recorder(shifted, plan.wire, plan.membranes(built.floating) if own else None, counts)
     built.keep(recorder)

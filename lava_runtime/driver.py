@@ -85,7 +85,7 @@ def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
     run = Run(directory, network.steps, job["images"], job["first_image"], job["master"], job["batch"])
     built = build(network, run, job["probes"], floating=job["model"] == "floating_pt")
     first, settings = built.processes[0], Loihi2SimCfg(select_tag=job["model"])
-    warm(network, built.wires)
+    warm(built.neurons.values())
     watch = Watch(first, directory, job["token"], os.getppid())
     watch.start()
     first.create_runtime(run_cfg=settings, compile_config={"pypy_channel_size": MESSAGES})

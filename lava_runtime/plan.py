@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from randhet.fixed_point.network import Cuba, Lif, Neuron, Operation, Shape
+from randhet.fixed_point.network import Layer, Shape
 from randhet.lava_runtime.wire import Wire
 
 
@@ -43,34 +43,25 @@ class Run:
 class LayerPlan:
     """One layer in one run.
 
-    index: its number in the network; peak: largest value it reads, as the engine's bit planes see it; source and wire:
+    index: its number in the network; top: largest value it reads, as the engine's bit planes see it; source and wire:
     message formats it reads and writes; delay: steps by which its output lags the input; probed: it sends membranes.
     """
 
     run: Run
-    name: str
+    layer: Layer
     index: int
-    operation: Operation
-    neuron: Neuron | None
     shape_in: Shape
     shape: Shape
-    peak: int
+    top: int
     source: Wire
     wire: Wire
     delay: int
     probed: bool
 
     @property
-    def lif(self) -> Lif:
-        """The neuron of a layer whose process is one of LIF neurons."""
-        assert isinstance(self.neuron, Lif)
-        return self.neuron
-
-    @property
-    def cuba(self) -> Cuba:
-        """The neuron of a layer whose process is one of CUBA neurons."""
-        assert isinstance(self.neuron, Cuba)
-        return self.neuron
+    def name(self) -> str:
+        """The layer's."""
+        return self.layer.name
 
     @property
     def cells(self) -> Shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from randhet.fixed_point.engine import kernels
-from randhet.fixed_point.engine.plan import Tile, columns, make_registers
+from randhet.fixed_point.engine.plan import Tile, Visits, columns, make_registers, visits
 from randhet.fixed_point.kernels import registers as events
 from randhet.fixed_point.network import Drawn
 from randhet.lava_runtime.plan import LayerPlan
@@ -18,7 +18,7 @@ class CoreRegisters:
     """
 
     def __init__(self, plan: LayerPlan, decay: Drawn) -> None:
-        self.plan, self.decay = plan, decay
+        self.plan = plan
         self.start = make_registers(decay, plan.shape, plan.index, plan.run.master)
         self.each_step = decay.sampling == "step"
         self.distances = {int(b): np.flatnonzero(self.start.before == b) for b in np.unique(self.start.before)}
@@ -61,11 +61,9 @@ class CoreRegisters:
                 states[:, which] = part.reshape(len(states), -1)
         return states
 
-    def of_tile(self, states: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """states, entry_pixel and entry_channel of `lif_step` for the channels of a tile."""
-        start = self.start
-        mine = (start.channel >= tile.offset) & (start.channel < tile.channels.stop)
-        return np.ascontiguousarray(states[:, mine]), start.pixel[mine], start.channel[mine] - tile.offset
+    def visits(self, tile: Tile) -> Visits:
+        """The entries in the channels of a tile."""
+        return visits(self.start, tile)
 
     def draw(self, registers: np.ndarray) -> np.ndarray:
         """The decays of a step, (batch, pixels, channels), drawn serially, core after core, neuron after neuron."""

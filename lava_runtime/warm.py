@@ -2,69 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from randhet.base.kinds import assert_never
-from randhet.fixed_point.engine import choice, kernels
-from randhet.fixed_point.engine.plan import make_synapse
+from randhet.fixed_point import network as ir
+from randhet.fixed_point.engine import calls, kernels
+from randhet.fixed_point.engine.plan import Tile, make_synapse
 from randhet.fixed_point.generator import DRAW_VALUES
 from randhet.fixed_point.kernels import registers as events
-from randhet.fixed_point.kernels.blocks import CHUNK
-from randhet.fixed_point.network import Cuba, Dense, Lif, Network, Neuron, ReadOut
-from randhet.lava_runtime import step
-from randhet.lava_runtime.wire import KINDS, Wire
+from randhet.fixed_point.kernels.bundles import Output, State
+from randhet.lava_runtime.wire import KINDS
+
+if TYPE_CHECKING:
+    from randhet.lava_runtime.processes.process import Layer
+
+SHAPE = (1, 1, 1)
+ONE = np.ones(1, np.int32)
+LIF = ir.Lif(ONE, ONE, ir.Constant(0))
+CUBA = ir.Cuba(ONE, ONE)
+SYNAPSE = make_synapse(ir.Dense(np.zeros((1, 1), np.int8)), (1,), 1)
+TILE: Tile = SYNAPSE.tiles[0]
 
 
-def warm(network: Network, wires: list[Wire]) -> None:
-    """Run every kernel that the network needs once on nothing, for each kind of message its layers read."""
-    needed = {(_kernel(layer.neuron), KINDS[wires[layer.inputs[0]].bits]) for layer in network.layers if layer.neuron}
-    for call, dtype in needed:
-        call(np.zeros((1, 1, 1), dtype))
+def warm(layers: Iterable[Layer]) -> None:
+    """Run every kernel that the processes of these layers need, for each kind of message that they read."""
+    for call, dtype in {(type(layer).warm, KINDS[layer.plan.source.bits]) for layer in layers}:
+        call(np.zeros(SHAPE, dtype))
     registers = np.ones(1, np.uint32)
     kernels.jump(registers, registers.repeat(32))
     events.advance(np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(DRAW_VALUES, np.int64))
 
 
-def _kernel(neuron: Neuron) -> Callable[[np.ndarray], None]:
-    match neuron:
-        case Lif():
-            return _lif
-        case Cuba():
-            return _cuba
-        case ReadOut():
-            return _sums
-        case _:
-            assert_never(neuron)
+def lif(values: np.ndarray) -> None:
+    """The kernels of LIF neurons."""
+    levels, decays = calls.lif_levels(LIF, SHAPE, TILE), calls.given(ir.Constant(0), SHAPE, TILE)
+    calls.lif(SYNAPSE, TILE, values, levels, decays, *_written(np.zeros((0, 0, 0), np.int32)))
 
 
-def _synapse() -> tuple[object, ...]:
-    synapse = make_synapse(Dense(np.zeros((1, 1), np.int8)), (1,), 1)
-    tile = synapse.tiles[0]
-    return 0, 1, 1, synapse.window, tile.weight, tile.packed
+def cuba(values: np.ndarray) -> None:
+    """Those of CUBA neurons."""
+    calls.cuba(SYNAPSE, TILE, values, calls.cuba_levels(CUBA, SHAPE, TILE), *_written(np.zeros(SHAPE, np.int32)))
 
 
-def _sums(values: np.ndarray) -> None:
-    kernels.sums_image(values, 1, *_synapse(), np.zeros((1, 1, 1), np.int32))
+def sums(values: np.ndarray) -> None:
+    """Those of read-outs."""
+    calls.sums(SYNAPSE, TILE, values, 1)
 
 
-def _states() -> tuple[np.ndarray, ...]:
-    """Membrane, spikes."""
-    return np.zeros((1, 1, 1), np.int32), np.zeros((1, 1, 1), np.uint8)
-
-
-def _cuba(values: np.ndarray) -> None:
-    level = np.zeros((1, 1), np.int32)
-    current, (membrane, spikes) = np.zeros((1, 1, 1), np.int32), _states()
-    step.cuba_layer_step(
-        values, *_synapse(), level, level[0], 0, 4095, 4096, current, membrane, spikes, 0, membrane,
-    )  # fmt: skip
-
-
-def _lif(values: np.ndarray) -> None:
-    level, none = np.zeros((1, CHUNK), np.int32), np.zeros(0, np.int64)
-    drawn = np.zeros((0, 0), np.int32), np.zeros(512, np.uint8), np.zeros((1, 0), np.uint32), none, none
-    membrane, spikes = _states()
-    constants = *_synapse(), np.zeros(0, np.int8), choice.limit(1), level, level[0], 6, 8, 0, *drawn
-    step.lif_step(values, *constants, membrane, spikes, 0, membrane)
+def _written(current: np.ndarray) -> tuple[State, Output]:
+    membrane = np.zeros(SHAPE, np.int32)
+    return State(membrane, current), Output(np.zeros(SHAPE, np.uint8), membrane, 0, 0, 1)

@@ -11,6 +11,17 @@ import numpy as np
 from randhet.fixed_point.engine import kernels
 from randhet.fixed_point.engine.plan import make_synapse
 from randhet.fixed_point.kernels import dense
+from randhet.fixed_point.kernels.bundles import (
+    NO_ENTRIES,
+    NO_RECORD,
+    NO_STATE,
+    NO_STATES,
+    NO_TABLE,
+    Decays,
+    Levels,
+    Output,
+    Weights,
+)
 from randhet.fixed_point.network import Conv
 
 STEPS, INPUTS, SIZE = 8, 128, 12
@@ -44,13 +55,16 @@ def _seconds(rate: float, above: int) -> float:
     synapse = make_synapse(Conv(np.ones((channels, INPUTS, 3, 3), np.int8), padding=(1, 1)), shape, 1)
     (tile,), pixels = synapse.tiles, SIZE * SIZE
     values = (np.random.default_rng(0).random((STEPS, pixels, INPUTS)) < rate).astype(np.uint8)
-    level, none, matrix = np.full((1, channels), 2**20, np.int32), np.zeros(0, np.int64), np.zeros(32, np.uint32)
+    level = np.full(channels, 2**20, np.int32)
     arguments = (
-        values, STEPS, 0, INPUTS, 1, synapse.window, tile.weight, tile.packed, tile.wide, above, 0, pixels,
-        level, level[0], 6, 8, 0, level >> 13, np.zeros(512, np.uint8), none.astype(np.uint32), none, none, none > 0,
-        False, matrix, matrix, np.zeros((STEPS, pixels, channels), np.uint8), 0, np.zeros((0, 0, 0), np.int32),
-    )  # fmt: skip
-    return least_time(lambda: kernels.lif_image(*arguments))
+        synapse.reads(tile, values),
+        Weights(tile.weight, tile.packed, tile.wide, above),
+        Levels(level, level, f=6, k=8, keep=0),
+        Decays(level >> 13, NO_TABLE, NO_STATES, NO_ENTRIES, NO_ENTRIES),
+        NO_STATE,
+        Output(np.zeros((STEPS, pixels, channels), np.uint8), NO_RECORD, 0, 0, pixels),
+    )
+    return least_time(lambda: kernels.lif_tile(*arguments))
 
 
 def least_time(call: Callable[[], object], runs: int = RUNS) -> float:

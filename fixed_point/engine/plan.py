@@ -12,9 +12,11 @@ from randhet.fixed_point.engine import guard, kernels
 from randhet.fixed_point.generator import PERIOD, STEPS_PER_DRAW, core_seed, core_starts, squarings
 from randhet.fixed_point.kernels import dense
 from randhet.fixed_point.kernels.blocks import CHUNK
-from randhet.fixed_point.network import Conv, Dense, Drawn, Layer, Network, Range, Shape, Weighted
+from randhet.fixed_point.kernels.bundles import Source, Weights
+from randhet.fixed_point.network import Conv, Dense, Drawn, Network, Range, Shape, Weighted
 from randhet.fixed_point.shape import window_count
 
+NOTHING = np.zeros((0, 0, 0), np.uint8)
 TILE_BYTES = 640 * 1024
 """Weights of a tile stay in a core's second-level cache, 1 MiB on the machines this was measured on."""
 
@@ -34,8 +36,14 @@ class Tile:
     wide: np.ndarray
 
     @property
+    def width(self) -> int:
+        """How many channels."""
+        return int(self.weight.shape[1])
+
+    @property
     def channels(self) -> slice:
-        return slice(self.offset, self.offset + self.weight.shape[1])
+        """Which of the layer's channels."""
+        return slice(self.offset, self.offset + self.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +60,10 @@ class Synapse:
     pixels: int
     channels: int
     source: tuple[int, int]
+
+    def reads(self, tile: Tile, values: np.ndarray) -> Source:
+        """What a tile reads of activity (rows, pixels, channels), for the kernels."""
+        return Source(values, self.window, tile.first, self.per_tap, self.planes)
 
 
 def make_synapse(operation: Weighted, shape_in: Shape, peak: int) -> Synapse:
@@ -72,14 +84,10 @@ def make_synapse(operation: Weighted, shape_in: Shape, peak: int) -> Synapse:
         wide = lined_up(dense.pack(rows[:-1], per_group))
         tiles.append(Tile(offset, group * per_group, rows, pack(rows), wide))
     source = prod(shape_in[1:]), shape_in[0]
+    synapse = Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out, source)
     for tile in tiles:
-        guard.weights(tile.first, per_group, window, tile.weight, tile.packed, tile.wide, source)
-    return Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out, source)
-
-
-def weighted(layer: Layer) -> bool:
-    """Whether a layer has weights."""
-    return layer.weighted is not None
+        guard.weights(Weights(tile.weight, tile.packed, tile.wide, 0), synapse.reads(tile, NOTHING), source)
+    return synapse
 
 
 def top(span: Range) -> int:
@@ -220,9 +228,7 @@ class Visits:
 def visits(registers: Registers, tile: Tile) -> Visits:
     """Those entries that fall into the channels of a tile."""
     mine = np.flatnonzero((registers.channel >= tile.offset) & (registers.channel < tile.channels.stop))
-    found = Visits(mine, registers.pixel[mine], registers.channel[mine] - tile.offset, registers.last[mine])
-    guard.visits(found.pixel, found.channel, found.last, tile.weight.shape[1])
-    return found
+    return Visits(mine, registers.pixel[mine], registers.channel[mine] - tile.offset, registers.last[mine])
 
 
 def make_registers(decay: Drawn, shape: Shape, layer: int, master: int) -> Registers:

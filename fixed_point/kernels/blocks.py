@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -218,111 +217,63 @@ def drawn(
 
 
 @intrinsic
-def fire_drawn(
-    typing, sums, sums_at, bias, bias_at, threshold, f, k, keep, table, registers, registers_at,
-    membrane, before, before_at, spikes, spikes_at, count,
-):  # fmt: skip
-    """One step of `count` neurons (a multiple of 64) of the LIF family that draw their decays.
+def fire_drawn(typing, levels, row, table, registers, registers_at):
+    """One step of a `bundles.Row` of the LIF family whose decays are drawn by the registers from `registers_at`.
 
-    keep: -1 where a spike leaves m - theta, 0 where it leaves nothing. Registers move on by one draw; spikes (uint8)
-    and membranes before the reset are written. Returns the number of spikes << 32 | that of currents that saturated.
+    levels: `bundles.Levels`; table: `bundles.Decays.table`. Registers move on by one draw. Returns the number of spikes
+    << 32 | that of currents that saturated.
     """
 
-    def write(
-        builder, sums, sums_at, bias, bias_at, threshold, f, k, keep, table, registers, registers_at,
-        membrane, before, before_at, spikes, spikes_at, count,
-    ):  # fmt: skip
+    def write(builder, levels, row, table, registers, registers_at):
         def step(wide):
             decays = drawn(builder, table_reader(builder, table, wide), registers, registers_at, shuffled_at_once)
-            neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, keep, membrane)
-            return neurons.fire(decays, before, before_at, spikes, spikes_at, count)
+            return _fire(builder, levels, row, decays)
 
+        # decays of up to 8 bits need the low bytes of the table only: two loops, chosen once a row
         tally = cgutils.alloca_once(builder, INT64)
-        with builder.if_else(builder.icmp_signed(">", k, INT64(8))) as (more, byte):
+        with builder.if_else(builder.icmp_signed(">", levels.k, INT64(8))) as (more, byte):
             with more:
                 builder.store(step(True), tally)
             with byte:
                 builder.store(step(False), tally)
         return builder.load(tally)
 
-    return build(
-        types.int64,
-        (
-            sums, sums_at, bias, bias_at, threshold, f, k, keep, table, registers, registers_at,
-            membrane, before, before_at, spikes, spikes_at, count,
-        ),
-        write,
-    )  # fmt: skip
+    return build(types.int64, (levels, row, table, registers, registers_at), write)
 
 
 @intrinsic
-def fire_given(
-    typing, sums, sums_at, bias, bias_at, threshold, f, k, keep, decays, decays_at,
-    membrane, before, before_at, spikes, spikes_at, count,
-):  # fmt: skip
-    """The same with the decays (int32) that begin at `decays_at`."""
+def fire_given(typing, levels, row, decays, decays_at):
+    """One step of a `bundles.Row` with the decays (int32) from `decays_at`; arguments and result as `fire_drawn`'s."""
 
-    def write(
-        builder, sums, sums_at, bias, bias_at, threshold, f, k, keep, decays, decays_at,
-        membrane, before, before_at, spikes, spikes_at, count,
-    ):  # fmt: skip
-        neurons = Neurons(builder, sums, sums_at, bias, bias_at, threshold, f, k, keep, membrane)
+    def write(builder, levels, row, decays, decays_at):
         load = lambda places: [decays.load(builder.add(decays_at, place), NEURONS) for place in places]
-        return neurons.fire(load, before, before_at, spikes, spikes_at, count)
+        return _fire(builder, levels, row, load)
 
-    return build(
-        types.int64,
-        (
-            sums, sums_at, bias, bias_at, threshold, f, k, keep, decays, decays_at,
-            membrane, before, before_at, spikes, spikes_at, count,
-        ),
-        write,
-    )  # fmt: skip
+    return build(types.int64, (levels, row, decays, decays_at), write)
 
 
-@dataclass(frozen=True, eq=False)
-class Neurons:
-    """The arguments that describe a row of neurons of the LIF family."""
-
-    builder: Any
-    sums: Array
-    sums_at: Any
-    bias: Array
-    bias_at: Any
-    threshold: Array
-    f: Any
-    k: Any
-    keep: Any
-    membrane: Array
-
-    def fire(
-        self,
-        decays: Callable[[list[Any]], list[Lanes]],
-        before: Array,
-        before_at: Any,
-        spikes: Array,
-        spikes_at: Any,
-        count: Any,
-    ) -> Any:
-        """Code for one step; decays(places) makes the code for the decays of the 16 neurons from each place."""
-        builder = self.builder
-        f, k, keep = (broadcast(builder, builder.trunc(value, INT32), NEURONS) for value in (self.f, self.k, self.keep))
-        clipped, fired = Tally(builder), Tally(builder)
-        with loop(builder, INT64(0), count, GROUPS * NEURONS) as (position, _):
-            places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
-            for place, decay in zip(places, decays(places)):
-                bias = self.bias.load(builder.add(self.bias_at, place), NEURONS)
-                x, outside = current(self.sums.load(builder.add(self.sums_at, place), NEURONS), bias, f)
-                m = leak(x, self.membrane.load(place, NEURONS), decay, k)
-                threshold = self.threshold.load(place, NEURONS)
-                spiking = m.compare(">", threshold)
-                clipped.add(outside)
-                fired.add(spiking)
-                before.store(builder.add(before_at, place), m)
-                # keep is all ones or zero: what a spike leaves is m - theta, which is not negative, or nothing
-                self.membrane.store(place, spiking.where((m - threshold) & keep, m))
-                spikes.store(builder.add(spikes_at, place), spiking.widen(INT8, signed=False))
-        return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
+def _fire(builder: Any, levels: Any, row: Any, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
+    """Code for one step of a row; decays(places) makes the code for the decays of the 16 neurons from each place."""
+    numbers = levels.f, levels.k, levels.keep
+    f, k, keep = (broadcast(builder, builder.trunc(number, INT32), NEURONS) for number in numbers)
+    clipped, fired = Tally(builder), Tally(builder)
+    with loop(builder, INT64(0), row.count, GROUPS * NEURONS) as (position, _):
+        places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
+        for place, decay in zip(places, decays(places)):
+            bias = levels.bias.load(builder.add(row.bias_at, place), NEURONS)
+            x, outside = current(row.sums.load(builder.add(row.sums_at, place), NEURONS), bias, f)
+            m = leak(x, row.membrane.load(place, NEURONS), decay, k)
+            threshold = levels.threshold.load(place, NEURONS)
+            spiking = m.compare(">", threshold)
+            clipped.add(outside)
+            fired.add(spiking)
+            row.before.store(builder.add(row.before_at, place), m)
+            # keep is all ones or none: what a spike leaves is m - theta, which is positive and fits, or zero. One
+            # masked instruction more than a plain reset, where a branch would double the code
+            row.membrane.store(place, spiking.where((m - threshold) & keep, m))
+            row.spikes.store(builder.add(row.spikes_at, place), spiking.widen(INT8, signed=False))
+    # both counts in one number: an intrinsic that returned two would build a tuple in memory
+    return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
 
 
 class Tally:

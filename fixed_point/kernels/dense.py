@@ -28,7 +28,7 @@ if AVAILABLE:
 else:
 
     @inner
-    def products(values, at, per_tap, window, pixel, count, wide, activity, sums, sums_at):
+    def products(source, wide, at, activity, pixel, count, sums, sums_at):
         """Never with a step here: tiles have no weights to multiply with."""
 
 
@@ -36,20 +36,20 @@ arranged, together = BY.arranged, BY.together
 
 
 @inner
-def crowded(values, first, per_tap, planes, limit, found):
-    """found (T,): steps of values (T, pixels, channels) at which more than `limit` bits of the inputs are set."""
-    steps, pixels, channels = values.shape
-    flat = values.reshape(-1)
+def crowded(source, limit, found):
+    """found (T,): the steps of a `bundles.Source` at which more than `limit` bits of its inputs are set."""
+    steps, pixels, channels = source.values.shape
+    flat = source.values.reshape(-1)
     for t in range(steps):
         count = 0
         for pixel in range(pixels):
-            at = (t * pixels + pixel) * channels + first
-            for plane in range(planes):
+            at = (t * pixels + pixel) * channels + source.first
+            for plane in range(source.planes):
                 c = 0
-                while c + CHUNK <= per_tap:
+                while c + CHUNK <= source.per_tap:
                     count += bits_set(marked(flat, at + c, plane))
                     c += CHUNK
-                while c < per_tap:
+                while c < source.per_tap:
                     count += (flat[at + c] >> plane) & 1
                     c += 1
         found[t] = count > limit

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -106,38 +107,50 @@ def multiply(typing, activity, at, apart, weight, weight_at, blocks, sums, sums_
     return build(types.void, kinds, write)
 
 
-@intrinsic
-def collect(typing, values, at, start, stop, apart, window, window_at, taps, per_tap, activity, activity_at, row_bytes):
-    """Rows of activity: of each step from `start` to `stop` what a window sees, per_tap bytes of every tap.
+class Seen(NamedTuple):
+    """What one pixel's window sees at the steps start..stop.
 
-    Tap i sees values[at[step] + window[window_at + i] * apart], zeros where the window is negative. Rows are written
-    `row_bytes` apart from activity_at.
+    values: bytes, flat; tap i reads per_tap of them from at[step] + window[window_at + i] * apart, zeros where the
+    window is negative; it has `taps` taps.
     """
 
-    def write(
-        builder, values, at, start, stop, apart, window, window_at, taps, per_tap, activity, activity_at, row_bytes
-    ):  # fmt: skip
-        def copy(widths):
-            with loop(builder, INT64(0), taps) as (tap, _):
-                source = builder.sext(window.item(builder.add(window_at, tap)), INT64)
-                offset = builder.mul(source, apart)
-                target = builder.add(activity_at, builder.mul(tap, per_tap))
-                with builder.if_else(builder.icmp_signed(">=", source, INT64(0))) as (inside, outside):
-                    for part, given in ((inside, values), (outside, None)):
-                        with part, loop(builder, start, stop) as (step, _):
-                            row = builder.mul(builder.sub(step, start), row_bytes)
-                            seen = builder.add(at.item(step), offset)
-                            _copy(builder, given, seen, activity, builder.add(target, row), per_tap, widths)
+    values: Any
+    at: Any
+    start: Any
+    stop: Any
+    apart: Any
+    window: Any
+    window_at: Any
+    taps: Any
+    per_tap: Any
 
-        whole = builder.icmp_unsigned("==", builder.and_(per_tap, INT64(BLOCK - 1)), INT64(0))
+
+@intrinsic
+def collect(typing, seen, activity, activity_at, row_bytes):
+    """Rows of activity, one for each step that is `Seen`, written `row_bytes` apart from activity_at."""
+
+    def write(builder, seen, activity, activity_at, row_bytes):
+        def copy(widths):
+            with loop(builder, INT64(0), seen.taps) as (tap, _):
+                source = builder.sext(seen.window.item(builder.add(seen.window_at, tap)), INT64)
+                offset = builder.mul(source, seen.apart)
+                target = builder.add(activity_at, builder.mul(tap, seen.per_tap))
+                with builder.if_else(builder.icmp_signed(">=", source, INT64(0))) as (inside, outside):
+                    for part, given in ((inside, seen.values), (outside, None)):
+                        with part, loop(builder, seen.start, seen.stop) as (step, _):
+                            row = builder.mul(builder.sub(step, seen.start), row_bytes)
+                            place = builder.add(seen.at.item(step), offset)
+                            _copy(builder, given, place, activity, builder.add(target, row), seen.per_tap, widths)
+
+        # the usual layers have whole lines of inputs: copied without the loops for what is left over
+        whole = builder.icmp_unsigned("==", builder.and_(seen.per_tap, INT64(BLOCK - 1)), INT64(0))
         with builder.if_else(whole) as (lines, any_bytes):
             with lines:
                 copy((BLOCK,))
             with any_bytes:
                 copy((BLOCK, SIDE, 1))
 
-    kinds = values, at, start, stop, apart, window, window_at, taps, per_tap, activity, activity_at, row_bytes
-    return build(types.void, kinds, write)
+    return build(types.void, (seen, activity, activity_at, row_bytes), write)
 
 
 def _copy(builder, values, at, target, target_at, count, widths):
@@ -153,24 +166,24 @@ def _copy(builder, values, at, target, target_at, count, widths):
 
 
 @inner
-def products(values, at, per_tap, window, pixel, count, wide, activity, sums, sums_at):
+def products(source, wide, at, activity, pixel, count, sums, sums_at):
     """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and step i.
 
-    values (T, pixels, channels) uint8, in which step i begins at byte at[i]. wide: as `pack` lays it out. activity:
+    source: `bundles.Source` of bytes, in which step i begins at byte at[i]. wide: as `pack` lays it out. activity:
     bytes that `together` asks for. sums: int32, flat, rows of whole chunks of channels from `sums_at`. More than one
     pixel only where all rows fit.
     """
-    channels, taps, n = values.shape[2], window.shape[1], len(at)
+    values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(at)
+    channels, per_tap = source.values.shape[2], source.per_tap
     blocks = (taps * per_tap + BLOCK - 1) // BLOCK
     apart, padded = row_bytes(blocks), len(wide) // (blocks * BLOCK)
     aligned = -activity.ctypes.data % BLOCK
     begin(CONFIGURATION)
     for start in range(0, n, ROWS):
         for j in range(count):
-            collect(
-                values.reshape(-1), at, start, min(start + ROWS, n), channels, window.reshape(-1), (pixel + j) * taps,
-                taps, per_tap, activity, aligned + j * n * apart, apart,
-            )  # fmt: skip
+            stop = min(start + ROWS, n)
+            seen = Seen(values, at, start, stop, channels, window, (pixel + j) * taps, taps, per_tap)
+            collect(seen, activity, aligned + j * n * apart, apart)
         for channel in range(0, padded, 2 * SIDE):
             multiply(
                 activity, aligned, apart, wide, channel * blocks * BLOCK, blocks,

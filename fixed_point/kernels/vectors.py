@@ -7,6 +7,8 @@ Unsigned by signed bytes into 32 bits; products are at most 255 * 128 and their 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -30,49 +32,60 @@ def dot(builder, sums, unsigned, signed):
     return instruction(builder, "avx512.vpdpbusd.512", sums.type, sums, unsigned, signed)
 
 
-@intrinsic
-def dot_window(
-    typing, values, at, four, apart, window, window_at, taps, groups, weight, base, sums, sums_at, sums_apart
-):  # fmt: skip
-    """Sums of 64 output channels at one pixel for four steps, over all taps of its window.
+class Seen(NamedTuple):
+    """What one pixel's window sees at four steps.
 
     values: bytes, flat; tap i reads 4*groups of them from at[four + s] + window[window_at + i] * apart for step s, none
-    where the window is negative. weight: as `pack` lays it out, from byte `base`. sums (int32, flat): written from
-    sums_at + s * sums_apart.
+    where the window is negative; it has `taps` taps.
     """
 
-    def write(
-        builder, values, at, four, apart, window, window_at, taps, groups, weight, base, sums, sums_at, sums_apart
-    ):  # fmt: skip
+    values: Any
+    at: Any
+    four: Any
+    apart: Any
+    window: Any
+    window_at: Any
+    taps: Any
+    groups: Any
+
+
+@intrinsic
+def dot_window(typing, seen, weight, base, sums, sums_at, sums_apart):
+    """Sums of 64 output channels at one pixel for four steps, over all taps of its window.
+
+    seen: `Seen`. weight: as `pack` lays it out, from byte `base`. sums (int32, flat): written from
+    sums_at + s * sums_apart for step s.
+    """
+
+    def write(builder, seen, weight, base, sums, sums_at, sums_apart):
         none = ir.Constant(ir.VectorType(INT32, LANES), None)
         places = [[cgutils.alloca_once(builder, none.type) for _ in range(PARTS)] for _ in range(STEPS)]
         for place in (place for step in places for place in step):
             builder.store(none, place)
-        begins = [at.item(builder.add(four, INT64(step))) for step in range(STEPS)]
-        per_tap = builder.mul(groups, INT64(INPUTS * CHUNK))
-        with loop(builder, INT64(0), taps) as (tap, _):
-            source = builder.sext(window.item(builder.add(window_at, tap)), INT64)
+        begins = [seen.at.item(builder.add(seen.four, INT64(step))) for step in range(STEPS)]
+        per_tap = builder.mul(seen.groups, INT64(INPUTS * CHUNK))
+        with loop(builder, INT64(0), seen.taps) as (tap, _):
+            source = builder.sext(seen.window.item(builder.add(seen.window_at, tap)), INT64)
             with builder.if_then(builder.icmp_signed(">=", source, INT64(0))):
-                offset = builder.mul(source, apart)
-                seen = [builder.add(begin, offset) for begin in begins]
+                offset = builder.mul(source, seen.apart)
+                inputs = [builder.add(begin, offset) for begin in begins]
                 weights_at = builder.add(base, builder.mul(tap, per_tap))
-                with loop(builder, INT64(0), groups) as (group, _):
-                    _four_inputs(builder, values, seen, weight, weights_at, group, places)
+                with loop(builder, INT64(0), seen.groups) as (group, _):
+                    _four_inputs(builder, seen.values, inputs, weight, weights_at, group, places)
         for step, own in enumerate(places):
             first = builder.add(sums_at, builder.mul(sums_apart, INT64(step)))
             for part, place in enumerate(own):
                 sums.store(builder.add(first, INT64(part * LANES)), Lanes(builder, builder.load(place)))
 
-    arguments = (values, at, four, apart, window, window_at, taps, groups, weight, base, sums, sums_at, sums_apart)
-    return build(types.void, arguments, write)
+    return build(types.void, (seen, weight, base, sums, sums_at, sums_apart), write)
 
 
-def _four_inputs(builder, values, seen, weight, weights_at, group, places):
+def _four_inputs(builder, values, inputs, weight, weights_at, group, places):
     """Code that adds the products of four inputs of a tap to the sums of all steps and channels."""
     at_weight = builder.add(weights_at, builder.mul(group, INT64(INPUTS * CHUNK)))
     signed = [weight.load(builder.add(at_weight, INT64(part * CHUNK)), LANES, INT32).value for part in range(PARTS)]
     inside = builder.mul(group, INT64(INPUTS))
-    for begin, own in zip(seen, places):
+    for begin, own in zip(inputs, places):
         four = values.load(builder.add(begin, inside), 1, INT32).value
         unsigned = broadcast(builder, builder.extract_element(four, INT32(0)), LANES).value
         for part, place in enumerate(own):
@@ -95,21 +108,20 @@ def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
 
 
 @inner
-def products(values, at, per_tap, window, pixel, count, wide, activity, sums, sums_at):
+def products(source, wide, at, activity, pixel, count, sums, sums_at):
     """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and step i.
 
-    values (T, pixels, channels) uint8, in which step i begins at byte at[i]. wide: as `pack` lays it out, steps as
-    `arranged`. sums: int32, flat, rows of whole chunks of channels from `sums_at`. activity: nothing here.
+    source: `bundles.Source` of bytes, in which step i begins at byte at[i], steps as `arranged`. wide: as `pack` lays
+    it out. sums: int32, flat, rows of whole chunks of channels from `sums_at`. activity: nothing here.
     """
-    channels, taps, n = values.shape[2], window.shape[1], len(at)
-    padded, groups = len(wide) // (taps * per_tap), per_tap // INPUTS
+    values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(at)
+    inputs, groups = taps * source.per_tap, source.per_tap // INPUTS
+    padded = len(wide) // inputs
     for j in range(count):
         for four in range(0, n, STEPS):
-            for chunk_at in range(0, padded, CHUNK):
-                dot_window(
-                    values.reshape(-1), at, four, channels, window.reshape(-1), (pixel + j) * taps, taps, groups,
-                    wide, taps * per_tap * chunk_at, sums, sums_at + (j * n + four) * padded + chunk_at, padded,
-                )  # fmt: skip
+            seen = Seen(values, at, four, source.values.shape[2], window, (pixel + j) * taps, taps, groups)
+            for chunk in range(0, padded, CHUNK):
+                dot_window(seen, wide, inputs * chunk, sums, sums_at + (j * n + four) * padded + chunk, padded)
 
 
 @kernel

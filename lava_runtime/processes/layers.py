@@ -1,8 +1,12 @@
-"""Process models of layers with weights: fixed point, equal to the reference bit by bit, and floating point beside."""
+"""Process models of layers with weights: fixed point, equal to the reference bit by bit, and floating point beside.
+
+They run the engine's kernels, single threaded: Lava has a process per layer. Where the engine takes all steps of one
+image, here the images of a batch take one step each.
+"""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
@@ -12,21 +16,19 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from randhet.fixed_point import network as ir
-from randhet.fixed_point.engine import kernels
+from randhet.fixed_point.engine import calls
 from randhet.fixed_point.engine.plan import Tile, channels_last, make_synapse
-from randhet.fixed_point.engine.run import bytes_of, kept, levels, padded, products
-from randhet.lava_runtime import step as steps
+from randhet.fixed_point.kernels.bundles import NO_RECORD, Decays, Output, State
 from randhet.lava_runtime.plan import LayerPlan
 from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
-from randhet.lava_runtime.processes.process import CubaLayer, DrawnLayer, GivenLayer, ReadOut, words
+from randhet.lava_runtime.processes.process import CubaLayer, DrawnLayer, GivenLayer, ReadOutLayer, words
 from randhet.lava_runtime.registers import CoreRegisters
 from randhet.lava_runtime.wire import arranged
 
 STATE = LavaPyType(np.ndarray, np.int32)
 REGISTER = LavaPyType(np.ndarray, np.uint32)
 FLOAT_STATE = LavaPyType(np.ndarray, np.float64)
-NO_DECAYS = np.zeros((0, 0), np.int32)
-NO_TABLE = np.zeros(512, np.uint8)
+NO_CURRENT = np.zeros((0, 0, 0), np.int32)
 
 
 class LayerModel(Guarded):
@@ -42,11 +44,10 @@ class LayerModel(Guarded):
 
     def setup(self) -> None:
         self.plan: LayerPlan = self.params["plan"]
-        operation = self.plan.operation
-        assert isinstance(operation, ir.Weighted) and self.plan.neuron is not None
-        self.synapse = make_synapse(operation, self.plan.shape_in, self.plan.peak)
-        self.bias = channels_last(self.plan.neuron.bias, self.plan.shape)
-        self.before = np.zeros(self.plan.cells if self.plan.probed else (0, 1, 1), self.membrane.dtype)
+        weighted = self.plan.layer.weighted
+        assert weighted is not None
+        self.synapse = make_synapse(weighted, self.plan.shape_in, self.plan.top)
+        self.before = np.zeros(self.plan.cells, self.membrane.dtype)
         self.seen = self.plan.membranes(self.floating)
         self.spikes = self.saturations = 0
 
@@ -58,6 +59,7 @@ class LayerModel(Guarded):
             if step % self.plan.run.steps == 0:
                 self.reset(step // self.plan.run.steps)
             lanes = self.plan.run.lanes(step)
+            # lanes that hold no image in the last round send zeros
             self.outgoing[lanes:] = 0
             received = arranged(self.plan.source.decode(message[:lanes]), self.synapse.source[0])
             self.outgoing[:lanes] = self.plan.wire.encode(self.integrate(received))
@@ -73,51 +75,52 @@ class LayerModel(Guarded):
         """What arrives (lanes, pixels, channels) to output of the layer's shape; states move on."""
         raise NotImplementedError
 
-    def common(self, tile: Tile, values: np.ndarray) -> tuple[Any, ...]:
-        """The arguments every kernel starts with."""
-        synapse = self.synapse
-        return values, tile.first, synapse.per_tap, synapse.planes, synapse.window, tile.weight, tile.packed
-
-    def room(self, values: np.ndarray, dtype: type) -> np.ndarray:
-        return np.empty((len(values), *self.plan.cells[1:]), dtype)
-
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Synaptic sums (lanes, pixels, channels) int32."""
-        total = self.room(values, np.int32)
+        total = np.empty((len(values), *self.plan.cells[1:]), np.int32)
         for tile in self.synapse.tiles:
-            part = np.empty((*total.shape[:2], tile.weight.shape[1]), np.int32)
-            given, *others = self.common(tile, values)
-            kernels.sums_image(given, len(values), *others, part)
-            total[:, :, tile.channels] = part
+            total[:, :, tile.channels] = calls.sums(self.synapse, tile, values, len(values))
         return total
 
 
-class LifModel(LayerModel):
-    """The LIF family in fixed point; where decays come from differs."""
+class Spiking(LayerModel):
+    """Neurons in fixed point, a tile of channels at a time."""
 
-    def setup(self) -> None:
-        super().setup()
-        self.neuron = neuron = self.plan.lif
-        self.levels = [levels(neuron, self.plan.shape, tile) for tile in self.synapse.tiles]
-
-    def decays(self, tile: Tile) -> tuple[np.ndarray, ...]:
-        """given, table, states, entry_pixel and entry_channel of `lif_step`."""
+    def update(self, tile: Tile, values: np.ndarray, output: Output) -> calls.Tally:
+        """One step of a tile."""
         raise NotImplementedError
 
     def integrate(self, values: np.ndarray) -> np.ndarray:
-        spikes = self.room(values, np.uint8)
-        for tile, (bias, threshold) in zip(self.synapse.tiles, self.levels):
-            fired, clipped = steps.lif_step(
-                *self.common(tile, values), *products(self.synapse, tile, values),
-                bias, threshold, self.neuron.f, self.neuron.k, kept(self.neuron.reset), *self.decays(tile),
-                self.membrane, spikes, tile.offset, self.before,
-            )  # fmt: skip
+        lanes = len(values)
+        spikes = np.empty((lanes, *self.plan.cells[1:]), np.uint8)
+        record = self.before[:lanes] if self.plan.probed else NO_RECORD
+        for tile in self.synapse.tiles:
+            output = Output(spikes, record, tile.offset, 0, self.synapse.pixels)
+            fired, clipped = self.update(tile, values, output)
             self.spikes += fired
             self.saturations += clipped
         return spikes
 
 
-class FloatLif(LayerModel):
+class LifFixed(Spiking):
+    """The LIF family in fixed point; where decays come from differs."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.neuron: ir.Lif = self.params["neuron"]
+        shape = self.plan.shape
+        self.levels = {tile.offset: calls.lif_levels(self.neuron, shape, tile) for tile in self.synapse.tiles}
+
+    def decays(self, tile: Tile) -> Decays:
+        """Those of this step."""
+        raise NotImplementedError
+
+    def update(self, tile: Tile, values: np.ndarray, output: Output) -> calls.Tally:
+        state = State(self.membrane[: len(values)], NO_CURRENT)
+        return calls.lif(self.synapse, tile, values, self.levels[tile.offset], self.decays(tile), state, output)
+
+
+class LifFloat(LayerModel):
     """The same neurons in float64: no rounding, no saturation; tau = A / 2^k, membranes in the same units."""
 
     m_out: PyOutPort = MESSAGE_OUT
@@ -126,8 +129,9 @@ class FloatLif(LayerModel):
 
     def setup(self) -> None:
         super().setup()
-        self.neuron = neuron = self.plan.lif
-        self.threshold = channels_last(neuron.threshold, self.plan.shape)
+        self.neuron: ir.Lif = self.params["neuron"]
+        self.bias = channels_last(self.neuron.bias, self.plan.shape)
+        self.threshold = channels_last(self.neuron.threshold, self.plan.shape)
 
     def float_decays(self, lanes: int) -> np.ndarray:
         """The decay mantissas of this step, (lanes, pixels, channels) or (1 or pixels, channels)."""
@@ -138,10 +142,9 @@ class FloatLif(LayerModel):
         x = self.sums(values) * 2.0**self.neuron.f + self.bias
         before = x + self.float_decays(lanes) / 2.0**self.neuron.k * (self.membrane[:lanes] - x)
         spike = before > self.threshold
-        left = before - self.threshold if self.neuron.reset == "subtract" else 0.0
+        left = np.where(calls.kept(self.neuron.reset), before - self.threshold, 0.0)
         self.membrane[:lanes] = np.where(spike, left, before)
-        if self.plan.probed:
-            self.before[:lanes] = before
+        self.before[:lanes] = before
         self.spikes += int(spike.sum())
         return spike
 
@@ -153,9 +156,8 @@ class Drawn(LayerModel):
 
     def setup(self) -> None:
         super().setup()
-        drawn = self.plan.lif.drawn
-        assert drawn is not None
-        self.cores = CoreRegisters(self.plan, drawn)
+        self.decay: ir.Drawn = self.params["decay"]
+        self.cores = CoreRegisters(self.plan, self.decay)
         self.register[:] = self.cores.begin()
 
     def reset(self, turn: int) -> None:
@@ -167,12 +169,16 @@ class Drawn(LayerModel):
 @implements(proc=DrawnLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class DrawnFixed(Drawn, LifModel):
-    """Random-tau LIF in fixed point. Registers jump to where each channel's draws begin, and over each step."""
+class DrawnFixed(Drawn, LifFixed):
+    """Random decays in fixed point. Registers jump to where each channel's draws begin, and over each step."""
 
     def setup(self) -> None:
         super().setup()
-        self.table = bytes_of(self.cores.decay.table)
+        self.visits = {tile.offset: self.cores.visits(tile) for tile in self.synapse.tiles}
+        self.unfilled = {
+            tile.offset: calls.drawn(self.decay, self.visits[tile.offset], self.plan.shape, tile)
+            for tile in self.synapse.tiles
+        }
 
     def integrate(self, values: np.ndarray) -> np.ndarray:
         self.states = self.cores.entries(self.register[: len(values)])
@@ -180,15 +186,16 @@ class DrawnFixed(Drawn, LifModel):
         self.cores.next_step(self.register)
         return spikes
 
-    def decays(self, tile: Tile) -> tuple[np.ndarray, ...]:
-        return NO_DECAYS, self.table, *self.cores.of_tile(self.states, tile)
+    def decays(self, tile: Tile) -> Decays:
+        states = np.ascontiguousarray(self.states[:, self.visits[tile.offset].number])
+        return calls.with_states(self.unfilled[tile.offset], states)
 
 
 @implements(proc=DrawnLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class DrawnFloat(Drawn, FloatLif):
-    """Random-tau LIF in floating point, with the same draws. Registers advance serially, neuron by neuron."""
+class DrawnFloat(Drawn, LifFloat):
+    """Random decays in floating point, with the same draws. Registers advance serially, neuron by neuron."""
 
     register: np.ndarray = REGISTER
 
@@ -196,77 +203,71 @@ class DrawnFloat(Drawn, FloatLif):
         return self.cores.draw(self.register)[:lanes]
 
 
-class Given(LayerModel):
-    """Decays that never change."""
-
-    def setup(self) -> None:
-        super().setup()
-        decay = self.plan.neuron.decay  # type: ignore[union-attr]
-        self.decay = channels_last(np.asarray(decay.mantissa, np.int32), self.plan.shape)
-
-    def decays(self, tile: Tile) -> tuple[np.ndarray, ...]:
-        none = np.zeros(0, np.int64)
-        return padded(self.decay[:, tile.channels], 0), NO_TABLE, np.zeros((1, 0), np.uint32), none, none
-
-    def float_decays(self, lanes: int) -> np.ndarray:
-        return self.decay
-
-
 @implements(proc=GivenLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class GivenFixed(Given, LifModel):
-    """Vanilla and heterogeneous LIF in fixed point."""
+class GivenFixed(LifFixed):
+    """Decays that never change, in fixed point."""
+
+    def setup(self) -> None:
+        super().setup()
+        decay, shape = self.params["decay"], self.plan.shape
+        self.mantissas = {tile.offset: calls.given(decay, shape, tile) for tile in self.synapse.tiles}
+
+    def decays(self, tile: Tile) -> Decays:
+        return self.mantissas[tile.offset]
 
 
 @implements(proc=GivenLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class GivenFloat(Given, FloatLif):
-    """Vanilla and heterogeneous LIF in floating point."""
+class GivenFloat(LifFloat):
+    """Decays that never change, in floating point."""
+
+    def float_decays(self, lanes: int) -> np.ndarray:
+        return channels_last(np.asarray(self.params["decay"].mantissa), self.plan.shape)
 
 
 @implements(proc=CubaLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class CubaFixed(LayerModel):
+class CubaFixed(Spiking):
     """Loihi's CUBA LIF; membrane is the voltage v."""
 
     current: np.ndarray = STATE
+
+    def setup(self) -> None:
+        super().setup()
+        neuron, shape = self.params["neuron"], self.plan.shape
+        self.levels = {tile.offset: calls.cuba_levels(neuron, shape, tile) for tile in self.synapse.tiles}
 
     def reset(self, turn: int) -> None:
         super().reset(turn)
         self.current[:] = 0
 
-    def integrate(self, values: np.ndarray) -> np.ndarray:
-        neuron, spikes = self.plan.cuba, self.room(values, np.uint8)
-        kept = 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay
-        bias, threshold = self.bias.astype(np.int32), neuron.threshold.astype(np.int32)
-        for tile in self.synapse.tiles:
-            fired, clipped = steps.cuba_layer_step(
-                *self.common(tile, values), np.ascontiguousarray(bias[:, tile.channels]), threshold[tile.channels],
-                neuron.f, *kept, self.current, self.membrane, spikes, tile.offset, self.before,
-            )  # fmt: skip
-            self.spikes += fired
-            self.saturations += clipped
-        return spikes
+    def update(self, tile: Tile, values: np.ndarray, output: Output) -> calls.Tally:
+        state = State(self.membrane[: len(values)], self.current[: len(values)])
+        return calls.cuba(self.synapse, tile, values, self.levels[tile.offset], state, output)
 
 
-@implements(proc=ReadOut, protocol=LoihiProtocol)
+@implements(proc=ReadOutLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
 class ReadOutFixed(LayerModel):
     """Sums over the steps of an image."""
 
+    def setup(self) -> None:
+        super().setup()
+        self.bias = channels_last(self.params["neuron"].bias, self.plan.shape).astype(np.int32)
+
     def integrate(self, values: np.ndarray) -> np.ndarray:
-        added = self.sums(values) + self.bias.astype(np.int32)
+        added = self.sums(values) + self.bias
         self.membrane[: len(values)] += added.astype(self.membrane.dtype)
-        if self.plan.probed:
-            self.before[:] = self.membrane
+        self.before[:] = self.membrane
         return added
 
 
-@implements(proc=ReadOut, protocol=LoihiProtocol)
+@implements(proc=ReadOutLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
 class ReadOutFloat(ReadOutFixed):

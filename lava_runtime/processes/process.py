@@ -13,8 +13,9 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
+from randhet.fixed_point import network as ir
 from randhet.fixed_point.generator import core_starts
-from randhet.fixed_point.network import Drawn
+from randhet.lava_runtime import warm
 from randhet.lava_runtime.plan import LayerPlan, Run
 from randhet.lava_runtime.wire import Wire
 
@@ -28,14 +29,15 @@ class GradedInput(AbstractProcess):
 
 
 class Layer(AbstractProcess):
-    """Weights and neurons.
+    """Weights and neurons; decay: where the decays of LIF neurons come from.
 
     Vars: membrane (batch, pixels, channels); outgoing, the message of the next step; tally (spikes and saturations,
     each as low and high 30 bits).
     """
 
-    def __init__(self, plan: LayerPlan, floating: bool = False) -> None:
-        super().__init__(plan=plan, name=plan.name)
+    def __init__(self, plan: LayerPlan, neuron: ir.Neuron, floating: bool, decay: ir.Decay | None = None) -> None:
+        super().__init__(plan=plan, neuron=neuron, decay=decay, name=plan.name)
+        self.plan = plan
         self.s_in = InPort(shape=plan.source.packet)
         self.s_out = OutPort(shape=plan.wire.packet)
         self.m_out = OutPort(shape=plan.membranes(floating).packet)
@@ -43,12 +45,19 @@ class Layer(AbstractProcess):
         self.outgoing = Var(shape=plan.wire.packet, init=0)
         self.tally = Var(shape=(4,), init=0)
 
+    @staticmethod
+    def warm(values: np.ndarray) -> None:
+        """Call the kernels of its model once, for messages of this type."""
+        raise NotImplementedError
+
 
 class DrawnLayer(Layer):
     """LIF neurons that draw their decays. Var register (batch, cores): the registers before the next draw."""
 
-    def __init__(self, plan: LayerPlan, decay: Drawn, floating: bool = False) -> None:
-        super().__init__(plan, floating)
+    warm = staticmethod(warm.lif)
+
+    def __init__(self, plan: LayerPlan, neuron: ir.Lif, decay: ir.Drawn, floating: bool) -> None:
+        super().__init__(plan, neuron, floating, decay)
         cores = len(core_starts(prod(plan.shape), decay.neurons_per_core))
         self.register = Var(shape=(plan.run.batch, cores), init=0)
 
@@ -56,17 +65,26 @@ class DrawnLayer(Layer):
 class GivenLayer(Layer):
     """LIF neurons with decays that are never drawn: one for the layer, or one per neuron."""
 
+    warm = staticmethod(warm.lif)
+
+    def __init__(self, plan: LayerPlan, neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, floating: bool) -> None:
+        super().__init__(plan, neuron, floating, decay)
+
 
 class CubaLayer(Layer):
     """Loihi's current-based LIF neurons. Var current: the synaptic current u."""
 
-    def __init__(self, plan: LayerPlan, floating: bool = False) -> None:
-        super().__init__(plan, floating)
+    warm = staticmethod(warm.cuba)
+
+    def __init__(self, plan: LayerPlan, neuron: ir.Cuba, floating: bool) -> None:
+        super().__init__(plan, neuron, floating)
         self.current = Var(shape=plan.cells, init=0)
 
 
-class ReadOut(Layer):
+class ReadOutLayer(Layer):
     """The classifier: adds sums and bias over the T steps of an image, never spikes."""
+
+    warm = staticmethod(warm.sums)
 
 
 class ResidualSum(AbstractProcess):

@@ -79,7 +79,7 @@ class PoolModel(Guarded):
     def advance(self) -> None:
         plan: LayerPlan = self.params["plan"]
         values = in_order(plan.source.decode(self.s_in.recv()), plan.shape_in).astype(np.int64)
-        total = reference.operate(plan.operation, [values])
+        total = reference.operate(plan.layer.operation, [values])
         self.s_out.send(plan.wire.encode(total.reshape(len(total), plan.wire.channels, -1).swapaxes(1, 2)))
 
 
@@ -97,7 +97,7 @@ class RecorderModel(Guarded):
         self.source, self.seen = self.params["source"], self.params["membranes"]
         self.spikes = self._file("spikes", np.int32)
         self.membranes = self._file("membranes", KINDS[self.seen.bits]) if self.seen else None
-        self.lag = int(self.plan.neuron is not None)
+        self.lag = int(self.plan.layer.neuron is not None)
 
     def _file(self, kind: str, dtype: type) -> np.ndarray:
         run = self.plan.run

@@ -188,10 +188,9 @@ def as_lava_processes(network: Network, images: np.ndarray, folder: Path) -> Non
     from randhet.lava_runtime.builder import build
     from randhet.lava_runtime.plan import Run as LavaRun
     from randhet.lava_runtime.warm import warm
-    from randhet.lava_runtime.wire import wires
 
-    warm(network, wires(network, 1))
     built = build(network, LavaRun(folder, network.steps, len(images), 0, SEED), ["it"])
+    warm(built.neurons.values())
     assert len(built.ports) == len(network.layers)
     assert set(built.neurons) == {layer.name for layer in network.layers if layer.weighted}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,15 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import binding as llvm
 from numba import njit
-from strategies import cases
+from strategies import runs
 
+from hardware_tests.random_networks import Run
 from randhet.base.errors import RandhetError
 from randhet.fixed_point import engine, reference
-from randhet.fixed_point.engine import choice, kernels
+from randhet.fixed_point.engine import calls, choice, kernels
 from randhet.fixed_point.engine.plan import columns, make_synapse
-from randhet.fixed_point.generator import draw, jump
+from randhet.fixed_point.generator import core_seed, draw, jump
 from randhet.fixed_point.kernels import dense, matrix, vectors
 from randhet.fixed_point.kernels.blocks import fire_drawn, fire_given
+from randhet.fixed_point.kernels.bundles import Levels, Row, Source
 from randhet.fixed_point.network import (
     Add,
     Constant,
@@ -36,8 +37,9 @@ from randhet.fixed_point.network import (
     Layer,
     Lif,
     Network,
-    RandomTau,
     ReadOut,
+    Reset,
+    Sampling,
     SumPool,
 )
 
@@ -46,22 +48,12 @@ LIMITS = {"measured": choice.limit, "always": lambda inputs: -1, "half": lambda 
 
 
 @settings(max_examples=120, deadline=None)
-@given(
-    cases(),
-    st.integers(1, 4),
-    st.integers(1, 3),
-    st.integers(0, 2**64 - 1),
-    st.integers(0, 1000),
-    st.sampled_from(sorted(LIMITS)),
-)
-def test_any_network_equals_the_reference(
-    case: tuple[Network, np.ndarray], batch: int, threads: int, seed: int, first: int, multiplied: str
-) -> None:
-    network, images = case
-    probes = [layer.name for layer in network.layers]
-    expected = reference.run(network, images, seed=seed, first_image=first, probes=probes)
+@given(runs(), st.integers(1, 4), st.integers(1, 3), st.sampled_from(sorted(LIMITS)))
+def test_any_network_equals_the_reference(run: Run, batch: int, threads: int, multiplied: str) -> None:
+    place = {"seed": run.seed, "first_image": run.first_image, "probes": run.names}
+    expected = reference.run(run.network, run.images, **place)
     with patch.object(choice, "limit", LIMITS[multiplied]):
-        found = engine.run(network, images, seed=seed, first_image=first, probes=probes, batch=batch, threads=threads)
+        found = engine.run(run.network, run.images, **place, batch=batch, threads=threads)
     assert_equal(found, expected)
 
 
@@ -69,15 +61,15 @@ def ints(value: int, count: int) -> np.ndarray:
     return np.full(count, value, np.int32)
 
 
-def wide(width: int = 96, pixels: int = 8, per_core: int = 128) -> Network:
+def wide(width: int = 96, pixels: int = 8, per_core: int = 128, reset: Reset = "zero") -> Network:
     """Wide enough for several tiles, cores of several channels, a fuller and a smaller last core, graded sums."""
     rng = np.random.default_rng(2)
 
     def conv(out: int, into: int) -> Conv:
         return Conv(rng.integers(-127, 128, (out, into, 3, 3)).astype(np.int8), padding=(1, 1))
 
-    def neuron(level: int) -> RandomTau:
-        return Lif(ints(level << 6, width), ints(500, width), Drawn(neurons_per_core=per_core))
+    def neuron(level: int) -> Lif:
+        return Lif(ints(level << 6, width), ints(500, width), Drawn(neurons_per_core=per_core), reset=reset)
 
     spread = int(60 * width**0.5)
 
@@ -99,7 +91,8 @@ def wide(width: int = 96, pixels: int = 8, per_core: int = 128) -> Network:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize(("width", "per_core"), [(96, 128), (97, 1024), (320, 192), (40, 64), (33, 48)])
 def test_wide_layers_equal_the_reference(width: int, per_core: int, threads: int, multiplied: str) -> None:
-    network = wide(width, per_core=per_core)
+    # both resets, each with every other way of making sums
+    network = wide(width, per_core=per_core, reset="subtract" if (threads == 2) == (multiplied == "always") else "zero")
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8), dtype=np.uint8)
     probes = ["a", "b", "sum2"]
     expected = reference.run(network, images, seed=1, probes=probes, first_image=7)
@@ -144,6 +137,7 @@ def test_products_of_windows(steps: int, inputs: int, width: int, top: int, seed
         return
     values = rng.integers(0, top + 1, (steps, 12, inputs), dtype=np.uint8)
     chosen = rng.random(steps) < 0.7
+    source = Source(values, window, tile.first, inputs, synapse.planes)
     multiplied, rank = dense.arranged(chosen), np.cumsum(chosen) - 1
     assert set(multiplied) == set(np.flatnonzero(chosen))
     group, space, seen = dense.together(multiplied, 6 * inputs)
@@ -155,9 +149,7 @@ def test_products_of_windows(steps: int, inputs: int, width: int, top: int, seed
     sums = np.full((2 + space) * padded, 99, np.int32)
     for pixel in range(0, synapse.pixels if len(multiplied) else 0, group):
         count = min(group, synapse.pixels - pixel)
-        dense.products(
-            values, multiplied * 12 * inputs, inputs, window, pixel, count, tile.wide, activity, sums, padded
-        )
+        dense.products(source, tile.wide, multiplied * 12 * inputs, activity, pixel, count, sums, padded)
         rows = sums.reshape(-1, padded)
         for j in range(count):
             found = rows[1 + j * len(multiplied) + rank[chosen], : tile.weight.shape[1]]
@@ -183,7 +175,7 @@ def test_vectors_multiply_steps_in_fours_where_enough_are_left() -> None:
 
 def crowded(values: np.ndarray, inputs: int, limit: int) -> np.ndarray:
     found = np.ones(len(values), np.bool_)
-    dense.crowded(values, 0, inputs, 2, limit, found)
+    dense.crowded(Source(values, np.zeros((1, 1), np.int32), 0, inputs, 2), limit, found)
     return found
 
 
@@ -207,9 +199,8 @@ def fire(table: np.ndarray, registers: np.ndarray, k: int, before: np.ndarray) -
     """One step of silent neurons whose membranes are 2^22: m = A * 2^22 >> k."""
     none, spikes = np.zeros(len(before), np.int32), np.zeros(len(before), np.uint8)
     threshold, membrane = np.full(len(before), 2**23 - 1, np.int32), np.full(len(before), 2**22, np.int32)
-    return fire_drawn(
-        none, 0, none, 0, threshold, 6, k, table, registers, 0, membrane, before, 0, spikes, 0, len(before)
-    )  # fmt: skip
+    row = Row(none, 0, 0, membrane, before, 0, spikes, 0, len(before))
+    return fire_drawn(Levels(none, threshold, 6, k, 0), row, table, registers, 0)
 
 
 @settings(deadline=None)
@@ -228,9 +219,8 @@ def leaked(bias: np.ndarray, membrane: np.ndarray, decays: np.ndarray, k: int, b
     """One step of neurons whose current is their bias and that never fire."""
     none, spikes = np.zeros(len(before), np.int32), np.zeros(len(before), np.uint8)
     threshold = np.full(len(before), 2**23 - 1, np.int32)
-    return fire_given(
-        none, 0, bias, 0, threshold, 6, k, decays, 0, membrane, before, 0, spikes, 0, len(before)
-    )  # fmt: skip
+    row = Row(none, 0, 0, membrane, before, 0, spikes, 0, len(before))
+    return fire_given(Levels(bias, threshold, 6, k, 0), row, decays, 0)
 
 
 STATES = st.one_of(
@@ -254,6 +244,78 @@ def test_the_leak_in_short_products_is_the_definition(x: list[int], m: list[int]
     assert before.tolist() == [a + (int(decay) * (b - a) >> k) for a, b, decay in zip(x, m, decays)]
 
 
+@njit
+def reset(membrane: np.ndarray, threshold: np.ndarray, keep: int, before: np.ndarray, spikes: np.ndarray) -> int:
+    """One step of neurons without leak whose current is their membrane potential, which then stays what it is."""
+    none = np.zeros(len(before), np.int32)
+    row = Row(none, 0, 0, membrane, before, 0, spikes, 0, len(before))
+    return fire_given(Levels(membrane.copy(), threshold, 0, 12, keep), row, none, 0)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(STATES, min_size=64, max_size=64),
+    st.lists(st.integers(1, 2**23 - 1), min_size=64, max_size=64),
+    st.sampled_from(["zero", "subtract"]),
+)
+def test_what_a_spike_leaves(m: list[int], threshold: list[int], kind: Reset) -> None:
+    """Zero or m - theta with Python's integers, to the ends of 24 bits."""
+    membrane, before, spikes = np.array(m, np.int32), np.zeros(64, np.int32), np.zeros(64, np.uint8)
+    tally = reset(membrane, np.array(threshold, np.int32), calls.kept(kind), before, spikes)
+    fired = [a > b for a, b in zip(m, threshold)]
+    assert before.tolist() == m
+    assert (spikes == fired).all()
+    assert tally == sum(fired) << 32
+    left = {"zero": [0] * 64, "subtract": [a - b for a, b in zip(m, threshold)]}[kind]
+    assert membrane.tolist() == [rest if spike else a for rest, spike, a in zip(left, fired, m)]
+
+
+def signed_network() -> Network:
+    """A signed input of four bits behind a sum and a pool, read as an image by a dense layer without a flatten."""
+    layers = (
+        Layer("input", Input((1, 2, 2), bits=4, signed=True)),
+        Layer("sum", Add(), (0, 0)),
+        Layer("pool", SumPool((1, 2), (1, 1)), (1,)),
+        Layer("read", Dense(np.array([[1, 10], [0, -1]], np.int8)), (2,), ReadOut(ints(0, 2))),
+    )
+    return Network(layers, steps=1)
+
+
+def test_signed_values_keep_their_sign_through_sums_and_pools() -> None:
+    images = np.array([[[[-3, -3], [7, -8]]]], np.int8)
+    found = engine.run(signed_network(), images, probes=["sum", "pool"])
+    assert found.traces["sum"].output.ravel().tolist() == [-6, -6, 14, -16]
+    assert found.traces["pool"].output.ravel().tolist() == [-12, -2]
+    assert found.sums.tolist() == [[-32, 2]]
+
+
+def test_a_dense_layer_reads_an_image_channel_by_channel() -> None:
+    weight = np.array([[1, 10, 100, 0]], np.int8)
+    layers = Layer("input", Input((2, 1, 2))), Layer("read", Dense(weight), (0,), ReadOut(ints(0, 1)))
+    assert engine.run(Network(layers, 1), np.array([[[[1, 2]], [[3, 4]]]], np.uint8)).sums.tolist() == [[321]]
+
+
+@pytest.mark.parametrize("sampling", ["step", "forward"])
+def test_draws_to_the_last_image_that_has_a_number(sampling: Sampling) -> None:
+    """Registers of image 2^62 - 2, whose draws have numbers beyond 64 bits, by Python's integers; and the one after."""
+    count, steps, first, per_core = 5, 7, 2**62 - 2, 3
+    table = np.arange(256).astype(np.uint16)
+    # A = the draw, on a difference of 2^8 that is new at every step: what is left shows the draw
+    neuron = Lif(ints(2**22, count), ints(2**8, count), Drawn(table, sampling, neurons_per_core=per_core), f=0)
+    layers = Layer("input", Input((1, 1, 1))), Layer("it", Dense(np.zeros((count, 1), np.int8)), (0,), neuron)
+    found = engine.run(
+        Network(layers, steps), np.zeros((2, 1, 1, 1), np.uint8), seed=3, first_image=first, probes=["it"]
+    )
+    membrane = found.traces["it"].membrane
+    assert membrane is not None
+    for image, t, n in np.ndindex(2, steps, count):
+        core, size = n // per_core, min(per_core, count - n // per_core * per_core)
+        turn = (first + image) * steps + t if sampling == "step" else first + image
+        state = jump(core_seed(3, 1, core), turn * size + n % per_core)
+        before = int(membrane[image, t - 1, n]) if t else 0
+        assert membrane[image, t, n] == 2**8 + (draw(state)[1] * (before - 2**8) >> 8)
+
+
 LESSER = {
     "any": ("generic", ""),
     "vectors": (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten().replace("+amx", "-amx")),
@@ -273,6 +335,7 @@ def test_a_lesser_processor(kind: str, tmp_path: Path) -> None:
     names = {
         "test_draws_and_looked_up_decays": 1,
         "test_the_leak_in_short_products_is_the_definition": 1,
+        "test_what_a_spike_leaves": 1,
         "test_wide_layers_equal_the_reference": 30,
     }
     if kind == "vectors":
@@ -296,5 +359,7 @@ def test_wrong_arguments_are_refused() -> None:
     network, images = wide(), np.zeros((1, 3, 8, 8), np.uint8)
     with pytest.raises(RandhetError, match="threads -1"):
         engine.run(network, images, threads=-1)
-    with pytest.raises(RandhetError, match="steps is 0"):
-        engine.run(replace(network, steps=0), images)
+    with pytest.raises(RandhetError, match="first_image is -1"):
+        engine.run(network, images, first_image=-1)
+    with pytest.raises(RandhetError, match="first_image is 4611686018427387904"):
+        engine.run(network, images, first_image=2**62)

@@ -1,0 +1,127 @@
+"""Calls of the kernels: what a layer keeps and what a batch brings, bundled, looked at and handed over."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import cast
+
+import numpy as np
+
+from randhet.base.kinds import assert_never
+from randhet.fixed_point.engine import choice, guard, kernels
+from randhet.fixed_point.engine.plan import Synapse, Tile, Visits, channels_last
+from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.kernels.bundles import (
+    NO_DECAYS,
+    NO_ENTRIES,
+    NO_STATES,
+    NO_TABLE,
+    CubaLevels,
+    Decays,
+    Levels,
+    Output,
+    State,
+    Weights,
+)
+from randhet.fixed_point.network import Constant, Cuba, Drawn, Lif, PerNeuron, Reset, Shape
+
+NO_WEIGHTS = np.zeros(0, np.int8)
+Tally = tuple[int, int]
+"""Spikes, saturations."""
+
+
+def lif(
+    synapse: Synapse, tile: Tile, values: np.ndarray, levels: Levels, decays: Decays, state: State, output: Output
+) -> Tally:
+    """`kernels.lif_tile` for activity (rows, pixels, channels)."""
+    source = synapse.reads(tile, values)
+    guard.source(source, len(output.out), synapse.source)
+    guard.states(decays, len(output.out))
+    guard.output(output, state, synapse.pixels, tile.width)
+    return cast(Tally, kernels.lif_tile(source, weights(synapse, tile, values), levels, decays, state, output))
+
+
+def cuba(synapse: Synapse, tile: Tile, values: np.ndarray, levels: CubaLevels, state: State, output: Output) -> Tally:
+    """`kernels.cuba_tile` for activity (rows, pixels, channels)."""
+    source = synapse.reads(tile, values)
+    guard.source(source, len(output.out), synapse.source)
+    guard.output(output, state, synapse.pixels, tile.width)
+    return cast(Tally, kernels.cuba_tile(source, weights(synapse, tile, values), levels, state, output))
+
+
+def sums(synapse: Synapse, tile: Tile, values: np.ndarray, rows: int) -> np.ndarray:
+    """Synaptic sums (rows, pixels, channels of the tile) int32."""
+    source, out = synapse.reads(tile, values), np.empty((rows, synapse.pixels, tile.width), np.int32)
+    guard.source(source, rows, synapse.source)
+    kernels.sum_tile(source, weights(synapse, tile, values), out)
+    return out
+
+
+def weights(synapse: Synapse, tile: Tile, values: np.ndarray) -> Weights:
+    """A tile's weights, to be multiplied by only where what it reads is bytes."""
+    wide = tile.wide if values.dtype == np.uint8 and synapse.planes <= kernels.MOST_PLANES else NO_WEIGHTS
+    return Weights(tile.weight, tile.packed, wide, choice.limit(synapse.per_tap * synapse.source[0]))
+
+
+def lif_levels(neuron: Lif, shape: Shape, tile: Tile) -> Levels:
+    """Bias and threshold of a tile, filled up with neurons that never fire."""
+    bias = padded(channels_last(neuron.bias, shape)[:, tile.channels], 0)
+    threshold = padded(neuron.threshold[tile.channels], STATE_MAX)
+    levels = Levels(bias, threshold, neuron.f, neuron.k, kept(neuron.reset))
+    guard.levels(levels, prod(shape[1:]), whole(tile.width))
+    return levels
+
+
+def cuba_levels(neuron: Cuba, shape: Shape, tile: Tile) -> CubaLevels:
+    """The same of CUBA neurons; the offset of 1 sits on the current's decay only."""
+    bias = np.ascontiguousarray(channels_last(neuron.bias, shape)[:, tile.channels], np.int32)
+    threshold = np.ascontiguousarray(neuron.threshold[tile.channels], np.int32)
+    levels = CubaLevels(bias, threshold, neuron.f, 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay)
+    guard.cuba_levels(levels, prod(shape[1:]), tile.width)
+    return levels
+
+
+def given(decay: Constant | PerNeuron, shape: Shape, tile: Tile) -> Decays:
+    """Decays that never change."""
+    mantissa = channels_last(np.asarray(decay.mantissa), shape)[:, tile.channels]
+    return _looked_at(Decays(padded(mantissa, 0), NO_TABLE, NO_STATES, NO_ENTRIES, NO_ENTRIES), shape, tile)
+
+
+def drawn(decay: Drawn, visits: Visits, shape: Shape, tile: Tile) -> Decays:
+    """Decays drawn by registers, whose states at a tile's visits are still missing: `with_states`."""
+    # two tables of bytes, low and high: the processor looks bytes up
+    table = np.concatenate([decay.table & 0xFF, decay.table >> 8]).astype(np.uint8)
+    return _looked_at(Decays(NO_DECAYS, table, NO_STATES, visits.pixel, visits.channel), shape, tile)
+
+
+def with_states(decays: Decays, states: np.ndarray) -> Decays:
+    """Drawn decays with the states (rows, entries) of a call."""
+    return Decays(decays.given, decays.table, states, decays.entry_pixel, decays.entry_channel)
+
+
+def _looked_at(decays: Decays, shape: Shape, tile: Tile) -> Decays:
+    guard.decays(decays, prod(shape[1:]), whole(tile.width), tile.width)
+    return decays
+
+
+def kept(reset: Reset) -> int:
+    """What of m - theta a spike leaves, as bits: none of it ("zero") or all ("subtract")."""
+    match reset:
+        case "zero":
+            return 0
+        case "subtract":
+            return -1
+        case _:
+            assert_never(reset)
+
+
+def padded(values: np.ndarray, fill: int) -> np.ndarray:
+    """(..., channels of a tile) as int32, filled up to whole chunks, flat."""
+    more = whole(values.shape[-1]) - values.shape[-1]
+    wide = np.pad(values.astype(np.int32), [(0, 0)] * (values.ndim - 1) + [(0, more)], constant_values=fill)
+    return wide.reshape(-1)
+
+
+def whole(width: int) -> int:
+    """Channels filled up to whole chunks."""
+    return guard.padded(width)
