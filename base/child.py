@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -38,6 +39,20 @@ def leave_current_folder() -> None:
     # Dask's workers take over `sys.path`, not PYTHONPATH
     sys.path += [path for path in _source() if path not in sys.path]
     os.environ.update(environment())
+
+
+@contextmanager
+def safe_children() -> Iterator[None]:
+    """Keep the current folder out of the interpreters that libraries start inside this block."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _source() -> list[str]:

@@ -6,7 +6,6 @@ worker that dies costs the piece it was on, which runs again elsewhere; a progra
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tempfile
@@ -18,6 +17,7 @@ from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from randhet.base.child import safe_children
 from randhet.base.errors import FileError, RandhetError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 @contextmanager
 def _appending(path: Path, identity: Mapping[str, Any] | None) -> Iterator[FileIO]:
     """The file, open at the end of its last whole line, with its header; without a buffer that close would write."""
+    lock = _lock()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab+", buffering=0)
@@ -100,7 +101,7 @@ def _appending(path: Path, identity: Mapping[str, Any] | None) -> Iterator[FileI
         raise FileError(f"cannot write {path}: {error.strerror or error}") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
+            lock(file)
         except OSError:
             raise FileError(
                 f"results {path} are being written by another run: wait for it, or give another file"
@@ -111,6 +112,15 @@ def _appending(path: Path, identity: Mapping[str, Any] | None) -> Iterator[FileI
         if b"\n" not in text:
             _write(file, {"format": FORMAT, "identity": dict(identity or {})})
         yield file
+
+
+def _lock() -> Callable[[FileIO], None]:
+    """Return what locks a file against other runs, OSError where one has it; gone with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:
+        raise RandhetError("results cannot be kept in a file here: this system has no file locks (fcntl)") from None
+    return lambda file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _write(file: FileIO, content: Mapping[str, Any]) -> None:
@@ -171,6 +181,7 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
     with ExitStack() as stack:
         if scheduler is None:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            stack.enter_context(safe_children())
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,

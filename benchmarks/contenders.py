@@ -159,7 +159,7 @@ def _nothing() -> str | None:
 
 
 def _needs(package: str) -> Callable[[], str | None]:
-    return lambda: None if find_spec(package) else f"{package} is not installed: pip install 'randhet[bench]'"
+    return lambda: None if find_spec(package) else f"{package} is not installed: pip install 'randhet[peers]'"
 
 
 def _compiler() -> str | None:

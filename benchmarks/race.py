@@ -127,6 +127,8 @@ def race(
 
     progress is told of every batch, repeats + 1 per contender. Contenders with `most` run that often and are not kept.
     """
+    if os.name != "posix":
+        raise RandhetError("bench needs a POSIX system: it times processes that it can end with all they started")
     found: dict[str, Times] = {}
     with ExitStack() as stack:
         racing: list[Worker] = []

@@ -99,6 +99,14 @@ def test_workers_without_the_project_are_told_apart_from_slow_ones(monkeypatch: 
         run_all(square, PIECES, workers=1)
 
 
+def test_a_system_without_file_locks_runs_without_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert run_all(square, PIECES, workers=0, shared=100) == EXPECTED
+    with pytest.raises(RandhetError, match="this system has no file locks"):
+        run_all(square, PIECES, tmp_path / "out.jsonl", workers=0, shared=100)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(parallel, "PATIENCE", 0.3)
     with pytest.raises(RandhetError, match="no Dask scheduler with a worker at 'tcp://127.0.0.1:1'"):

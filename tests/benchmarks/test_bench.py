@@ -73,7 +73,7 @@ def test_a_missing_library_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     made = call("--size", "tiny", "--rates", "0.2", "--batch", 1, "--json", "--contenders", "snntorch")
     assert made.exit_code == 0
     (row,) = json.loads(made.stdout)["rows"]
-    assert row["note"] == "snntorch is not installed: pip install 'randhet[bench]'"
+    assert row["note"] == "snntorch is not installed: pip install 'randhet[peers]'"
     assert row["ms_per_image"] is None and row["ratio_to_torch_eager"] is None and row["peak_mb"] is None
 
 
