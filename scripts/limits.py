@@ -27,13 +27,14 @@ from rich.table import Table
 
 from randhet.fixed_point.add_only.kernels import leak
 from randhet.fixed_point.engine.choice import least_time
-from randhet.fixed_point.engine.kernels import gather, listed, sums_image
+from randhet.fixed_point.engine.kernels import gather, listed, sum_tile
 from randhet.fixed_point.engine.moves import move
 from randhet.fixed_point.engine.plan import lined_up, make_synapse, windows
 from randhet.fixed_point.kernels import dense, matrix, vectors
 from randhet.fixed_point.kernels.blocks import CHUNK, NEURONS, add_rows, add_rows_twice, fire_drawn, fire_given, loop
+from randhet.fixed_point.kernels.bundles import Levels, Row, Source, Weights
 from randhet.fixed_point.kernels.lanes import INT8, INT16, INT32, INT64, Lanes, broadcast, build
-from randhet.fixed_point.network import Add, Conv, SumPool
+from randhet.fixed_point.network import Add, Conv, Range, SumPool
 
 LANES = CHUNK // 2
 CHAINS = 8
@@ -42,7 +43,7 @@ FIRST, SECOND = 256, 8192
 SIZE = 128
 """Channels of the layers that are measured."""
 GIVEN, DRAWN, SERIAL = 20, 30, 4
-"""Vector instructions for 16 neurons in `Neurons.fire`, with the draw and the table besides, and for one bit in the
+"""Vector instructions for 16 neurons in `blocks._fire`, with the draw and the table besides, and for one bit in the
 add-only `leak`; counted by hand in the machine code for a processor with GFNI and VBMI.
 """
 LIMITS = {
@@ -169,32 +170,31 @@ def rows_twice(weight, second, rows, per, sums):
 @njit
 def neurons_drawn(level, table, registers, membrane, before, spikes, repeats):
     for _ in range(repeats):
-        fire_drawn(
-            level, 0, level, 0, level, 6, 8, table, registers, 0, membrane, before, 0, spikes, 0, len(level)
-        )  # fmt: skip
+        row = Row(level, 0, 0, membrane, before, 0, spikes, 0, len(level))
+        fire_drawn(Levels(level, level, 6, 8, 0), row, table, registers, 0)
 
 
 @njit
 def neurons_given(level, decays, membrane, before, spikes, repeats):
     for _ in range(repeats):
-        fire_given(level, 0, level, 0, level, 6, 8, decays, 0, membrane, before, 0, spikes, 0, len(level))
+        row = Row(level, 0, 0, membrane, before, 0, spikes, 0, len(level))
+        fire_given(Levels(level, level, 6, 8, 0), row, decays, 0)
 
 
 @njit
-def gathered(window, lists, begins, per_tap, rows):
+def gathered(source, active):
     count = 0
-    for pixel in range(len(window)):
-        for t in range(len(begins)):
-            count += gather(window, pixel, lists, begins, t, 0, per_tap, rows)
+    for pixel in range(len(source.window)):
+        for t in range(len(source.values)):
+            count += gather(source, active, t, 0, pixel)
     return count
 
 
 @njit
-def multiplied(values, window, wide, group, activity, sums):
-    at = np.arange(len(values)) * (values.shape[1] * values.shape[2])
-    for pixel in range(0, len(window), group):
-        count = min(group, len(window) - pixel)
-        dense.products(values, at, values.shape[2], window, pixel, count, wide, activity, sums, 0)
+def multiplied(source, wide, group, activity, sums):
+    at = np.arange(len(source.values)) * (source.values.shape[1] * source.values.shape[2])
+    for pixel in range(0, len(source.window), group):
+        dense.products(source, wide, at, activity, pixel, min(group, len(source.window) - pixel), sums, 0)
 
 
 @njit
@@ -273,11 +273,12 @@ def dense_kernels(limit: Machine) -> Iterator[Kernel]:
     for channels, size in ((SIZE, 16), (4 * SIZE, 4)) if dense.AVAILABLE else ():
         operation = Conv(np.ones((SIZE, channels, 3, 3), np.int8), padding=(1, 1))
         synapse = make_synapse(operation, (channels, size, size), 1)
-        values, wide = np.ones((8, size * size, channels), np.uint8), synapse.tiles[0].wide
+        tile = synapse.tiles[0]
+        source = synapse.reads(tile, np.ones((8, size * size, channels), np.uint8))
         group, space, seen = dense.together(np.arange(8), 9 * channels)
         activity, sums = np.zeros(seen, np.uint8), np.zeros(space * SIZE, np.int32)
         count = synapse.window.size * 8 * channels * SIZE / 64
-        seconds = best(lambda: multiplied(values, synapse.window, wide, group, activity, sums)) / count  # noqa: B023
+        seconds = best(lambda: multiplied(source, tile.wide, group, activity, sums)) / count  # noqa: B023
         yield Kernel(f"products, {channels} to {SIZE} channels", "64 products", 1e9 * seconds, bound)
 
 
@@ -298,15 +299,14 @@ def list_kernels(limit: Machine) -> Iterator[Kernel]:
     """A 3x3 convolution of 128 channels at 10 %: the bytes seen once, and the numbers of the active written."""
     values = (np.random.default_rng(0).random((8, 1024, SIZE)) < 0.1).astype(np.uint8)
     none = np.zeros(8, np.bool_)
-    lists, begins, _ = listed(values, 0, SIZE, 1, none)
-    window = windows(Conv(np.ones((1, 1, 3, 3), np.int8), padding=(1, 1)), (SIZE, 32, 32))
-    rows = np.empty(9 * SIZE + 16, np.uint32)
+    source = Source(values, windows(Conv(np.ones((1, 1, 3, 3), np.int8), padding=(1, 1)), (SIZE, 32, 32)), 0, SIZE, 1)
+    active = listed(source, none)
     lines = SIZE / CHUNK
-    seconds = best(lambda: listed(values, 0, SIZE, 1, none)) / 8192
+    seconds = best(lambda: listed(source, none)) / 8192
     yield Kernel("listed", "pixel and step", 1e9 * seconds, lines * limit.copy)
-    seconds = best(lambda: gathered(window, lists, begins, SIZE, rows)) / 8192
+    seconds = best(lambda: gathered(source, active)) / 8192
     yield Kernel("gather", "pixel and step", 1e9 * seconds, 9 * limit.first)
-    seconds = best(lambda: dense.crowded(values, 0, SIZE, 1, 0, none)) / 8192
+    seconds = best(lambda: dense.crowded(source, 0, none)) / 8192
     yield Kernel("crowded", "pixel and step", 1e9 * seconds, lines * limit.second)
 
 
@@ -314,9 +314,9 @@ def move_kernels(limit: Machine) -> Iterator[Kernel]:
     """Layers without weights, a byte per value: what they read and write."""
     read = [np.ones((1, 8, 1024, SIZE), np.uint8)] * 2
     lines = read[0].size / CHUNK
-    seconds = best(lambda: move(Add(), read, read[0], (SIZE, 32, 32), 2))
+    seconds = best(lambda: move(Add(), read, read[0], (SIZE, 32, 32), Range(0, 2)))
     yield Kernel("a sum of two layers", "64 values", 1e9 * seconds / lines, 1.5 * limit.copy)
-    seconds = best(lambda: move(SumPool((4, 4), (4, 4)), read[:1], read[0], (SIZE, 32, 32), 16))
+    seconds = best(lambda: move(SumPool((4, 4), (4, 4)), read[:1], read[0], (SIZE, 32, 32), Range(0, 16)))
     yield Kernel("pooling 4x4", "64 values", 1e9 * seconds / lines, 0.5 * limit.copy)
 
 
@@ -327,8 +327,8 @@ def stem_kernel(limit: Machine) -> Iterator[Kernel]:
     (tile,), values = synapse.tiles, np.random.default_rng(1).integers(0, 256, (1, 1024, 3), dtype=np.uint8)
     bits = np.unpackbits(values[0][synapse.window[synapse.window >= 0]]).sum()
     out = np.empty((1, 1024, SIZE), np.int32)
-    arguments = values, 1, 0, 3, 8, synapse.window, tile.weight, tile.packed, out
-    seconds = best(lambda: sums_image(*arguments)) / (bits * SIZE / CHUNK)
+    arguments = synapse.reads(tile, values), Weights(tile.weight, tile.packed, tile.wide, 0), out
+    seconds = best(lambda: sum_tile(*arguments)) / (bits * SIZE / CHUNK)
     yield Kernel("stem, by bit planes", "row of 64", 1e9 * seconds, max(3 * limit.add, limit.first))
 
 

@@ -6,84 +6,129 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from randhet.base.errors import NetworkError
-from randhet.fixed_point.engine import guard, kernels
+from randhet.fixed_point.engine import calls, guard, kernels
 from randhet.fixed_point.engine.plan import make_synapse
 from randhet.fixed_point.kernels import compiled
+from randhet.fixed_point.kernels.bundles import (
+    NO_DECAYS,
+    CubaLevels,
+    Decays,
+    Levels,
+    Output,
+    State,
+    Weights,
+)
 from randhet.fixed_point.network import Conv
 
-NAMES = (
-    "values", "steps", "first", "per_tap", "planes", "window", "weight", "packed", "wide", "limit", "low", "high",
-    "bias", "threshold", "f", "k", "given", "table", "starts", "entry_pixel", "entry_channel", "entry_last", "held",
-    "near", "far", "out", "offset", "record",
-)  # fmt: skip
-STEPS, PIXELS, CHANNELS = 2, 20, 3
+STEPS, PIXELS, CHANNELS, PADDED = 2, 20, 3, 64
+SIZE = PIXELS, 2
+BUNDLES = ("source", "weights", "levels", "decays", "state", "output")
+Call = dict[str, Any]
 
 
-def arguments() -> dict[str, object]:
-    """A right call of `kernels.lif_image` for 3 channels that read 2 through 3x3 windows."""
+def right_call() -> Call:
+    """Bundles for 3 channels that read 2 through 3x3 windows, whose decays are drawn and whose states are kept."""
     synapse = make_synapse(Conv(np.ones((CHANNELS, 2, 3, 3), np.int8), padding=(1, 1)), (2, 4, 5), 1)
-    tile, level = synapse.tiles[0], np.ones((1, 64), np.int32)
-    one, matrix = np.zeros(CHANNELS, np.int64), np.zeros(32, np.uint32)
-    out = np.zeros((STEPS, PIXELS, CHANNELS), np.uint8)
-    given = (
-        np.ones((STEPS, PIXELS, 2), np.uint8), STEPS, 0, 2, 1, synapse.window, tile.weight, tile.packed,
-        tile.wide, 0, 0, PIXELS, level, level[0], 6, 8, np.zeros((0, 0), np.int32), np.zeros(512, np.uint8),
-        one.astype(np.uint32), one, np.arange(CHANNELS), one > 0, False, matrix, matrix,
-        out, 0, np.zeros((0, 0, 0), np.int32),
-    )  # fmt: skip
-    return dict(zip(NAMES, given, strict=True))
+    tile, level = synapse.tiles[0], np.ones(PADDED, np.int32)
+    shape = STEPS, PIXELS, CHANNELS
+    entries = np.zeros(CHANNELS, np.int64), np.arange(CHANNELS)
+    return {
+        "source": synapse.reads(tile, np.ones((STEPS, *SIZE), np.uint8)),
+        "weights": Weights(tile.weight, tile.packed, tile.wide, 0),
+        "levels": Levels(level, level.copy(), 6, 8, 0),
+        "decays": Decays(NO_DECAYS, np.zeros(512, np.uint8), np.ones((STEPS, CHANNELS), np.uint32), *entries),
+        "state": State(np.zeros(shape, np.int32), np.zeros(shape, np.int32)),
+        "output": Output(np.zeros(shape, np.uint8), np.zeros(shape, np.int32), 0, 0, PIXELS),
+    }
 
 
-def look(call: dict[str, object]) -> None:
+def look(call: Call) -> None:
     """What loading looks at, then what a call looks at."""
-    source = 20, 2
-    guard.weights(*(call[name] for name in ("first", "per_tap", "window", "weight", "packed", "wide")), source)  # type: ignore[arg-type]
-    guard.visits(*(call[name] for name in ("entry_pixel", "entry_channel", "entry_last")), CHANNELS)  # type: ignore[arg-type]
-    guard.lif(source, *call.values())
+    source, weights, levels, decays, state, output = (call[name] for name in BUNDLES)
+    guard.weights(weights, source, SIZE)
+    guard.levels(levels, PIXELS, PADDED)
+    guard.decays(decays, PIXELS, PADDED, CHANNELS)
+    guard.source(source, STEPS, SIZE)
+    guard.states(decays, STEPS)
+    guard.output(output, state, PIXELS, CHANNELS)
 
 
 def test_a_right_call_passes_and_runs() -> None:
-    call = arguments()
+    call = right_call()
     look(call)
-    fired, clipped = kernels.lif_image(*call.values())
+    fired, clipped = kernels.lif_tile(*call.values())
     assert clipped == 0
-    assert fired == int(call["out"].sum())  # type: ignore[attr-defined]
+    assert fired == int(call["output"].out.sum())
 
 
-ARRAYS = [name for name, value in arguments().items() if isinstance(value, np.ndarray) and value.size]
+ARRAYS = [
+    (bundle, name)
+    for bundle, given in right_call().items()
+    for name, value in given._asdict().items()
+    if isinstance(value, np.ndarray) and value.size
+]
 
 
-@pytest.mark.parametrize("name", ARRAYS)
-def test_arrays_too_short_or_of_another_type_are_refused(name: str) -> None:
-    call = arguments()
-    value = call[name]
-    assert isinstance(value, np.ndarray)
-    wrong = [value[..., :-1], value.astype(np.float64), np.repeat(value, 2, axis=-1)[..., ::2]]
-    for one in wrong:
+@pytest.mark.parametrize(("bundle", "name"), ARRAYS)
+def test_arrays_too_short_or_of_another_type_are_refused(bundle: str, name: str) -> None:
+    call = right_call()
+    value = getattr(call[bundle], name)
+    for wrong in (value[..., :-1], value.astype(np.float64), np.repeat(value, 2, axis=-1)[..., ::2]):
         with pytest.raises(NetworkError, match="kernel argument"):
-            look(call | {name: one})
+            look(call | {bundle: call[bundle]._replace(**{name: wrong})})
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("first", 1), ("high", PIXELS + 1), ("low", -1), ("offset", 1), ("steps", 3), ("per_tap", 3)],
+    ("bundle", "name", "value"),
+    [
+        ("source", "first", 1),
+        ("source", "per_tap", 3),
+        ("output", "high", PIXELS + 1),
+        ("output", "low", -1),
+        ("output", "offset", 1),
+    ],
 )
-def test_positions_outside_are_refused(name: str, value: int) -> None:
+def test_positions_outside_are_refused(bundle: str, name: str, value: int) -> None:
+    call = right_call()
     with pytest.raises(NetworkError, match="kernel argument"):
-        look(arguments() | {name: value})
+        look(call | {bundle: call[bundle]._replace(**{name: value})})
 
 
-def test_windows_and_entries_that_point_outside_are_refused() -> None:
-    for name in ("window", "entry_channel"):
-        call = arguments()
-        call[name] = call[name] + PIXELS  # type: ignore[operator]
-        with pytest.raises(NetworkError, match=f"{name} lies in"):
-            look(call)
+@pytest.mark.parametrize(("bundle", "name"), [("source", "window"), ("decays", "entry_channel")])
+def test_windows_and_entries_that_point_outside_are_refused(bundle: str, name: str) -> None:
+    call = right_call()
+    outside = getattr(call[bundle], name) + PIXELS
+    with pytest.raises(NetworkError, match=f"{name} lies in"):
+        look(call | {bundle: call[bundle]._replace(**{name: outside})})
+
+
+@pytest.mark.parametrize("name", ["bias", "threshold"])
+def test_levels_of_cuba_neurons_are_not_filled_up(name: str) -> None:
+    level = np.ones((1, CHANNELS), np.int32)
+    given = CubaLevels(level, level[0], 6, 0, 4096)
+    guard.cuba_levels(given, PIXELS, CHANNELS)
+    with pytest.raises(NetworkError, match=f"kernel argument {name}"):
+        guard.cuba_levels(given._replace(**{name: np.ones(PADDED, np.int32)}), PIXELS, CHANNELS)
+
+
+def test_every_call_of_a_kernel_is_looked_at() -> None:
+    """The calls refuse what the guard refuses, before the kernel runs."""
+    synapse = make_synapse(Conv(np.ones((CHANNELS, 2, 3, 3), np.int8), padding=(1, 1)), (2, 4, 5), 1)
+    tile, call = synapse.tiles[0], right_call()
+    short = np.ones((STEPS, PIXELS - 1, 2), np.uint8)
+    level = np.ones((1, CHANNELS), np.int32)
+    with pytest.raises(NetworkError, match="kernel argument values"):
+        calls.lif(synapse, tile, short, *(call[name] for name in BUNDLES[2:]))
+    with pytest.raises(NetworkError, match="kernel argument values"):
+        calls.cuba(synapse, tile, short, CubaLevels(level, level[0], 6, 0, 0), call["state"], call["output"])
+    with pytest.raises(NetworkError, match="kernel argument values"):
+        calls.sums(synapse, tile, short, STEPS)
 
 
 PART = """
