@@ -80,18 +80,16 @@ def trace(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
         if node.op == "output":
             continue
         inputs = tuple(names[read] for read in node.all_input_nodes)
-        if node.op == "call_module" and isinstance(modules[str(node.target)], SKIPPED):
-            names[node] = inputs[0]
-            continue
-        names[node] = _name(node, inputs, {found.name for found in nodes})
-        reason = _changed(modules[str(node.target)]) if node.op == "call_module" else _not_plain(node)
-        operation = None if reason else _operation(node, modules, shape)
-        if operation is None:
-            refused.append(_refusal(names[node], node, modules) + reason)
+        name = _name(node, inputs, {known.name for known in nodes})
+        try:
+            operation = _operation(node, modules, shape)
+        except ExportError as error:  # all that is wrong is said at once
+            refused.append(f"{_called(name, node, modules)}{error}")
             operation = FloatAdd()
-        nodes.append(FloatNode(names[node], operation, inputs))
+        names[node] = name if operation else inputs[0]
+        nodes += [FloatNode(name, operation, inputs)] if operation else []
     if refused:
-        raise ExportError(f"not supported: {', '.join(refused)}; supported are +, {', '.join(supported())}")
+        raise ExportError(f"not supported: {'; '.join(refused)}. Supported are +, {', '.join(supported())}")
     graph = FloatGraph(tuple(nodes))
     shapes(graph)  # what does not fit together is said by name, before anything is folded
     _neurons_have_currents(graph)
@@ -114,9 +112,7 @@ def _changed(module: nn.Module) -> str:
 
 
 def _not_plain(node: fx.Node) -> str:
-    """Why a call is no plain sum of two values: a factor, a number, or one changed in place that is read later."""
-    if node.target not in SUMS:
-        return ""
+    """Why a sum is none of two layers: a factor, a number, or one changed in place that is read later."""
     if node.kwargs or len(node.args) != 2 or len(node.all_input_nodes) != 2:
         return ", which is no plain sum of two layers"
     changed = node.args[0]
@@ -139,19 +135,35 @@ def _neurons_have_currents(graph: FloatGraph) -> None:
                 )
 
 
-def _refusal(name: str, node: fx.Node, modules: dict[str, nn.Module]) -> str:
-    """A module by name and kind; a function by its own, since modules are what is read."""
+def _called(name: str, node: fx.Node, modules: dict[str, nn.Module]) -> str:
+    """A module by name and kind; a function by its own."""
     if node.op == "call_module":
         return f"{name} ({type(modules[str(node.target)]).__name__})"
-    return f"{node.name} (function {getattr(node.target, '__name__', node.target)}, which must be a module)"
+    return f"{node.name} (function {getattr(node.target, '__name__', node.target)})"
 
 
 def _operation(node: fx.Node, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> FloatOperation | None:
+    """The operation of a node, None where it does nothing; ExportError, behind its name, for what is not supported."""
     if node.op == "placeholder":
         return FloatInput(shape)
     if node.op == "call_module":
-        return convert(modules[str(node.target)])
-    return FloatAdd() if node.target in SUMS else None
+        return _of_module(modules[str(node.target)])
+    if node.target not in SUMS:
+        raise ExportError(", which must be a module")
+    if reason := _not_plain(node):
+        raise ExportError(reason)
+    return FloatAdd()
+
+
+def _of_module(module: nn.Module) -> FloatOperation | None:
+    if reason := _changed(module):
+        raise ExportError(reason)
+    if isinstance(module, SKIPPED):
+        return None
+    operation = convert(module)
+    if operation is None:
+        raise ExportError("")
+    return operation
 
 
 def _name(node: fx.Node, inputs: tuple[str, ...], taken: set[str]) -> str:
@@ -182,9 +194,7 @@ def _pair(value: Any) -> Pair:
 @convert.register
 def _(module: nn.Conv2d) -> FloatOperation:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise ExportError(
-            f"convolution {module} pads with {module.padding_mode}, only numeric zero padding is supported"
-        )
+        raise ExportError(f", which pads with {module.padding_mode} {module.padding}: give zeros and their number")
     stride, padding, dilation = (_pair(value) for value in (module.stride, module.padding, module.dilation))
     bias = _array(module.bias, module.out_channels)
     return FloatConv(_array(module.weight), bias, stride, padding, dilation, module.groups)
@@ -197,7 +207,7 @@ def _(module: nn.Linear) -> FloatOperation:
 
 def _affine(module: nn.BatchNorm1d | nn.BatchNorm2d) -> FloatOperation:
     if module.running_mean is None or module.running_var is None:
-        raise ExportError(f"batch norm {module} keeps no running statistics")
+        raise ExportError(", which keeps no running statistics")
     gain = 1 / np.sqrt(_array(module.running_var) + module.eps)
     if module.affine:
         gain = gain * _array(module.weight)
@@ -211,7 +221,7 @@ convert.register(nn.BatchNorm2d, _affine)
 @convert.register
 def _(module: nn.AvgPool2d) -> FloatOperation:
     if _pair(module.padding) != (0, 0) or module.ceil_mode or module.divisor_override:
-        raise ExportError(f"pool {module} uses padding, ceil_mode or a divisor, which are not supported")
+        raise ExportError(", which has padding, ceil_mode or a divisor of its own")
     return AveragePool(_pair(module.kernel_size), _pair(module.stride))
 
 
@@ -242,7 +252,7 @@ def _(module: HetLIF) -> FloatOperation:
 
 def _encoding(module: Encode) -> FloatOperation:
     if module.steps < 1:
-        raise ExportError(f"Encode has {module.steps} time steps, there must be at least 1")
+        raise ExportError(f", which has {module.steps} time steps, there must be at least 1")
     return Encoding(module.steps)
 
 

@@ -13,11 +13,11 @@ _PUBLIC = {
     "load_data": ("randhet.train.data.sources", "load"),
     "load_checkpoint": ("randhet.train.checkpoint", "load"),
     "export_checkpoint": ("randhet.export.pipeline", "export_checkpoint"),
-    "read": ("randhet.netx.write", "read"),
+    "read": ("randhet.netx.lava_dl", "load_network"),
     "write": ("randhet.netx.write", "write"),
     "run": ("randhet.fixed_point.reference", "run"),
     "backend": ("randhet.fixed_point.backends", "runner"),
-    "compare": ("randhet.compare.study", "compare"),
+    "compare_models": ("randhet.compare.study", "compare"),  # `randhet.compare` is the room
 }
 __all__ = ["__version__", *_PUBLIC]
 

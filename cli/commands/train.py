@@ -65,7 +65,8 @@ def command(
         emit(summary)
     elif summary:
         out.print(
-            f"{file}: accuracy on held-out images {100 * summary['accuracy']:.1f} % after {summary['epochs']} epochs"
+            f"{file}: accuracy on held-out images {100 * summary['accuracy']:.1f} % after "
+            f"{summary['epochs']} epoch{'s' if summary['epochs'] != 1 else ''}"
         )
 
 

@@ -274,7 +274,7 @@ def test_what_cannot_be_exported_is_named_all_at_once() -> None:
         ((Conv2d(3, 4, 3, padding_mode="reflect"), Encode(2), LIF()), "reflect"),
         ((Encode(2), AvgPool2d(2), Flatten(), Linear(48, 2)), "reads the image"),
         ((Conv2d(5, 4, 3), Encode(2), LIF()), "0: takes 5 channels of (y, x), its input has shape (3, "),
-        ((Conv2d(3, 4, 3), Encode(2), LIF(), WithFunction()), "relu (function relu, which must be a module)"),
+        ((Conv2d(3, 4, 3), Encode(2), LIF(), WithFunction()), "relu (function relu), which must be a module"),
     ],
 )
 def test_structures_that_do_not_fit_are_refused(modules: tuple[nn.Module, ...], words: str) -> None:
