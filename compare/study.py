@@ -102,7 +102,7 @@ class Comparison:
         asked = self.agreement_asked
         checks |= {
             "float and fixed accuracy differ by more than the margin": self.difference.finding == "different",
-            f"under the same taus fewer than {100 * asked:.1f} % of predictions agree": self.agreement < asked,
+            f"under the same decay factors fewer than {100 * asked:.1f} % of predictions agree": self.agreement < asked,
             "states left 24 bits": self.tracing.saturations > 0,
         }
         return [*self.wrong_tables, *(sentence for sentence, failed in checks.items() if failed)]

@@ -213,7 +213,7 @@ def show(report: Report) -> None:
     out.print(words.headline(found), style="bold red" if found.failures else "bold green", highlight=False)
     for paragraph in words.paragraphs(found):
         out.print(f"\n{paragraph}", highlight=False, markup=False)
-    table = Table(title="float against fixed, same taus", title_justify="left", box=None)
+    table = Table(title="float against fixed, same decay factors", title_justify="left", box=None)
     for heading in (
         "layer",
         "neurons",

@@ -118,7 +118,7 @@ def parts() -> tuple[Part, ...]:
         Part("snnTorch", "its row in bench", PEERS, _imports("snntorch"), "snntorch"),
         Part("C++ compiler", "the row torch-compile in bench", "your system's package manager (g++ or clang)",
              _compiler),
-        Part("file locks", "attack --out and sweep --out, which go on where they were", "a POSIX system, or WSL",
+        Part("file locks", "attack --out and sweep --out, which continue where they stopped", "a POSIX system, or WSL",
              _imports("fcntl")),
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ def wrong_tables(network: Network, graph: FloatGraph) -> list[str]:
                 draw, scale = int(off.argmax()), 2**layer.lif.k
                 found.append(
                     f"the table of layer {layer.name} is not the model's: draw {draw} gives {own[draw]}/{scale}, "
-                    f"sigma = {sigma:g} asks for {due[draw]}/{scale}"
+                    f"sigma = {sigma:g} requires {due[draw]}/{scale}"
                 )
     return found
 

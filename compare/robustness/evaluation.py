@@ -267,7 +267,7 @@ def varied(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:
         raise RandhetError(f"{sorted(unknown)[0]!r} cannot be changed in a trained model, {', '.join(CHANGES)} can")
     if set(changes) - {"steps"}:
         if not settings.neuron.startswith("randhet"):
-            raise RandhetError(f"a network of {settings.neuron} neurons has no random taus to change")
+            raise RandhetError(f"a network of {settings.neuron} neurons has no random decay factors to change")
         if settings.train_sigma != "no":
             raise RandhetError("this network's sigmas were trained: they and the random segment cannot be set")
     sigmas = () if "sigma" in changes else settings.sigmas

@@ -1,6 +1,6 @@
 """Write a float model as a NIR graph: decays become time constants, tau_nir = dt / (1 - decay), R = 1.
 
-A random tau becomes its mean, 1/2, which any tool can run; what NIR has no word for (draws, steps, normalisation) is
+A random tau becomes its mean, 1/2, which any tool can run; what NIR cannot represent (draws, steps, normalisation) is
 kept in the metadata, from which `nir_read` restores the same float graph. A residual sum is two edges into one node.
 """
 
@@ -106,7 +106,7 @@ def describe(graph: FloatGraph, dt: float) -> dict[str, Any]:
 @singledispatch
 def convert(operation: FloatOperation, shape: Shape, dt: float) -> nir.NIRNode | None:
     """The NIR node of an operation that reads `shape`; None where edges or metadata say it."""
-    raise ExportError(f"NIR has no word for {type(operation).__name__}")
+    raise ExportError(f"NIR cannot represent {type(operation).__name__}")
 
 
 @convert.register
@@ -134,7 +134,7 @@ def _(operation: Normalisation, shape: Shape, dt: float) -> nir.NIRNode:
 @convert.register
 def _(operation: FloatConv, shape: Shape, dt: float) -> nir.NIRNode:
     if operation.bias.ndim != 1:
-        raise ExportError("a convolution's bias that differs from pixel to pixel cannot be said in NIR")
+        raise ExportError("a convolution's bias that differs from pixel to pixel cannot be represented in NIR")
     geometry = (operation.stride, operation.padding, operation.dilation, operation.groups)
     return nir.Conv2d((shape[1], shape[2]), operation.weight, *geometry, operation.bias)
 

@@ -103,7 +103,7 @@ def steps_of(graph: FloatGraph) -> int:
 @singledispatch
 def operate(operation: FloatOperation, scope: Scope, read: list[Wire]) -> Wire:
     """Add an operation without a state to the graph."""
-    raise ExportError(f"float ONNX has no word for {type(operation).__name__}")
+    raise ExportError(f"float ONNX cannot represent {type(operation).__name__}")
 
 
 def _channels(value: np.ndarray, wire: Wire) -> np.ndarray:

@@ -85,7 +85,7 @@ def float_metadata(graph: Any, kind: str, steps: int, taus: str, source: Mapping
         "randhet.format": str(FORMAT_VERSION),
         "randhet.network_sha256": digest(graph),
         "randhet.steps": str(steps),
-        "randhet.seed": {"input": "taus are inputs", "drawn": "taus are drawn by the runtime"}[taus],
+        "randhet.seed": {"input": "decay factors are inputs", "drawn": "decay factors are drawn by the runtime"}[taus],
         "randhet.quantisation": "none, float32",
         **{f"source.{key}": value for key, value in source.items()},
     }

@@ -67,7 +67,7 @@ class Inspection:
         return not broken(list(self.rules))
 
     def sentences(self) -> list[str]:
-        """The fit in words: cores and chips, who asks for most, what is broken, what was not checked."""
+        """The fit in words: cores and chips, the largest need, what is broken, what was not checked."""
         return list(_sentences(self))
 
     def as_json(self) -> dict[str, Any]:

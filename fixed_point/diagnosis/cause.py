@@ -61,7 +61,7 @@ def spikes(seen: SeenSpiking) -> Cause:
     if not odd.any():
         return Cause("operation", "the spikes sent are not 0 and 1")
     if np.array_equal(odd, odd & (seen.membrane == np.broadcast_to(seen.threshold, odd.shape))):
-        return Cause("tie", f"{odd.sum()} membranes equal to the threshold, where the definition asks for more than it")
+        return Cause("tie", f"{odd.sum()} membranes equal to the threshold, where the definition requires more than it")
     channel = int(np.flatnonzero(odd.any(axis=_all_but_channels(odd)))[0])
     low, high = (int(side[channel]) for side in fired_at(seen))
     own = int(seen.threshold.ravel()[channel])
@@ -147,7 +147,7 @@ def reset(seen: SeenLif | SeenCuba, odd: Mask) -> Cause | None:
     """Try the resets that the network does not ask for."""
     for kind, words in RESETS.items():
         if kind != seen.reset and np.array_equal(seen.given(seen.start(kind)), seen.membrane):
-            return Cause("reset", f"the membrane potential goes on as {words}, not {RESETS[seen.reset]}")
+            return Cause("reset", f"the membrane potential continues as {words}, not {RESETS[seen.reset]}")
     return None
 
 

@@ -244,7 +244,7 @@ def test_images_of_another_size(files: Path, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("run", "{net}", "--data", "nowhere"), "'nowhere' is neither a folder nor one of digits"),
-        (("run", "{net}", "--samples", 10**6), "1000000 samples asked for"),
+        (("run", "{net}", "--samples", 10**6), "1000000 samples are required"),
         (("run", "{net}", "--backend", "gpu"), "backend 'gpu' is not one of reference"),
         (("compare", "{pt}", "{net}", "--backends", "reference,gpu"), "backend 'gpu' is not one of reference"),
         (("compare", "{pt}", "{net}", "--margin", 2), "margin is 2.0"),

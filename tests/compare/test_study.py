@@ -98,7 +98,7 @@ def test_predictions_must_agree_as_often_as_two_float_runs(
     found = study(pair)
     tracing = replace(found.tracing, same_tau=same)
     found = replace(found, runs=replace(found.runs, floats=floor), tracing=tracing)
-    assert any("same taus" in failure for failure in found.failures) == failed
+    assert any("same decay factors" in failure for failure in found.failures) == failed
     assert f"at least {50 if floor == 0.5 else 97}.0 % is required" in words.agreeing(found)
 
 

@@ -12,10 +12,11 @@ import pytest
 import typer
 
 from randhet.cli.app import app
-from randhet.cli.listed import filled
+from randhet.cli.listed import LISTS, filled
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").glob("*.template")])
+ROOMS = ("base", "benchmarks", "cli", "compare", "export", "fixed_point", "lava_runtime", "netx", "train")
 INSTEAD = {
     r"chance": "randomness; a stochastic or deterministic network",
     r"anew": "Monte-Carlo repetitions",
@@ -127,6 +128,19 @@ def test_the_report_uses_the_words_of_the_glossary() -> None:
     texts |= {path.name: "\n".join(strings(path)) for path in sorted(folder.glob("*.py"))}
     assert "Monte-Carlo repetitions" in texts["words.py"]
     assert {where: hits for where, text in texts.items() if (hits := found(text, where))} == {}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_messages_of_the_rooms_use_the_words_of_the_glossary(room: str) -> None:
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files
+    assert {str(path): hits for path in files if (hits := found("\n".join(strings(path)), path.name))} == {}
+
+
+def test_the_glossary_names_every_backend_and_every_kind_of_network() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    for name in (*LISTS["backends"](), *LISTS["neurons"](), *LISTS["objectives"]()):
+        assert name == "plain" or re.search(rf"\b{name}\b", page, re.IGNORECASE), name
 
 
 def test_a_word_that_returns_is_found() -> None:

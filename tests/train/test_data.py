@@ -62,7 +62,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
 def test_take_and_statistics() -> None:
     images = load("digits", "test")
     assert len(images.take(5)) == 5 and images.take(None) is images
-    with pytest.raises(DataError, match="999999 samples asked for"):
+    with pytest.raises(DataError, match="999999 samples are required"):
         images.take(999_999)
     mean, std = channel_statistics(images)
     flat = images.pixels.astype(float).ravel() / 255

@@ -35,7 +35,7 @@ class Images:
         if count is None:
             return self
         if not 1 <= count <= len(self):
-            raise DataError(f"{count} samples asked for, {self.name} has 1 to {len(self)}")
+            raise DataError(f"{count} samples are required, {self.name} has 1 to {len(self)}")
         return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
 
     def split(self, count: int) -> tuple[Images, Images]:

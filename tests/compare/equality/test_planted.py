@@ -319,7 +319,7 @@ def test_a_table_of_another_sigma(room: Room) -> None:
         gives, due = sigmoid_table(0.5)[draw], sigmoid_table(1.0)[draw]
         assert said == (
             f"the table of layer {layer.name} is not the model's: draw {draw} gives {gives}/256, "
-            f"sigma = 1 asks for {due}/256"
+            f"sigma = 1 requires {due}/256"
         )
 
 

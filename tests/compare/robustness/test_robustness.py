@@ -220,7 +220,7 @@ def test_what_cannot_be_done_is_said() -> None:
     ):
         with pytest.raises(RandhetError, match=words):
             evaluate(given, [trial], HERE)
-    with pytest.raises(RandhetError, match="vanilla neurons has no random taus"):
+    with pytest.raises(RandhetError, match="vanilla neurons has no random decay factors"):
         varied(small("vanilla").checkpoint, {"sigma": 1.0})
     with pytest.raises(RandhetError, match="sigmas were trained"):
         varied(replace(tiny, settings=replace(TINY, train_sigma="layer")), {"sigma": 1.0})

@@ -253,7 +253,7 @@ def test_another_reset_is_named(network: Network, how: str, monkeypatch: pytest.
         return
     assert where is not None
     assert (where.cause, where.quantity) == ("reset", "membrane")
-    assert where.detail == f"the membrane potential goes on as {how}, not {own}"
+    assert where.detail == f"the membrane potential continues as {how}, not {own}"
 
 
 def test_every_reset_has_words() -> None:
@@ -284,7 +284,7 @@ def test_another_reset_of_a_cuba_neuron_is_named(how: str, monkeypatch: pytest.M
     where = divergence(network, images, expected, found, SEED, 4)
     assert where is not None
     assert (where.layer, where.cause) == ("first", "reset")
-    assert where.detail == f"the membrane potential goes on as {how}, not with a reset to zero"
+    assert where.detail == f"the membrane potential continues as {how}, not with a reset to zero"
 
 
 def test_a_wrong_bias_and_threshold_of_a_cuba_neuron() -> None:
