@@ -143,8 +143,8 @@ def _sentences(found: Inspection) -> list[str]:
     most, share = mapping.hungriest, chip.need("cores_per_chip")
     fits = "fits one chip" if mapping.chips == 1 else f"needs {mapping.chips} chips"
     said = [
-        f"On {chip.name} the network takes {mapping.cores} cores and {fits} of {share} cores; layer {most.name} asks "
-        f"for most, {len(most.cores)} core(s), the fullest with {-(-most.largest('memory_bits') // 8):,} bytes.",
+        f"On {chip.name} the network takes {mapping.cores} cores and {fits} of {share} cores; layer {most.name} needs "
+        f"most, {len(most.cores)} core(s), the fullest with {-(-most.largest('memory_bits') // 8):,} bytes.",
         _seed_sentence(found.network),
     ]
     if mapping.cores > (free := map_network(freed(found.network, chip), chip)).cores:
