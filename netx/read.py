@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 
@@ -27,7 +28,15 @@ from randhet.netx.node import Node, bias, group, layer_groups
 from randhet.netx.stock import EXTRAS, extras
 from randhet.netx.words import DECAYS, FORMAT, FORMAT_VERSION, NEURONS, OPERATIONS, Entry, entries
 
-MakeNeuron = Callable[[Node], Neuron]
+COMMON = {"type", "shape", "name", "inputs", "neuron", "bias", "scale"}
+"""Entries of a layer beside the fields of its operation."""
+
+
+class Version(NamedTuple):
+    """How the layers of a file's version are read; strict: an entry that nothing here asks for is refused."""
+
+    neuron: Callable[[Node], Neuron]
+    strict: bool
 
 
 def read(path: str | Path) -> Network:
@@ -57,10 +66,10 @@ def network_of(root: Node) -> Network:
     """The network in a file of this project."""
     if root.attribute("format", str, "") != FORMAT:
         raise root.fail("format", f"is not {FORMAT!r}: this is not a randhet network")
-    neuron = _version(root)
+    version = _version(root)
     nodes = layer_groups(root)
     network = Network(
-        layers=tuple(_layer(node, neuron) for node in nodes),
+        layers=tuple(_layer(node, version) for node in nodes),
         steps=root.attribute("steps", int),
         seed=root.attribute("seed", int) if "seed" in root.group.attrs else None,
         classes=tuple(map(str, root.table("classes", list))),
@@ -70,8 +79,7 @@ def network_of(root: Node) -> Network:
     return network
 
 
-def _version(root: Node) -> MakeNeuron:
-    """How neurons are read in the file's version."""
+def _version(root: Node) -> Version:
     version = root.attribute("version", int)
     if version > FORMAT_VERSION:
         raise root.fail("version", f"is {version}, newer than {FORMAT_VERSION}, the newest this release reads")
@@ -87,12 +95,15 @@ def _compare_shapes(nodes: list[Node], network: Network) -> None:
             raise node.fail("shape", f"says {stated}, the layers before it give {shape}")
 
 
-def _layer(node: Node, neuron: MakeNeuron) -> Layer:
+def _layer(node: Node, version: Version) -> Layer:
+    kind = _kind(node, "type", OPERATIONS)
+    if version.strict:
+        _no_others(node, COMMON | {field.name for field in fields(kind)})
     return Layer(
         name=node.text("name"),
-        operation=MAKERS[_kind(node, "type", OPERATIONS)](node),
+        operation=MAKERS[kind](node),
         inputs=tuple(node.array("inputs").tolist()),
-        neuron=neuron(node) if node.has("neuron") else None,
+        neuron=version.neuron(node) if node.has("neuron") else None,
         scale=node.array("scale", "f") if node.has("scale") else None,
     )
 
@@ -136,7 +147,7 @@ def _kind(node: Node, key: str, words: Mapping[str, type]) -> type:
 
 
 def _no_others(node: Node, known: set[str]) -> None:
-    """FileError at an entry that no declaration names: what it asks for would silently not be done."""
+    """FileError at an entry that nothing names: what it asks for would silently not be done."""
     for key in sorted(set(node.group) - known):
         raise node.fail(key, f"is not known here, known are {', '.join(sorted(known))}")
 
@@ -153,7 +164,7 @@ def _value(node: Node, entry: Entry) -> Any:
 
 
 UNDECLARED: dict[str, Callable[[Node, str], Any]] = {"float": Node.number, "Decay": lambda node, word: _decay(node)}
-VERSIONS: dict[int, MakeNeuron] = {1: version1.neuron, FORMAT_VERSION: _neuron}
+VERSIONS = {1: Version(version1.neuron, False), FORMAT_VERSION: Version(_neuron, True)}
 
 
 # --- operations -----------------------------------------------------------------------------------------------------

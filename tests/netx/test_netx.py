@@ -254,6 +254,8 @@ DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
     (replace_dataset("layer/1/neuron/k", 13), "k is 13, the limits are 1 to 12"),
     (replace_dataset("layer/1/neuron/threshold", np.array([0])), "threshold lies in 0..0, the limits are 1 to"),
     (replace_dataset("layer/1/bias", np.array([2**31])), r"bias lies in 0..2147483648, the limits"),
+    (added("layer/1/delay", np.array([1])), "layer/1/delay is not known here, known are"),
+    (added("layer/2/weight", np.array([1])), "layer/2/weight is not known here, known are"),
     (added("layer/1/neuron/reset_delay", 1), "neuron/reset_delay is not known here, known are"),
     (added("layer/1/neuron/decay/mantissa", 1), "decay/mantissa is not known here, known are kind"),
     (added("layer/4/neuron/bias_exp", 6), "neuron/bias_exp is not known here, known are type"),

@@ -77,6 +77,18 @@ def test_the_run_is_that_of_version_1(name: str, rewritten: bool, tmp_path: Path
     assert membranes == expected["membranes"]
 
 
+@pytest.mark.parametrize("name", EXPECTED)
+def test_onnxruntime_gives_version_1s_run_too(name: str) -> None:
+    """Another project's runtime, on the graph made of the file that was read."""
+    pytest.importorskip("onnxruntime")
+    from randhet.export.onnx.run import run
+
+    network, expected = read(FOLDER / f"{name}.net"), EXPECTED[name]
+    found = run(network, np.array(expected["images"]), seed=7, first_image=expected["first_image"])
+    assert found.sums.tolist() == expected["sums"] and found.spikes == expected["spikes"]
+    assert found.saturations == expected["saturations"]
+
+
 def test_the_files_are_true_files_of_version_1_and_hold_every_kind_of_it() -> None:
     types = set()
     for name in EXPECTED:
