@@ -1,4 +1,4 @@
-"""Random networks on several backends at once: which of them differ from the oracle, where, and a small case of it."""
+"""Compare backends with the oracle on random networks, and reduce a network on which one differs to a small case."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONTENDERS: dict[str, Callable[[], Runner]] = {
     "onnx, batches of 2": lambda: half_probed(runner("onnx", batch=2)),
     "lava": lambda: runner("lava"),
 }
-"""What is compared, by name."""
+"""The backends, with the settings under which they are compared."""
 
 
 def half_probed(contender: Runner) -> Runner:
@@ -40,7 +40,7 @@ def half_probed(contender: Runner) -> Runner:
 
 @dataclass
 class Counts:
-    """What was run: networks and integers compared of each contender, what differed, and what the networks held."""
+    """Count networks and compared integers of each contender, the kinds in them, and list networks that differ."""
 
     networks: Counter[str] = field(default_factory=Counter)
     integers: Counter[str] = field(default_factory=Counter)
@@ -49,57 +49,57 @@ class Counts:
 
 
 def contenders(names: Iterable[str]) -> dict[str, Runner]:
-    """Run functions, imported now."""
+    """Import the run functions of these contenders."""
     return {name: CONTENDERS[name]() for name in names}
 
 
 def compare(number: int, run: Run, runners: dict[str, Runner], counts: Counts) -> Iterator[str]:
-    """A sentence for each contender whose integers are not the oracle's; what was compared goes to the counts."""
+    """Yield a sentence for each contender whose integers are not the oracle's; add to the counts."""
     right = oracle.run(run.network, run.images.tolist(), run.seed, run.first_image)
     counts.held.update(contents(run))
     for name, contender in runners.items():
-        said, size = judge(run, contender, right)
+        difference, size = judge(run, contender, right)
         counts.networks[name] += 1
         counts.integers[name] += size
-        if said:
+        if difference:
             counts.different.setdefault(name, []).append(number)
-            yield f"{name}: {said}"
+            yield f"{name}: {difference}"
 
 
 def judge(run: Run, contender: Runner, right: oracle.Expected) -> tuple[str, int]:
-    """What differs, in words, or what the runner raised; and how many integers were compared."""
+    """Return what differs, or the error raised, as a sentence; and how many integers were compared."""
     try:
-        found = contender(run.network, run.images, seed=run.seed, first_image=run.first_image, probes=run.names)
+        result = contender(run.network, run.images, seed=run.seed, first_image=run.first_image, probes=run.names)
     except Exception as error:  # whatever a backend does, the others are still compared
         return f"{type(error).__name__}: {str(error)[:300]}", 0
-    observed = observe(run, found)
+    observed = observe(run, result)
     size = sum(values.size for values in (*observed.outputs.values(), *observed.membranes.values()))
     case = Case("random", run.network, run.images, run.seed, run.first_image)
-    return "; ".join([*differences(case, observed, right), *totals(run, found, right)]), size
+    return "; ".join([*differences(case, observed, right), *totals(run, result, right)]), size
 
 
-def observe(run: Run, found: Result) -> Observed:
-    """What a result shows of the layers that it recorded."""
+def observe(run: Run, result: Result) -> Observed:
+    """Return what a result shows of the layers that it recorded."""
     flat = lambda values: np.asarray(values).reshape(len(run.images), run.network.steps, -1)
-    outputs = {name: flat(trace.output) for name, trace in found.traces.items()}
-    membranes = {name: flat(trace.membrane) for name, trace in found.traces.items() if trace.membrane is not None}
-    return Observed(outputs, membranes, found.saturations, found.predictions)
+    outputs = {name: flat(trace.output) for name, trace in result.traces.items()}
+    membranes = {name: flat(trace.membrane) for name, trace in result.traces.items() if trace.membrane is not None}
+    return Observed(outputs, membranes, result.saturations, result.predictions)
 
 
-def totals(run: Run, found: Result, right: oracle.Expected) -> Iterator[str]:
-    """Sums over the steps and numbers of spikes, which are counted whether probed or not."""
+def totals(run: Run, result: Result, right: oracle.Expected) -> Iterator[str]:
+    """Compare sums over the steps and numbers of spikes, which are counted whether a layer is probed or not."""
     last = right.outputs[run.names[-1]]
     sums = [[sum(values) for values in zip(*steps)] for steps in last]
-    if found.sums.tolist() != sums:
-        yield f"sums {found.sums.tolist()}, {sums} expected"
+    if result.sums.tolist() != sums:
+        yield f"sums {result.sums.tolist()}, {sums} expected"
     spiking = [layer.name for layer in run.network.layers if layer.spikes]
     spikes = {name: sum(sum(step) for steps in right.outputs[name] for step in steps) for name in spiking}
-    if dict(found.spikes) != spikes:
-        yield f"spikes {dict(found.spikes)}, {spikes} expected"
+    if dict(result.spikes) != spikes:
+        yield f"spikes {dict(result.spikes)}, {spikes} expected"
 
 
 def contents(run: Run) -> Iterator[str]:
-    """What a network holds, a word each."""
+    """List the kinds in a network, a word each."""
     network = run.network
     yield "signed input" if network.input.signed else "unsigned input"
     for layer in network.layers[1:]:
@@ -114,7 +114,7 @@ def contents(run: Run) -> Iterator[str]:
 
 
 def reduced(run: Run, differs: Callable[[Run], bool]) -> Run:
-    """The smallest run found that still differs: fewer images, layers and steps, one change after another."""
+    """Return the smallest run that still differs: fewer images, layers and steps, one change after another."""
     while True:
         smaller = next((it for it in _smaller(run) if differs(it)), None)
         if smaller is None:
@@ -135,7 +135,7 @@ def _smaller(run: Run) -> Iterator[Run]:
 
 
 def _without(network: ir.Network, i: int) -> Iterator[ir.Network]:
-    """The network without layer i: who read it reads what it read, where that is still a network."""
+    """Yield the network without layer i, whose readers read its source, if that is still a network."""
     source = network.layers[i].inputs[0]
     moved = lambda j: source if j == i else j - (j > i)
     kept = [layer for j, layer in enumerate(network.layers) if j != i]
@@ -146,7 +146,7 @@ def _without(network: ir.Network, i: int) -> Iterator[ir.Network]:
 
 
 def described(run: Run) -> dict[str, Any]:
-    """A small run in words and numbers, enough to build it again by hand."""
+    """Describe a small run in words and numbers, enough to build it again by hand."""
     layers = [
         {"name": layer.name, "inputs": layer.inputs, "operation": repr(layer.operation), "neuron": repr(layer.neuron)}
         for layer in run.network.layers

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 from _pytest.terminal import TerminalReporter
+from hypothesis import settings
 
 from hardware_tests.board import Board
 from hardware_tests.cases import CASES
 from hardware_tests.targets import NAMES, Target, target
+
+# Nothing is timed: on a busy machine an example may take long without being wrong.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 BOARD = Board()
 COLLECTED = pytest.StashKey[bool]()

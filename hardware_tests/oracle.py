@@ -1,4 +1,4 @@
-"""What a network must compute, in Python's unbounded integers, one number at a time, written from the contract alone.
+"""Compute a network in Python's unbounded integers, one number at a time, written from the contract alone.
 
 Nothing here calls the project's arithmetic, shapes or generator: only the description of the network is read. Every
 operation is a list of terms for each of its values, (weight, which of the values read), and all are summed alike.
@@ -21,12 +21,12 @@ Terms = list[list[tuple[int, int]]]
 TOP = 2**23 - 1
 UNITY = 4096
 CLOCKS = 8
-"""Of the register, for one draw."""
+"""Clocks of the register for one draw."""
 
 
 @dataclass
 class Expected:
-    """Per layer name, per image, per step: the flat outputs and, of neurons, the membrane before its reset."""
+    """Outputs and, of neurons, membrane potentials before the reset: per layer name, image and step, flat."""
 
     outputs: dict[str, list[list[Flat]]] = field(default_factory=dict)
     membranes: dict[str, list[list[Flat]]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Expected:
 
 
 def run(network: ir.Network, images: list, seed: int, first_image: int = 0) -> Expected:
-    """Every layer, image and step, images one after another. images: nested lists (N, C, Y, X)."""
+    """Run every layer, image and step, images one after another. images: nested lists (N, C, Y, X)."""
     shape = _shapes(network)
     terms = [_terms(layer.operation, [shape[j] for j in layer.inputs], shape[i]) for i, layer in _numbered(network)]
     draws = [_Draws(network, i, shape[i], seed, first_image) for i, _ in _numbered(network)]
@@ -79,7 +79,7 @@ def _unknown(what: str, found: object) -> NoReturn:
 
 
 def _fits(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """How many windows fit, by trying them."""
+    """Count the windows that fit, by trying them."""
     windows = 0
     while windows * stride + dilation * (kernel - 1) < size + 2 * padding:
         windows += 1
@@ -164,13 +164,13 @@ def _toward_zero(value: int, fraction: int) -> int:
 
 
 def _wrap(value: int) -> int:
-    """Once around 24 bits, into (-2^23, 2^23]."""
+    """Wrap once around 24 bits, into (-2^23, 2^23]."""
     half = 2**23
     return value - 2 * half if value > half else value + 2 * half if value <= -half else value
 
 
 def _spread(values: list, shape: Shape) -> Flat:
-    """Per channel, or per neuron as a map, to one value per neuron."""
+    """Spread values per channel, or per neuron as a map, to one value per neuron."""
     flat = _flatten(values)
     each = prod(shape) // len(flat)
     return [value for value in flat for _ in range(each)]
@@ -208,14 +208,14 @@ def _lif(neuron: ir.Lif, shape: Shape, draws: _Draws) -> Cell:
 
 
 def _after(m: int, theta: int, reset: str) -> int:
-    """The membrane potential that the next step finds."""
+    """Return the membrane potential after the reset."""
     if m <= theta:
         return m
     return 0 if reset == "zero" else m - theta if reset == "subtract" else _unknown("reset", reset)
 
 
 def _decays(decay: ir.Decay, neurons: int, draws: _Draws) -> Iterator[Flat]:
-    """The decay mantissas of each step of one image."""
+    """Yield the decay mantissas of each step of one image."""
     match decay:
         case ir.Constant():
             return ([decay.mantissa] * neurons for _ in count())
@@ -266,17 +266,17 @@ def _read_out(neuron: ir.ReadOut, shape: Shape) -> Cell:
 
 
 def clock(state: int) -> int:
-    """One step of the 32 bit register in Galois form, taps 0x80200003."""
+    """Clock the 32 bit register once, in Galois form with taps 0x80200003."""
     return state >> 1 ^ (0x80200003 if state & 1 else 0)
 
 
 def later(state: int, clocks: int) -> int:
-    """The state after that many clocks, each of which is a product with x in the field of 2^32 elements."""
+    """Return the state after that many clocks, each of which is a product with x in the field of 2^32 elements."""
     return galois.multiply(galois.power(galois.X, clocks % galois.ORDER), state)
 
 
 def mix(value: int) -> int:
-    """splitmix64 of one value."""
+    """Mix one value with splitmix64."""
     mask = 2**64 - 1
     z = (value + 0x9E3779B97F4A7C15) & mask
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
@@ -285,7 +285,7 @@ def mix(value: int) -> int:
 
 
 class _Draws:
-    """A layer's registers, put where the first image finds them and clocked one by one from there."""
+    """The registers of a layer, which start where the first image begins and are clocked one by one from there."""
 
     def __init__(self, network: ir.Network, index: int, shape: Shape, seed: int, first_image: int) -> None:
         self.states: list[int] = []
@@ -301,7 +301,7 @@ class _Draws:
             self.sizes.append(size)
 
     def next(self) -> Flat:
-        """One draw of every neuron, core after core, neuron 0 first."""
+        """Return one draw of every neuron, core after core, neuron 0 first."""
         drawn = []
         for core, size in enumerate(self.sizes):
             for _ in range(size):

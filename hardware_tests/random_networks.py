@@ -1,6 +1,6 @@
 """Random integer networks at the edges of what the representation allows, and images for them.
 
-What is random is chosen by a `Choose`: a number of the generator (`Chance`), or a library of property-based tests.
+A `Choose` takes every decision: a random number generator (`Uniform`), or a library for property-based tests.
 Every operation may read any earlier layer but a read-out, the input included; signs, widths, decays, thresholds and
 numbers of images reach their ends. Layers are small: an oracle in Python's integers runs beside the backends.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import prod
-from typing import Protocol, TypeVar, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 import numpy as np
 
@@ -19,27 +19,27 @@ from randhet.fixed_point import network as ir
 from randhet.fixed_point.check import CUBA_MAX, IMAGE_END
 from randhet.fixed_point.facts import Range, ranges, sum_range
 from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.layers import MAX_DECAY_BITS, MAX_FRACTION, SUM_MAX
+from randhet.fixed_point.layers import MAX_DECAY_BITS, MAX_FRACTION, SUM_MAX, declared
 from randhet.fixed_point.shape import output_shape
 
 T = TypeVar("T")
 MAX_TERMS = 3000
-"""Products of one layer at one step, about."""
+"""Roughly the largest number of products of one layer at one step."""
 
 
 class Choose(Protocol):
-    """Whoever decides."""
+    """Take the decisions."""
 
     def number(self, low: int, high: int) -> int:
-        """An integer low..high."""
+        """Choose an integer low..high."""
 
     def of(self, options: Sequence[T]) -> T:
-        """One of the options."""
+        """Choose one of the options."""
 
 
 @dataclass(frozen=True)
-class Chance:
-    """Choices by a random number generator, equally likely."""
+class Uniform:
+    """Choose with a random number generator, every option equally likely."""
 
     rng: np.random.Generator
 
@@ -52,7 +52,7 @@ class Chance:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A network, images for it, the master seed, and the logical number of the first image."""
+    """Hold a network, images for it, the master seed, and the logical number of the first image."""
 
     network: ir.Network
     images: np.ndarray
@@ -61,29 +61,34 @@ class Run:
 
     @property
     def names(self) -> list[str]:
-        """Names of all layers: each can be probed."""
+        """Return the names of all layers: each can be probed."""
         return [layer.name for layer in self.network.layers]
 
 
 def numbered(number: int) -> Run:
-    """Run number `number` of all that there are."""
-    return make_run(Chance(np.random.default_rng(number)))
+    """Make the run with this number; the same number gives the same run."""
+    return make_run(Uniform(np.random.default_rng(number)))
 
 
 def fingerprint(numbers: Iterable[int]) -> str:
-    """SHA-256 over everything in these runs: it changes where the generator does."""
-    found = sha256()
+    """Return the SHA-256 of everything in these runs: it changes where the generator does."""
+    digest = sha256()
     for run in map(numbered, numbers):
-        found.update(
-            repr((run.network.layers, run.network.steps, run.images.tolist(), run.seed, run.first_image)).encode()
-        )
+        digest.update(repr((run.network.steps, run.images.tolist(), run.seed, run.first_image)).encode())
         for layer in run.network.layers:
-            found.update(layer.weighted.weight.tobytes() if layer.weighted else b"")
-    return found.hexdigest()
+            digest.update(repr((type(layer.operation).__name__, layer.inputs, _fields(layer.neuron))).encode())
+            digest.update(layer.weighted.weight.tobytes() if layer.weighted else b"")
+    return digest.hexdigest()
+
+
+def _fields(part: ir.Neuron | ir.Decay | None) -> list[Any]:
+    decay = part.decay if isinstance(part, ir.Lif) else None
+    own = [(name, np.asarray(value).tolist()) for name, _, value in declared(part)] if part else []
+    return [type(part).__name__, *own, *(_fields(decay) if decay else [])]
 
 
 def make_run(choose: Choose) -> Run:
-    """A network with images, a seed and image numbers up to their end."""
+    """Make a network with images, a seed and image numbers up to their end."""
     network = make_network(choose)
     images = make_images(choose, network)
     first = choose.of([0, 1, choose.number(2, 1000), 2**31 - 1, 2**32 + 5, 2**53 + 1, 2**61, IMAGE_END - len(images)])
@@ -91,7 +96,7 @@ def make_run(choose: Choose) -> Run:
 
 
 def make_images(choose: Choose, network: ir.Network) -> np.ndarray:
-    """1 to 4 images: any values, or each pixel at one of its ends, or all at the same end."""
+    """Make 1 to 4 images: any values, or each pixel at one of its ends, or all at the same end."""
     (low, high), rng = network.ranges[0], np.random.default_rng(choose.number(0, 2**32 - 1))
     styles: list[Callable[[], np.ndarray]] = [
         lambda: rng.integers(low, high, network.input.shape, endpoint=True),
@@ -108,10 +113,12 @@ def _holds(kind: type, low: int, high: int) -> bool:
 
 
 def make_network(choose: Choose) -> ir.Network:
-    """1 to 5 parts behind an input, and a read-out, a spiking dense layer, or whatever came last."""
+    """Make 1 to 5 parts behind an input, and a read-out, a spiking dense layer, or neither."""
     net = Growing(choose, np.random.default_rng(choose.number(0, 2**32 - 1)), choose.number(1, 5))
     signed = choose.of([False, False, True])
-    shape = (choose.number(1, 3), choose.number(1, 6), choose.number(1, 6))
+    shape: ir.Shape = (choose.number(1, 3), choose.number(1, 6), choose.number(1, 6))
+    if not choose.number(0, 9):
+        shape = (choose.number(1, 20),)
     net.push(ir.Input(shape, choose.of([1, 4, 8, 8, choose.number(1, 16), 16]), signed), ())
     parts = [grow_conv, grow_conv, grow_block, grow_pool, grow_add, grow_dense, grow_flatten]
     for _ in range(choose.number(1, 5)):
@@ -127,7 +134,7 @@ def make_network(choose: Choose) -> ir.Network:
 
 @dataclass
 class Growing:
-    """Layers so far, with their shapes and ranges."""
+    """Collect layers, with their shapes and ranges."""
 
     choose: Choose
     rng: np.random.Generator
@@ -137,12 +144,12 @@ class Growing:
     ranges: list[Range] = field(default_factory=list)
 
     def source(self) -> int:
-        """Which layer is read next: mostly the last one."""
+        """Choose the layer that is read next: mostly the last one."""
         last = len(self.layers) - 1
         return self.choose.of([last, last, self.choose.number(0, last)])
 
     def push(self, operation: ir.Operation, inputs: tuple[int, ...], neuron: ir.Neuron | None = None) -> int:
-        """Add a layer unless its values leave 32 bits; the number of the last layer."""
+        """Add a layer unless its values leave 32 bits; return the number of the last layer."""
         layer = ir.Layer(f"l{len(self.layers)}", operation, inputs, neuron)
         if layer.weighted:
             layer = replace(layer, scale=self.rng.random(len(layer.weighted.weight)))
@@ -154,7 +161,7 @@ class Growing:
         return len(self.layers) - 1
 
     def weigh(self, source: int, make: Callable[[], ir.Weighted], neuron: MakeNeuron) -> int:
-        """Add a layer with weights, halved until its sums fit 32 bits."""
+        """Add a layer with weights, which are halved until its sums fit 32 bits."""
         operation, read = make(), self.ranges[source]
         weight = operation.weight
         while (bound := sum_range(operation, read).peak) > SUM_MAX // (2 * self.steps):
@@ -164,7 +171,7 @@ class Growing:
         return self.push(operation, (source,), neuron(self, shape, bound))
 
     def weights(self, *shape: int) -> np.ndarray:
-        """Weights of a few kinds of spread: the ends alone too, and none at all."""
+        """Choose weights of one of several spreads: spread evenly, at both ends, all equal, all zero."""
         span = self.choose.of([1, 7, 127, 127])
         kinds: list[Callable[[], np.ndarray]] = [
             lambda: self.rng.integers(-span, span, shape, endpoint=True),
@@ -175,12 +182,12 @@ class Growing:
         return self.choose.of(kinds)().astype(np.int8)
 
     def any_neuron(self) -> MakeNeuron:
-        """What ends a network."""
+        """Choose the neuron of the last layer."""
         return self.choose.of([spiking, read_out])
 
 
 def with_weight(operation: ir.Weighted, weight: np.ndarray) -> ir.Weighted:
-    """The operation with other weights."""
+    """Return the operation with other weights."""
     if isinstance(operation, ir.Dense):
         return ir.Dense(weight)
     return ir.Conv(weight, operation.stride, operation.padding, operation.dilation, operation.groups)
@@ -190,7 +197,7 @@ def with_weight(operation: ir.Weighted, weight: np.ndarray) -> ir.Weighted:
 
 
 def grow_conv(net: Growing, source: int) -> int:
-    """A convolution of any geometry; a dense layer where there is no picture."""
+    """Add a convolution of any geometry; a dense layer where there is no picture."""
     if len(net.shapes[source]) != 3:
         return grow_dense(net, source)
     channels, *size = net.shapes[source]
@@ -208,7 +215,7 @@ def grow_conv(net: Growing, source: int) -> int:
 
 
 def grow_block(net: Growing, source: int) -> int:
-    """A residual block of one shape with branches of unequal depth."""
+    """Add a residual block of one shape with branches of unequal depth."""
     if len(net.shapes[source]) != 3 or net.shapes[source][0] > 4:
         return grow_add(net, source)
     channels = net.shapes[source][0]
@@ -223,14 +230,14 @@ def grow_block(net: Growing, source: int) -> int:
 
 
 def grow_add(net: Growing, source: int) -> int:
-    """A sum of 2 to 4 layers of one shape, the same one several times where there are no others."""
+    """Add a sum of 2 to 4 layers of one shape, the same one several times where there are no others."""
     alike = [i for i, shape in enumerate(net.shapes) if shape == net.shapes[source]]
     others = tuple(net.choose.of(alike) for _ in range(net.choose.number(1, 3)))
     return net.push(ir.Add(), (source, *others))
 
 
 def grow_pool(net: Growing, source: int) -> int:
-    """A sum pool of any geometry; a sum where there is no picture."""
+    """Add a sum pool of any geometry; a sum where there is no picture."""
     if len(net.shapes[source]) != 3:
         return grow_add(net, source)
     _, y, x = net.shapes[source]
@@ -239,43 +246,43 @@ def grow_pool(net: Growing, source: int) -> int:
 
 
 def grow_dense(net: Growing, source: int) -> int:
-    """A dense layer on whatever shape its source has."""
+    """Add a dense layer on whatever shape its source has."""
     features = prod(net.shapes[source])
     out = net.choose.number(1, max(1, min(9, MAX_TERMS // features)))
     return net.weigh(source, lambda: ir.Dense(net.weights(out, features)), spiking)
 
 
 def grow_flatten(net: Growing, source: int) -> int:
-    """Flatten, of a picture or of what is flat already."""
+    """Add a flattening, of a picture or of what is flat already."""
     return net.push(ir.Flatten(), (source,))
 
 
 # --- neurons ----------------------------------------------------------------------------------------------------------
 
 MakeNeuron = Callable[[Growing, ir.Shape, int], ir.Neuron]
-"""A neuron for a layer of a shape whose |sums| have a bound."""
+"""Make a neuron for a layer of this shape whose |sums| have this bound."""
 
 
 def spiking(net: Growing, shape: ir.Shape, bound: int) -> ir.Neuron:
-    """A neuron that spikes: three in four are Lif."""
+    """Make a neuron that spikes: three in four are Lif."""
     return cuba(net, shape, bound) if not net.choose.number(0, 3) and bound <= CUBA_MAX else lif(net, shape, bound)
 
 
 def read_out(net: Growing, shape: ir.Shape, bound: int) -> ir.ReadOut:
-    """A read-out with small biases, or with biases that fill 32 bits over the steps."""
+    """Make a read-out with small biases, or with biases that fill 32 bits over the steps."""
     top = net.choose.of([500, SUM_MAX // net.steps - bound])
     return ir.ReadOut(net.rng.integers(-top, top, shape[0], endpoint=True))
 
 
 def lif(net: Growing, shape: ir.Shape, bound: int) -> ir.Lif:
-    """Any decay and reset; bits, fraction, threshold and bias up to their ends."""
+    """Make a Lif with any decay and reset; bits, fraction, threshold and bias up to their ends."""
     k, f = net.choose.number(1, MAX_DECAY_BITS), net.choose.of([0, 6, 6, net.choose.number(0, MAX_FRACTION), 16])
     threshold, bias = levels(net, shape, bound, f)
     return ir.Lif(threshold, bias, decay(net, shape, k), k, f, net.choose.of(get_args(ir.Reset)))
 
 
 def cuba(net: Growing, shape: ir.Shape, bound: int) -> ir.Cuba:
-    """Decays at their ends half the time; the fraction as large as the current allows half the time."""
+    """Make a Cuba with decays at their ends half the time, and half the time the largest fraction that is allowed."""
     most = max(f for f in range(MAX_FRACTION + 1) if bound << f <= CUBA_MAX)
     f = net.choose.of([most, net.choose.number(0, most)])
     current = net.choose.of([-1, 0, 4095, net.choose.number(-1, 4095), net.choose.number(-1, 4095)])
@@ -284,7 +291,7 @@ def cuba(net: Growing, shape: ir.Shape, bound: int) -> ir.Cuba:
 
 
 def levels(net: Growing, shape: ir.Shape, bound: int, f: int) -> tuple[np.ndarray, np.ndarray]:
-    """Threshold and bias around what the sums reach, or at the ends of their ranges; the bias per channel or neuron."""
+    """Choose threshold and bias around what the sums reach, or at their ends; the bias per channel or neuron."""
     level = max(1, min(STATE_MAX, (bound << f) // net.choose.of([1, 4, 16])))
     threshold = net.rng.integers(1, level, shape[0], endpoint=True)
     if not net.choose.number(0, 4):
@@ -297,7 +304,7 @@ def levels(net: Growing, shape: ir.Shape, bound: int, f: int) -> tuple[np.ndarra
 
 
 def decay(net: Growing, shape: ir.Shape, k: int) -> ir.Decay:
-    """Any kind; mantissas at 0 and 2^k - 1 too."""
+    """Choose a decay of any kind, with mantissas up to 0 and 2^k - 1."""
     top = 2**k - 1
     mantissas = lambda *size: net.choose.of(
         [net.rng.integers(0, top, size, endpoint=True), net.rng.choice([0, top], size)]

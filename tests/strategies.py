@@ -18,7 +18,7 @@ Draw = st.DrawFn
 
 @dataclass(frozen=True)
 class Drawing:
-    """Choices by hypothesis, so that a failing network shrinks."""
+    """Choose with hypothesis, so that a failing network shrinks."""
 
     draw: Draw
 
@@ -31,18 +31,18 @@ class Drawing:
 
 @st.composite
 def networks(draw: Draw) -> Network:
-    """A small network of any operations and neurons."""
+    """Draw a small network of any operations and neurons."""
     return make_network(Drawing(draw))
 
 
 @st.composite
 def cases(draw: Draw) -> tuple[Network, np.ndarray]:
-    """A network and 1 to 4 images for it."""
+    """Draw a network and 1 to 4 images for it."""
     network = make_network(Drawing(draw))
     return network, make_images(Drawing(draw), network)
 
 
 @st.composite
 def runs(draw: Draw) -> Run:
-    """A network, images, a master seed and the number of the first image."""
+    """Draw a network, images, a master seed and the number of the first image."""
     return make_run(Drawing(draw))
