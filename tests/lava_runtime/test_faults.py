@@ -27,7 +27,6 @@ from randhet.fixed_point.network import (
     Layer,
     Lif,
     Network,
-    RandomTau,
     ReadOut,
     SumPool,
 )
@@ -45,7 +44,7 @@ def chain(steps: int = 4) -> Network:
     def conv(into: int) -> Conv:
         return Conv(rng.integers(-60, 61, (3, into, 3, 3)).astype(np.int8), padding=(1, 1))
 
-    def neuron() -> RandomTau:
+    def neuron() -> Lif:
         return Lif(np.full(3, 4000, np.int32), np.zeros(3, np.int32), Drawn())
 
     read = Dense(rng.integers(-60, 61, (4, 108)).astype(np.int8))
@@ -235,13 +234,13 @@ RAISED = [
     ("layers.LayerModel", "setup", "two", 0, ERROR, "ValueError: planted"),
     ("wiring.InputModel", "setup", "input", 0, ERROR, "ValueError: planted"),
     ("wiring.RecorderModel", "setup", "read.recorder", 0, ERROR, "ValueError: planted"),
-    ("layers.LifModel", "integrate", "two", 6, "raise MemoryError('planted')", "MemoryError: planted"),
+    ("layers.LifFixed", "integrate", "two", 6, "raise MemoryError('planted')", "MemoryError: planted"),
     ("wiring.InputModel", "advance", "input", 6, ERROR, "ValueError: planted"),
     ("wiring.ResidualSumModel", "advance", "sum", 6, ERROR, "ValueError: planted"),
     ("wiring.PoolModel", "advance", "pool", 6, ERROR, "ValueError: planted"),
     ("layers.ReadOutFixed", "integrate", "read", 6, ERROR, "ValueError: planted"),
     ("wiring.RecorderModel", "advance", "read.recorder", 6, ERROR, "ValueError: planted"),
-    ("layers.LifModel", "integrate", "two", 6, "sys.exit(0)", "its process ended unexpectedly .exit code 0"),
+    ("layers.LifFixed", "integrate", "two", 6, "sys.exit(0)", "its process ended unexpectedly .exit code 0"),
     (
         "layers.LayerModel",
         "advance",
@@ -261,8 +260,8 @@ guarded.Guarded.__init__ = failing
 """
 SHAPED = """
 kept = p.Layer.__init__
-def failing(self, plan, floating):
-    kept(self, plan, floating)
+def failing(self, plan, *others):
+    kept(self, plan, *others)
     if plan.name == "two" and planted():
         {act}
 p.Layer.__init__ = failing

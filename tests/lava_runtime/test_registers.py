@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 
 from randhet.fixed_point import generator
-from randhet.fixed_point.network import (
-    Conv,
-    Drawn,
-    Lif,
-)
+from randhet.fixed_point.network import Conv, Drawn, Layer, Lif, Sampling
 from randhet.lava_runtime.plan import LayerPlan, Run
 from randhet.lava_runtime.registers import CoreRegisters
 from randhet.lava_runtime.wire import Wire
@@ -36,16 +32,16 @@ def serial(images: int, each_step: bool, per_core: int) -> np.ndarray:
 
 @pytest.mark.parametrize("per_core", [7, 8, 24, 1024])
 @pytest.mark.parametrize("sampling", ["step", "forward"])
-def test_draws_and_jumps_follow_the_serial_order(sampling: str, per_core: int) -> None:
+def test_draws_and_jumps_follow_the_serial_order(sampling: Sampling, per_core: int) -> None:
     """Two images side by side, three rounds of them, the first being number 1; then where a jump would have been."""
-    neuron = Lif(np.ones(3, np.int32), np.zeros(3, np.int32), Drawn(sampling=sampling, neurons_per_core=per_core))  # type: ignore[arg-type]
+    decay = Drawn(sampling=sampling, neurons_per_core=per_core)
+    layer = Layer(
+        "n", Conv(np.ones((3, 1, 1, 1), np.int8)), (0,), Lif(np.ones(3, np.int32), np.zeros(3, np.int32), decay)
+    )
     wire = Wire(BATCH, SHAPE, 1)
     run = Run(Path(), STEPS, 3 * BATCH, FIRST, MASTER, BATCH)
-    plan = LayerPlan(
-        run, "n", LAYER, Conv(np.ones((3, 1, 1, 1), np.int8)), neuron, SHAPE, SHAPE, 1, wire, wire, 0, False
-    )
-    cores = CoreRegisters(plan, neuron)
-    expected = neuron.table[serial(FIRST + 3 * BATCH, sampling == "step", per_core)]
+    cores = CoreRegisters(LayerPlan(run, layer, LAYER, SHAPE, SHAPE, 1, wire, wire, 0, False), decay)
+    expected = decay.table[serial(FIRST + 3 * BATCH, sampling == "step", per_core)]
     drawing = cores.begin()
     jumping = drawing.copy()
     for turn in range(3):
