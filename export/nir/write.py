@@ -30,6 +30,7 @@ from randhet.export.graph import (
     FloatGraph,
     FloatInput,
     FloatNeuron,
+    FloatNode,
     FloatOperation,
     Normalisation,
     TimeMean,
@@ -65,9 +66,7 @@ def to_nir(graph: FloatGraph, dt: float = OURS.dt) -> nir.NIRGraph:
     """The NIR graph of a traced float model, batch norm folded. dt: the length of a step in seconds."""
     graph = fold_batch_norm(graph)
     shape = shapes(graph)
-    made = {
-        node.name: convert(node.operation, shape[node.inputs[0]] if node.inputs else (), dt) for node in graph.nodes
-    }
+    made = {node.name: _converted(node, shape[node.inputs[0]] if node.inputs else (), dt) for node in graph.nodes}
     nodes = {name: node for name, node in made.items() if node is not None}
     nodes["output"] = nir.Output({"output": np.array(shape[graph.nodes[-1].name])})
     edges = wiring(graph, set(nodes))
@@ -75,6 +74,13 @@ def to_nir(graph: FloatGraph, dt: float = OURS.dt) -> nir.NIRGraph:
         raise ExportError(f"{min(doubled)[0]} is added to itself, which NIR cannot say")
     notes = {"randhet": json.dumps(describe(graph, dt)), "dt": dt}
     return nir.NIRGraph(nodes, edges, metadata=notes, type_check=False)
+
+
+def _converted(node: FloatNode, shape: Shape, dt: float) -> nir.NIRNode | None:
+    try:
+        return convert(node.operation, shape, dt)
+    except ExportError as error:
+        raise ExportError(f"{node.name}: {error}") from None
 
 
 def wiring(graph: FloatGraph, kept: set[str]) -> list[tuple[str, str]]:

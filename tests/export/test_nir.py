@@ -384,7 +384,7 @@ def test_what_nir_cannot_say_is_refused() -> None:
 
 def test_a_reset_that_nir_or_the_integers_cannot_represent_is_refused() -> None:
     soft = replace(NEURONS["vanilla"], reset="subtract")
-    with pytest.raises(ExportError, match="NIR cannot represent reset 'subtract', only a reset to zero"):
+    with pytest.raises(ExportError, match="node1: NIR cannot represent reset 'subtract', only a reset to zero"):
         nir_write.to_nir(block(soft))
     values = np.ones(3)
     subtract = replace(EULER, reset="subtract")
