@@ -102,7 +102,7 @@ def _inputs(synapse: Synapse, tile: Tile, span: ir.Range, steps: int) -> Inputs:
 
 def _output(synapse: Synapse, tile: Tile, steps: int) -> Output:
     """Tables of starts of what a tile writes."""
-    width = tile.weight.shape[1]
+    width = tile.width
     return Output(
         out=NO_VALUES,
         record=NO_VALUES,

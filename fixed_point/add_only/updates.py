@@ -13,6 +13,8 @@ from randhet.fixed_point import network as ir
 from randhet.fixed_point.add_only import layer as kernels
 from randhet.fixed_point.add_only.bundles import Cells, CubaCells, Draws, Given, Inputs, Kept, Levels, Output, Scratch
 from randhet.fixed_point.add_only.counts import NeuronCost
+from randhet.fixed_point.engine.calls import kept
+from randhet.fixed_point.engine.calls import padded as filled
 from randhet.fixed_point.engine.guard import padded
 from randhet.fixed_point.engine.plan import Registers, Tile, channels_last, visits
 from randhet.fixed_point.integer import STATE_MAX
@@ -66,24 +68,13 @@ def neuron_cost(neuron: ir.Neuron) -> NeuronCost:
     """
     match neuron:
         case ir.Lif():
-            return NeuronCost(1 + 1 + neuron.k + 1 + (keep(neuron.reset) != 0), 1 + 2 * neuron.k, 5)
+            return NeuronCost(1 + 1 + neuron.k + 1 + (kept(neuron.reset) != 0), 1 + 2 * neuron.k, 5)
         case ir.Cuba():
             return NeuronCost(2 * 13 + 3, 2 * (2 * 13 + 1) + 1, 2 + 2 + 2 + 1)
         case ir.ReadOut():
             return NeuronCost(2, 0, 0)
         case _:
             assert_never(neuron)
-
-
-def keep(reset: ir.Reset) -> int:
-    """Which bits of m - threshold a spike leaves: none (0, "zero") or all (-1, "subtract")."""
-    match reset:
-        case "zero":
-            return 0
-        case "subtract":
-            return -1
-        case _:
-            assert_never(reset)
 
 
 def _lif(neuron: ir.Lif, place: Place, tile: Tile) -> Program:
@@ -101,7 +92,7 @@ def _sums(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int,
 
 
 def _given(neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, place: Place, tile: Tile) -> Run:
-    levels, width = _levels(neuron, place, tile, keep(neuron.reset)), padded(tile.weight.shape[1])
+    levels, width = _levels(neuron, place, tile, kept(neuron.reset)), padded(tile.width)
     mantissa = channels_last(np.asarray(decay.mantissa), place.shape)[:, tile.channels]
     given = Given(neuron.k, *_rows(mantissa, 0, place.pixels))
 
@@ -116,7 +107,7 @@ def _drawn(neuron: ir.Lif, decay: ir.Drawn, place: Place, tile: Tile) -> Program
     mine, steps = visits(place.registers, tile), place.steps
     # the entries of the last core stand at the end, so that each of the two matrices moves one range of states
     ordered = mine.number[np.argsort(mine.last, kind="stable")]
-    levels, width = _levels(neuron, place, tile, keep(neuron.reset)), padded(tile.weight.shape[1])
+    levels, width = _levels(neuron, place, tile, kept(neuron.reset)), padded(tile.width)
     count, fresh = len(ordered), np.zeros((steps - 1) * len(ordered), np.uint32)
     still = Draws(
         k=neuron.k, table=np.concatenate([decay.table & 0xFF, decay.table >> 8]).astype(np.uint8),
@@ -135,14 +126,14 @@ def _drawn(neuron: ir.Lif, decay: ir.Drawn, place: Place, tile: Tile) -> Program
 
 
 def _cuba(neuron: ir.Cuba, place: Place, tile: Tile) -> Run:
-    levels, width = _levels(neuron, place, tile, 0), tile.weight.shape[1]
+    levels, width = _levels(neuron, place, tile, 0), tile.width
     levels = levels._replace(threshold=levels.threshold[:width])
-    kept = Kept(4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay)
+    parts = Kept(4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay)
 
     def run(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
         u, v, before = np.zeros((3, width), np.int32)
         cells = CubaCells(u, v, np.zeros(width, np.int64), before, np.zeros(width, np.uint8))
-        kernels.cuba_layer(inputs, scratch, output, low, high, levels, kept, cells)
+        kernels.cuba_layer(inputs, scratch, output, low, high, levels, parts, cells)
 
     return run
 
@@ -151,15 +142,13 @@ def _cells(width: int) -> Cells:
     return Cells(width, np.zeros(width, np.int32), np.zeros(width, np.int32), np.zeros(width, np.uint8))
 
 
-def _levels(neuron: ir.Lif | ir.Cuba, place: Place, tile: Tile, kept: int) -> Levels:
+def _levels(neuron: ir.Lif | ir.Cuba, place: Place, tile: Tile, keep: int) -> Levels:
     bias, bias_at = _rows(channels_last(neuron.bias, place.shape)[:, tile.channels], 0, place.pixels)
     # channels that only fill a chunk up never spike
     threshold, _ = _rows(neuron.threshold[None, tile.channels], STATE_MAX, 1)
-    return Levels(bias, bias_at, threshold, neuron.f, kept)
+    return Levels(bias, bias_at, threshold, neuron.f, keep)
 
 
 def _rows(value: np.ndarray, fill: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """(1 or pixels, channels of a tile) int32, filled up to whole chunks, flat, and where each pixel's row starts."""
-    more = padded(value.shape[1]) - value.shape[1]
-    wide = np.pad(value.astype(np.int32), [(0, 0), (0, more)], constant_values=fill)
-    return wide.reshape(-1), np.arange(pixels) * (wide.shape[1] if len(wide) > 1 else 0)
+    return filled(value, fill), np.arange(pixels) * (padded(value.shape[1]) if len(value) > 1 else 0)

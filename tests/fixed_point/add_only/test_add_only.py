@@ -14,7 +14,8 @@ from strategies import runs
 from hardware_tests.random_networks import Run
 from randhet.fixed_point import add_only, reference
 from randhet.fixed_point import network as ir
-from randhet.fixed_point.add_only.updates import Place, keep, neuron_cost, program
+from randhet.fixed_point.add_only.updates import Place, neuron_cost, program
+from randhet.fixed_point.engine.calls import kept
 from randhet.fixed_point.engine.plan import make_synapse
 
 
@@ -162,7 +163,7 @@ def test_unknown_kinds_are_refused() -> None:
     neuron = ir.Lif(numbers(9), numbers(0))
     object.__setattr__(neuron, "decay", "quick")
     for call in (
-        lambda: keep("soft"),  # type: ignore[arg-type]
+        lambda: kept("soft"),  # type: ignore[arg-type]
         lambda: neuron_cost("neuron"),  # type: ignore[arg-type]
         lambda: program("neuron", Place((1,), 1, None), tile),  # type: ignore[arg-type]
         lambda: program(neuron, Place((1,), 1, None), tile),
