@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from randhet.base.errors import RandhetError
 
-INSTALL = "pip install --ignore-requires-python --no-deps lava-nc==0.10.0 lava-dl==0.6.0, beside 'randhet[lava]'"
+INSTALL = "pip install 'randhet[lava]', then pip install --ignore-requires-python --no-deps lava-nc==0.10.0"
 
 
 class LavaMissingError(RandhetError):
