@@ -182,7 +182,7 @@ def with_(entry: str, value: Tensor) -> Callable[[State], object]:
         (without("layer1.0.node1.sigma"), r"layer1\.0\.node1\.sigma .* one finite number"),
         (without("layer3.0.downsample_sn.threshold"), r"layer3\.0\.downsample_sn\.threshold"),
         (without("layer1.0.conv1.weight"), r"layer1\.0\.conv1\.weight"),
-        (with_("extra.weight", torch.zeros(2)), r"extra\.weight is unknown"),
+        (with_("extra.weight", torch.zeros(2)), r"extra\.weight of the state dict is not of this network"),
         (with_("layer1.0.conv2.weight", torch.zeros(3, 2, 3, 3)), r"shape \(3, 2, 3, 3\), not \(3, 3, 3, 3\)"),
         (with_("fc1.bias", torch.zeros(7, dtype=torch.float64)), "float64, not float32"),
         (with_("fc1.bias", torch.full((7,), torch.nan)), r"fc1\.bias contain NaN"),
