@@ -99,12 +99,12 @@ class Agreement:
 
 
 def votes(draws: Draws, classes: int) -> NDArray[np.int64]:
-    """How many draws predict each class, (images, classes)."""
+    """Count the draws that predict each class, (images, classes)."""
     return (draws.predictions[:, :, None] == np.arange(classes)).sum(axis=0)
 
 
 def agreement(floats: Draws, fixed: Draws) -> Agreement:
-    """Over all pairs of draws: sum of c(c-1) / (n(n-1)) per image within a side, of c_a*c_b / (n_a*n_b) between."""
+    """Average over pairs of draws: sum of c(c-1) / (n(n-1)) per image within a side, of c_a*c_b / (n_a*n_b) between."""
     classes = 1 + max(int(draws.predictions.max(initial=0)) for draws in (floats, fixed))
     a, b = votes(floats, classes), votes(fixed, classes)
     na, nb = len(floats.predictions), len(fixed.predictions)
@@ -119,31 +119,31 @@ def agreement(floats: Draws, fixed: Draws) -> Agreement:
 
 
 def accuracy_difference(floats: Draws, fixed: Draws, margin: float, chance: bool) -> Difference:
-    """Float minus fixed mean accuracy on these images, the draws being all the chance there is, if there is any."""
+    """Compare float minus fixed mean accuracy on these images; draws are the only randomness, if there is any."""
     if not chance:
         return exact(floats.mean - fixed.mean, margin)
     return difference(floats.sample, fixed.sample, margin)
 
 
 def elsewhere(floats: Draws, fixed: Draws, margin: float) -> Difference:
-    """The same difference on images like these: paired by image, so counting the choice of images as chance."""
+    """Compare on images like these: paired by image, so counting the choice of images as chance."""
     return paired(floats.right.mean(axis=0) - fixed.right.mean(axis=0), margin)
 
 
 def is_random(network: Network) -> bool:
-    """Whether any layer draws its taus."""
+    """Tell whether any layer draws its taus."""
     return any(layer.drawn is not None for layer in network.layers)
 
 
 def fixed_draws(network: Network, images: Images, seeds: range, run: Runner, done: Told = lambda count: None) -> Draws:
-    """The integer network under each master seed; `done` is told after each draw."""
+    """Run the integer network under each master seed; `done` is told after each draw."""
     return _draws(
         lambda seed: run(network, images.pixels, seed=seed, first_image=0, probes=()).predictions, images, seeds, done
     )
 
 
 def float_draws(model: nn.Module, images: Images, seeds: range, done: Told = lambda count: None) -> Draws:
-    """The float model with torch's generator at each seed."""
+    """Run the float model with torch's generator at each seed."""
     return _draws(lambda seed: float_predictions(model, images, seed), images, seeds, done)
 
 

@@ -143,7 +143,7 @@ def compare(
 
 
 def chosen(asked: tuple[str, ...] | None) -> tuple[list[str], dict[str, str]]:
-    """The backends to run, and those left out with the reason. One asked for by name must be able to run."""
+    """Choose the backends to run, and say why others are left out. One that is named must be able to run."""
     if asked is not None:
         for name in asked:
             require(name)
@@ -154,7 +154,7 @@ def chosen(asked: tuple[str, ...] | None) -> tuple[list[str], dict[str, str]]:
 
 
 def check_pair(checkpoint: Checkpoint, network: Network, images: Images) -> None:
-    """The network must hold these weights, and the images must fit it."""
+    """Require that the network holds these weights and that the images fit it."""
     source = network.metadata.get("source")
     if source is not None and source != weights_hash(checkpoint.state):
         raise RandhetError("the network was exported from other weights than this checkpoint's: export it again")

@@ -46,7 +46,7 @@ class Backend:
     obstacle: Callable[[], str | None] = lambda: None
 
     def missing(self) -> str | None:
-        """Why it cannot run here, None where it can."""
+        """Say why it cannot run here, None where it can."""
         if find_spec(self.module) is None:
             return "it is not part of this version of randhet"
         return self.obstacle()
@@ -70,12 +70,12 @@ BACKENDS: dict[str, Backend] = {
 
 
 def available() -> list[str]:
-    """Names of the backends that can run here."""
+    """List the names of the backends that can run here."""
     return [name for name, backend in BACKENDS.items() if backend.missing() is None]
 
 
 def require(name: str) -> None:
-    """BackendError unless the backend exists and can run here."""
+    """Raise BackendError unless the backend exists and can run here."""
     if name not in BACKENDS:
         raise BackendError(f"backend {name!r} is not one of {', '.join(BACKENDS)}")
     if reason := BACKENDS[name].missing():
@@ -83,7 +83,7 @@ def require(name: str) -> None:
 
 
 def runner(name: str, **options: int | None) -> Runner:
-    """The run function of a backend, imported now. Options (threads, batch) go to those that know them, unless None."""
+    """Import the run function of a backend. Options (threads, batch) go to those that know them, unless None."""
     require(name)
     backend = BACKENDS[name]
     function = getattr(import_module(backend.module), backend.function)

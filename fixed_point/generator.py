@@ -24,7 +24,7 @@ Word = NDArray[np.uint32]
 
 
 def step(state: int) -> int:
-    """One clock of the register."""
+    """Clock the register once."""
     low = state & 1
     state >>= 1
     return state ^ POLYNOMIAL if low else state
@@ -38,7 +38,7 @@ def draw(state: int) -> tuple[int, int]:
 
 
 def splitmix64(value: int) -> int:
-    """Steele, Lea & Flood's 64 bit mixer (OOPSLA 2014) of `value`, one output."""
+    """Mix 64 bits of `value` as Steele, Lea & Flood (OOPSLA 2014) do, one output."""
     z = (value + 0x9E3779B97F4A7C15) & _MASK64
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
@@ -46,18 +46,18 @@ def splitmix64(value: int) -> int:
 
 
 def core_seed(master: int, layer: int, core: int) -> int:
-    """Start state of a core's register: low 32 bits of mix(mix(mix(master) ^ layer) ^ core), 1 if that is 0."""
+    """Return a core's start state: low 32 bits of mix(mix(mix(master) ^ layer) ^ core), 1 if that is 0."""
     return splitmix64(splitmix64(splitmix64(master & _MASK64) ^ layer) ^ core) & 0xFFFFFFFF or 1
 
 
 def core_starts(neurons: int, neurons_per_core: int) -> range:
-    """First neuron of each core: consecutive cores of at most `neurons_per_core` neurons."""
+    """Return the first neuron of each core: consecutive cores of at most `neurons_per_core` neurons."""
     return range(0, neurons, neurons_per_core)
 
 
 @lru_cache(maxsize=1)
 def squarings() -> tuple[tuple[int, ...], ...]:
-    """M^(2^j), M one clock, for j = 0..31, each as the images of the 32 unit vectors."""
+    """Compute M^(2^j), M one clock, for j = 0..31, each as the images of the 32 unit vectors."""
     columns = tuple(step(1 << bit) for bit in range(32))
     powers = [columns]
     for _ in range(31):
@@ -67,7 +67,7 @@ def squarings() -> tuple[tuple[int, ...], ...]:
 
 
 def apply_matrix(columns: tuple[int, ...], state: int) -> int:
-    """The GF(2) product of a 32x32 matrix, given as its columns, with a state."""
+    """Return the GF(2) product of a 32x32 matrix, given as its columns, with a state."""
     result = 0
     for bit in range(32):
         if state >> bit & 1:
@@ -76,7 +76,7 @@ def apply_matrix(columns: tuple[int, ...], state: int) -> int:
 
 
 def jump(state: int, draws: int) -> int:
-    """The state after `draws` draws (any non-negative integer), in 32 matrix products at the most."""
+    """Return the state after `draws` draws (any non-negative integer), in 32 matrix products at the most."""
     steps = draws * STEPS_PER_DRAW % PERIOD
     for j, columns in enumerate(squarings()):
         if steps >> j & 1:
@@ -86,18 +86,18 @@ def jump(state: int, draws: int) -> int:
 
 @lru_cache(maxsize=64)
 def jump_matrix(draws: int) -> tuple[int, ...]:
-    """The matrix of `jump(., draws)` as 32 columns, for kernels that jump by the same distance many times."""
+    """Return the matrix of `jump(., draws)` as 32 columns, for kernels that jump by the same distance many times."""
     return tuple(jump(1 << bit, draws) for bit in range(32))
 
 
 @lru_cache(maxsize=1)
 def byte_step() -> tuple[int, ...]:
-    """What eight clocks add for each low byte: state' = (state >> 8) ^ byte_step()[state & 0xFF]."""
+    """Compute what eight clocks add for each low byte: state' = (state >> 8) ^ byte_step()[state & 0xFF]."""
     return tuple(draw(byte)[0] for byte in range(256))
 
 
 def draws(seed: int, first: int, count: int) -> NDArray[np.uint8]:
-    """Draws number first..first+count-1 of the register that starts at `seed`, as (count,) uint8."""
+    """Return draws number first..first+count-1 of the register that starts at `seed`, (count,) uint8."""
     state, table = jump(seed, first), byte_step()
     out = np.empty(count, np.uint8)
     for i in range(count):
@@ -107,7 +107,7 @@ def draws(seed: int, first: int, count: int) -> NDArray[np.uint8]:
 
 
 def tau_table(k: int = 8, sigma: float = 1.0) -> NDArray[np.uint16]:
-    """A[r] = round(2^k * sigmoid(sigma * Phi^-1((r + 1/2) / 256))) clipped to 0..2^k-1, (256,) uint16, in float64."""
+    """Compute A[r] = round(2^k * sigmoid(sigma * Phi^-1((r + 1/2) / 256))), clipped to 0..2^k-1, (256,) uint16."""
     quantile = np.array([NormalDist().inv_cdf((r + 0.5) / DRAW_VALUES) for r in range(DRAW_VALUES)])
     tau = 1.0 / (1.0 + np.exp(-sigma * quantile))
     return np.clip(np.rint(tau * 2**k), 0, 2**k - 1).astype(np.uint16)
@@ -128,11 +128,11 @@ class LayerGenerator:
         ]
 
     def round(self, number: int) -> NDArray[np.uint8]:
-        """Every neuron's draw in round `number` (image*T + step, or image for per-forward sampling), (neurons,)."""
+        """Draw for every neuron in round `number` (image*T + step, or image for per-forward sampling), (neurons,)."""
         return np.concatenate([draws(seed, number * size, size) for seed, size in self.cores])
 
     def rounds(self, first: int, count: int) -> NDArray[np.uint8]:
-        """Rounds number first..first+count-1, (count, neurons): all rounds of a core are drawn side by side."""
+        """Draw rounds number first..first+count-1, (count, neurons): all rounds of a core side by side."""
         out = np.empty((count, self.neurons), np.uint8)
         table, start = np.array(byte_step(), np.uint32), 0
         for seed, size in self.cores:
@@ -145,7 +145,7 @@ class LayerGenerator:
 
 
 def _spaced(state: int, distance: int, count: int) -> Word:
-    """States 0, 1, .. count-1 times `distance` draws after `state`, doubling how many are known."""
+    """List the states 0, 1, .. count-1 times `distance` draws after `state`, doubling how many are known."""
     states = np.array([state], np.uint32)
     while len(states) < count:
         later = np.zeros_like(states)

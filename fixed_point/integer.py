@@ -24,17 +24,17 @@ def sat24(value: Int) -> tuple[Int, int]:
 
 
 def current(total: Int, bias: Int, f: int) -> tuple[Int, int]:
-    """x = sat24((a << f) + b): synaptic sum and bias to a current in membrane units."""
+    """Compute x = sat24((a << f) + b): synaptic sum and bias to a current in membrane units."""
     return sat24((total << f) + bias)
 
 
 def leak(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, int]:
-    """m = sat24(x + ((A * (m - x)) >> k)), A in 0..2^k-1, floor shift: the convex step tau*m + (1-tau)*x."""
+    """Compute m = sat24(x + ((A * (m - x)) >> k)), A in 0..2^k-1, floor shift: the step tau*m + (1-tau)*x."""
     return sat24(x + ((decay * (membrane - x)) >> k))
 
 
 def leak_by_addition(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, int]:
-    """The same integers by additions and shifts: acc = (acc + (d if bit i of A else 0)) >> 1, i = 0..k-1."""
+    """Compute `leak` by additions and shifts: acc = (acc + (d if bit i of A else 0)) >> 1, i = 0..k-1."""
     difference = membrane - x
     accumulator = difference - difference
     for i in range(k):
@@ -43,13 +43,13 @@ def leak_by_addition(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, in
 
 
 def fire(membrane: Int, threshold: Int, reset: str = "zero") -> tuple[Int, Int]:
-    """s = 1 where m > theta (strict); there m becomes 0, or with reset "subtract" m - theta. Returns (s, m after it)."""
+    """Return (s, m after it): s = 1 where m > theta (strict); there m becomes 0, or m - theta with "subtract"."""
     spike = membrane > threshold
     return spike.astype(np.int64), np.where(spike, reset_to(membrane, threshold, reset), membrane)
 
 
 def reset_to(membrane: Int, threshold: Int, reset: str) -> Int | int:
-    """What a spike leaves of the membrane potential: 0 ("zero") or m - theta ("subtract"); others raise ValueError."""
+    """Return what a spike leaves of m: 0 ("zero") or m - theta ("subtract"); others raise ValueError."""
     if reset == "zero":
         return 0
     if reset == "subtract":
@@ -64,12 +64,12 @@ def wrap_once(value: Int) -> Int:
 
 
 def keep(state: Int, fraction: int) -> Int:
-    """sign(v) * ((|v| * fraction) >> 12), fraction 0..4096: a decay truncated toward zero."""
+    """Compute sign(v) * ((|v| * fraction) >> 12), fraction 0..4096: a decay truncated toward zero."""
     return np.sign(state) * ((np.abs(state) * fraction) >> DECAY_BITS)
 
 
 def cuba(u: Int, v: Int, total: Int, bias: Int, current_decay: int, voltage_decay: int, f: int) -> tuple[Int, Int, int]:
-    """One step of Loihi's CUBA LIF before its threshold; returns (u, v, saturations of v).
+    """Compute one step of Loihi's CUBA LIF before its threshold: (u, v, saturations of v).
 
     u = wrap(keep(u, 4096 - current_decay - 1) + (a << f)); v = sat24(keep(v, 4096 - voltage_decay) + u + b).
     The offset of 1 sits on the current decay only. Source: lava.proc.lif.models.PyLifModelBitAcc, lava-nc 0.10.0.

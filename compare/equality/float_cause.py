@@ -68,7 +68,7 @@ class Spot:
 
 
 def weighted(graph: FloatGraph, layer: str) -> tuple[FloatConv | FloatDense, FloatNeuron]:
-    """The folded operation with weights, and the neuron, behind a layer of the integer network."""
+    """Find the folded operation with weights, and the neuron, behind a layer of the integer network."""
     for node in graph.nodes:
         if isinstance(node.operation, (FloatConv, FloatDense)):
             neuron = neuron_of(graph, node)
@@ -87,7 +87,7 @@ def explain(
     seed: int,
     first_image: int = 0,
 ) -> Cause:
-    """The cause of a first odd spike; graph: the folded float model; floats and fixed: traces of the same images."""
+    """Find the cause of a first odd spike; graph: the folded model; floats, fixed: traces of the same images."""
     index = next(i for i, layer in enumerate(network.layers) if layer.name == at.layer)
     layer = network.layers[index]
     operation, neuron = weighted(graph, at.layer)
@@ -121,14 +121,14 @@ def _synapse(layer: Layer) -> Weighted:
 
 
 def _kinds(neuron: Lif, model: FloatNeuron) -> Cause | None:
-    """A spike must do to both membrane potentials the same."""
+    """Require that a spike does the same to both membrane potentials."""
     if neuron.reset == model.reset:
         return None
     return Cause("reset", f"the integers are reset {RESETS[neuron.reset]}, the float model {RESETS[model.reset]}")
 
 
 def _decays(seen: SeenLif, model: FloatNeuron, place: tuple[int, ...]) -> Cause | None:
-    """Constant decays must be the model's, within half a unit of 2^-k."""
+    """Require constant decays to be the model's, within half a unit of 2^-k."""
     if seen.neuron.drawn:
         return None
     decay, tau, one = int(seen.decay[0, 0][place]), _tau(model, place), 2**seen.neuron.k
@@ -149,7 +149,7 @@ def _told(
     read: NDArray[np.int64],
     span: Range,
 ) -> Claim:
-    """What the file says of a channel's bias, and what the rounding of its weights explains on what was read."""
+    """Read the correction of a channel's bias, and what rounding its weights explains on what was read."""
     assert layer.scale is not None
     scale, synapse = float(np.broadcast_to(layer.scale, len(operation.weight))[channel]), _synapse(layer)
     lost = operation.weight[channel].ravel() - synapse.weight[channel].ravel() * scale
@@ -195,7 +195,7 @@ def _spot(
 
 
 def limit(network: Network, layer: Layer) -> int:
-    """The largest mantissa that the layer's weight bits allow, as export noted them; else the largest there is."""
+    """Return the largest mantissa that the layer's weight bits allow, as export noted; else the largest there is."""
     try:
         noted = json.loads(network.metadata["quantisation"])
         return mantissa(int(dict(noted["layer_bits"]).get(layer.name, noted["weight_bits"])))
@@ -204,7 +204,7 @@ def limit(network: Network, layer: Layer) -> int:
 
 
 def _constants(spot: Spot, place: tuple[int, ...]) -> Cause | None:
-    """A weight, bias or threshold further from the float one than rounding, clipping and correction go."""
+    """Find a weight, bias or threshold further from the float one than rounding, clipping and correction go."""
     off = np.abs(spot.mantissa - np.clip(spot.weight / spot.scale, -spot.limit, spot.limit))
     if (wrong := off > HALF).any():
         tap = int(wrong.argmax())
@@ -253,12 +253,12 @@ def _path(spot: Spot, at: Divergence) -> Cause:
 
 
 def _after_spike(spot: Spot, error: float) -> float:
-    """What the reset leaves of a difference of the membrane potentials."""
+    """Return what the reset leaves of a difference of the membrane potentials."""
     return 0.0 if spot.reset == "zero" else error + spot.threshold[0] - spot.threshold[1] * spot.unit
 
 
 def _other(spot: Spot, t: int, x: float, before: float, error: float) -> Cause:
-    """Not rounding: another tau, if one in 0..1 gives the float membrane."""
+    """Name another tau, if one in 0..1 gives the float membrane; it is not rounding."""
     if before != x and 0 <= (tau := (spot.floats[t] - x) / (before - x)) <= 1:
         return Cause("tau", f"at step {t} the float model used {tau:.4f}, the integers {spot.tau[t]:.4f}")
     return Cause("unexplained", f"at step {t} the membranes differ by {error / spot.threshold[0]:+.5f} thresholds")

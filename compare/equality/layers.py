@@ -16,18 +16,18 @@ from randhet.fixed_point.result import Trace
 
 
 def spiking(network: Network) -> list[Layer]:
-    """The layers that spike, in order."""
+    """List the layers that spike, in order."""
     return [layer for layer in network.layers if layer.spikes]
 
 
 def cell(layer: Layer) -> Spiking:
-    """The neuron of a layer that spikes."""
+    """Return the neuron of a layer that spikes."""
     assert layer.spiking is not None
     return layer.spiking
 
 
 def float_units(layer: Layer, membrane: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Integer membranes (images, T, C, ...) times scale_c * 2^-f: in the units of the float model."""
+    """Return integer membranes (images, T, C, ...) times scale_c * 2^-f: in the units of the float model."""
     assert layer.scale is not None
     unit = layer.scale * 2.0 ** -cell(layer).f
     return membrane * unit.reshape(-1, *[1] * (membrane.ndim - 3))
@@ -66,7 +66,7 @@ class LayerFinding:
         return 1 - self.whole.mismatch
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole layer's numbers beside its name, then those of each step."""
+        """Return the whole layer's numbers beside its name, then those of each step."""
         own = {"layer": self.layer, "neurons": self.neurons, "f": self.f, "threshold": self.threshold}
         steps = [asdict(step) for step in self.steps]
         return own | asdict(self.whole) | {"same_spikes": self.same_spikes, "steps": steps}
@@ -102,7 +102,7 @@ Counts = dict[str, Count]
 def count(
     network: Network, floats: Mapping[str, FloatTrace], fixed: Mapping[str, Trace], threshold: Mapping[str, float]
 ) -> Counts:
-    """The sums of one chunk of images, by layer."""
+    """Compute the sums of one chunk of images, by layer."""
     return {
         layer.name: _count(layer, floats[layer.name], fixed[layer.name], threshold[layer.name])
         for layer in spiking(network)
@@ -126,12 +126,12 @@ def _count(layer: Layer, one: FloatTrace, other: Trace, threshold: float) -> Cou
 
 
 def add(a: Counts, b: Counts) -> Counts:
-    """The sums of two chunks."""
+    """Add the sums of two chunks."""
     return {name: b[name] if name not in a else a[name] + b[name] for name in b}
 
 
 def findings(network: Network, counts: Counts, images: int, threshold: Mapping[str, float]) -> tuple[LayerFinding, ...]:
-    """What the sums over `images` images say about each layer."""
+    """Derive each layer's findings from the sums over `images` images."""
     return tuple(
         LayerFinding(
             layer=layer.name,
@@ -157,7 +157,7 @@ def _step(sums: Count, t: int) -> StepFinding:
 
 
 def decibels(signal: float, noise: float) -> float | None:
-    """10 log10(signal / noise); None without noise, minus infinity made -999 without signal, for JSON."""
+    """Compute 10 log10(signal / noise); None without noise, minus infinity made -999 without signal, for JSON."""
     if noise == 0:
         return None
     ratio = 10 * log10(signal / noise) if signal else -inf

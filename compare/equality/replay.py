@@ -29,7 +29,7 @@ class FloatTrace:
 
 
 def samplers(network: Network, seed: int, first_image: int) -> dict[str, Sampler]:
-    """For each random layer, by name, what gives the float neuron the integer network's tau = A / 2^k."""
+    """Make, for each random layer by name, what gives the float neuron the integer network's tau = A / 2^k."""
     found = {}
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         if layer.lif and layer.drawn:
@@ -53,7 +53,7 @@ def _sampler(neuron: Lif, drawn: Drawn, steps: int, generator: LayerGenerator, f
 
 
 def float_predictions(model: nn.Module, images: Images, seed: int) -> NDArray[np.int64]:
-    """Predictions (N,) with taus from torch's generator at this seed; the caller's random state is left as it was."""
+    """Predict (N,) with taus from torch's generator at this seed; the caller's random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return predict(model, images)
@@ -63,7 +63,7 @@ def float_predictions(model: nn.Module, images: Images, seed: int) -> NDArray[np
 def replay(
     model: nn.Module, network: Network, pixels: np.ndarray, seed: int, first_image: int = 0
 ) -> tuple[NDArray[np.int64], dict[str, FloatTrace]]:
-    """Predictions (N,) and traces by layer of the float model with the taus of this master seed."""
+    """Return predictions (N,) and traces by layer of the float model with the taus of this master seed."""
     taus = samplers(network, seed, first_image)
     if strange := set(taus) - set(neurons(model)):
         raise RandhetError(
@@ -76,5 +76,5 @@ def replay(
 
 
 def _trace(spikes: Tensor, membranes: Tensor) -> FloatTrace:
-    """From (T, N, ...) to (N, T, ...)."""
+    """Turn (T, N, ...) to (N, T, ...)."""
     return FloatTrace(spikes.transpose(0, 1).numpy().astype(np.int64), membranes.transpose(0, 1).numpy())

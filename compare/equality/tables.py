@@ -19,7 +19,7 @@ OFF = 1
 
 
 def wrong_tables(network: Network, graph: FloatGraph) -> list[str]:
-    """What is wrong with each layer's table, in words; graph: the folded float model."""
+    """Say what is wrong with each layer's table; graph: the folded float model."""
     found = []
     for layer in network.layers:
         if layer.lif and layer.drawn:
@@ -36,7 +36,7 @@ def wrong_tables(network: Network, graph: FloatGraph) -> list[str]:
 
 
 def random_bits(network: Network) -> int:
-    """Random bits per draw, as export noted them; 8 where it did not."""
+    """Return the random bits per draw, as export noted them; 8 where it did not."""
     try:
         return QuantSettings(tau_bits=int(json.loads(network.metadata["quantisation"])["tau_bits"])).tau_bits
     except (KeyError, ValueError, TypeError):

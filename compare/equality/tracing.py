@@ -62,12 +62,12 @@ class Tracing:
 
 
 def thresholds(model: nn.Module) -> dict[str, float]:
-    """The float model's threshold of each neuron layer."""
+    """Return the float model's threshold of each neuron layer."""
     return {name: module.threshold for name, module in neurons(model).items()}
 
 
 def chunk_size(network: Network) -> int:
-    """Images whose traces (output and membrane, 8 bytes each, every layer and step) fit TRACE_BYTES, at least 1."""
+    """Count the images whose traces (output and membrane, 8 bytes each) fit TRACE_BYTES, at least 1."""
     return max(1, TRACE_BYTES // (16 * network.steps * sum(map(prod, network.shapes))))
 
 

@@ -61,29 +61,29 @@ class Chip:
         return self.quantities[key]
 
     def limit(self, key: str) -> int | None:
-        """A number as a whole limit; None where nothing public says it."""
+        """Return a number as a whole limit; None where nothing public says it."""
         return int(self.quantities[key].value) if key in self.quantities else None
 
     def need(self, key: str) -> int:
-        """A whole number that every chip's description must have."""
+        """Return a whole number that every chip's description must have."""
         return int(self[key].value)
 
 
 def names() -> list[str]:
-    """Chips that have a description, such as loihi1 and loihi2."""
+    """List the chips that have a description, such as loihi1 and loihi2."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 @lru_cache
 def load(name: str) -> Chip:
-    """The chip called `name`; ChipError where there is none or its file is wrong."""
+    """Load the chip called `name`; ChipError where there is none or its file is wrong."""
     if name not in names():
         raise ChipError(f"no chip is called {name}, the chips are {', '.join(names())}")
     return parse(name, (FOLDER / f"{name}.toml").read_text())
 
 
 def parse(name: str, text: str) -> Chip:
-    """A chip from the text of its file."""
+    """Read a chip from the text of its file; ChipError where it is wrong."""
     try:
         content: dict[str, Any] = tomllib.loads(text)
         numbers = {key: Quantity(**content.pop(key)) for key in list(content) if isinstance(content[key], dict)}

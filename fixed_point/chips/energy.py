@@ -75,14 +75,14 @@ class Estimate:
         return sum(term.total for term in self.terms)
 
     def by_kind(self) -> dict[str, float]:
-        """J per image of each kind of event."""
+        """Sum J per image of each kind of event."""
         total: dict[str, float] = defaultdict(float)
         for term in self.terms:
             total[term.what] += term.total
         return dict(total)
 
     def by_layer(self) -> dict[str, float]:
-        """J per image of each layer."""
+        """Sum J per image of each layer."""
         total: dict[str, float] = defaultdict(float)
         for term in self.terms:
             total[term.layer] += term.total
@@ -93,7 +93,7 @@ class Estimate:
 
 
 def windows(axis: Axis, outputs: int) -> Counts:
-    """For each source position along an axis, how many (output, tap) pairs read it."""
+    """Count the (output, tap) pairs that read each source position along an axis."""
     count = np.zeros(axis.size)
     for out in range(outputs):
         for tap in range(axis.kernel):
@@ -105,7 +105,7 @@ def windows(axis: Axis, outputs: int) -> Counts:
 
 @singledispatch
 def synapses(operation: Operation, shape_in: Shape, shape: Shape) -> Counts:
-    """Synapses that each value a layer reads drives, in the shape it reads."""
+    """Count the synapses that each value a layer reads drives, in the shape it reads."""
     raise RandhetError(f"{type(operation).__name__} has no synapses")
 
 
@@ -130,7 +130,7 @@ def _grid(operation: Conv | SumPool, shape_in: Shape, shape: Shape) -> Counts:
 
 
 def fan_out(network: Network) -> dict[tuple[int, int], Counts]:
-    """(sender, reader) to the synapses that a spike of each of the sender's neurons drives in the reader."""
+    """Map (sender, reader) to the synapses that a spike of each of the sender's neurons drives in the reader."""
     shape = network.shapes
     found: dict[tuple[int, int], Counts] = {}
     for i, layer in enumerate(network.layers):
@@ -142,7 +142,7 @@ def fan_out(network: Network) -> dict[tuple[int, int], Counts]:
 
 
 def _pull(network: Network, index: int, counts: Counts, shape: Sequence[Shape]) -> Iterator[tuple[int, Counts]]:
-    """Counts on a layer's output carried back to the layers whose spikes arrive there."""
+    """Carry counts on a layer's output back to the layers whose spikes arrive there."""
     layer = network.layers[index]
     operation = layer.operation
     if isinstance(operation, Input) or on_chip(network, index):
@@ -169,7 +169,7 @@ def _through(operation: Operation, counts: Counts, shape_in: Shape) -> Counts:
 
 
 def activity(network: Network, images: np.ndarray, result: Result) -> tuple[dict[int, Counts], tuple[str, ...]]:
-    """Spikes per image of every neuron that sends, by layer number, and the layers where they were seen one by one."""
+    """Count spikes per image of every neuron that sends, by layer number; name the layers seen spike by spike."""
     count = len(result.predictions)
     if not count or len(images) != count:
         raise RandhetError(f"the run has {count} images and {len(images)} were given, it takes the same and at least 1")
@@ -193,7 +193,7 @@ def activity(network: Network, images: np.ndarray, result: Result) -> tuple[dict
 
 
 def estimate(network: Network, placement: Placement, images: np.ndarray, result: Result) -> Estimate:
-    """Energy and time of one image, the mean over a run. images: what was run; result: of any backend."""
+    """Estimate energy and time of one image, the mean over a run. images: what was run; result: of any backend."""
     sent, exact = activity(network, images, result)
     arriving = _arrivals(network, sent)
     terms = [term for layer in placement.layers for term in _terms(network, placement.chip, layer, sent, arriving)]
@@ -209,7 +209,7 @@ def estimate(network: Network, placement: Placement, images: np.ndarray, result:
 
 
 def _arrivals(network: Network, sent: Mapping[int, Counts]) -> dict[int, float]:
-    """Synaptic operations per image in every population."""
+    """Count synaptic operations per image in every population."""
     total: dict[int, float] = defaultdict(float)
     for (sender, reader), counts in fan_out(network).items():
         total[reader] += float((counts * sent[sender]).sum())
@@ -228,7 +228,7 @@ def _draws(network: Network, layer: LayerMap) -> int:
 
 
 def _sends(layer: LayerMap, sent: Mapping[int, Counts]) -> tuple[float, float]:
-    """(spikes, messages) of a population per image; what a layer that nobody reads tells the host is not counted."""
+    """Count (spikes, messages) of a population per image; messages to the host are not counted."""
     far = sum(load.destinations * load.neurons for load in layer.loads) / sum(load.neurons for load in layer.loads)
     spikes = float(sent[layer.population.index].sum()) if far else 0.0
     return spikes, spikes * far
@@ -251,14 +251,14 @@ def _terms(
 
 
 def mean_hops(tiles: int) -> float:
-    """Mean distance of two tiles placed at random in a row of n: (n^2 - 1) / (3 n)."""
+    """Return the mean distance of two tiles placed at random in a row of n: (n^2 - 1) / (3 n)."""
     return (tiles**2 - 1) / (3 * tiles)
 
 
 def _times(
     network: Network, chip: Chip, layer: LayerMap, sent: Mapping[int, Counts], arriving: Mapping[int, float]
 ) -> Iterator[Term]:
-    """What the layer's largest core does in one step, one thing after another."""
+    """List what the layer's largest core does in one step, one thing after another."""
     share = layer.largest("neurons") / float(np.prod(layer.population.shape)) / network.steps
     spikes, messages = _sends(layer, sent)
     operations = share * arriving[layer.population.index]

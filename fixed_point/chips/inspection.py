@@ -71,7 +71,7 @@ class Inspection:
         return list(_sentences(self))
 
     def as_json(self) -> dict[str, Any]:
-        """One object of plain values; its keys are those of the command line's --json."""
+        """Return one object of plain values; its keys are those of the command line's --json."""
         found: dict[str, Any] = {
             "layers": [asdict(layer) for layer in self.layers],
             "cores": self.mapping.cores,
@@ -174,7 +174,7 @@ def _seed_sentence(network: Network) -> str:
 
 
 def freed(network: Network, chip: Chip) -> Network:
-    """The network as if its random-tau layers had been exported with as many neurons per core as the chip has."""
+    """Return the network as if exported with as many neurons per core, where decays are drawn, as the chip has."""
     size = chip.need("neurons_per_core")
     return replace(network, layers=tuple(_freed(layer, size) for layer in network.layers))
 
@@ -187,7 +187,7 @@ def _freed(layer: Layer, size: int) -> Layer:
 
 
 def engineering(value: float, unit: str) -> str:
-    """A value with the prefix that leaves 1 to 999 before the point, such as 38.6 uJ."""
+    """Write a value with the prefix that leaves 1 to 999 before the point, such as 38.6 uJ."""
     for power, prefix in ((0, ""), (-3, "m"), (-6, "u"), (-9, "n")):
         if value >= 10**power:
             return f"{value / 10**power:.3g} {prefix}{unit}"
@@ -218,6 +218,6 @@ def _estimate_json(found: Estimate) -> dict[str, Any]:
 
 
 def _term_json(term: Term, unit: str) -> dict[str, Any]:
-    """count times what one costs, and where that figure comes from."""
+    """Return the count times what one costs, and where that figure comes from."""
     value = {"what": term.what, "layer": term.layer, "count": term.count, unit: term.total}
     return value | {f"{unit}_each": term.unit.value, "source": term.unit.source, "checked": term.unit.checked}

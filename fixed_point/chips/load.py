@@ -46,7 +46,7 @@ class Axis:
 
 @lru_cache(maxsize=4096)
 def seen(axis: Axis, part: range) -> frozenset[int]:
-    """Source positions that the outputs in `part` read, padding left out."""
+    """List the source positions that the outputs in `part` read, padding left out."""
     return frozenset(
         position
         for out in part
@@ -57,7 +57,7 @@ def seen(axis: Axis, part: range) -> frozenset[int]:
 
 @lru_cache(maxsize=4096)
 def patterns(axis: Axis, part: range) -> tuple[int, ...]:
-    """Lengths of the different patterns (tap, output relative to the first) that source positions meet in `part`."""
+    """List the lengths of the patterns (tap, output relative to the first) that source positions meet in `part`."""
     met: dict[int, list[tuple[int, int]]] = {}
     for out in part:
         for tap in range(axis.kernel):
@@ -69,7 +69,7 @@ def patterns(axis: Axis, part: range) -> tuple[int, ...]:
 
 @singledispatch
 def axes(operation: Operation, shape_in: Shape) -> tuple[Axis, Axis]:
-    """The windows of an operation along y and x; a dense layer sees everything."""
+    """Return the windows of an operation along y and x; a dense layer sees everything."""
     return Axis(1, 1), Axis(1, 1)
 
 
@@ -93,7 +93,7 @@ def _(operation: SumPool, shape_in: Shape) -> tuple[Axis, Axis]:
 
 
 def list_bits(chip: Chip, weights: int, index_bits: int = 0) -> int:
-    """Bits of one weight list: blocks of 64 synapses with a header, each rounded up to memory words."""
+    """Count the bits of one weight list: blocks of 64 synapses with a header, each rounded up to memory words."""
     width = chip.need("weight_bits") + index_bits
     header, word = chip.limit("list_header") or 0, chip.need("memory_word")
     full, rest = divmod(weights, SYNAPSES_PER_BLOCK)
@@ -103,7 +103,7 @@ def list_bits(chip: Chip, weights: int, index_bits: int = 0) -> int:
 
 @singledispatch
 def weight_bits(operation: Operation, chip: Chip, core: Core, shape_in: Shape) -> int:
-    """Synaptic memory of one core, bits."""
+    """Count the bits of one core's synaptic memory."""
     raise TypeError(f"no weights are counted for {type(operation).__name__}")
 
 
@@ -131,7 +131,7 @@ def _(operation: SumPool, chip: Chip, core: Core, shape_in: Shape) -> int:
 
 
 def _pattern_bits(operation: Conv | SumPool, chip: Chip, core: Core, shape_in: Shape, channels: int) -> int:
-    """Weight lists of one source channel: one for each pattern of taps along y and along x."""
+    """Count the bits of one source channel's weight lists: one for each pattern of taps along y and along x."""
     y, x = axes(operation, shape_in)
     index_bits = max(6, (core.neurons - 1).bit_length())
     return sum(
@@ -145,7 +145,7 @@ def _pattern_bits(operation: Conv | SumPool, chip: Chip, core: Core, shape_in: S
 
 
 def state_bits(population: Population, core: Core) -> int:
-    """States, thresholds and biases of one core, bits; a bias map takes one bias per neuron."""
+    """Count the bits of one core's states, thresholds and biases; a bias map takes one bias per neuron."""
     layer = population.layer
     if layer.neuron is None:
         return 0
@@ -159,7 +159,7 @@ def state_bits(population: Population, core: Core) -> int:
 
 
 def in_axons(population: Population, core: Core, chip: Chip, sent: Sequence[Shape]) -> int:
-    """Input axons: a dense layer has one per source neuron; a window has one per source pixel and group of channels."""
+    """Count input axons: one per source neuron of a dense layer, one per source pixel and group of channels else."""
     operation = population.layer.operation
     if isinstance(operation, Dense):
         return sum(prod(sent[source]) for source in population.sources)
@@ -169,12 +169,12 @@ def in_axons(population: Population, core: Core, chip: Chip, sent: Sequence[Shap
 
 
 def entries(reader: Population, source: Core) -> int:
-    """Output axons of `source` for one core of a reader that sees all of it."""
+    """Count the output axons of `source` for one core of a reader that sees all of it."""
     return source.neurons if isinstance(reader.layer.operation, Dense) else source.pixels
 
 
 def reached(reader: Population, core: Core, source: Core) -> int:
-    """Output axons that `source` needs to reach one core of a reader: its pixels seen there, or all its neurons."""
+    """Count the output axons that `source` needs to reach one core of a reader: pixels seen there, or all neurons."""
     if isinstance(reader.layer.operation, Dense):
         return source.neurons
     y, x = axes(reader.layer.operation, reader.shape_in)

@@ -50,7 +50,7 @@ class LayerMap:
         return self.population.layer.name
 
     def largest(self, resource: str) -> int:
-        """The largest value of a resource (a field of Load) on any of the layer's cores."""
+        """Return the largest value of a resource (a field of Load) on any of the layer's cores."""
         return max(getattr(load, resource) for load in self.loads)
 
 
@@ -96,7 +96,7 @@ def _box(shape: Shape) -> Shape:
 
 
 def _cut(population: Population, chip: Chip, sent: Sequence[Shape]) -> list[Core]:
-    """The cores of a population; the coarsest cut where none respects the limits, so that the rules can name them."""
+    """Cut a population into cores; coarsely where no cut respects the limits, so that the rules can name them."""
     cuts = _in_order(population, chip) if population.layer.drawn else _halves(population, chip)
     coarsest: list[Core] | None = None
     for cores in cuts:
@@ -115,14 +115,14 @@ def _fits(population: Population, core: Core, chip: Chip, sent: Sequence[Shape])
 
 
 def _memory(population: Population, core: Core, chip: Chip) -> tuple[int, int, int]:
-    """(weights, states, what counts against the chip's memory per core), bits."""
+    """Count bits of weights, of states, and those that count against the chip's memory per core."""
     weights = weight_bits(population.layer.operation, chip, core, population.shape_in)
     states = state_bits(population, core)
     return weights, states, weights + (states if chip.memory_holds == "weights and state" else 0)
 
 
 def _in_order(population: Population, chip: Chip) -> Iterator[list[Core]]:
-    """Consecutive neurons: as many per core as the file says, then half as many, and so on."""
+    """Cut into consecutive neurons: as many per core as the file says, then half as many, and so on."""
     drawn = population.layer.drawn
     assert drawn is not None
     size = min(drawn.neurons_per_core, chip.need("neurons_per_core"))
@@ -132,7 +132,7 @@ def _in_order(population: Population, chip: Chip) -> Iterator[list[Core]]:
 
 
 def consecutive(shape: Shape, size: int) -> list[Core]:
-    """Cores of `size` consecutive neurons in (channel, y, x) order, each with the box around them."""
+    """Make cores of `size` consecutive neurons in (channel, y, x) order, each with the box around them."""
     total = prod(shape)
     return [_around(shape, start, min(start + size, total)) for start in range(0, total, size)]
 
@@ -149,7 +149,7 @@ def _around(shape: Shape, start: int, stop: int) -> Core:
 
 
 def _halves(population: Population, chip: Chip) -> Iterator[list[Core]]:
-    """Boxes with sides halved again and again, fewest cores first, then fewest source pixels."""
+    """Cut into boxes with sides halved again and again, fewest cores first, then fewest source pixels."""
     shape = _box(population.shape)
     most = chip.need("neurons_per_core")
     sides = [step for step in product(*map(_steps, shape)) if prod(step) <= most]
@@ -169,7 +169,7 @@ def _count(shape: Shape, step: Shape) -> int:
 
 
 def boxes(shape: Shape, step: Shape) -> list[Core]:
-    """The shape cut into boxes of at most `step` (channels, rows, columns)."""
+    """Cut the shape into boxes of at most `step` (channels, rows, columns)."""
     parts = [[range(a, min(a + side, size)) for a in range(0, size, side)] for size, side in zip(shape, step)]
     return [Core(c, y, x, len(c) * len(y) * len(x)) for c, y, x in product(*parts)]
 
@@ -193,7 +193,7 @@ def _weigh(
 
 
 def _alike(reader: Population, cores: tuple[Core, ...]) -> list[tuple[Core, int]]:
-    """Cores that see the same source pixels, as one of them and how many they are."""
+    """Group cores that see the same source pixels, as one of them and how many they are."""
     if isinstance(reader.layer.operation, Dense):
         return [(cores[0], len(cores))]
     y, x = axes(reader.layer.operation, reader.shape_in)

@@ -25,7 +25,7 @@ class Population:
 
 
 def readers(network: Network, index: int) -> list[int]:
-    """Layers that read a layer, looking through flattens."""
+    """List the layers that read a layer, looking through flattens."""
     found: list[int] = []
     for i, layer in enumerate(network.layers):
         if index in layer.inputs:
@@ -34,7 +34,7 @@ def readers(network: Network, index: int) -> list[int]:
 
 
 def folded(network: Network, index: int) -> bool:
-    """Whether a sum pool is only wiring: windows do not overlap and every layer that reads it is dense."""
+    """Tell whether a sum pool is only wiring: windows do not overlap and every layer that reads it is dense."""
     pool = network.layers[index].operation
     assert isinstance(pool, SumPool)
     windows = network.shapes[index][1:]
@@ -44,7 +44,7 @@ def folded(network: Network, index: int) -> bool:
 
 
 def on_chip(network: Network, index: int) -> bool:
-    """Whether a layer has neurons of its own on the chip."""
+    """Tell whether a layer has neurons of its own on the chip."""
     operation = network.layers[index].operation
     if isinstance(operation, SumPool):
         return not folded(network, index)
@@ -52,7 +52,7 @@ def on_chip(network: Network, index: int) -> bool:
 
 
 def senders(network: Network, index: int) -> tuple[int, ...]:
-    """Layers whose spikes arrive where a layer's output is read: itself, the input, or the branches of a sum."""
+    """List the layers whose spikes arrive where an output is read: itself, the input, or the branches of a sum."""
     layer = network.layers[index]
     if isinstance(layer.operation, Input) or on_chip(network, index):
         return (index,)
@@ -60,7 +60,7 @@ def senders(network: Network, index: int) -> tuple[int, ...]:
 
 
 def populations(network: Network) -> list[Population]:
-    """Every population in network order."""
+    """List every population in network order."""
     shape = network.shapes
     found = []
     for i, layer in enumerate(network.layers):
@@ -71,7 +71,7 @@ def populations(network: Network) -> list[Population]:
 
 
 def branch_lags(network: Network, lag: Sequence[int]) -> dict[int, int]:
-    """For each residual sum, by how many steps its latest branch lags its earliest."""
+    """Count the steps by which the latest branch of each residual sum lags its earliest."""
     return {
         i: max(lag[j] for j in layer.inputs) - min(lag[j] for j in layer.inputs)
         for i, layer in enumerate(network.layers)

@@ -70,7 +70,7 @@ def _within(rule: str, layer: str, value: int, limit: int) -> Finding:
 
 
 def _none(rule: str, layer: str, count: int) -> Finding:
-    """A rule that counts what is wrong: nothing may be."""
+    """Judge a count of what is wrong: nothing may be."""
     return _within(rule, layer, count, 0)
 
 
@@ -86,14 +86,14 @@ def _signed(bits: int) -> int:
 
 
 def weight_mantissa(case: Case) -> Iterator[Finding]:
-    """The largest weight, either sign, in the chip's weight bits."""
+    """Hold the largest weight, either sign, against the chip's weight bits."""
     limit = _signed(case.chip.need("weight_bits"))
     for name, operation in case.weighted:
         yield _within("largest |weight| fits the mantissa", name, _largest(operation.weight), limit)
 
 
 def weight_exponent(case: Case) -> Iterator[Finding]:
-    """A chip with a fixed shift of 6 turns another f into the weights' exponent; mixed signs cost one bit of it."""
+    """Hold the weights' exponent against the chip's: f beyond a fixed shift of 6; mixed signs cost one bit of it."""
     low, high = case.chip.limit("weight_exponent_min"), case.chip.limit("weight_exponent_max")
     if low is None or high is None:
         return
@@ -103,13 +103,13 @@ def weight_exponent(case: Case) -> Iterator[Finding]:
 
 
 def synaptic_sum(case: Case) -> Iterator[Finding]:
-    """The proven bound on |a|, int32 everywhere."""
+    """Hold the proven bound on |a| against int32."""
     for layer, bound in case.bounds:
         yield _within("synaptic sum fits 32 bits", layer.name, bound, SUM_MAX)
 
 
 def accumulator(case: Case) -> Iterator[Finding]:
-    """The shifted sum of one step in the chip's accumulator: the largest any input could cause."""
+    """Hold the largest shifted sum that any input could cause in a step against the chip's accumulator."""
     bits = case.chip.limit("accumulator_bits")
     if bits is None:
         return
@@ -120,14 +120,14 @@ def accumulator(case: Case) -> Iterator[Finding]:
 
 
 def threshold_range(case: Case) -> Iterator[Finding]:
-    """The largest threshold in the chip's state bits."""
+    """Hold the largest threshold against the chip's state bits."""
     limit = _signed(case.chip.need("state_bits"))
     for name, neuron in case.spiking:
         yield _within("threshold fits the state", name, int(neuron.threshold.max()), limit)
 
 
 def threshold_mantissa(case: Case) -> Iterator[Finding]:
-    """Thresholds that are not a mantissa shifted by the chip's fixed shift."""
+    """Count the thresholds that are not a mantissa shifted by the chip's fixed shift."""
     bits, shift = case.chip.limit("threshold_mantissa_bits"), case.chip.limit("threshold_shift")
     if bits is None or shift is None:
         return
@@ -138,7 +138,7 @@ def threshold_mantissa(case: Case) -> Iterator[Finding]:
 
 
 def thresholds_per_core(case: Case) -> Iterator[Finding]:
-    """Chips that share thresholds among a core's neurons hold only so many different ones."""
+    """Count the different thresholds on a core, where its neurons share them."""
     limit = case.chip.limit("thresholds_per_core")
     if limit is None:
         return
@@ -149,14 +149,14 @@ def thresholds_per_core(case: Case) -> Iterator[Finding]:
 
 
 def bias_range(case: Case) -> Iterator[Finding]:
-    """The largest bias, either sign, in the chip's state bits."""
+    """Hold the largest bias, either sign, against the chip's state bits."""
     limit = _signed(case.chip.need("state_bits"))
     for name, neuron in case.spiking:
         yield _within("|bias| fits the state", name, _largest(neuron.bias), limit)
 
 
 def bias_mantissa(case: Case) -> Iterator[Finding]:
-    """Biases that are not a mantissa times a power of two the chip has."""
+    """Count the biases that are not a mantissa times a power of two the chip has."""
     bits, top = case.chip.limit("bias_mantissa_bits"), case.chip.limit("bias_exponent_max")
     if bits is None or top is None:
         return
@@ -168,7 +168,7 @@ def bias_mantissa(case: Case) -> Iterator[Finding]:
 
 
 def decay_width(case: Case) -> Iterator[Finding]:
-    """Bits of the decays: k, or those of CUBA's larger one."""
+    """Count the bits of the decays: k, or those of CUBA's larger one."""
     limit = case.chip.need("decay_bits")
     for name, own in case.needs:
         if own.decay_bits is not None:
@@ -176,7 +176,7 @@ def decay_width(case: Case) -> Iterator[Finding]:
 
 
 def decays_per_core(case: Case) -> Iterator[Finding]:
-    """Chips that share decays among a core's neurons hold only so many different ones."""
+    """Count the different decays on a core, where its neurons share them."""
     limit = case.chip.limit("decays_per_core")
     if limit is None:
         return
@@ -196,7 +196,7 @@ def _part(values: Array, core: Core) -> Array:
 
 
 def graded_spikes(case: Case) -> Iterator[Finding]:
-    """Bits of what leaves a layer of the chip, or the input; sums are made where they are read."""
+    """Count the bits of what a layer of the chip, or the input, sends; sums are made where they are read."""
     limit = case.chip.need("graded_spike_bits")
     for i, (layer, span) in enumerate(zip(case.network.layers, case.network.ranges)):
         source = isinstance(layer.operation, Input)
@@ -206,7 +206,7 @@ def graded_spikes(case: Case) -> Iterator[Finding]:
 
 
 def read_out_sum(case: Case) -> Iterator[Finding]:
-    """The largest sum over T that any input could cause, in the chip's state; a wider sum is made off the core."""
+    """Hold the largest sum over T that any input could cause against 32 bits."""
     for layer, span in zip(case.network.layers, case.network.ranges):
         if layer.neuron and not layer.spiking:
             total = span.peak * case.network.steps
@@ -217,7 +217,7 @@ def read_out_sum(case: Case) -> Iterator[Finding]:
 
 
 def random_decay(case: Case) -> Iterator[Finding]:
-    """A decay drawn per neuron and step needs a neuron whose program can draw."""
+    """Require a neuron whose program can draw, where a decay is drawn per neuron and step."""
     possible = "microcoded neuron" if case.chip.programmable else "none: noise reaches current or voltage only"
     for layer in case.network.layers:
         if layer.drawn:
@@ -226,7 +226,7 @@ def random_decay(case: Case) -> Iterator[Finding]:
 
 
 def neuron_model(case: Case) -> Iterator[Finding]:
-    """A chip without microcode has one neuron, CUBA; x + (A (m - x) >> k) is not it, bit for bit."""
+    """Require CUBA of a chip without microcode; x + (A (m - x) >> k) is not it, bit for bit."""
     possible = "any, microcoded" if case.chip.programmable else "Cuba"
     for layer in case.network.layers:
         if layer.spiking and not layer.drawn:
@@ -235,7 +235,7 @@ def neuron_model(case: Case) -> Iterator[Finding]:
 
 
 def reset_kind(case: Case) -> Iterator[Finding]:
-    """A chip's neurons reset in the ways that it is known for."""
+    """Require a reset that the chip's neurons are known for."""
     for name, own in case.needs:
         if own.reset is not None:
             possible = " or ".join(case.chip.resets)
@@ -243,7 +243,7 @@ def reset_kind(case: Case) -> Iterator[Finding]:
 
 
 def residual_delay(case: Case) -> Iterator[Finding]:
-    """Steps that the earlier branch of a residual sum waits in its synapses."""
+    """Count the steps that the earlier branch of a residual sum waits in its synapses."""
     limit = case.chip.limit("delay_max")
     if limit is not None:
         for i, lag in branch_lags(case.network, case.network.delays).items():
@@ -254,7 +254,7 @@ def residual_delay(case: Case) -> Iterator[Finding]:
 
 
 def register_on_one_core(case: Case) -> Iterator[Finding]:
-    """Neurons that share a register must share a core: exporting with fewer neurons per core mends it."""
+    """Require neurons that share a register to share a core: exporting with fewer neurons per core mends it."""
     for layer in case.mapping.layers:
         if drawn := layer.population.layer.drawn:
             whole = min(drawn.neurons_per_core, int(np.prod(layer.population.shape)))
@@ -262,22 +262,22 @@ def register_on_one_core(case: Case) -> Iterator[Finding]:
 
 
 def neurons_per_core(case: Case) -> Iterator[Finding]:
-    """Neurons on the layer's fullest core."""
+    """Count the neurons on the layer's fullest core."""
     yield from _per_core(case, "neurons per core", "neurons", "neurons_per_core")
 
 
 def memory_per_core(case: Case) -> Iterator[Finding]:
-    """Bits on the layer's fullest core."""
+    """Count the bits on the layer's fullest core."""
     yield from _per_core(case, "memory per core, bits", "memory_bits", "memory_per_core")
 
 
 def fan_in_axons(case: Case) -> Iterator[Finding]:
-    """Axons into the core that has most of them."""
+    """Count the axons into the core that has most of them."""
     yield from _per_core(case, "fan-in axons per core", "in_axons", "input_axons_per_core")
 
 
 def fan_out_axons(case: Case) -> Iterator[Finding]:
-    """Axons out of the core that has most of them."""
+    """Count the axons out of the core that has most of them."""
     yield from _per_core(case, "fan-out axons per core", "out_axons", "output_axons_per_core")
 
 
@@ -325,16 +325,16 @@ NEEDS = {
 
 
 def check_chip(network: Network, mapping: Mapping) -> list[Finding]:
-    """Every finding of every rule, in the order of RULES, for the chip of the mapping."""
+    """List every finding of every rule, in the order of RULES, for the chip of the mapping."""
     case = Case(network, mapping.chip, mapping)
     return [finding for rule in RULES for finding in rule(case)]
 
 
 def broken(findings: list[Finding]) -> list[Finding]:
-    """The findings that do not hold."""
+    """Return the findings that do not hold."""
     return [finding for finding in findings if not finding.ok]
 
 
 def unchecked(chip: Chip) -> list[str]:
-    """Limits that no public source gives for this chip, and that are therefore not checked."""
+    """List the limits that no public source gives for this chip, and that are therefore not checked."""
     return [what for key, what in NEEDS.items() if chip.limit(key) is None]

@@ -75,19 +75,19 @@ def _all_but_channels(values: Int | Mask) -> tuple[int, ...]:
 
 
 def fired_at(seen: SeenSpiking) -> tuple[Int, Int]:
-    """(largest membrane potential without a spike, smallest with one) of each channel."""
+    """Return each channel's largest membrane potential without a spike, and its smallest with one."""
     fired, axes = seen.found.output != 0, _all_but_channels(seen.membrane)
     low = np.where(fired, -STATE_MAX, seen.membrane).max(axis=axes)
     return low, np.where(fired, seen.membrane, STATE_MAX).min(axis=axes)
 
 
 def wrapped(value: Int) -> Int:
-    """Two's complement of 24 bits."""
+    """Wrap to 24 bits, two's complement."""
     return (value + 2**23) % 2**24 - 2**23
 
 
 def cut(bits: int, value: Int) -> Int:
-    """Saturated at +-(2^bits - 1)."""
+    """Saturate at +-(2^bits - 1)."""
     return np.clip(value, 1 - 2**bits, 2**bits - 1)
 
 
@@ -224,7 +224,7 @@ def _table_entry(seen: SeenLif, own: Int, low: Int, high: Int) -> str | None:
 
 
 def _shifted(decay: Int) -> dict[str, Int]:
-    """The decays as if drawn one place off; -1 where that place is outside the run."""
+    """List the decays as if drawn one place off; -1 where that place is outside the run."""
     flat = decay.reshape(*decay.shape[:2], -1)
     found = {}
     for axis, name in ((1, "step"), (2, "neuron"), (0, "image")):
@@ -275,7 +275,7 @@ def explain(
     seed: int,
     first_image: int = 0,
 ) -> Cause:
-    """Why the run `found` departs from the definition in the named layer; all sources of the layer must be traced."""
+    """Explain why the run `found` departs from the definition in a layer, whose sources must all be traced."""
     index = next(i for i, one in enumerate(network.layers) if one.name == layer)
     shape = (len(images), network.steps, *network.shapes[index])
     for trace in (expected[layer], found[layer]):

@@ -16,7 +16,7 @@ from randhet.fixed_point.result import Result
 
 
 def differences(a: Any, b: Any, path: str = "network") -> Iterator[str]:
-    """The paths at which two values of the representation are not the same, none where they are equal."""
+    """List the paths at which two values of the representation are not the same, none where they are equal."""
     if type(a) is not type(b):
         yield f"{path}: {type(a).__name__} against {type(b).__name__}"
     elif is_dataclass(a):
@@ -35,7 +35,7 @@ def differences(a: Any, b: Any, path: str = "network") -> Iterator[str]:
 def divergence(
     network: Network, images: np.ndarray, expected: Result, found: Result, seed: int, first_image: int = 0
 ) -> Divergence | None:
-    """The first difference of two runs that traced every layer, with its cause; None where they are equal.
+    """Find the first difference of two runs that traced every layer, with its cause; None where they are equal.
 
     Shapes that differ are a difference. images (N, C, Y, X): what was run; seed, first_image: as the runs had them.
     """
@@ -59,7 +59,7 @@ def _other_shape(network: Network, expected: Result, found: Result, first_image:
 def assert_equal(
     network: Network, images: np.ndarray, expected: Result, found: Result, seed: int, first_image: int = 0
 ) -> None:
-    """AssertionError that names the first difference of two runs and its cause, or the result that differs."""
+    """Raise AssertionError that names the first difference of two runs and its cause, or the result that differs."""
     at = divergence(network, images, expected, found, seed, first_image)
     if at is not None:
         raise AssertionError(str(at))

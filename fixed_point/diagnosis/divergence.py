@@ -42,14 +42,14 @@ class Divergence:
     detail: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self) | {"neuron": list(self.neuron)}
 
     def __str__(self) -> str:
         return self.sentence()
 
     def sentence(self, expected: str = "expected", found: str = "found") -> str:
-        """Where, both values, and why."""
+        """Say where, both values, and why."""
         place = (
             f"image {self.image}, step {self.step}, layer {self.layer}, neuron {self.neuron}, {self.quantity}: "
             f"{expected} {self.expected:g}, {found} {self.found:g}"
@@ -64,7 +64,7 @@ def first(
     first_image: int = 0,
     quantities: Collection[str] = ("membrane", "output"),
 ) -> Divergence | None:
-    """The earliest difference in logical time: by image, then step, then layer in `order`, then quantity, then neuron.
+    """Find the earliest difference in logical time: by image, step, layer in `order`, quantity, neuron.
 
     Every layer of `order` must be in both traces with the same shapes; a missing one is a mistake, not an agreement.
     """
@@ -88,7 +88,7 @@ def first(
 
 
 def _first_index(a: Numbers, b: Numbers) -> tuple[int, ...] | None:
-    """Index of the first unequal entry in C order: image, step, neuron."""
+    """Find the index of the first unequal entry in C order: image, step, neuron."""
     unequal = (a != b).ravel()
     at = int(unequal.argmax()) if unequal.size else 0
     if not unequal.size or not unequal[at]:
@@ -97,7 +97,7 @@ def _first_index(a: Numbers, b: Numbers) -> tuple[int, ...] | None:
 
 
 def compared(traces: Mapping[str, Trace]) -> dict[str, int]:
-    """How many values a comparison of these traces looks at: spikes (or other outputs) and membranes."""
+    """Count the values that a comparison of these traces looks at: spikes (or other outputs) and membranes."""
     return {
         "outputs": sum(trace.output.size for trace in traces.values()),
         "membranes": sum(trace.membrane.size for trace in traces.values() if trace.membrane is not None),

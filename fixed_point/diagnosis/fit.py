@@ -32,7 +32,7 @@ class Window:
 
 
 def bias_shift(window: Window, odd: Mask) -> tuple[str, int, int] | None:
-    """(place, least, largest): one shift per channel that explains all its values, else one per neuron; else None."""
+    """Find one shift per channel that explains all values, else per neuron: (place, least, largest), or None."""
     low, high = window.shift
     places: tuple[tuple[str, tuple[int, ...]], ...] = (("channel", (0, 1, 3, 4)), ("neuron", (0, 1)))
     for name, axes in places:
@@ -47,7 +47,7 @@ def bias_shift(window: Window, odd: Mask) -> tuple[str, int, int] | None:
 
 
 def current_window(membrane: Int, before: Int, decay: Int, k: int) -> tuple[Int, Int]:
-    """Least and largest x with x + ((A*(m - x)) >> k) = M, for an M that is not cut off.
+    """Find the least and largest x with x + ((A*(m - x)) >> k) = M, for an M that is not cut off.
 
     M*2^k - A*m <= x*(2^k - A) < (M + 1)*2^k - A*m, and 2^k - A > 0.
     """
@@ -58,7 +58,7 @@ def current_window(membrane: Int, before: Int, decay: Int, k: int) -> tuple[Int,
 
 
 def tau_window(membrane: Int, before: Int, x: Int, k: int) -> tuple[Int, Int]:
-    """Least and largest A in 0..2^k-1 with (A*(m - x)) >> k = M - x; least > largest where there is none."""
+    """Find the least and largest A in 0..2^k-1 with (A*(m - x)) >> k = M - x; least > largest where there is none."""
     difference, gained = before - x, membrane - x
     top = (1 << k) - 1
     size = np.maximum(np.abs(difference), 1)
@@ -73,9 +73,9 @@ def tau_window(membrane: Int, before: Int, x: Int, k: int) -> tuple[Int, Int]:
 
 
 def start_window(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, Int]:
-    """Least and largest m with x + ((A*(m - x)) >> k) = M, for an M that is not cut off; least > largest without one.
+    """Find the least and largest m with x + ((A*(m - x)) >> k) = M, for an M that is not cut off.
 
-    (M - x)*2^k <= A*(m - x) < (M - x + 1)*2^k; where A = 0 any m will do, or none.
+    (M - x)*2^k <= A*(m - x) < (M - x + 1)*2^k; where A = 0 any m will do, or none. Without one, least > largest.
     """
     gained, divisor = (membrane - x) << k, np.maximum(decay, 1)
     low = x - (-gained // divisor)
@@ -85,7 +85,7 @@ def start_window(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, Int]:
 
 
 def patches(operation: Conv | Dense, read: Int, channel: int) -> Int:
-    """What each tap of an output channel sees, (images*T*positions, taps), taps in the order of the weights."""
+    """List what each tap of an output channel sees, (images*T*positions, taps), taps in the order of the weights."""
     flat = read.reshape(-1, *read.shape[2:])
     if isinstance(operation, Dense):
         return flat.reshape(len(flat), -1)
@@ -102,7 +102,7 @@ def patches(operation: Conv | Dense, read: Int, channel: int) -> Int:
 def weight_changes(
     operation: Conv | Dense, read: Int, window: Window, odd: Mask
 ) -> list[tuple[tuple[int, ...], int]] | None:
-    """(index of a weight, change) of every wrong weight, for all channels with a wrong value; None if none explain."""
+    """Find (index, change) of every wrong weight, for all channels with a wrong value; None if none explain."""
     changes: list[tuple[tuple[int, ...], int]] = []
     for channel in np.flatnonzero(odd.any(axis=tuple(i for i in range(odd.ndim) if i != 2))).tolist():
         row = _row(patches(operation, read, channel), window, odd, channel)
@@ -125,7 +125,7 @@ def _row(seen: Int, window: Window, odd: Mask, channel: int) -> Int | None:
 
 
 def _chosen(odd: Mask) -> Int:
-    """All wrong values, or evenly some, and evenly some right ones."""
+    """Choose all wrong values, or evenly some, and evenly some right ones."""
     parts = [np.flatnonzero(odd), np.flatnonzero(~odd)]
     return np.concatenate([part[:: max(1, 2 * len(part) // MOST)] for part in parts])
 
@@ -136,7 +136,7 @@ def _explains(seen: Int, row: Int, low: Int, high: Int) -> bool:
 
 
 def _one_weight(seen: Int, low: Int, high: Int) -> Int | None:
-    """The change of a single weight, by intersecting low/p .. high/p over all observations that see p > 0."""
+    """Find the change of a single weight, by intersecting low/p .. high/p over all observations that see p > 0."""
     outside = (low > 0) | (high < 0)
     candidates = np.flatnonzero((seen[outside] != 0).all(axis=0))
     for tap in candidates.tolist():
@@ -151,7 +151,7 @@ def _one_weight(seen: Int, low: Int, high: Int) -> Int | None:
 
 
 def _many_weights(seen: Int, low: Int, high: Int) -> Int:
-    """Least squares to the middles of the intervals, narrow ones first in weight, rounded to whole weights."""
+    """Fit least squares to the middles of the intervals, narrow ones first in weight, rounded to whole weights."""
     narrow = 1 / (high - low + 1.0)
     middle = (low + high) / 2
     return np.rint(np.linalg.lstsq(seen * narrow[:, None], middle * narrow, rcond=None)[0]).astype(np.int64)

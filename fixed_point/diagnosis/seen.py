@@ -102,7 +102,7 @@ class SeenSpiking(SeenNeuron, ABC):
         return reference.per_channel(self.neuron.threshold, self.shape)
 
     def start(self, reset: str | None) -> Int:
-        """Membrane potentials that each step starts from: the run's own, after this reset (None: without one)."""
+        """Return the membrane potentials that each step starts from: the run's own after a reset (None: without)."""
         left, fired = self.membrane[:, :-1], self.found.output[:, :-1] != 0
         if reset is not None:
             left = np.where(fired, integer.reset_to(left, self.threshold, reset), left)
@@ -115,7 +115,7 @@ class SeenSpiking(SeenNeuron, ABC):
 
     @abstractmethod
     def given(self, before: Int) -> Int:
-        """What the definition makes of these starts and of what was read: membrane potentials before the reset."""
+        """Compute what the definition makes of these starts: membrane potentials before the reset."""
 
     @cached_property
     def due(self) -> Int:
