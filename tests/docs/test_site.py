@@ -95,6 +95,15 @@ def test_a_new_import_is_a_new_arrow() -> None:
     assert re.findall(r'data-from="(\w+)" data-to="(\w+)"', SVG(arrows)) == [("compare", "lava_runtime")]
 
 
+def test_the_page_lists_every_place_that_asks_for_the_kind_of_a_neuron() -> None:
+    """Each of them ends in `assert_never` of a neuron, from which the type checker knows that a kind is missing."""
+    page = (ROOT / "docs" / "architecture.template.md").read_text().split("## A new kind of neuron")[1]
+    listed = set(re.findall(r"^\| `([\w/]+\.py)` \|", page, re.MULTILINE))
+    files = [path for room in ROOMS for path in WRITER["sources"](room)]
+    ending = re.compile(r"assert_never\((?:layer\.)?neuron\)")
+    assert listed == {str(path.relative_to(ROOT)) for path in files if ending.search(path.read_text())}
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_generated_pages_are_up_to_date(name: str) -> None:
     """To renew them: python scripts/write_docs."""
