@@ -26,8 +26,7 @@ CONTENDERS: dict[str, Callable[[], Runner]] = {
     "engine, 2 threads": lambda: half_probed(runner("engine", threads=2, batch=3)),
     "add-only": lambda: runner("add-only", threads=1),
     "add-only, 2 threads": lambda: half_probed(runner("add-only", threads=2, batch=1)),
-    "onnx": lambda: runner("onnx"),
-    "onnx, batches of 2": lambda: half_probed(runner("onnx", batch=2)),
+    "onnx": lambda: runner("onnx", batch=2),
     "lava": lambda: runner("lava"),
 }
 """The backends, with the settings under which they are compared."""
