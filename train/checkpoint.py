@@ -76,12 +76,12 @@ def load(path: str | Path, published: Published | None = None) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(f"{path} is not a randhet checkpoint (no format entry {FORMAT!r})")
     try:
-        found = _checkpoint(content)
-        _fits(found, Path(path).stat().st_size)
-        build(found)
+        checkpoint = _checkpoint(content)
+        _fits(checkpoint, Path(path).stat().st_size)
+        build(checkpoint)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, RandhetError) as error:
         raise FileError(f"checkpoint {path} is damaged: {(str(error).splitlines() or ['?'])[0][:100]}") from None
-    return _finite(path, found)
+    return _finite(path, checkpoint)
 
 
 def _published(path: str | Path, content: dict[str, Tensor], asked: Published | None) -> Checkpoint:
@@ -90,20 +90,20 @@ def _published(path: str | Path, content: dict[str, Tensor], asked: Published | 
         entries, chosen = normalised(content, asked)
         settings, state = converted(entries, chosen)
         record = {"published": chosen.as_dict()}
-        found = Checkpoint(settings, state, chosen.mean, chosen.std, chosen.data, record=record)
-        _fits(found, Path(path).stat().st_size)
+        checkpoint = Checkpoint(settings, state, chosen.mean, chosen.std, chosen.data, record=record)
+        _fits(checkpoint, Path(path).stat().st_size)
     except RandhetError as error:
         raise FileError(f"{path}: {error}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise FileError(f"{path} is damaged: {(str(error).splitlines() or ['?'])[0][:100]}") from None
-    return found
+    return checkpoint
 
 
-def _finite(path: str | Path, found: Checkpoint) -> Checkpoint:
-    for name, tensor in found.state.items():
+def _finite(path: str | Path, checkpoint: Checkpoint) -> Checkpoint:
+    for name, tensor in checkpoint.state.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise FileError(f"checkpoint {path}: weights {name} contain NaN or infinity")
-    return found
+    return checkpoint
 
 
 def _unpacked(path: str | Path) -> None:
@@ -126,16 +126,16 @@ def _held(state: Mapping[str, Tensor], size: int) -> None:
         raise FileError(f"{len(state)} weights of {claimed} bytes, the file has {size}")
 
 
-def _fits(found: Checkpoint, size: int) -> None:
+def _fits(checkpoint: Checkpoint, size: int) -> None:
     """The weights are those of the model of these settings and lie in the file, before the model is allocated."""
-    _held(found.state, size)
-    if len(found.state) < found.settings.layers:
-        raise FileError(f"{len(found.state)} weights for {found.settings.layers} neuron layers")
+    _held(checkpoint.state, size)
+    if len(checkpoint.state) < checkpoint.settings.layers:
+        raise FileError(f"{len(checkpoint.state)} weights for {checkpoint.settings.layers} neuron layers")
     with torch.device("meta"):
-        wanted = SEWResNet(found.settings, found.mean, found.std).state_dict()
+        wanted = SEWResNet(checkpoint.settings, checkpoint.mean, checkpoint.std).state_dict()
     shapes = {name: tensor.shape for name, tensor in wanted.items()}
-    for name in sorted({*shapes, *found.state}):
-        if name not in shapes or name not in found.state or found.state[name].shape != shapes[name]:
+    for name in sorted({*shapes, *checkpoint.state}):
+        if name not in shapes or name not in checkpoint.state or checkpoint.state[name].shape != shapes[name]:
             raise FileError(f"weights {name} are not those of a model with these settings")
 
 

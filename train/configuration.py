@@ -75,7 +75,7 @@ def typed(name: str, value: Any, hint: Any) -> Any:
     try:
         if get_origin(kind) is tuple:
             parts = value.split(",") if isinstance(value, str) else value
-            return tuple(typed(name, part, get_args(kind)[0]) for part in parts)
+            return tuple(typed(name, word, get_args(kind)[0]) for word in parts)
         return PARSE[kind](value)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise RandhetError(f"{name} is {value!r}, it must be {WORDS.get(kind, 'a list of numbers')}") from None
@@ -84,7 +84,7 @@ def typed(name: str, value: Any, hint: Any) -> Any:
 def plain_type(hint: Any) -> Any:
     """The type without None, a choice of names as str."""
     if get_origin(hint) in (Union, types.UnionType):
-        (hint,) = (part for part in get_args(hint) if part is not type(None))
+        (hint,) = (option for option in get_args(hint) if option is not type(None))
     return str if get_origin(hint) is Literal else hint
 
 

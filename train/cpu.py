@@ -91,8 +91,8 @@ def pool(threads: int) -> ThreadPoolExecutor:
 def share(count: int, elements: int, work: Callable[[int, int], None]) -> None:
     """Call work(first, last) over 0..count in whole blocks, on as many threads as torch uses."""
     threads = torch.get_num_threads() if elements >= SMALL else 1
-    part = -(-count // (threads * BLOCK)) * BLOCK
-    parts = [(first, min(first + part, count)) for first in range(0, count, part)]
+    neurons = -(-count // (threads * BLOCK)) * BLOCK
+    parts = [(first, min(first + neurons, count)) for first in range(0, count, neurons)]
     if len(parts) == 1:
         work(*parts[0])
     else:
@@ -112,8 +112,8 @@ class CpuLif(torch.autograd.Function):
         period = period_of(x, decays)
         spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
         (currents, stride), (out, _) = flat(x), flat(spikes)
-        part = lambda first, last: Part(len(x), stride, period, first, last)
-        share(period, x.numel(), lambda *ends: kernels.forward(currents, out, part(*ends), decays, cell))
+        block = lambda first, last: Part(len(x), stride, period, first, last)
+        share(period, x.numel(), lambda *ends: kernels.forward(currents, out, block(*ends), decays, cell))
         ctx.order, ctx.decays, ctx.cell = order, decays, cell
         ctx.save_for_backward(x, learned)
         return restored(spikes, order)
@@ -126,8 +126,8 @@ class CpuLif(torch.autograd.Function):
         grad_x = torch.empty_like(grad)
         gradient = torch.zeros(0 if learned is None else period)
         (currents, stride), (given, _), (out, _), own = flat(x), flat(grad), flat(grad_x), gradient.numpy()
-        part = lambda first, last: Part(len(x), stride, period, first, last)
-        share(period, x.numel(), lambda *ends: kernels.backward(currents, given, out, own, part(*ends), decays, cell))
+        block = lambda first, last: Part(len(x), stride, period, first, last)
+        share(period, x.numel(), lambda *ends: kernels.backward(currents, given, out, own, block(*ends), decays, cell))
         if learned is not None:
             shaped = restored(gradient.reshape(1, 1, *x.shape[2:]), ctx.order)[0, 0]
             gradient = shaped.sum_to_size(learned.shape)

@@ -172,45 +172,45 @@ def tau_gradient(
 
 
 @njit(cache=True, nogil=True)
-def forward(x: np.ndarray, spikes: np.ndarray, part: Part, decays: Decays, cell: Cell) -> None:
+def forward(x: np.ndarray, spikes: np.ndarray, block: Part, decays: Decays, cell: Cell) -> None:
     """Spikes (T*M,) of currents (T*M,), or (M,) where the stride is 0, for the neurons of a part."""
     m, tau, index = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
-    total, theta = len(spikes) // part.steps, np.float32(cell.theta)
-    for image in range(0, total, part.period):
-        for start in range(part.first, part.last, BLOCK):
+    total, theta = len(spikes) // block.steps, np.float32(cell.theta)
+    for image in range(0, total, block.period):
+        for start in range(block.first, block.last, BLOCK):
             # A block's membranes stay in the cache through all steps; they never go to memory
-            size, at = min(BLOCK, part.last - start), image + start
+            size, neuron = min(BLOCK, block.last - start), image + start
             m[:] = 0
-            for t in range(part.steps):
+            for t in range(block.steps):
                 if t == 0 or decays.mode == STEP:
                     fill(tau[:size], t, start, decays, index[:size])
-                row, out = t * part.stride + at, t * total + at
+                row, out = t * block.stride + neuron, t * total + neuron
                 integrate(x[row : row + size], tau[:size], m[:size], theta, cell.subtract)
                 spike(m[:size], spikes[out : out + size], theta)
 
 
 @njit(cache=True, nogil=True)
 def backward(
-    x: np.ndarray, grad: np.ndarray, grad_x: np.ndarray, grad_tau: np.ndarray, part: Part, decays: Decays, cell: Cell
+    x: np.ndarray, grad: np.ndarray, grad_x: np.ndarray, grad_tau: np.ndarray, block: Part, decays: Decays, cell: Cell
 ) -> None:
     """grad_x (T*M,) from grad (T*M,); adds to grad_tau (period,) where that is not empty."""
-    steps, drawn = part.steps, part.steps if decays.mode == STEP else 1
+    steps, drawn = block.steps, block.steps if decays.mode == STEP else 1
     m, tau = np.empty((steps + 1, BLOCK), np.float32), np.empty((drawn, BLOCK), np.float32)
     open_, carried, index = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
     total, theta, subtract = len(grad) // steps, np.float32(cell.theta), cell.subtract
-    for image in range(0, total, part.period):
-        for start in range(part.first, part.last, BLOCK):
-            size, at = min(BLOCK, part.last - start), image + start
+    for image in range(0, total, block.period):
+        for start in range(block.first, block.last, BLOCK):
+            size, neuron = min(BLOCK, block.last - start), image + start
             m[0] = 0
             for t in range(steps):
                 if t < drawn:
                     fill(tau[t, :size], t, start, decays, index[:size])
                 m[t + 1] = m[t]
-                row = t * part.stride + at
+                row = t * block.stride + neuron
                 integrate(x[row : row + size], tau[min(t, drawn - 1), :size], m[t + 1, :size], theta, subtract)
             carried[:] = 0
             for t in range(steps - 1, -1, -1):
-                own, row, out = m[t + 1, :size], t * part.stride + at, t * total + at
+                own, row, out = m[t + 1, :size], t * block.stride + neuron, t * total + neuron
                 # own turns from the membrane into its gradient here; step t - 1 still needs m[t], which stays
                 slopes(own, grad[out : out + size], open_[:size], theta, cell.alpha, subtract)
                 if len(grad_tau):

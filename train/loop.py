@@ -79,7 +79,7 @@ def train(
     "steps", "loss"} after each batch, {"epoch", "accuracy", "loss"} and "robust" where measured after each epoch, and
     "sigmas" by neuron where sigma is trained.
     """
-    with joined() as it:
+    with joined() as processes:
         data, held_out = load(settings.data, "train").take(samples), load(settings.data, "test")
         if start is not None:
             data, held_out = (
@@ -89,7 +89,7 @@ def train(
         started = _resumed(out, model_settings, settings, start) if resume else None
         mean, std = channel_statistics(data) if start is None else (start.mean, start.std)
         data, chosen = data.split(settings.validate)
-        run = _begin(model_settings, settings, data, mean, std, it, device, report)
+        run = _begin(model_settings, settings, data, mean, std, processes, device, report)
         if start is not None:
             _start_from(run, start)
         if started is not None:
@@ -99,7 +99,7 @@ def train(
             done = _one_epoch(run, chosen, held_out, Path(out), (mean, std))
         assert done is not None
         finished = replace(done, resume=None)
-        if it.rank == 0:
+        if processes.rank == 0:
             checkpoints.save(out, finished)
     return finished
 
@@ -121,20 +121,20 @@ def _begin(
     data: Images,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    it: World,
+    processes: World,
     device: str | None,
     report: Report | None,
 ) -> Run:
-    if settings.batch < it.size:
-        raise RandhetError(f"batch {settings.batch} is smaller than the {it.size} processes that share it")
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if settings.batch < processes.size:
+        raise RandhetError(f"batch {settings.batch} is smaller than the {processes.size} processes that share it")
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(settings.seed)
-    model = SEWResNet(model_settings, mean, std).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = SEWResNet(model_settings, mean, std).to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(
         model.parameters(), settings.lr, settings.momentum, weight_decay=settings.decay, nesterov=settings.nesterov
     )
-    trained = DistributedDataParallel(model, broadcast_buffers=False) if it.size > 1 else model
-    return Run(settings, model, optimiser, data, it, trained, report or (lambda news: None))
+    trained = DistributedDataParallel(model, broadcast_buffers=False) if processes.size > 1 else model
+    return Run(settings, model, optimiser, data, processes, trained, report or (lambda news: None))
 
 
 def _start_from(run: Run, start: Checkpoint) -> None:
@@ -151,16 +151,16 @@ def _start_from(run: Run, start: Checkpoint) -> None:
 def _resumed(
     out: str | Path, model_settings: ModelSettings, settings: TrainSettings, start: Checkpoint | None
 ) -> Checkpoint:
-    found = checkpoints.load(out)
-    before = {name: found.record.get(name, value) for name, value in asdict(TrainSettings()).items()}
+    checkpoint = checkpoints.load(out)
+    before = {name: checkpoint.record.get(name, value) for name, value in asdict(TrainSettings()).items()}
     differing = [name for name, value in asdict(settings).items() if before[name] != value]
-    if found.settings != model_settings:
+    if checkpoint.settings != model_settings:
         differing.append("model")
-    if found.record.get("began_with") != (start and checkpoints.weights_hash(start.state)):
+    if checkpoint.record.get("began_with") != (start and checkpoints.weights_hash(start.state)):
         differing.append("starting weights")
     if differing:
         raise RandhetError(f"cannot resume {out}: {', '.join(differing)} differ from the run that wrote it")
-    return found
+    return checkpoint
 
 
 def _go_on(run: Run, started: Checkpoint) -> None:
@@ -211,22 +211,22 @@ def _sigmas(run: Run) -> dict[str, dict[str, float]]:
     """The sigma of every random neuron after an epoch, where it is trained."""
     if run.model.settings.train_sigma == "no":
         return {}
-    random = {name: it for name, it in neurons(run.model).items() if isinstance(it, RandomTauLIF)}
-    return {"sigmas": {name: it.sigma for name, it in random.items()}}
+    random = {name: neuron for name, neuron in neurons(run.model).items() if isinstance(neuron, RandomTauLIF)}
+    return {"sigmas": {name: neuron.sigma for name, neuron in random.items()}}
 
 
 def _measured(run: Run, chosen: Images, held_out: Images) -> dict[str, float]:
     """Accuracies after an epoch."""
-    found = {"accuracy": float(np.mean(evaluate(run.model, held_out, draws=1, seed=run.epoch - 1)))}
+    accuracies = {"accuracy": float(np.mean(evaluate(run.model, held_out, draws=1, seed=run.epoch - 1)))}
     if len(chosen):
-        found["robust"] = accuracy_under_rfgsm(run.model, chosen, run.settings.robust_eps, seed=run.epoch)
-    return found
+        accuracies["robust"] = accuracy_under_rfgsm(run.model, chosen, run.settings.robust_eps, seed=run.epoch)
+    return accuracies
 
 
 def _state(run: Run) -> dict[str, Tensor]:
     """Copies of the weights as they are now."""
     state = run.model.state_dict().items()
-    return {name: it.detach().cpu().clone(memory_format=torch.contiguous_format) for name, it in state}
+    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state}
 
 
 def _deployed(run: Run) -> AbstractContextManager[None]:

@@ -141,13 +141,13 @@ class NeuronFactory:
         self.made += 1
         inside = s.random in ("all", SEGMENTS[self.segment])
         sigma = s.sigmas[index] if s.sigmas else s.sigma
-        made = NEURONS[s.neuron if inside else "vanilla"](s, shape, sigma, self.shared)
-        made.threshold = s.thresholds[index] if s.thresholds else s.threshold
-        made.alpha = s.alphas[index] if s.alphas else made.alpha
-        made.reset = s.reset
-        if s.decays and isinstance(made, LIF):
-            made.decay = s.decays[index]
-        return made
+        neuron = NEURONS[s.neuron if inside else "vanilla"](s, shape, sigma, self.shared)
+        neuron.threshold = s.thresholds[index] if s.thresholds else s.threshold
+        neuron.alpha = s.alphas[index] if s.alphas else neuron.alpha
+        neuron.reset = s.reset
+        if s.decays and isinstance(neuron, LIF):
+            neuron.decay = s.decays[index]
+        return neuron
 
 
 NAMED: dict[str, ModelSettings] = {

@@ -252,10 +252,10 @@ def neurons(model: nn.Module) -> dict[str, Neuron]:
 @contextmanager
 def replaying(model: nn.Module, samplers: Mapping[str, Sampler]) -> Iterator[None]:
     """Within the block, the named random neurons take their taus from the samplers instead of drawing."""
-    found = neurons(model)
+    modules = neurons(model)
     with ExitStack() as stack:
         for name, sampler in samplers.items():
-            module = found[name]
+            module = modules[name]
             assert isinstance(module, RandomTauLIF)
             stack.callback(setattr, module, "sampler", module.sampler)
             module.sampler = sampler
@@ -265,12 +265,12 @@ def replaying(model: nn.Module, samplers: Mapping[str, Sampler]) -> Iterator[Non
 @contextmanager
 def recording(model: nn.Module) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
     """Within the block, each neuron appends (spikes, membranes before reset), both (T, N, ...), per forward pass."""
-    found = neurons(model)
-    logs: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in found}
-    for name, module in found.items():
+    modules = neurons(model)
+    logs: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in modules}
+    for name, module in modules.items():
         module.recorded = logs[name]
     try:
         yield logs
     finally:
-        for module in found.values():
+        for module in modules.values():
             module.recorded = None

@@ -64,7 +64,10 @@ class Published:
     @staticmethod
     def of(fields: Mapping[str, Any]) -> Published:
         """The inverse of `as_dict`; lists become tuples."""
-        values: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in fields.items()}
+        values: dict[str, Any] = {
+            name: tuple(field_value) if isinstance(field_value, list) else field_value
+            for name, field_value in fields.items()
+        }
         return Published(**values)
 
     def sentence(self) -> str:
@@ -81,7 +84,11 @@ def unwrapped(content: Any) -> Any:
     for name in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict) and "format" not in content:
             content = content[name]
-    if isinstance(content, dict) and content and all(isinstance(it, str) and it.startswith(PREFIX) for it in content):
+    if (
+        isinstance(content, dict)
+        and content
+        and all(isinstance(entry, str) and entry.startswith(PREFIX) for entry in content)
+    ):
         content = {name.removeprefix(PREFIX): value for name, value in content.items()}
     return content
 
@@ -153,7 +160,7 @@ def _settings(
         classes=len(weights["fc1.weight"]),
         image_size=chosen.image_size,
         widths=widths,
-        blocks=tuple(len(found) for found in blocks),
+        blocks=tuple(len(stage_blocks) for stage_blocks in blocks),
         steps=chosen.steps,
         neuron=_kind(nodes, chosen),
         connect=chosen.connect,
@@ -198,13 +205,13 @@ def _scalar(nodes: Mapping[str, Mapping[str, Tensor]], name: str, entry: str) ->
     return float(value)
 
 
-def _compare(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    if strange := set(found) ^ set(wanted):
+def _compare(entries: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    if strange := set(entries) ^ set(wanted):
         name = sorted(strange)[0]
         if name in wanted:
             raise FileError(f"entry {name} is missing from the state dict")
         raise FileError(f"entry {name} of the state dict is not of this network: remove it, if nothing depends on it")
-    for name, value in found.items():
+    for name, value in entries.items():
         if value.shape != wanted[name].shape:
             shapes = tuple(value.shape), tuple(wanted[name].shape)
             raise FileError(f"entry {name} of the state dict has shape {shapes[0]}, not {shapes[1]}")

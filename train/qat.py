@@ -56,14 +56,14 @@ class Weighted:
 
 def weighted(model: nn.Module) -> list[Weighted]:
     """Every convolution and linear layer of a model whose children stand in the order in which they run."""
-    found = []
+    layers = []
     for parent in model.modules():
         children = [None, *parent.children(), None]
         for before, layer, after in zip(children, children[1:], children[2:]):
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 norm = after if isinstance(after, nn.BatchNorm2d) else None
-                found.append(Weighted(layer, norm, before if isinstance(before, Normalise) else None))
-    return found
+                layers.append(Weighted(layer, norm, before if isinstance(before, Normalise) else None))
+    return layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Rounding:
     def of(cls, model: nn.Module, bits: int, scales: Scales) -> Rounding:
         """With the clipping that changes the present weights least."""
         layers = tuple(weighted(model))
-        clipping = [nearest(it.folded, bits, it.kind(scales)) for it in layers]
+        clipping = [nearest(weighted_layer.folded, bits, weighted_layer.kind(scales)) for weighted_layer in layers]
         return cls(layers, bits, scales, tuple(clipping))
 
     @contextmanager
@@ -93,23 +93,23 @@ class Rounding:
         An exporter that takes s = max|w| / M finds the same integers: the largest weight of a channel is M, or its
         scale is the floor of its layer.
         """
-        own = [it.layer.weight.detach().clone() for it in self.layers]
+        own = [weighted_layer.layer.weight.detach().clone() for weighted_layer in self.layers]
         try:
-            for it, choice in zip(self.layers, self.clipping):
-                it.layer.weight.data.copy_(self.meant(it, choice))
+            for weighted_layer, choice in zip(self.layers, self.clipping):
+                weighted_layer.layer.weight.data.copy_(self.meant(weighted_layer, choice))
             yield
         finally:
-            for it, weight in zip(self.layers, own):
-                it.layer.weight.data.copy_(weight)
+            for weighted_layer, weight in zip(self.layers, own):
+                weighted_layer.layer.weight.data.copy_(weight)
 
     @torch.no_grad()
-    def meant(self, it: Weighted, choice: Tensor) -> Tensor:
+    def meant(self, weighted_layer: Weighted, choice: Tensor) -> Tensor:
         """The weights with the float meaning of their integers, float64, in the model's own units."""
-        folded, kind = it.folded, it.kind(self.scales)
+        folded, kind = weighted_layer.folded, weighted_layer.kind(self.scales)
         scale = chosen(candidates(folded, self.bits, kind), choice, kind)
         whole = rounded(folded, scale, self.bits) * scale.reshape(-1, *[1] * (folded.dim() - 1))
         # a channel that batch norm silences has no integers to meet
-        return torch.where(it.fold == 0, it.layer.weight.double(), whole / it.fold)
+        return torch.where(weighted_layer.fold == 0, weighted_layer.layer.weight.double(), whole / weighted_layer.fold)
 
 
 FINE_TUNING = {"epochs": 3, "plain_epochs": 0, "short_epochs": 0, "warmup": 0.0, "qat_bits": 0, "qat_scales": "channel"}

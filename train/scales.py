@@ -59,9 +59,9 @@ def best(errors: Tensor, scales: Scales) -> Tensor:
     return whole.argmin(0)
 
 
-def chosen(found: Tensor, choice: Tensor, scales: Scales, floor: float = FLOOR) -> Tensor:
+def chosen(candidate_scales: Tensor, choice: Tensor, scales: Scales, floor: float = FLOOR) -> Tensor:
     """The chosen candidates (channels,), none below its floor."""
-    scale = found.gather(0, choice.unsqueeze(0))[0]
+    scale = candidate_scales.gather(0, choice.unsqueeze(0))[0]
     least = scale.max() * floor
     return scale.clamp_min(power_above(least) if scales == "power-of-two" else least)
 
@@ -75,6 +75,6 @@ def rounded(folded: Tensor, scale: Tensor, bits: int) -> Tensor:
 def nearest(folded: Tensor, bits: int, scales: Scales) -> Tensor:
     """For each channel the candidate that changes its weights least, in mean square."""
     flat = folded.flatten(1)
-    found = candidates(folded, bits, scales)
-    errors = [(flat - rounded(flat, scale, bits) * scale.unsqueeze(1)).square().sum(1) for scale in found]
+    candidate_scales = candidates(folded, bits, scales)
+    errors = [(flat - rounded(flat, scale, bits) * scale.unsqueeze(1)).square().sum(1) for scale in candidate_scales]
     return best(torch.stack(errors), scales)

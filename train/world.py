@@ -58,11 +58,11 @@ def world() -> World:
 
 
 @contextmanager
-def inside(it: World) -> Iterator[World]:
-    """Within the block, `it` is the world in force."""
-    token = _current.set(it)
+def inside(current: World) -> Iterator[World]:
+    """Make `current` the world in force within the block."""
+    token = _current.set(current)
     try:
-        yield it
+        yield current
     finally:
         _current.reset(token)
 
@@ -76,8 +76,8 @@ def joined() -> Iterator[World]:
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        with inside(World(dist.get_rank(), size)) as it:
-            yield it
+        with inside(World(dist.get_rank(), size)) as current:
+            yield current
     finally:
         dist.destroy_process_group()
 

@@ -41,11 +41,11 @@ def apgd(problem: Problem, steps: int, loss: Loss = cross_entropy) -> Examples:
 def checkpoints(steps: int) -> set[int]:
     """Iterations at which the step may be halved: gaps of 22 % of the steps, 3 % less each time, at least 6 %."""
     gap, less, least = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
-    found = [gap]
-    while found[-1] < steps:
+    steps_at = [gap]
+    while steps_at[-1] < steps:
         gap = max(gap - less, least)
-        found.append(found[-1] + gap)
-    return set(found)
+        steps_at.append(steps_at[-1] + gap)
+    return set(steps_at)
 
 
 def _start(problem: Problem) -> Tensor:

@@ -26,16 +26,18 @@ def standard(problem: Problem, steps: int = 100, queries: int = 5000) -> Example
 def rand(problem: Problem, steps: int = 100, draws: int = 20) -> Examples:
     """For random networks: APGD on cross entropy and on the DLR loss, each gradient a mean over 20 draws."""
     eot = replace(problem, draws=draws)
-    return in_turn(eot, [lambda part: apgd(part, steps), lambda part: apgd(part, steps, dlr)])
+    return in_turn(
+        eot, [lambda problem_part: apgd(problem_part, steps), lambda problem_part: apgd(problem_part, steps, dlr)]
+    )
 
 
 def _standard(steps: int, queries: int, targets: int) -> Iterator[Attack]:
-    yield lambda part: apgd(part, steps)
+    yield lambda problem_part: apgd(problem_part, steps)
     for rank in range(1, targets + 1):
-        yield lambda part, rank=rank: apgd_targeted(part, steps, rank)  # type: ignore[misc]
+        yield lambda problem_part, rank=rank: apgd_targeted(problem_part, steps, rank)  # type: ignore[misc]
     for rank in range(1, targets + 1):
-        yield lambda part, rank=rank: fab(part, steps, rank)  # type: ignore[misc]
-    yield lambda part: square(part, queries)
+        yield lambda problem_part, rank=rank: fab(problem_part, steps, rank)  # type: ignore[misc]
+    yield lambda problem_part: square(problem_part, queries)
 
 
 def in_turn(problem: Problem, attacks: Iterator[Attack] | list[Attack]) -> Examples:
@@ -49,13 +51,13 @@ def in_turn(problem: Problem, attacks: Iterator[Attack] | list[Attack]) -> Examp
         active = standing | ~certain
         if not active.any():
             break
-        part = problem.only(active)
-        found = attack(part)
-        fooled = _spread(active, part.wrong(found.stock)) & standing
-        stock, standing = _place(active, fooled, found.stock, stock), standing & ~fooled
-        candidate = found.stock if found.aware is None else found.aware
-        best = strongest(part, aware[active], candidate)
-        aware, certain = _place(active, active, best, aware), certain | _spread(active, part.certain(best))
+        active_problem = problem.only(active)
+        examples = attack(active_problem)
+        fooled = _spread(active, active_problem.wrong(examples.stock)) & standing
+        stock, standing = _place(active, fooled, examples.stock, stock), standing & ~fooled
+        candidate = examples.stock if examples.aware is None else examples.aware
+        best = strongest(active_problem, aware[active], candidate)
+        aware, certain = _place(active, active, best, aware), certain | _spread(active, active_problem.certain(best))
     return Examples(stock, aware)
 
 
@@ -66,10 +68,10 @@ def _spread(active: Tensor, values: Tensor) -> Tensor:
     return whole
 
 
-def _place(active: Tensor, which: Tensor, part: Tensor, whole: Tensor) -> Tensor:
+def _place(active: Tensor, which: Tensor, values: Tensor, whole: Tensor) -> Tensor:
     """`whole` with those of the active images' new examples that `which`, (N,) bool, says."""
     new = whole.clone()
-    new[active] = part
+    new[active] = values
     return pick(which, new, whole)
 
 

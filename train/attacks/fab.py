@@ -21,7 +21,7 @@ def fab(problem: Problem, steps: int, rank: int | None = None) -> Examples:
     stretched to the full radius.
     """
     classes = _targets(problem, rank)
-    found, distance = problem.images, torch.full((len(problem.images),), torch.inf)
+    nearest, distance = problem.images, torch.full((len(problem.images),), torch.inf)
     attacked = ~problem.wrong(problem.images)
     point, shortlist = problem.images, Shortlist()
     for _ in range(steps):
@@ -30,11 +30,11 @@ def fab(problem: Problem, steps: int, rank: int | None = None) -> Examples:
         shortlist.offer(stretched, problem.margins(stretched))
         wrong, length = problem.wrong(point), _length(point - problem.images)
         nearer = wrong & attacked & (length < distance)
-        found, distance = pick(nearer, point, found), torch.where(nearer, length, distance)
+        nearest, distance = pick(nearer, point, nearest), torch.where(nearer, length, distance)
         point = pick(wrong, problem.images + BETA * (point - problem.images), point)
     # what lies farther than eps by rounding only is projected; anything beyond that is no success
     close = distance <= problem.eps * (1 + 1e-5)
-    return shortlist.examples(problem, problem.inside(pick(close, found, problem.images)))
+    return shortlist.examples(problem, problem.inside(pick(close, nearest, problem.images)))
 
 
 def _step(problem: Problem, point: Tensor, classes: Tensor) -> Tensor:
@@ -67,10 +67,10 @@ def differences(problem: Problem, points: Tensor, classes: Tensor) -> tuple[Tens
     gradients = torch.zeros(*classes.shape, points[0].numel())
     for _ in range(problem.draws):
         logits = problem.model(points)
-        found = logits.gather(1, classes) - logits.gather(1, problem.labels[:, None])
-        gaps += found.detach() / problem.draws
+        gap = logits.gather(1, classes) - logits.gather(1, problem.labels[:, None])
+        gaps += gap.detach() / problem.draws
         for j in range(classes.shape[1]):
-            (gradient,) = torch.autograd.grad(found[:, j].sum(), points, retain_graph=j + 1 < classes.shape[1])
+            (gradient,) = torch.autograd.grad(gap[:, j].sum(), points, retain_graph=j + 1 < classes.shape[1])
             gradients[:, j] += gradient.flatten(1) / problem.draws
     return gaps, gradients
 

@@ -156,12 +156,12 @@ def strongest(problem: Problem, *candidates: Tensor) -> Tensor:
             return problem.redrawn(candidate)
 
     first = redrawn(candidates[0])
-    found, best = candidates[0], first.mean(0)
+    winner, best = candidates[0], first.mean(0)
     for candidate in candidates[1:]:
         margins = redrawn(candidate)
         better = ahead(margins - first, len(candidates) - 1) & (margins.mean(0) > best)
-        found, best = pick(better, candidate, found), torch.where(better, margins.mean(0), best)
-    return found
+        winner, best = pick(better, candidate, winner), torch.where(better, margins.mean(0), best)
+    return winner
 
 
 def ahead(gains: Tensor, rivals: int) -> Tensor:

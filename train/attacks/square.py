@@ -32,9 +32,9 @@ def _stock(problem: Problem, start: Tensor, queries: int) -> Tensor:
         active = best < 0
         if not active.any():
             break
-        part = problem.only(active)
-        proposal = _propose(part, point[active], _side(problem.images, i / queries))
-        margins = part.margins(proposal)
+        standing = problem.only(active)
+        proposal = _propose(standing, point[active], _side(problem.images, i / queries))
+        margins = standing.margins(proposal)
         better = margins > best[active]
         point[active] = pick(better, proposal, point[active])
         best[active] = torch.maximum(best[active], margins)
@@ -48,13 +48,13 @@ def _aware(problem: Problem, start: Tensor, queries: int) -> Tensor:
             active = ~problem.certain(point)
         if not active.any():
             break
-        part, present = problem.only(active), point[active]
-        proposal = _propose(part, present, _side(problem.images, i / queries))
+        uncertain, present = problem.only(active), point[active]
+        proposal = _propose(uncertain, present, _side(problem.images, i / queries))
         seed = new_seed()
         with same_draws(seed):
-            before = part.margins(present)
+            before = uncertain.margins(present)
         with same_draws(seed):
-            after = part.margins(proposal)
+            after = uncertain.margins(proposal)
         point[active] = pick(after > before, proposal, present)
     return point
 

@@ -43,15 +43,15 @@ def folder(path: Path, split: Split) -> Images:
 
 
 def _classes(root: Path) -> tuple[str, ...]:
-    return tuple(sorted(it.name for it in root.iterdir() if it.is_dir() and not it.name.startswith(".")))
+    return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
 
 
 def _by_class(root: Path, classes: Sequence[str]) -> Labelled:
-    found: Labelled = []
+    labelled: Labelled = []
     for label, name in enumerate(classes):
         inner = root / name / "images"
-        found += [(file, label) for file in _files(inner if inner.is_dir() else root / name)]
-    return found
+        labelled += [(file, label) for file in _files(inner if inner.is_dir() else root / name)]
+    return labelled
 
 
 def _annotated(root: Path, classes: Sequence[str]) -> Labelled:
@@ -90,8 +90,8 @@ def _cached(files: Sequence[Path]) -> Path:
     """A file in the user's cache directory, named by the paths, sizes and times of the images."""
     digest = hashlib.sha256(b"decoded as since 0.2")
     for file in files:
-        found = file.stat()
-        digest.update(f"{file.resolve()} {found.st_size} {found.st_mtime_ns}\n".encode())
+        status = file.stat()
+        digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "randhet" / f"{digest.hexdigest()[:32]}.npy"
 

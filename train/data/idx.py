@@ -45,9 +45,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 def _at_most(file: IO[bytes], size: int) -> bytes:
     """Up to `size` bytes, in pieces: what is not there is not allocated either."""
     parts: list[bytes] = []
-    while size and (part := file.read(min(size, PIECE))):
-        parts.append(part)
-        size -= len(part)
+    while size and (piece := file.read(min(size, PIECE))):
+        parts.append(piece)
+        size -= len(piece)
     return b"".join(parts)
 
 

@@ -21,11 +21,11 @@ __all__ = ["NAMED", "DataError", "Images", "Split", "channel_statistics", "digit
 
 def load(source: str | Path, split: Split = "test") -> Images:
     """Images of a named set or of a folder."""
-    name, _, place = str(source).partition(":")
+    name, _, root = str(source).partition(":")
     if str(source) in NAMED:
         return NAMED[str(source)](split)
     if name in VISION:
-        return from_torchvision(name, split, Path(place) if place else None)
+        return from_torchvision(name, split, Path(root) if root else None)
     if not Path(source).is_dir():
         raise DataError(f"data {str(source)!r} is neither a folder nor one of {', '.join((*NAMED, *VISION))}")
     return idx_folder(Path(source), split) if is_idx_folder(Path(source)) else folder(Path(source), split)
@@ -35,9 +35,9 @@ def digits(split: Split) -> Images:
     """scikit-learn's 1,797 handwritten digits (UCI), 1x8x8, grey levels 0..16 spread over 0..255."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    pixels = np.rint(found.images[:, None] * (255 / 16)).astype(np.uint8)
-    whole = Images("digits", pixels, found.target.astype(np.int64), tuple(map(str, range(10))))
+    dataset = load_digits()
+    pixels = np.rint(dataset.images[:, None] * (255 / 16)).astype(np.uint8)
+    whole = Images("digits", pixels, dataset.target.astype(np.int64), tuple(map(str, range(10))))
     return held_out(whole, split)
 
 

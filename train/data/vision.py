@@ -47,13 +47,13 @@ def from_torchvision(name: str, split: Split, root: Path | None = None) -> Image
             f"data {name!r} needs torchvision: install the extra `randhet[vision]`, or give a folder of images"
         ) from None
     try:
-        found = VISION[name](datasets, str(root or home()), split)
+        dataset = VISION[name](datasets, str(root or home()), split)
     except (OSError, RuntimeError, EOFError) as error:
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"data {name!r} could not be read or downloaded to {root or home()}: {reason}") from None
-    labels = np.asarray(found.labels if hasattr(found, "labels") else found.targets, np.int64)
-    classes = getattr(found, "classes", None) or [str(label) for label in range(10)]
-    return Images(name, channels_first(np.asarray(found.data, np.uint8)), labels, tuple(map(str, classes)))
+    labels = np.asarray(dataset.labels if hasattr(dataset, "labels") else dataset.targets, np.int64)
+    classes = getattr(dataset, "classes", None) or [str(label) for label in range(10)]
+    return Images(name, channels_first(np.asarray(dataset.data, np.uint8)), labels, tuple(map(str, classes)))
 
 
 def channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -14,9 +14,9 @@ def examples(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -
     """RFGSM examples against the model as it is in evaluation; the model is left in training mode."""
     inner = bare(model).eval()
     noise = world().uniform_like(images, recipe.start * recipe.eps)
-    found = rfgsm(inner, images, labels, recipe.eps, recipe.attack_step, noise=noise)
+    adversarial = rfgsm(inner, images, labels, recipe.eps, recipe.attack_step, noise=noise)
     inner.train()
-    return found
+    return adversarial
 
 
 def attacked(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> tuple[nn.Module, Tensor]:
@@ -29,9 +29,9 @@ def attacked(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -
     seed = new_seed()
     inner = bare(model)
     noise = world().uniform_like(images, recipe.start * recipe.eps)
-    found = rfgsm(Held(inner.eval(), seed), images, labels, recipe.eps, recipe.attack_step, noise=noise)
+    adversarial = rfgsm(Held(inner.eval(), seed), images, labels, recipe.eps, recipe.attack_step, noise=noise)
     inner.train()
-    return Held(model, seed), found
+    return Held(model, seed), adversarial
 
 
 def loss(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
