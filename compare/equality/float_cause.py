@@ -1,7 +1,7 @@
 """Why the first odd spike between the float model and the integers is odd, both having read the same spikes until then.
 
 With equal inputs and taus the integers' membrane differs from the float one by what rounding the constants explains
-(what clipping did at export included, and bias correction as far as `told_bias` believes what the file tells of it),
+(what clipping did at export included, and bias correction as far as `recorded_bias` believes what the file tells of it),
 
     e[t] = tau*e[t-1] + (1 - tau)*(sum (q*s - w)*s_in + b_q*u - b) + (tau - tau')*(m'[t-1] - x') + floor
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randhet.compare.equality.replay import FloatTrace
-from randhet.compare.equality.told_bias import NOTHING, Claim, claim
+from randhet.compare.equality.recorded_bias import NOTHING, Claim, claim
 from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
 from randhet.export.passes.correct import correction, unit
 from randhet.export.passes.quantise import neuron_of
@@ -46,7 +46,7 @@ class Spot:
     """One neuron of one image up to a step: float and integer constants of its channel, and both membranes.
 
     weight, mantissa (taps,); read (T, taps); tau, model_tau, fixed and floats (membranes), fired (T,). limit: of
-    mantissas in this layer; told: what the file says that bias correction added.
+    mantissas in this layer; recorded: what the file says that bias correction added.
     """
 
     unit: float
@@ -55,7 +55,7 @@ class Spot:
     mantissa: NDArray[np.int64]
     limit: int
     bias: tuple[float, int]
-    told: Claim
+    recorded: Claim
     threshold: tuple[float, int]
     read: NDArray[np.int64]
     tau: Float
@@ -105,8 +105,8 @@ def explain(
     seen = SeenLif(network, index, [read[image : image + 1]], one, seed, at.image, layer.lif)
     if cause := _decays(seen, neuron, at.neuron):
         return cause
-    told = _told(network, layer, operation, at.neuron[0], read, network.ranges[source])
-    spot = _spot(seen, operation, neuron, at, floats[at.layer].membrane[image], told)
+    recorded = _recorded(network, layer, operation, at.neuron[0], read, network.ranges[source])
+    spot = _spot(seen, operation, neuron, at, floats[at.layer].membrane[image], recorded)
     return _constants(spot, at.neuron) or _path(spot, at)
 
 
@@ -141,7 +141,7 @@ def _tau(model: FloatNeuron, place: tuple[int, ...]) -> float:
     return float(model.decay[place if model.decay.ndim else ()])
 
 
-def _told(
+def _recorded(
     network: Network,
     layer: Layer,
     operation: FloatConv | FloatDense,
@@ -163,7 +163,7 @@ def _spot(
     model: FloatNeuron,
     at: Divergence,
     floats: NDArray[np.float32],
-    told: Claim,
+    recorded: Claim,
 ) -> Spot:
     layer, neuron, channel, synapse = seen.layer, seen.neuron, at.neuron[0], _synapse(seen.layer)
     assert layer.scale is not None
@@ -181,7 +181,7 @@ def _spot(
         mantissa=synapse.weight[channel].ravel().astype(np.int64),
         limit=limit(seen.network, layer),
         bias=(float(bias), int(np.broadcast_to(seen.bias, seen.sums.shape[2:])[at.neuron])),
-        told=told,
+        recorded=recorded,
         threshold=(model.threshold, int(neuron.threshold[channel])),
         read=rows[: at.step + 1, place],
         tau=tau,
@@ -213,9 +213,9 @@ def _constants(spot: Spot, place: tuple[int, ...]) -> Cause | None:
             f"weight {tap} of channel {place[0]} is {spot.mantissa[tap]}, the float one is "
             f"{spot.weight[tap] / spot.scale:.2f} units; {wrong.sum()} such weights",
         )
-    for name, (exact, whole), told in (("bias", spot.bias, spot.told), ("threshold", spot.threshold, NOTHING)):
-        if abs(whole - told.shift - exact / spot.unit) > HALF or not told.credible:
-            corrected = f", {told}" if told.shift else ""
+    for name, (exact, whole), recorded in (("bias", spot.bias, spot.recorded), ("threshold", spot.threshold, NOTHING)):
+        if abs(whole - recorded.shift - exact / spot.unit) > HALF or not recorded.credible:
+            corrected = f", {recorded}" if recorded.shift else ""
             words = f"the {name} of {place} is {whole}, the float one is {exact / spot.unit:.2f} units{corrected}"
             return Cause(name, words)
     return None
@@ -243,7 +243,7 @@ def _path(spot: Spot, at: Divergence) -> Cause:
             return _other(spot, t, float(model_x[t]), float(before[t]), error)
     if spot.fixed[-1] == spot.threshold[1]:
         return Cause("tie", f"the integers' membrane equals its threshold, {spot.threshold[1]} units: no spike")
-    corrected = f"; the bias was {spot.told}" if spot.told.shift else ""
+    corrected = f"; the bias was {spot.recorded}" if spot.recorded.shift else ""
     return Cause(
         "rounding",
         f"weights, bias and threshold, each within half a unit, move the membrane by "
