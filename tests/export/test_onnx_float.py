@@ -165,10 +165,12 @@ def test_steps_with_explicit_states_add_up_to_the_inference(name: str) -> None:
 @pytest.mark.parametrize("sampling", ["step", "forward"])
 def test_drawn_taus_follow_the_distribution(sampling: str) -> None:
     """A constant current of 1 shows tau: m[0] = 1 - tau; logit(tau)/sigma is standard normal, new in every draw."""
-    model = nn.Sequential(layers.Encode(2), RandomTauLIF(1.5, 10.0, sampling), layers.Flatten(), layers.MeanOverTime())
-    graph = session(onnx_float.inference(trace(model, (1, 40, 50)), probes=["1"]))
+    conv, cell = layers.Conv2d(1, 1, 1, bias=False), RandomTauLIF(1.5, 10.0, sampling)
+    nn.init.ones_(conv.weight)
+    model = nn.Sequential(conv, layers.Encode(2), cell, layers.Flatten(), layers.MeanOverTime())
+    graph = session(onnx_float.inference(trace(model, (1, 40, 50)), probes=["2"]))
     ones = np.ones((3, 1, 40, 50), np.float32)
-    (first,), (second,) = (graph.run(["1/membrane"], {"images": ones}) for _ in range(2))
+    (first,), (second,) = (graph.run(["2/membrane"], {"images": ones}) for _ in range(2))
     taus = 1 - first[0].astype(np.float64)
     normal = np.log(taus / (1 - taus)) / 1.5
     assert abs(normal.mean()) < 4 / np.sqrt(normal.size)
