@@ -1,7 +1,7 @@
 """Why the first odd spike between the float model and the integers is odd, both having read the same spikes until then.
 
 With equal inputs and taus the integers' membrane differs from the float one by what rounding the constants explains
-(what clipping did at export included, and bias correction as far as `recorded_bias` believes what the file tells of it),
+(clipping at export included, and bias correction as far as `recorded_bias` believes the file),
 
     e[t] = tau*e[t-1] + (1 - tau)*(sum (q*s - w)*s_in + b_q*u - b) + (tau - tau')*(m'[t-1] - x') + floor
 
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from randhet.compare.equality.replay import FloatTrace
 from randhet.compare.equality.recorded_bias import NOTHING, Claim, claim
+from randhet.compare.equality.replay import FloatTrace
 from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
 from randhet.export.passes.correct import correction, unit
 from randhet.export.passes.quantise import neuron_of

@@ -11,8 +11,8 @@ import pytest
 
 from randhet.compare.equality import float_cause
 from randhet.compare.equality.layers import spiking
-from randhet.compare.equality.replay import replay
 from randhet.compare.equality.recorded_bias import Claim, claim
+from randhet.compare.equality.replay import replay
 from randhet.compare.equality.tracing import SpikeDifference, _first_spike
 from randhet.export.graph import ExportError
 from randhet.export.passes.correct import NOTE, correction
