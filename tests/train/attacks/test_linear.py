@@ -136,7 +136,7 @@ def test_examples_stay_in_the_ball_and_in_the_range(name: str, neuron: str, monk
     torch.manual_seed(2)
     images = (1.6 * torch.rand(7, 2, 6, 6) - 0.3).clamp(0, 1)
     labels = torch.arange(7) % 5
-    found = run(parse(name), model, images, labels, EPS, redraws=2)
+    found = run(parse(name), model, images, labels, EPS, redraws=10)
     for example in (found.stock, found.aware):
         if example is not None:
             assert example.shape == images.shape and example.isfinite().all()
