@@ -80,10 +80,10 @@ def _(operation: FloatFlatten, read: tuple[Shape, ...]) -> Shape:
 
 def shapes(graph: FloatGraph) -> dict[str, Shape]:
     """Shape after every node, by name."""
-    found: dict[str, Shape] = {}
+    known: dict[str, Shape] = {}
     for node in graph.nodes:
         try:
-            found[node.name] = output_shape(node.operation, tuple(found[name] for name in node.inputs))
+            known[node.name] = output_shape(node.operation, tuple(known[name] for name in node.inputs))
         except ExportError as error:
             raise ExportError(f"{node.name}: {error}") from None
-    return found
+    return known

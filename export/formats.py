@@ -27,13 +27,13 @@ class Format:
         return f"{', '.join(absent)} is not installed: pip install 'randhet[onnx]'" if absent else None
 
 
-def prepared(made: Exported, asked: Mapping[str, Path], taus: str = "drawn") -> list[Callable[[], None]]:
+def prepared(exported: Exported, asked: Mapping[str, Path], taus: str = "drawn") -> list[Callable[[], None]]:
     """Build every format that was asked for; what is returned writes them, so that nothing is written if one fails."""
     writers: list[Callable[[], None]] = []
     for name, path in asked.items():
         if reason := FORMATS[name].missing():
             raise ExportError(f"cannot write {path}: {reason}")
-        writers.append(_writer(FORMATS[name], path, FORMATS[name].make(made, taus)))
+        writers.append(_writer(FORMATS[name], path, FORMATS[name].make(exported, taus)))
     return writers
 
 
@@ -43,26 +43,26 @@ def nir_missing() -> None:
         raise ExportError(f"NIR cannot be read here: {reason}")
 
 
-def _writer(found: Format, path: Path, content: Any) -> Callable[[], None]:
-    return lambda: found.save(path, content)
+def _writer(output_format: Format, path: Path, content: Any) -> Callable[[], None]:
+    return lambda: output_format.save(path, content)
 
 
-def _integer(made: Exported, taus: Any) -> Any:
+def _integer(exported: Exported, taus: Any) -> Any:
     from randhet.export.onnx.integer_graph import model
 
-    return model(made.network)
+    return model(exported.network)
 
 
-def _inference(made: Exported, taus: Any) -> Any:
+def _inference(exported: Exported, taus: Any) -> Any:
     from randhet.export.onnx.float_graph import inference
 
-    return inference(made.traced, taus=taus, source=made.network.metadata)
+    return inference(exported.traced, taus=taus, source=exported.network.metadata)
 
 
-def _step(made: Exported, taus: Any) -> Any:
+def _step(exported: Exported, taus: Any) -> Any:
     from randhet.export.onnx.float_graph import step
 
-    return step(made.traced, taus=taus, source=made.network.metadata)
+    return step(exported.traced, taus=taus, source=exported.network.metadata)
 
 
 def _save_onnx(path: Path, model: Any) -> None:
@@ -71,10 +71,10 @@ def _save_onnx(path: Path, model: Any) -> None:
     save(path, model)
 
 
-def _nir(made: Exported, taus: Any) -> Any:
+def _nir(exported: Exported, taus: Any) -> Any:
     from randhet.export.nir.write import to_nir
 
-    return to_nir(made.traced)
+    return to_nir(exported.traced)
 
 
 def _save_nir(path: Path, graph: Any) -> None:

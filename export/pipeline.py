@@ -125,7 +125,9 @@ def export_graph(
     notes = {
         "quantisation": json.dumps(asdict(settings), sort_keys=True),
         "calibration": json.dumps(asdict(calibration), sort_keys=True),
-        "lowered_f": json.dumps({seen.layer: seen.f for seen in calibration.layers if seen.f != settings.f}),
+        "lowered_f": json.dumps(
+            {layer_range.layer: layer_range.f for layer_range in calibration.layers if layer_range.f != settings.f}
+        ),
         **told(network, plan.shifts),
         **(metadata or {}),
     }
@@ -141,10 +143,10 @@ def teacher(graph: FloatGraph, settings: QuantSettings, steps: int) -> Network:
 
 def steps_of(graph: FloatGraph) -> int:
     """T of the one encoder in the model."""
-    found = [node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)]
-    if len(found) != 1:
-        raise ExportError(f"the model has {len(found)} Encode layers, it needs exactly one to say T")
-    return found[0]
+    steps = [node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)]
+    if len(steps) != 1:
+        raise ExportError(f"the model has {len(steps)} Encode layers, it needs exactly one to say T")
+    return steps[0]
 
 
 PUBLISHED = "published"

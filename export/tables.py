@@ -33,7 +33,7 @@ def said(answer: bool) -> str:
 def integer_rows() -> list[tuple[str, str]]:
     """Operations, neurons, decays and resets of the integer network, each with its word in the file."""
     kinds = {"": {**words.OPERATIONS, **words.NEURONS}, "decay ": words.DECAYS}
-    named = [(f"{part}{kind.__name__}", word) for part, table in kinds.items() for word, kind in table.items()]
+    named = [(f"{prefix}{kind.__name__}", word) for prefix, table in kinds.items() for word, kind in table.items()]
     return [*named, *((f"reset {reset}", reset) for reset in get_args(Reset))]
 
 

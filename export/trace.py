@@ -117,7 +117,7 @@ def _not_plain(node: fx.Node) -> str:
         return ", which is no plain sum of two layers"
     changed = node.args[0]
     later = set(changed.users) if isinstance(changed, fx.Node) and node.target in IN_PLACE else set()
-    before = {it for it in node.graph.nodes if it < node}
+    before = {earlier for earlier in node.graph.nodes if earlier < node}
     return ", which changes in place what is read again later: write a + b" if later - before - {node} else ""
 
 

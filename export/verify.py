@@ -168,11 +168,11 @@ def _images(x: Tensor) -> Tensor:
 def _conv(operation: FloatConv, x: Tensor) -> Tensor:
     weight, bias = torch.from_numpy(operation.weight), torch.from_numpy(operation.bias)
     shared = bias if bias.dim() == 1 else None
-    made = F.conv2d(
+    sums = F.conv2d(
         _images(x), weight, shared, operation.stride, operation.padding, operation.dilation, operation.groups
     )
-    made = made if shared is not None else made + bias
-    return made.reshape(*x.shape[:-3], *made.shape[1:])
+    sums = sums if shared is not None else sums + bias
+    return sums.reshape(*x.shape[:-3], *sums.shape[1:])
 
 
 def _affine(operation: Affine, x: Tensor) -> Tensor:
@@ -184,8 +184,8 @@ def _affine(operation: Affine, x: Tensor) -> Tensor:
 def _pool(operation: AveragePool, x: Tensor) -> Tensor:
     if operation.kernel is None:
         return x.mean((-2, -1), keepdim=True)
-    made = F.avg_pool2d(_images(x), operation.kernel, operation.stride)
-    return made.reshape(*x.shape[:-3], *made.shape[1:])
+    means = F.avg_pool2d(_images(x), operation.kernel, operation.stride)
+    return means.reshape(*x.shape[:-3], *means.shape[1:])
 
 
 def _neuron(operation: FloatNeuron, x: Tensor, drawn: list[Tensor]) -> Value:

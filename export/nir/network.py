@@ -38,15 +38,15 @@ def network(
         raise ExportError(f"the graph encodes images {len(steps)} times, it needs exactly one encoding")
     for node in graph.nodes:
         graph = graph.without(node.name) if isinstance(node.operation, Encoding) else graph
-    made, calibration = _calibrated(fold(graph), Plan(settings), steps.pop(), images, progress)
+    quantised, calibration = _calibrated(fold(graph), Plan(settings), steps.pop(), images, progress)
     if inclusive:
-        made = replace(made, layers=tuple(_inclusive(layer) for layer in made.layers))
+        quantised = replace(quantised, layers=tuple(_inclusive(layer) for layer in quantised.layers))
     notes = {
         "quantisation": json.dumps(asdict(settings), sort_keys=True),
         "calibration": json.dumps(asdict(calibration), sort_keys=True),
         **(metadata or {}),
     }
-    return replace(made, seed=seed, classes=classes, metadata=notes), calibration
+    return replace(quantised, seed=seed, classes=classes, metadata=notes), calibration
 
 
 def fitted(graph: FloatGraph, images: np.ndarray) -> np.ndarray:
@@ -57,11 +57,13 @@ def fitted(graph: FloatGraph, images: np.ndarray) -> np.ndarray:
     return images.reshape(-1, *wanted)
 
 
-def for_images(made: Network, shape: Shape) -> Network:
+def for_images(flat_network: Network, shape: Shape) -> Network:
     """The network with an input of this shape; a dense layer reads its values in the order of a row."""
-    image = made.layers[0]
+    image = flat_network.layers[0]
     assert isinstance(image.operation, Input)
-    return replace(made, layers=(replace(image, operation=replace(image.operation, shape=shape)), *made.layers[1:]))
+    return replace(
+        flat_network, layers=(replace(image, operation=replace(image.operation, shape=shape)), *flat_network.layers[1:])
+    )
 
 
 def _calibrated(
@@ -69,22 +71,30 @@ def _calibrated(
 ) -> tuple[Network, Calibration]:
     """Lower f also where what a CUBA neuron gathers over the steps could leave 24 bits: it is no convex combination."""
     while True:
-        made, calibration = calibrate(graph, plan, steps, images, progress)
-        cells = {layer.name: layer.cuba for layer in made.layers if layer.cuba}
-        seen = [one for one in calibration.layers if one.layer in cells]
-        tight = [one for one in seen if _gathered(one, cells[one.layer], steps) * HEADROOM > STATE_MAX]
+        quantised, calibration = calibrate(graph, plan, steps, images, progress)
+        cells = {layer.name: layer.cuba for layer in quantised.layers if layer.cuba}
+        cuba_ranges = [layer_range for layer_range in calibration.layers if layer_range.layer in cells]
+        tight = [
+            layer_range
+            for layer_range in cuba_ranges
+            if _gathered(layer_range, cells[layer_range.layer], steps) * HEADROOM > STATE_MAX
+        ]
         if not tight:
-            return made, calibration
-        if stuck := [one.layer for one in tight if one.f == 0]:
+            return quantised, calibration
+        if stuck := [layer_range.layer for layer_range in tight if layer_range.f == 0]:
             raise ExportError(f"layer {stuck[0]} does not fit 24 bits even without fractional bits")
-        known = {one.layer: one.f for one in calibration.layers if one.f != plan.settings.f}
-        plan = replace(plan, lowered={**plan.lowered, **known, **{one.layer: one.f - 1 for one in tight}})
+        known = {
+            layer_range.layer: layer_range.f for layer_range in calibration.layers if layer_range.f != plan.settings.f
+        }
+        plan = replace(
+            plan, lowered={**plan.lowered, **known, **{layer_range.layer: layer_range.f - 1 for layer_range in tight}}
+        )
 
 
-def _gathered(seen: LayerRange, neuron: Cuba, steps: int) -> float:
+def _gathered(layer_range: LayerRange, neuron: Cuba, steps: int) -> float:
     """The larger of the membrane seen and the current, which wraps: at most x * (1 + a + a^2 + ...) over the steps."""
     kept = 1 - (neuron.current_decay + 1) / (1 << DECAY_BITS)
-    return max(seen.membrane, seen.current * float(sum(kept**t for t in range(steps))))
+    return max(layer_range.membrane, layer_range.current * float(sum(kept**t for t in range(steps))))
 
 
 def _inclusive(layer: Layer) -> Layer:

@@ -83,11 +83,11 @@ def restored(graph: nir.NIRGraph) -> FloatGraph | None:
         description = json.loads(notes)
         if description["format"] not in (1, FORMAT):
             return None
-        found = FloatGraph(tuple(_restored(entry, graph.nodes) for entry in description["nodes"]))
-        again = to_nir(found, description["dt"])
+        float_graph = FloatGraph(tuple(_restored(entry, graph.nodes) for entry in description["nodes"]))
+        again = to_nir(float_graph, description["dt"])
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, ExportError):
         return None
-    return found if _same(graph, again) else None
+    return float_graph if _same(graph, again) else None
 
 
 def _restored(entry: dict[str, Any], nodes: dict[str, nir.NIRNode]) -> FloatNode:
@@ -100,17 +100,19 @@ def _restored(entry: dict[str, Any], nodes: dict[str, nir.NIRNode]) -> FloatNode
     return FloatNode(entry["name"], OPERATIONS[entry["type"]](**values), tuple(entry["inputs"]))
 
 
-def _same(one: nir.NIRGraph, other: nir.NIRGraph) -> bool:
+def _same(first: nir.NIRGraph, other: nir.NIRGraph) -> bool:
     """The same edges, and the same parameters in every node."""
-    if set(one.edges) != set(other.edges) or one.nodes.keys() != other.nodes.keys():
+    if set(first.edges) != set(other.edges) or first.nodes.keys() != other.nodes.keys():
         return False
-    return all(_alike(one.nodes[name], node) for name, node in other.nodes.items())
+    return all(_alike(first.nodes[name], node) for name, node in other.nodes.items())
 
 
-def _alike(one: nir.NIRNode, other: nir.NIRNode) -> bool:
+def _alike(first: nir.NIRNode, other: nir.NIRNode) -> bool:
     derived = ("input_type", "output_type", "metadata", "input_shape")
-    values, wanted = ({key: value for key, value in vars(it).items() if key not in derived} for it in (one, other))
-    if type(one) is not type(other) or values.keys() != wanted.keys():
+    values, wanted = (
+        {key: value for key, value in vars(node).items() if key not in derived} for node in (first, other)
+    )
+    if type(first) is not type(other) or values.keys() != wanted.keys():
         return False
     return all(np.array_equal(np.asarray(values[key]), np.asarray(wanted[key])) for key in wanted)
 
@@ -278,11 +280,11 @@ def in_numpy(node: nir.NIRNode) -> nir.NIRNode:
     """The node with NumPy arrays where a tool left its own tensors in a graph that never went through a file."""
     if not isinstance(node, nir.NIRNode):  # some tools leave None for a layer they cannot write
         return node
-    made = copy(node)
+    copied = copy(node)
     for key, value in vars(node).items():
         if hasattr(value, "__array__"):
-            setattr(made, key, np.asarray(value))
-    return made
+            setattr(copied, key, np.asarray(value))
+    return copied
 
 
 def _float_neuron(cell: Dynamics, level: float, shape: Shape, time: Discretisation) -> FloatNeuron:

@@ -50,13 +50,13 @@ def write(path: str | Path, graph: FloatGraph, dt: float = OURS.dt) -> None:
     save(path, to_nir(graph, dt))
 
 
-def save(path: str | Path, made: nir.NIRGraph) -> None:
+def save(path: str | Path, graph: nir.NIRGraph) -> None:
     """Write a NIR graph beside `path`, then rename. The same graph gives the same bytes."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            nir.write(Path(folder) / path.name, made)
+            nir.write(Path(folder) / path.name, graph)
             os.replace(Path(folder) / path.name, path)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from None
@@ -66,8 +66,8 @@ def to_nir(graph: FloatGraph, dt: float = OURS.dt) -> nir.NIRGraph:
     """The NIR graph of a traced float model, batch norm folded. dt: the length of a step in seconds."""
     graph = fold_batch_norm(graph)
     shape = shapes(graph)
-    made = {node.name: _converted(node, shape[node.inputs[0]] if node.inputs else (), dt) for node in graph.nodes}
-    nodes = {name: node for name, node in made.items() if node is not None}
+    converted = {node.name: _converted(node, shape[node.inputs[0]] if node.inputs else (), dt) for node in graph.nodes}
+    nodes = {name: node for name, node in converted.items() if node is not None}
     nodes["output"] = nir.Output({"output": np.array(shape[graph.nodes[-1].name])})
     edges = wiring(graph, set(nodes))
     if doubled := {edge for edge in edges if edges.count(edge) > 1}:

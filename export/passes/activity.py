@@ -51,10 +51,10 @@ def chunks(network: Network, images: np.ndarray, seed: int = 0, done: Told | Non
     names = [layer.name for layer in network.layers]
     size = max(1, TRACE_BYTES // (16 * network.steps * sum(map(prod, network.shapes))))
     for first in range(0, len(images), size):
-        part = images[first : first + size]
-        yield engine.run(network, part, seed=seed, first_image=first, probes=names)
+        batch = images[first : first + size]
+        yield engine.run(network, batch, seed=seed, first_image=first, probes=names)
         if done:
-            done(len(part))
+            done(len(batch))
 
 
 def source(network: Network, layer: Layer) -> str:
@@ -83,9 +83,9 @@ def watch(network: Network, images: np.ndarray, done: Told | None = None) -> Act
     layers = weighted(network)
     totals: dict[str, Array] = {}
     windows: dict[str, list[Array]] = {layer.name: [] for layer in layers}
-    for found in chunks(network, images, done=done):
+    for result in chunks(network, images, done=done):
         for layer in layers:
-            outputs = found.traces[source(network, layer)].output
+            outputs = result.traces[source(network, layer)].output
             frames = outputs.reshape(-1, *outputs.shape[2:])
             totals[layer.name] = totals.get(layer.name, 0) + frames.sum(axis=0, dtype=np.float64)
             windows[layer.name].append(_sampled(layer, frames, rng))

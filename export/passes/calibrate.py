@@ -47,14 +47,14 @@ def calibrate(
     """Quantise and measure until nothing comes near 24 bits; ExportError if a layer does not fit even at f = 0."""
     for _ in range(ROUNDS):
         plan, network = representable(graph, plan, steps)
-        found = measure(network, images)
+        calibration = measure(network, images)
         if progress:
-            progress(f"calibrated on {found.images} images, {found.saturations} saturations")
-        tight = [seen for seen in found.layers if seen.current * HEADROOM > STATE_MAX]
+            progress(f"calibrated on {calibration.images} images, {calibration.saturations} saturations")
+        tight = [layer_range for layer_range in calibration.layers if layer_range.current * HEADROOM > STATE_MAX]
         if not tight:
-            return network, found
-        for seen in tight:
-            plan = _lower(plan, seen.layer, ceil(log2(seen.current * HEADROOM / STATE_MAX)))
+            return network, calibration
+        for layer_range in tight:
+            plan = _lower(plan, layer_range.layer, ceil(log2(layer_range.current * HEADROOM / STATE_MAX)))
     raise ExportError(f"layer {tight[0].layer}: currents of {tight[0].current} do not settle within 24 bits")
 
 
@@ -80,26 +80,26 @@ def measure(network: Network, images: np.ndarray, seed: int = 0, done: Told | No
     layers = [layer for layer in weighted(network) if layer.name in cells]
     ranges = {name: LayerRange(name, 0, 0, 0.0, neuron.f) for name, neuron in cells.items()}
     saturations = 0
-    for found in chunks(network, images, seed, done):
-        saturations += found.saturations
+    for result in chunks(network, images, seed, done):
+        saturations += result.saturations
         for layer in layers:
-            ranges[layer.name] = _widened(ranges[layer.name], network, layer, found, len(images))
+            ranges[layer.name] = _widened(ranges[layer.name], network, layer, result, len(images))
     return Calibration(len(images), tuple(ranges.values()), saturations)
 
 
-def _widened(seen: LayerRange, network: Network, layer: Layer, found: Result, images: int) -> LayerRange:
+def _widened(layer_range: LayerRange, network: Network, layer: Layer, result: Result, images: int) -> LayerRange:
     """What has been seen of a layer, with some more images."""
-    trace, neuron = found.traces[layer.name], layer.neuron
+    trace, neuron = result.traces[layer.name], layer.neuron
     assert trace.membrane is not None
     assert neuron is not None
-    read = found.traces[source(network, layer)].output
+    read = result.traces[source(network, layer)].output
     total = sums(network, layer, read.reshape(-1, *read.shape[2:])).numpy()
-    x = (total * 2.0**seen.f) + reference.per_channel(neuron.bias, total.shape[1:])
+    x = (total * 2.0**layer_range.f) + reference.per_channel(neuron.bias, total.shape[1:])
     return replace(
-        seen,
-        current=max(seen.current, int(np.abs(x).max(initial=0))),
-        membrane=max(seen.membrane, int(np.abs(trace.membrane).max(initial=0))),
-        rate=seen.rate + found.spikes[layer.name] / (images * trace.membrane[0].size),
+        layer_range,
+        current=max(layer_range.current, int(np.abs(x).max(initial=0))),
+        membrane=max(layer_range.membrane, int(np.abs(trace.membrane).max(initial=0))),
+        rate=layer_range.rate + result.spikes[layer.name] / (images * trace.membrane[0].size),
     )
 
 

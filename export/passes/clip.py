@@ -21,11 +21,11 @@ from randhet.train.scales import best, candidates, chosen, rounded
 def clip(graph: FloatGraph, plan: Plan, activity: Activity) -> Plan:
     """The plan with a scale for every channel; the widest candidate where none is better."""
     corrected = "correct_bias" in plan.settings.passes
-    found = {}
+    scales = {}
     for name, node in weighted_nodes(graph).items():
         assert isinstance(node.operation, (FloatConv, FloatDense))
-        found[name] = clipped(node.operation.weight, activity[name], kind_of(name, node, plan), corrected)
-    return replace(plan, scales=found)
+        scales[name] = clipped(node.operation.weight, activity[name], kind_of(name, node, plan), corrected)
+    return replace(plan, scales=scales)
 
 
 def clipped(weight: Array, read: Read, settings: QuantSettings, corrected: bool = True) -> Array:
@@ -33,9 +33,9 @@ def clipped(weight: Array, read: Read, settings: QuantSettings, corrected: bool 
     bits, kind = settings.weight_bits, settings.scales
     folded = torch.from_numpy(np.ascontiguousarray(weight))
     windows = torch.from_numpy(read.centred if corrected else read.windows)
-    found = candidates(folded, bits, kind)
-    errors = torch.stack([_error(folded, scale, bits, windows) for scale in found])
-    return np.asarray(chosen(found, best(errors, kind), kind, settings.floor).numpy())
+    candidate_scales = candidates(folded, bits, kind)
+    errors = torch.stack([_error(folded, scale, bits, windows) for scale in candidate_scales])
+    return np.asarray(chosen(candidate_scales, best(errors, kind), kind, settings.floor).numpy())
 
 
 def _error(folded: Tensor, scale: Tensor, bits: int, windows: Tensor) -> Tensor:

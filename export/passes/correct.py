@@ -24,14 +24,14 @@ NOTE = "bias_correction"
 
 def correct_bias(graph: FloatGraph, plan: Plan, activity: Activity) -> Plan:
     """The plan with what is added to each channel's bias."""
-    found = {}
+    shifts = {}
     for name, node in weighted_nodes(graph).items():
         operation = node.operation
         assert isinstance(operation, (FloatConv, FloatDense))
         scale, settings = layer_scales(name, node, plan), plan.of(name)
         kept = rounded(operation.weight, scale, settings) * scale.reshape(-1, *[1] * (operation.weight.ndim - 1))
-        found[name] = mean_sum(replace(operation, weight=operation.weight - kept), activity[name].mean)
-    return replace(plan, shifts=found)
+        shifts[name] = mean_sum(replace(operation, weight=operation.weight - kept), activity[name].mean)
+    return replace(plan, shifts=shifts)
 
 
 def mean_sum(operation: FloatConv | FloatDense, mean: Array) -> Array:
@@ -44,8 +44,8 @@ def mean_sum(operation: FloatConv | FloatDense, mean: Array) -> Array:
 def told(network: Network, shifts: Mapping[str, Array]) -> dict[str, str]:
     """The metadata entry for shifts (channels,) by layer name, in units of each layer's bias; empty without any."""
     units = {layer.name: unit(layer) for layer in network.layers if layer.name in shifts}
-    found = {name: np.rint(shifts[name] / units[name]).astype(int).tolist() for name in units}
-    return {NOTE: json.dumps(found, sort_keys=True)} if found else {}
+    whole_units = {name: np.rint(shifts[name] / units[name]).astype(int).tolist() for name in units}
+    return {NOTE: json.dumps(whole_units, sort_keys=True)} if whole_units else {}
 
 
 def correction(network: Network, layer: Layer) -> np.ndarray:
@@ -53,12 +53,12 @@ def correction(network: Network, layer: Layer) -> np.ndarray:
     assert layer.weighted is not None
     channels = len(layer.weighted.weight)
     try:
-        found = np.asarray(json.loads(network.metadata.get(NOTE, "{}")).get(layer.name, [0] * channels))
+        shifts = np.asarray(json.loads(network.metadata.get(NOTE, "{}")).get(layer.name, [0] * channels))
     except (ValueError, AttributeError):
         raise ExportError(f"metadata {NOTE} is not JSON of layer names to lists of whole numbers") from None
-    if found.dtype != np.int64 or found.shape != (channels,):
+    if shifts.dtype != np.int64 or shifts.shape != (channels,):
         raise ExportError(f"metadata {NOTE} of layer {layer.name} must be {channels} whole numbers")
-    return found
+    return shifts
 
 
 def unit(layer: Layer) -> Array:

@@ -94,8 +94,8 @@ def conv(operation: FloatConv, image: Array) -> Array:
     out, per_group, *kernel = operation.weight.shape
     weight = operation.weight.reshape(groups, out // groups, per_group, *kernel)
     total: Array = np.zeros(())
-    for i, j, seen in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation):
-        split = seen.reshape(groups, per_group, *seen.shape[2:])
+    for i, j, plane in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation):
+        split = plane.reshape(groups, per_group, *plane.shape[2:])
         total = total + np.einsum("goc,gcyx->goyx", weight[..., i, j], split)
     return total.reshape(out, *total.shape[2:])
 
@@ -115,11 +115,11 @@ def fold_pools(graph: FloatGraph) -> FloatGraph:
 
 
 def _weighted_readers(graph: FloatGraph, name: str) -> list[FloatNode]:
-    found = []
+    weighted = []
     for reader in graph.readers(name):
         passes = isinstance(reader.operation, (FloatFlatten, AveragePool))
-        found += _weighted_readers(graph, reader.name) if passes else [reader]
-    return found
+        weighted += _weighted_readers(graph, reader.name) if passes else [reader]
+    return weighted
 
 
 def _divided(node: FloatNode, divisor: float) -> FloatConv | FloatDense:
