@@ -58,8 +58,8 @@ def replacing_all(path: str | Path) -> Iterator[Path]:
             yield temporary
             written = sorted(Path(folder).iterdir(), key=lambda file: file == temporary)
             ends = [destination(end.parent / file.name) for file in written]
-            for file, place in zip(written, ends):
-                os.replace(file, place)
+            for file, final in zip(written, ends):
+                os.replace(file, final)
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "link" not in str(error).lower():
             raise

@@ -47,18 +47,18 @@ def run_all(
     same `identity`, what else decides a result. progress gets the number of pieces done, those found first.
     """
     done = read(out, identity) if out is not None and out.exists() else {}
-    found = {name: done[name] for name in pieces if name in done}
-    progress(len(found))
-    waiting = {name: arguments for name, arguments in pieces.items() if name not in found}
+    results = {name: done[name] for name in pieces if name in done}
+    progress(len(results))
+    waiting = {name: arguments for name, arguments in pieces.items() if name not in results}
     if waiting:
         with ExitStack() as stack:
             keep = stack.enter_context(_appending(out, identity)) if out is not None else None
             for name, result in _results(function, waiting, scheduler, workers, shared):
-                found[name] = json.loads(json.dumps(result))
+                results[name] = json.loads(json.dumps(result))
                 if keep is not None:
                     _write(keep, {"piece": name, "result": result})
                 progress(1)
-    return {name: found[name] for name in pieces}
+    return {name: results[name] for name in pieces}
 
 
 def read(path: Path, identity: Mapping[str, Any] | None = None) -> dict[str, Any]:
