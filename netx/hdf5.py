@@ -67,7 +67,7 @@ def _bounded(file: h5py.File, path: str | Path, packed: bool) -> None:
 def datasets(file: h5py.File, path: str | Path) -> Iterator[tuple[str, h5py.Dataset]]:
     """Every dataset with its name; groups are walked once, so that a group inside itself is found."""
     waiting: list[tuple[str, h5py.Group, int]] = [("", file, 0)]
-    seen = {address(file)}
+    visited = {address(file)}
     count = 0
     while waiting:
         prefix, group, depth = waiting.pop()
@@ -77,14 +77,14 @@ def datasets(file: h5py.File, path: str | Path) -> Iterator[tuple[str, h5py.Data
                 raise FileError(f"{path}: more than {MAX_ENTRIES} entries or {MAX_DEPTH} levels of groups")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise FileError(f"{path}: {name} is a link, which is not allowed")
-            found = group[key]
-            if isinstance(found, h5py.Dataset):
-                yield name, found
-            elif isinstance(found, h5py.Group):
-                if address(found) in seen:
+            member = group[key]
+            if isinstance(member, h5py.Dataset):
+                yield name, member
+            elif isinstance(member, h5py.Group):
+                if address(member) in visited:
                     raise FileError(f"{path}: group {name} is reached twice, which is not allowed")
-                seen.add(address(found))
-                waiting.append((name, found, depth + 1))
+                visited.add(address(member))
+                waiting.append((name, member, depth + 1))
             else:
                 raise FileError(f"{path}: {name} is neither a group nor a dataset")
 
@@ -136,10 +136,10 @@ def _longest_text(name: str, dataset: h5py.Dataset, path: str | Path) -> int:
         raise FileError(f"{path}: {name} keeps its texts in chunks or with short addresses, which is not read")
     with Path(path).open("rb") as file:
         file.seek(begin)
-        found = file.read(expected)
-    if len(found) < expected:
+        content = file.read(expected)
+    if len(content) < expected:
         raise FileError(f"{path}: {name} lies beyond the end of the file")
-    return int(np.frombuffer(found, ENTRY)["length"].max())
+    return int(np.frombuffer(content, ENTRY)["length"].max())
 
 
 def text_of_attribute(path: str | Path, name: str) -> int:
@@ -150,10 +150,10 @@ def text_of_attribute(path: str | Path, name: str) -> int:
     """
     with Path(path).open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         # a heap begins with FRHP, version 0, 2 bytes for its identifiers and 2 for its filters' size
-        if any(content[at + 7 : at + 9].strip(b"\0") for at in _places(content, b"FRHP\0", path)):
+        if any(content[offset + 7 : offset + 9].strip(b"\0") for offset in _places(content, b"FRHP\0", path)):
             raise FileError(f"{path}: keeps attributes behind HDF5 filters, which is not allowed")
         key = name.encode() + b"\0"
-        lengths = [length for at in _places(content, key, path) for length in _lengths(content, at, len(key))]
+        lengths = [length for offset in _places(content, key, path) for length in _lengths(content, offset, len(key))]
     if not lengths:
         raise FileError(f"{path}: attribute {name} is kept in a way that is not read")
     return max(lengths)
@@ -161,26 +161,26 @@ def text_of_attribute(path: str | Path, name: str) -> int:
 
 def _places(content: mmap, piece: bytes, path: str | Path) -> Iterator[int]:
     """Everywhere the piece begins; FileError where that is too often to be looked at one by one."""
-    at = content.find(piece)
+    offset = content.find(piece)
     for _ in range(MAX_PLACES):
-        if at < 0:
+        if offset < 0:
             return
-        yield at
-        at = content.find(piece, at + 1)
+        yield offset
+        offset = content.find(piece, offset + 1)
     raise FileError(f"{path}: {piece!r} is in it more than {MAX_PLACES} times")
 
 
-def _lengths(content: mmap, at: int, size: int) -> Iterator[int]:
-    """What the text of an attribute whose name is at this place says is its length, if there can be such a thing.
+def _lengths(content: mmap, offset: int, size: int) -> Iterator[int]:
+    """What the text of an attribute whose name begins at offset says is its length, if there can be such a thing.
 
     Version 3 has one byte more before the name; version 1 fills name, type and shape up to a multiple of 8 bytes.
     """
-    for version, begin in ((1, at - 8), (2, at - 8), (3, at - 9)):
-        found, flags, *sizes = MESSAGE.unpack_from(content, max(begin, 0))
-        if begin < 0 or found != version or sizes[0] != size:
+    for version, begin in ((1, offset - 8), (2, offset - 8), (3, offset - 9)):
+        stated, flags, *sizes = MESSAGE.unpack_from(content, max(begin, 0))
+        if begin < 0 or stated != version or sizes[0] != size:
             continue
-        steps = [-(-part // 8) * 8 for part in sizes] if version == 1 else sizes
-        kind, value = at + steps[0], at + sum(steps)
+        steps = [-(-length // 8) * 8 for length in sizes] if version == 1 else sizes
+        kind, value = offset + steps[0], offset + sum(steps)
         shared = version > 1 and flags & 1  # then the type is elsewhere
         if value + ENTRY.itemsize <= len(content) and (shared or content[kind] & 15 == TEXT):
             yield int.from_bytes(content[value : value + 4], "little")
@@ -194,8 +194,8 @@ def _bytes(dataset: h5py.Dataset, file_size: int, allowed: int) -> int:
     if count * file_size <= allowed:
         return count * min(file_size, 64)
     spent = 0
-    for place in np.ndindex(dataset.shape):
-        spent += len(dataset[place]) + 64
+    for index in np.ndindex(dataset.shape):
+        spent += len(dataset[index]) + 64
         if spent > allowed:
             break
     return spent

@@ -34,21 +34,21 @@ class Node:
         return key in self.group
 
     def _dataset(self, key: str) -> h5py.Dataset:
-        found = self.group.get(key)  # that it is no link and has its data here is what `verify` has seen to
-        if found is None:
+        dataset = self.group.get(key)  # that it is no link and has its data here is what `verify` has seen to
+        if dataset is None:
             raise self.fail(key, "is missing")
-        if not isinstance(found, h5py.Dataset):
+        if not isinstance(dataset, h5py.Dataset):
             raise self.fail(key, "is not a dataset")
-        if prod(found.shape) > MAX_VALUES:
-            raise self.fail(key, f"has {prod(found.shape)} entries, the limit is {MAX_VALUES}")
-        return found
+        if prod(dataset.shape) > MAX_VALUES:
+            raise self.fail(key, f"has {prod(dataset.shape)} entries, the limit is {MAX_VALUES}")
+        return dataset
 
     def array(self, key: str, kinds: str = "iu", axes: tuple[int, ...] = (1,)) -> np.ndarray:
         """An array of one of the dtype kinds and one of the numbers of axes; floats must be finite."""
-        found = self._dataset(key)
-        if found.dtype.kind not in kinds or len(found.shape) not in axes:
-            raise self.fail(key, f"is {found.dtype} of shape {found.shape}, which is not what belongs there")
-        value = np.asarray(found[()])
+        dataset = self._dataset(key)
+        if dataset.dtype.kind not in kinds or len(dataset.shape) not in axes:
+            raise self.fail(key, f"is {dataset.dtype} of shape {dataset.shape}, which is not what belongs there")
+        value = np.asarray(dataset[()])
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise self.fail(key, "contains NaN or infinity")
         return value
@@ -81,10 +81,10 @@ class Node:
     def attribute(self, key: str, kind: type, default: Any = None) -> Any:
         """An attribute of the given Python kind, or the default where it is absent."""
         if key in self.group.attrs:
-            found = self.group.attrs.get_id(key)
-            if found.shape != () or not readable(found.dtype):
-                raise self.fail(key, f"is {found.dtype} of shape {found.shape}, it must be one value")
-            if found.dtype.kind == "O":
+            stored = self.group.attrs.get_id(key)
+            if stored.shape != () or not readable(stored.dtype):
+                raise self.fail(key, f"is {stored.dtype} of shape {stored.shape}, it must be one value")
+            if stored.dtype.kind == "O":
                 self._short(key)
         value = self.group.attrs.get(key, default)
         value = value.item() if isinstance(value, np.generic) else value
@@ -120,10 +120,10 @@ def layer_groups(root: Node) -> list[Node]:
 
 def group(parent: Node, key: str) -> Node:
     """A group inside this one; FileError where it is missing or something else."""
-    found = parent.group.get(key)
-    if not isinstance(found, h5py.Group):
+    child = parent.group.get(key)
+    if not isinstance(child, h5py.Group):
         raise parent.fail(key, "is missing or not a group")
-    return Node(found)
+    return Node(child)
 
 
 BIAS_EXPONENTS = (0, 6)
@@ -134,8 +134,8 @@ def bias(layer: Node, exponent: int) -> np.ndarray:
     """The bias of a layer, per channel or per neuron, in the neuron's units: the file's, shifted left by exponent."""
     if exponent not in BIAS_EXPONENTS:
         raise layer.fail("neuron/bias_exp", f"is {exponent}, it must be 0 or 6")
-    found = layer.array("bias", axes=(1, 3))
-    low, high = int(found.min(initial=0)), int(found.max(initial=0))
+    mantissa = layer.array("bias", axes=(1, 3))
+    low, high = int(mantissa.min(initial=0)), int(mantissa.max(initial=0))
     if low < -(2**31) or high >= 2**31:
         raise layer.fail("bias", f"lies in {low}..{high}, the limits are -2^31 to 2^31 - 1")
-    return found.astype(np.int64) << exponent
+    return mantissa.astype(np.int64) << exponent

@@ -115,10 +115,10 @@ def _neuron(layer: Node) -> Neuron:
     """The neuron of a layer, field by field as its kind declares them; its bias is kept beside the weights."""
     node = group(layer, "neuron")
     kind = _kind(node, "type", NEURONS)
-    found = [entry for entry in entries(kind) if entry.name != "bias"]
-    _no_others(node, {"type", *(entry.word for entry in found), *EXTRAS[kind]})
+    declared = [entry for entry in entries(kind) if entry.name != "bias"]
+    _no_others(node, {"type", *(entry.word for entry in declared), *EXTRAS[kind]})
     exponent = node.integer("bias_exp") if node.has("bias_exp") else 0
-    neuron: Neuron = kind(bias=bias(layer, exponent), **{entry.name: _value(node, entry) for entry in found})
+    neuron: Neuron = kind(bias=bias(layer, exponent), **{entry.name: _value(node, entry) for entry in declared})
     _compare_extras(node, neuron)
     return neuron
 

@@ -25,8 +25,8 @@ def extras(neuron: Neuron) -> dict[str, int]:
     if not isinstance(neuron, Cuba):
         return {}
     known = has_words(neuron)
-    found = {"refDelay": 1, "gradedSpike": 0, "bias_exp": SHIFT if known else 0}
-    return found | ({"vThMant": int(neuron.threshold[0]) >> SHIFT} if known else {})
+    fields = {"refDelay": 1, "gradedSpike": 0, "bias_exp": SHIFT if known else 0}
+    return fields | ({"vThMant": int(neuron.threshold[0]) >> SHIFT} if known else {})
 
 
 def has_words(neuron: Cuba) -> bool:

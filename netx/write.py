@@ -75,22 +75,24 @@ def _fields(layer: Layer, shape: Shape) -> Fields:
     return fields
 
 
-def _operation(part: Operation) -> Fields:
+def _operation(operation: Operation) -> Fields:
     """The datasets that say what an operation is, its shape aside."""
-    match part:
+    match operation:
         case Input():
-            return {"bits": part.bits, "signed": int(part.signed)}
+            return {"bits": operation.bits, "signed": int(operation.signed)}
         case Conv():
-            geometry = {name: np.array(getattr(part, name), np.int64) for name in ("stride", "padding", "dilation")}
-            return {"weight": part.weight.astype(np.int8), **geometry, "groups": part.groups}
+            geometry = {
+                name: np.array(getattr(operation, name), np.int64) for name in ("stride", "padding", "dilation")
+            }
+            return {"weight": operation.weight.astype(np.int8), **geometry, "groups": operation.groups}
         case Dense():
-            return {"weight": part.weight.astype(np.int8)}
+            return {"weight": operation.weight.astype(np.int8)}
         case SumPool():
-            return {"kernel": np.array(part.kernel), "stride": np.array(part.stride)}
+            return {"kernel": np.array(operation.kernel), "stride": np.array(operation.stride)}
         case Add() | Flatten():
             return {}
         case _:
-            assert_never(part)
+            assert_never(operation)
 
 
 # --- neurons --------------------------------------------------------------------------------------------------------
@@ -104,11 +106,11 @@ def _neuron(neuron: Neuron) -> Fields:
     return {"bias": bias, **{f"neuron/{key}": value for key, value in fields.items()}}
 
 
-def _declared(part: Any) -> Fields:
+def _declared(component: Any) -> Fields:
     """Every field of a neuron or a decay as its declaration says it is stored."""
     fields: Fields = {}
-    for entry in entries(part):
-        value = getattr(part, entry.name)
+    for entry in entries(component):
+        value = getattr(component, entry.name)
         if entry.kind == "Decay":
             inside = {"kind": decay_word(value), **_declared(value)}
             fields |= {f"{entry.word}/{key}": each for key, each in inside.items()}
