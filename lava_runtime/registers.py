@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from randhet.fixed_point.engine import kernels
 from randhet.fixed_point.engine.plan import Tile, Visits, columns, make_registers, visits
 from randhet.fixed_point.kernels import registers as events
 from randhet.fixed_point.network import Drawn
@@ -34,8 +33,8 @@ class CoreRegisters:
         """Over whole rounds, each one draw of every neuron; the last core may have fewer neurons."""
         near, far = self.start.round(rounds)
         flat, last = registers.reshape(-1).copy(), registers[:, -1].copy()
-        kernels.jump(flat, near)
-        kernels.jump(last, far)
+        events.jump(flat, near)
+        events.jump(last, far)
         registers[:] = flat.reshape(registers.shape)
         registers[:, -1] = last
 
@@ -57,7 +56,7 @@ class CoreRegisters:
         for before, which in self.distances.items():
             if before:
                 part = states[:, which].reshape(-1)
-                kernels.jump(part, columns(before))
+                events.jump(part, columns(before))
                 states[:, which] = part.reshape(len(states), -1)
         return states
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from randhet.fixed_point import network as ir
-from randhet.fixed_point.engine import calls, kernels
+from randhet.fixed_point.engine import calls
 from randhet.fixed_point.engine.plan import Tile, make_synapse
 from randhet.fixed_point.generator import DRAW_VALUES
 from randhet.fixed_point.kernels import registers as events
@@ -31,7 +31,7 @@ def warm(layers: Iterable[Layer]) -> None:
     for call, dtype in {(type(layer).warm, KINDS[layer.plan.source.bits]) for layer in layers}:
         call(np.zeros(SHAPE, dtype))
     registers = np.ones(1, np.uint32)
-    kernels.jump(registers, registers.repeat(32))
+    events.jump(registers, registers.repeat(32))
     events.advance(np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(DRAW_VALUES, np.int64))
 
 

@@ -27,9 +27,9 @@ from rich.table import Table
 
 from randhet.fixed_point.add_only.kernels import leak
 from randhet.fixed_point.engine.choice import least_time
-from randhet.fixed_point.engine.kernels import gather, listed, sum_tile
 from randhet.fixed_point.engine.moves import move
 from randhet.fixed_point.engine.plan import lined_up, make_synapse, windows
+from randhet.fixed_point.engine.sums import gather, listed, sum_tile
 from randhet.fixed_point.kernels import dense, matrix, vectors
 from randhet.fixed_point.kernels.blocks import CHUNK, NEURONS, add_rows, add_rows_twice, fire_drawn, fire_given, loop
 from randhet.fixed_point.kernels.bundles import Levels, Row, Source, Weights

@@ -14,7 +14,6 @@ from randhet.fixed_point.add_only.counts import NeuronCost
 from randhet.fixed_point.add_only.lists import SLACK
 from randhet.fixed_point.add_only.updates import Place, Program, neuron_cost, program
 from randhet.fixed_point.engine.guard import padded
-from randhet.fixed_point.engine.kernels import jump
 from randhet.fixed_point.engine.plan import (
     Synapse,
     Tile,
@@ -25,6 +24,7 @@ from randhet.fixed_point.engine.plan import (
     make_synapse,
 )
 from randhet.fixed_point.kernels.blocks import CHUNK
+from randhet.fixed_point.kernels.registers import jump
 
 SPARE = 3
 """Arrays kept: where layers shrink, older and larger ones are let go."""

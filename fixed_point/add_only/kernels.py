@@ -11,9 +11,9 @@ import numpy as np
 
 from randhet.fixed_point.add_only.lists import append
 from randhet.fixed_point.add_only.neurons import leak_row
-from randhet.fixed_point.engine.kernels import append_word, jump
-from randhet.fixed_point.kernels.blocks import CHUNK, FLUSH, add_rows, add_rows_twice, marked
+from randhet.fixed_point.kernels.blocks import CHUNK, FLUSH, add_rows, add_rows_twice, append_word, marked
 from randhet.fixed_point.kernels.compiled import inner
+from randhet.fixed_point.kernels.registers import jump
 
 LIMIT = np.int32(2**23 - 1)
 ONE = np.int32(1)

@@ -10,6 +10,7 @@ import numpy as np
 from randhet.base.kinds import assert_never
 from randhet.fixed_point.engine import choice, guard, kernels
 from randhet.fixed_point.engine.plan import Synapse, Tile, Visits, channels_last
+from randhet.fixed_point.engine.sums import MOST_PLANES, sum_tile
 from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.kernels.bundles import (
     NO_DECAYS,
@@ -53,13 +54,13 @@ def sums(synapse: Synapse, tile: Tile, values: np.ndarray, rows: int) -> np.ndar
     """Synaptic sums (rows, pixels, channels of the tile) int32."""
     source, out = synapse.reads(tile, values), np.empty((rows, synapse.pixels, tile.width), np.int32)
     guard.source(source, rows, synapse.source)
-    kernels.sum_tile(source, weights(synapse, tile, values), out)
+    sum_tile(source, weights(synapse, tile, values), out)
     return out
 
 
 def weights(synapse: Synapse, tile: Tile, values: np.ndarray) -> Weights:
     """A tile's weights, to be multiplied by only where what it reads is bytes."""
-    wide = tile.wide if values.dtype == np.uint8 and synapse.planes <= kernels.MOST_PLANES else NO_WEIGHTS
+    wide = tile.wide if values.dtype == np.uint8 and synapse.planes <= MOST_PLANES else NO_WEIGHTS
     return Weights(tile.weight, tile.packed, wide, choice.limit(synapse.per_tap * synapse.source[0]))
 
 

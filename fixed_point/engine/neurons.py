@@ -10,7 +10,7 @@ import numpy as np
 
 from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
-from randhet.fixed_point.engine import calls, kernels
+from randhet.fixed_point.engine import calls
 from randhet.fixed_point.engine.moves import Values
 from randhet.fixed_point.engine.plan import (
     Synapse,
@@ -22,6 +22,7 @@ from randhet.fixed_point.engine.plan import (
     visits,
 )
 from randhet.fixed_point.kernels.bundles import NO_RECORD, NO_STATE, Decays, Output
+from randhet.fixed_point.kernels.registers import jump, states_of_rounds
 
 Job = Callable[[], calls.Tally]
 OfPart = Callable[[int, Tile, int], Decays]
@@ -173,8 +174,8 @@ class Drawn:
             states = starts[image, mine.number]
             if low:
                 # divisible: every entry is at pixel 0, `low` draws before
-                kernels.jump(states, columns(low))
-            rounds = kernels.states_of_rounds(states, mine.last, *round_, self.held, self.steps)
+                jump(states, columns(low))
+            rounds = states_of_rounds(states, mine.last, *round_, self.held, self.steps)
             return calls.with_states(self.tiles[tile.offset], rounds)
 
         return of_part

@@ -8,11 +8,12 @@ from math import prod
 
 import numpy as np
 
-from randhet.fixed_point.engine import guard, kernels
+from randhet.fixed_point.engine import guard
 from randhet.fixed_point.generator import PERIOD, STEPS_PER_DRAW, core_seed, core_starts, squarings
 from randhet.fixed_point.kernels import dense
 from randhet.fixed_point.kernels.blocks import CHUNK
 from randhet.fixed_point.kernels.bundles import Source, Weights
+from randhet.fixed_point.kernels.registers import jump, power, states_of_rounds
 from randhet.fixed_point.network import Conv, Dense, Drawn, Network, Range, Shape, Weighted
 from randhet.fixed_point.shape import window_count
 
@@ -157,7 +158,7 @@ def _squarings() -> np.ndarray:
 @lru_cache(maxsize=512)
 def columns(draws: int) -> np.ndarray:
     """The matrix of a jump over `draws` draws as 32 uint32 columns."""
-    return kernels.power(_squarings(), np.uint64(draws * STEPS_PER_DRAW % PERIOD))
+    return power(_squarings(), np.uint64(draws * STEPS_PER_DRAW % PERIOD))
 
 
 def jumped(states: np.ndarray, distances: np.ndarray) -> np.ndarray:
@@ -165,7 +166,7 @@ def jumped(states: np.ndarray, distances: np.ndarray) -> np.ndarray:
     moved = states.copy()
     for distance in np.unique(distances).tolist():
         part = moved[distances == distance]
-        kernels.jump(part, columns(distance))
+        jump(part, columns(distance))
         moved[distances == distance] = part
     return moved
 
@@ -208,7 +209,7 @@ class Registers:
 
     def starts(self, number: int) -> np.ndarray:
         """States of the entries in round `number` (image*T + step, or image)."""
-        return kernels.states_of_rounds(self.origin, self.last, *self.round(number), False, 2)[1]
+        return states_of_rounds(self.origin, self.last, *self.round(number), False, 2)[1]
 
     def round(self, rounds: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Matrices that move on by whole rounds: of the other cores, and of the last one."""
@@ -246,7 +247,7 @@ def image_starts(registers: Registers, decay: Drawn, steps: int, first: int, ima
     """States of the entries at the start of each image, (images, entries): one jump to the first, then on by rounds."""
     rounds = 1 if decay.sampling == "forward" else steps
     start = registers.starts(first * rounds)
-    return kernels.states_of_rounds(start, registers.last, *registers.round(rounds), False, images)
+    return states_of_rounds(start, registers.last, *registers.round(rounds), False, images)
 
 
 def last_reader(network: Network) -> list[int]:

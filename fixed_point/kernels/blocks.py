@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from randhet.fixed_point.kernels.compiled import inner
 from randhet.fixed_point.kernels.lanes import (
     INT8,
     INT16,
@@ -347,3 +349,23 @@ def _append_bits(builder, lists, at, word, base):
 def bits_set(typing, word):
     """How many bits of a word are set."""
     return build(types.int64, (word,), lambda builder, value: builder.ctpop(value))
+
+
+if has("avx512f"):
+
+    @inner(forceinline=True)
+    def append_word(lists, n, word, base):
+        """lists[n...] = base + the numbers of the bits set in a word of 64. Returns where the list ends."""
+        return append_bits(lists, n, word, base)
+
+else:
+
+    @inner(forceinline=True)
+    def append_word(lists, n, word, base):
+        """The same bit by bit."""
+        while word:
+            lists[n] = base + first_bit(word)
+            n += 1
+            # takes the lowest bit away: below it, minus one turns every zero into a one
+            word &= word - np.uint64(1)
+        return n

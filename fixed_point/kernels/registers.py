@@ -1,15 +1,56 @@
-"""Shift registers advanced draw by draw: every neuron of every core, in the order of the definition."""
+"""Shift registers: jumps over many draws by matrices of bits, and draws one by one in the order of the definition."""
+
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
 import numpy as np
 
 from randhet.fixed_point.generator import byte_step
-from randhet.fixed_point.kernels.compiled import kernel
+from randhet.fixed_point.kernels.compiled import inner, kernel
+
+
+@inner
+def jump(registers, columns):
+    """Multiply every register by the matrix with these 32 columns: a jump over many draws."""
+    for i in range(len(registers)):
+        state, moved = registers[i], np.uint32(0)
+        for bit in range(32):
+            moved ^= columns[bit] & (np.uint32(0) - ((state >> np.uint32(bit)) & np.uint32(1)))
+        registers[i] = moved
 
 
 @kernel
-def _draw_decays(registers, sizes, byte, table, out):  # type: ignore[no-untyped-def]
+def power(squarings, clocks):
+    """The product of those of 32 commuting matrices (32, 32 columns) whose bit is set in clocks, as 32 columns."""
+    product = np.uint32(1) << np.arange(32).astype(np.uint32)
+    for bit in range(32):
+        if (clocks >> np.uint64(bit)) & np.uint64(1):
+            jump(product, squarings[bit])
+    return product
+
+
+@kernel
+def states_of_rounds(starts, last, near, far, held, rounds):
+    """States of the entries at the start of every round, (rounds, entries), from those of the first.
+
+    near: the matrix that moves an entry on by a round; far: that of the entries marked `last`. held: none moves.
+    """
+    states = np.empty((rounds, len(starts)), np.uint32)
+    states[0] = starts
+    ends = np.flatnonzero(last)
+    for t in range(1, rounds):
+        states[t] = states[t - 1]
+        if not held:
+            jump(states[t], near)
+            moved = states[t - 1][ends]
+            jump(moved, far)
+            states[t][ends] = moved
+    return states
+
+
+@kernel
+def _draw_decays(registers, sizes, byte, table, out):
     n = 0
     for core in range(len(registers)):
         state = registers[core]

@@ -1,0 +1,234 @@
+"""Synaptic sums, event-driven and output-stationary: what is active becomes lists, lists become weight rows.
+
+Activity is stored channels last, (rows, pixels, channels). For each output pixel the active inputs of its window become
+a list of weight rows, which `blocks` adds. What kernels are told is in `bundles`.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from randhet.fixed_point.kernels.blocks import (
+    CHUNK,
+    FLUSH,
+    add_rows,
+    add_rows_twice,
+    append,
+    append_word,
+    marked,
+)
+from randhet.fixed_point.kernels.compiled import inner, kernel
+from randhet.fixed_point.kernels.dense import arranged, crowded, together
+
+DENSE = 8
+"""A multiplication costs about as much as adding this many rows."""
+MOST_PLANES = 8
+"""Values of more bits are always multiplied."""
+SLACK = 16
+"""Entries that list makers may write behind the end."""
+
+
+class Active(NamedTuple):
+    """Active inputs of a source: lists of channels, flat, those of pixel p from begins[t, plane, p] to the next.
+
+    multiply (T,): steps at which each value is multiplied instead. rows: room for the weight rows of one window.
+    """
+
+    lists: np.ndarray
+    begins: np.ndarray
+    multiply: np.ndarray
+    rows: np.ndarray
+
+
+class Crowded(NamedTuple):
+    """Steps of a source at which so much is active that all of it is multiplied.
+
+    chosen (T,): which; rank (T,): the row of each among their sums, from 1; at: where in the source's values each
+    begins. group: pixels of one call of `products`, activity: the bytes it needs.
+    """
+
+    chosen: np.ndarray
+    rank: np.ndarray
+    at: np.ndarray
+    group: int
+    activity: np.ndarray
+
+
+# --- lists of what is active --------------------------------------------------------------------------------------
+
+
+@inner
+def list_active(source, skipped, lists, begins):
+    """For each step, bit plane and pixel, the channels of a `Source` whose value has that bit, numbered from its first.
+
+    Steps that are `skipped` have no lists. Writes `Active.lists` and `Active.begins`.
+    """
+    steps, pixels, channels = source.values.shape
+    flat, n = source.values.reshape(-1), 0
+    for t in range(steps):
+        for plane in range(0 if skipped[t] else source.planes):
+            at = t * pixels * channels + source.first
+            for pixel in range(pixels):
+                begins[t, plane, pixel] = n
+                c = 0
+                while c + CHUNK <= source.per_tap:
+                    n = append_word(lists, n, marked(flat, at + c, plane), c)
+                    c += CHUNK
+                # each is written, and stays where its bit is set: a branch would be guessed wrong too often
+                while c < source.per_tap:
+                    lists[n] = c
+                    n += (flat[at + c] >> plane) & 1
+                    c += 1
+                at += channels
+            begins[t, plane, pixels] = n
+
+
+@kernel
+def listed(source, skipped):
+    """Active inputs of every step that differs and is not `skipped`; at which steps multiplying values costs less."""
+    values, per_tap = source.values, source.per_tap
+    steps, pixels = values.shape[0], values.shape[1]
+    multiply, rows = np.zeros(steps, np.bool_), np.empty(source.window.shape[1] * per_tap + SLACK, np.uint32)
+    if source.planes > MOST_PLANES:
+        multiply[:] = True
+        return Active(np.empty(0, np.uint32), np.empty((steps, 0, 1), np.int64), multiply, rows)
+    lists = np.empty(steps * source.planes * pixels * per_tap + SLACK, np.uint32)
+    begins = np.empty((steps, source.planes, pixels + 1), np.int64)
+    list_active(source, skipped, lists, begins)
+    if source.planes > DENSE // 2:
+        for t in np.flatnonzero(~skipped):
+            multiply[t] = begins[t, -1, -1] - begins[t, 0, 0] > DENSE * active_values(source, t)
+    return Active(lists, begins, multiply, rows)
+
+
+@inner
+def active_values(source, t):
+    """How many of the values that are read at step t are not zero."""
+    active = 0
+    for pixel in range(source.values.shape[1]):
+        for c in range(source.per_tap):
+            active += source.values[t, pixel, source.first + c] != 0
+    return active
+
+
+# --- synaptic sums of one pixel -----------------------------------------------------------------------------------
+
+
+@inner(forceinline=True)
+def gather(source, active, t, plane, pixel):
+    """Weight rows of the window of an output pixel, written to active.rows. Returns how many."""
+    n, tap_at = 0, 0
+    for tap in range(source.window.shape[1]):
+        seen = source.window[pixel, tap]
+        if seen >= 0:
+            start, stop = active.begins[t, plane, seen], active.begins[t, plane, seen + 1]
+            append(active.rows, n, active.lists, start, stop, tap_at)
+            n += stop - start
+        tap_at += source.per_tap
+    return n
+
+
+@inner(forceinline=True)
+def pixel_sums(source, packed, active, t, pixel, total):
+    """Synaptic sums of one output pixel: total (channels of the tile) int32. Graded values by bit planes, doubled.
+
+    packed: chunks of 64 channels, one after another, as `plan.pack` lays them out.
+    """
+    size, planes = (source.window.shape[1] * source.per_tap + 1) * CHUNK, active.begins.shape[1]
+    total[:] = 0
+    # from the highest bit down, so that doubling the sum so far gives each plane its weight
+    for plane in range(planes - 1, -1, -1):
+        if plane < planes - 1:
+            for o in range(len(total)):
+                total[o] += total[o]
+        n, base, first = gather(source, active, t, plane, pixel), 0, 0
+        # two chunks at once: the numbers of the rows are loaded half as often
+        while first + 2 * CHUNK <= len(total):
+            for start in range(0, n, FLUSH):
+                add_rows_twice(packed, base, base + size, active.rows, start, min(start + FLUSH, n), total, first)
+            base += 2 * size
+            first += 2 * CHUNK
+        if first < len(total):
+            for start in range(0, n, FLUSH):
+                add_rows(packed, base, active.rows, start, min(start + FLUSH, n), total, first)
+
+
+@inner
+def pixel_products(source, plain, t, pixel, total):
+    """The same sums with multiplications, for graded inputs whose bit planes would cost more than they save."""
+    total[:] = 0
+    for tap in range(source.window.shape[1]):
+        seen = source.window[pixel, tap]
+        if seen >= 0:
+            for c in range(source.per_tap):
+                value = np.int32(source.values[t, seen, source.first + c])
+                if value != 0:
+                    row = plain[tap * source.per_tap + c]
+                    for o in range(len(total)):
+                        total[o] += value * np.int32(row[o])
+
+
+@inner(forceinline=True)
+def synapse(source, weights, active, t, pixel, total):
+    """Sums of one output pixel at step t; where every step has the same input, those of step 0 stay."""
+    if t > 0 and len(source.values) == 1:
+        return
+    if active.multiply[t]:
+        pixel_products(source, weights.plain, t, pixel, total[: weights.plain.shape[1]])
+    else:
+        pixel_sums(source, weights.packed, active, t, pixel, total)
+
+
+@kernel
+def multiplied(source, weights):
+    """The steps that are `Crowded`, none where weights.wide is empty, and rows of sums that they need."""
+    chosen = np.zeros(len(source.values), np.bool_)
+    if len(weights.wide) > 0:
+        crowded(source, weights.limit, chosen)
+    steps = arranged(chosen)
+    group, space, seen = together(steps, source.window.shape[1] * source.per_tap)
+    at = steps * (source.values.shape[1] * source.values.shape[2]) + source.first
+    return Crowded(chosen, np.cumsum(chosen), at, group, np.zeros(seen, np.uint8)), space
+
+
+@inner(forceinline=True)
+def step_sums(source, weights, active, full, t, pixel, ahead, total):
+    """The row of the sums of step t: behind `ahead` others where they were multiplied; else 0, total, made now."""
+    read = min(t, len(source.values) - 1)
+    if full.chosen[read]:
+        return ahead + full.rank[read]
+    synapse(source, weights, active, t, pixel, total)
+    return 0
+
+
+@kernel
+def sum_tile(source, weights, out):
+    """Synaptic sums of a layer without neurons for one image: out (rows, pixels, channels of the tile) int32."""
+    active = listed(source, np.zeros(len(source.values), np.bool_))
+    sum_pixels(source, weights, active, out, np.zeros(whole(weights.plain.shape[1]), np.int32))
+
+
+@inner
+def sum_pixels(source, weights, active, out, total):
+    """The loop over pixels and rows of `sum_tile`."""
+    for pixel in range(len(source.window)):
+        for t in range(len(out)):
+            synapse(source, weights, active, t, pixel, total)
+            copy_to(out[t, pixel], total)
+
+
+@inner(forceinline=True)
+def copy_to(target, source):
+    """target = the beginning of source."""
+    for o in range(len(target)):
+        target[o] = source[o]
+
+
+@inner
+def whole(width):
+    """Channels filled up to whole chunks."""
+    return (width + CHUNK - 1) // CHUNK * CHUNK
