@@ -32,6 +32,7 @@ class CoreRegisters:
     def move(self, registers: np.ndarray, rounds: int) -> None:
         """Over whole rounds, each one draw of every neuron; the last core may have fewer neurons."""
         near, far = self.start.round(rounds)
+        # all move as if their cores were full; the last core, which may be smaller, then once more from where it was
         flat, last = registers.reshape(-1).copy(), registers[:, -1].copy()
         events.jump(flat, near)
         events.jump(last, far)
@@ -52,6 +53,7 @@ class CoreRegisters:
 
     def entries(self, registers: np.ndarray) -> np.ndarray:
         """States (lanes, entries) where each visit of a core to a channel begins, by jumps within the round."""
+        # a copy: entries move within the round, the registers stay at its beginning
         states = registers[:, self.start.core]
         for before, which in self.distances.items():
             if before:

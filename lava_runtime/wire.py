@@ -41,6 +41,7 @@ class Wire:
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Values (lanes, pixels, channels) as bytes (lanes, pixels, row)."""
         if self.bits == 1:
+            # the lowest channel in the lowest bit; the last byte of a row is filled up with zeros
             return np.packbits(values, axis=-1, bitorder="little")
         return np.ascontiguousarray(values, KINDS[self.bits]).view(np.uint8)
 

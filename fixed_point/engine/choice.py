@@ -38,8 +38,10 @@ def break_even() -> float:
     Adding takes a + b*rate, by two rates of a small layer; multiplying the same at every rate. Some milliseconds,
     when first asked for. What it finds decides time, never a result.
     """
+    # a limit that no step reaches: rows are added
     few, many = (_seconds(rate, 2**62) for rate in RATES)
     slope = (many - few) / (RATES[1] - RATES[0])
+    # a limit that every step passes: all is multiplied
     found = RATES[0] + (_seconds(RATES[0], -1) - few) / slope if slope > 0 else HIGHEST
     return float(np.clip(found, LOWEST, HIGHEST))
 

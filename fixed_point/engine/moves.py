@@ -88,4 +88,5 @@ def _pooled(operation: ir.SumPool, values: Values, shape: Shape, kind: type, eac
 
 def accumulate(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
     """total = first + second in the type of total, which holds every sum by the layer's range."""
+    # unsafe: the sum is made in the narrow type itself, never in a wider copy
     np.add(first, second, out=total, dtype=total.dtype, casting="unsafe")

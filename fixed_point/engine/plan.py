@@ -70,6 +70,7 @@ class Synapse:
 def make_synapse(operation: Weighted, shape_in: Shape, peak: int) -> Synapse:
     """Tiles and windows of a convolution, or of a dense layer as a convolution of one pixel."""
     if isinstance(operation, Dense):
+        # all its inputs are channels of one pixel
         weight = operation.weight.reshape(*operation.weight.shape, 1, 1)
         operation, shape_in = Conv(weight), (operation.weight.shape[1], 1, 1)
     out, per_group = operation.weight.shape[:2]
@@ -80,6 +81,7 @@ def make_synapse(operation: Weighted, shape_in: Shape, peak: int) -> Synapse:
     for offset in range(0, out, width):
         group = offset // per_out
         part = operation.weight[offset : min(offset + width, group * per_out + per_out)]
+        # the inputs of a tap side by side: `gather` adds the tap's first row to the numbers of active channels
         rows = part.transpose(2, 3, 1, 0).reshape(-1, len(part))
         rows = np.ascontiguousarray(np.vstack([rows, np.zeros_like(rows[:1])]), np.int8)
         wide = lined_up(dense.pack(rows[:-1], per_group))
@@ -106,12 +108,14 @@ def pack(weight: np.ndarray) -> np.ndarray:
     chunks = -(-width // CHUNK)
     padded = np.zeros((rows, chunks, 2, CHUNK // 2), np.int8)
     padded.reshape(rows, -1)[:, :width] = weight
+    # -128 has the sign bit alone
     padded[:, :, 0] ^= -128
     return lined_up(padded.transpose(1, 0, 3, 2).reshape(-1))
 
 
 def lined_up(values: np.ndarray) -> np.ndarray:
     """A copy of bytes that begins at a cache line."""
+    # NumPy aligns to 16 bytes; a row that straddles two cache lines costs two loads
     space = np.empty(values.size + CHUNK, np.int8)
     start = -space.ctypes.data % CHUNK
     found = space[start : start + values.size]
@@ -164,6 +168,7 @@ def columns(draws: int) -> np.ndarray:
 def jumped(states: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """Each state (uint32) moved over its own number of draws."""
     moved = states.copy()
+    # few distances, many states: one matrix for each distance
     for distance in np.unique(distances).tolist():
         part = moved[distances == distance]
         jump(part, columns(distance))
@@ -237,6 +242,7 @@ def make_registers(decay: Drawn, shape: Shape, layer: int, master: int) -> Regis
     neurons, per_core = prod(shape), decay.neurons_per_core
     pixels, cores = neurons // shape[0], np.array(core_starts(neurons, per_core))
     first = np.union1d(np.arange(shape[0]) * pixels, cores)
+    # kernels go pixel by pixel and meet the entries in this order
     first = first[np.argsort(first % pixels, kind="stable")]
     seeds = np.array([core_seed(master, layer, core) for core in range(len(cores))], np.uint32)
     sizes = np.minimum(per_core, neurons - cores)

@@ -175,6 +175,7 @@ def pixel_products(source, plain, t, pixel, total):
 @inner(forceinline=True)
 def synapse(source, weights, active, t, pixel, total):
     """Sums of one output pixel at step t; where every step has the same input, those of step 0 stay."""
+    # the image is held for all steps: the stem's sums are made once
     if t > 0 and len(source.values) == 1:
         return
     if active.multiply[t]:

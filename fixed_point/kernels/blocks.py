@@ -77,20 +77,25 @@ def add_rows_twice(typing, weight, base, second, rows, start, stop, sums, first)
 
 def _add_rows(builder, weight, bases, rows, start, stop, sums, first):
     none = ir.Constant(ir.VectorType(INT16, CHUNK // 2), None)
+    # a loop in LLVM has no variables of its own; places on the stack become registers, as none has its address taken
     places = [[cgutils.alloca_once(builder, none.type) for _ in range(2)] for _ in bases]
     for place in (place for pair in places for place in pair):
         builder.store(none, place)
     with loop(builder, start, stop) as (position, _):
+        # a row is 64 bytes
         row = builder.shl(builder.zext(rows.item(position), INT64), INT64(6))
         for base, (words, highs) in zip(bases, places):
             word = weight.load(builder.add(base, row), CHUNK // 2, INT16)
             builder.store((Lanes(builder, builder.load(words)) + word).value, words)
+            # the arithmetic shift keeps the sign of the high byte and drops the low one
             builder.store((Lanes(builder, builder.load(highs)) + (word >> 8)).value, highs)
     count = builder.trunc(builder.sub(stop, start), INT32)
     shifted = broadcast(builder, builder.shl(count, INT32(7)), CHUNK // 2)
     for chunk, (words, highs) in enumerate(places):
         high = Lanes(builder, builder.load(highs))
+        # a word is low + 256 * high modulo 2^16, so the sum of the highs tells that of the lows
         low = Lanes(builder, builder.load(words)) - (high << 8)
+        # each low byte was w + 128: 128 times their number is taken off again
         for offset, part in ((0, low.widen(INT32, signed=False) - shifted), (CHUNK // 2, high.widen(INT32))):
             place = builder.add(first, INT64(chunk * CHUNK + offset))
             sums.store(place, sums.load(place, CHUNK // 2) + part)
@@ -108,6 +113,7 @@ def shuffled(register: Lanes) -> Lanes:
 
 def feedback(byte):
     """The feedback bits of eight clocks of registers with this low byte: a number, or lanes."""
+    # 1 / (1 + x + x^2) = (1 + x) / (1 + x^3) = (1 + x) * (1 + x^3 + x^6 + ...); sums of bits are exclusive ors
     g = byte ^ (byte << 1)
     return (g ^ (g << 3) ^ (g << 6)) & 0xFF
 
@@ -137,6 +143,7 @@ FOLDED = [folded(f) for f in FEEDBACK]
 
 def current(sums: Lanes, bias: Lanes, f: Lanes) -> tuple[Lanes, Lanes]:
     """sat24((sums << f) + bias), and a bit for each lane that saturated."""
+    # before the shift, in units of the sums: behind it nothing can leave 32 bits
     edge = Lanes(f.builder, f._same(CLAMP)) >> f
     wide = (sums.clamp(edge * -1, edge) << f) + bias
     held = wide.clamp(-LIMIT, LIMIT)
@@ -150,6 +157,7 @@ def leak(x: Lanes, membrane: Lanes, decay: Lanes, k: Lanes) -> Lanes:
     alone: x + (A << (12 - k))*h + ((A*l) >> k). m stays between its two ends, which are 24 bit: it cannot saturate.
     """
     difference = membrane - x
+    # a difference of two states has 25 bits, so h has 13 and both factors fit 16
     high = short_products(decay << (k * -1 + SPLIT), difference >> SPLIT)
     return x + high + (short_products(decay, difference & (2**SPLIT - 1)) >> k)
 
@@ -182,6 +190,7 @@ def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[list[Lanes
         """Every byte looked up in place."""
         index = builder.bitcast(lanes.value, parts[0].type)
         first, second = (permute(builder, parts[i], index, parts[i + 1]) for i in (0, 2))
+        # seven bits of the index choose within two vectors, the eighth, its sign, between the pairs
         upper = Lanes(builder, index).compare("<", 0)
         chosen = builder.select(upper.value, second, first)
         return Lanes(builder, builder.bitcast(chosen, lanes.value.type))
@@ -191,6 +200,7 @@ def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[list[Lanes
 
 def interleaved(registers: list[Lanes]) -> Lanes:
     """The low bytes of up to four vectors, each in a byte of its own."""
+    # vector i leaves its low byte in byte i of every lane, so that one look-up serves four vectors
     index = registers[0]
     for i, register in enumerate(registers[1:], 1):
         below = 2 ** (8 * i) - 1
@@ -303,6 +313,7 @@ def append(typing, rows, at, lists, start, stop, base):
 def _append(builder, rows, at, lists, start, stop, base):
     shift = broadcast(builder, builder.trunc(base, INT32), NEURONS)
     ahead = builder.sub(at, start)
+    # whole vectors: what is written behind the end is overwritten by the next list, or lies in the slack
     with loop(builder, start, stop, NEURONS) as (position, _):
         rows.store(builder.add(position, ahead), lists.load(position, NEURONS) + shift)
 
@@ -316,6 +327,7 @@ def marked(typing, values, position, plane):
 def _marked(builder, values, position, plane):
     kind = values.data.type.pointee
     shift = builder.trunc(plane, kind) if kind.width < 64 else plane
+    # a comparison of 64 elements is a vector of 64 bits, which is a word
     bit = broadcast(builder, builder.shl(kind(1), shift), CHUNK)
     return (values.load(position, CHUNK) & bit).compare("!=", 0).bits()
 
@@ -340,6 +352,7 @@ def _append_bits(builder, lists, at, word, base):
     for first in range(0, CHUNK, NEURONS):
         sixteen = builder.trunc(builder.lshr(word, INT64(first)), INT16)
         numbers = shift + Lanes(builder, ir.Constant(shift.value.type, [first + i for i in range(NEURONS)]))
+        # sixteen are written, as many count as bits are set; the next sixteen begin behind those
         lists.store(at, compress(builder, numbers, sixteen))
         at = builder.add(at, builder.zext(builder.ctpop(sixteen), INT64))
     return at

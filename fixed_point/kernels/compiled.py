@@ -36,6 +36,7 @@ class SourceCache(FunctionCache):
     def __init__(self, function) -> None:
         super().__init__(function)
         folder = Path(function.__code__.co_filename).resolve().parent
+        # numba drops what it kept where the stamp differs: here the digest is a part of it
         self._cache_file._source_stamp = (self._cache_file._source_stamp, digest(*sorted(SHARED | {folder})))
 
 
@@ -44,6 +45,7 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     if function is None:
         return lambda later: kernel(later, **options)
     made = njit(function, nogil=True, **options)
+    # in place of cache=True, whose stamp knows one file only
     made._cache = SourceCache(function)  # type: ignore[attr-defined]
     return made
 

@@ -49,6 +49,7 @@ def crowded(source, limit, found):
                 while c + CHUNK <= source.per_tap:
                     count += bits_set(marked(flat, at + c, plane))
                     c += CHUNK
+                # channels beyond whole words, bit by bit
                 while c < source.per_tap:
                     count += (flat[at + c] >> plane) & 1
                     c += 1

@@ -105,6 +105,7 @@ class Array:
         """`lanes` elements from a position, or the same bytes seen as elements of another kind."""
         vector = ir.VectorType(kind or self.data.type.pointee, lanes)
         loaded = self.builder.load(self.builder.bitcast(self.at(position), vector.as_pointer()))
+        # a row may begin at any element; an aligned load would end the program there
         loaded.align = 1
         return Lanes(self.builder, loaded)
 
@@ -114,6 +115,7 @@ class Array:
 
     def look_up(self, index: Lanes) -> Lanes:
         """One element for each lane, at the position in that lane."""
+        # lane by lane: no instruction gathers bytes
         found = ir.Constant(ir.VectorType(self.data.type.pointee, index.value.type.count), ir.Undefined)
         for lane in range(index.value.type.count):
             position = self.builder.extract_element(index.value, INT32(lane))

@@ -81,6 +81,7 @@ def multiply(typing, activity, at, apart, weight, weight_at, blocks, sums, sums_
     """
 
     def write(builder, activity, at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart):
+        # matrices 0 to 3: sums of both halves of the rows by both halves of the channels; 4, 5: activity; 6, 7: weights
         number = [INT8(i) for i in ALL]
         for i in range(4):
             act(builder, "tilezero", number[i])
@@ -95,6 +96,7 @@ def multiply(typing, activity, at, apart, weight, weight_at, blocks, sums, sums_
                 act(builder, "tileloadd64", number[6 + half], weight.at(place), INT64(BLOCK))
             for i in range(4):
                 act(builder, "tdpbusd", number[i], number[4 + i // 2], number[6 + i % 2])
+        # in bytes
         stride = builder.mul(sums_apart, INT64(4))
         for i in range(4):
             place = builder.add(
@@ -156,6 +158,7 @@ def collect(typing, seen, activity, activity_at, row_bytes):
 def _copy(builder, values, at, target, target_at, count, widths):
     """Code that copies bytes, or zeros where `values` is None: as many at a time as a width says, then the next."""
     start = INT64(0)
+    # each width takes what the one before has left over
     for lanes in widths:
         stop = builder.and_(count, INT64(-lanes))
         with loop(builder, start, stop, lanes) as (position, _):
@@ -177,6 +180,7 @@ def products(source, wide, at, activity, pixel, count, sums, sums_at):
     channels, per_tap = source.values.shape[2], source.per_tap
     blocks = (taps * per_tap + BLOCK - 1) // BLOCK
     apart, padded = row_bytes(blocks), len(wide) // (blocks * BLOCK)
+    # rows of activity begin at cache lines
     aligned = -activity.ctypes.data % BLOCK
     begin(CONFIGURATION)
     for start in range(0, n, ROWS):

@@ -16,6 +16,7 @@ def jump(registers, columns):
     for i in range(len(registers)):
         state, moved = registers[i], np.uint32(0)
         for bit in range(32):
+            # minus a bit is a mask: all ones where it is set
             moved ^= columns[bit] & (np.uint32(0) - ((state >> np.uint32(bit)) & np.uint32(1)))
         registers[i] = moved
 
@@ -23,6 +24,7 @@ def jump(registers, columns):
 @kernel
 def power(squarings, clocks):
     """The product of those of 32 commuting matrices (32, 32 columns) whose bit is set in clocks, as 32 columns."""
+    # the identity; powers of one matrix commute, so their order is free
     product = np.uint32(1) << np.arange(32).astype(np.uint32)
     for bit in range(32):
         if (clocks >> np.uint64(bit)) & np.uint64(1):
@@ -43,6 +45,7 @@ def states_of_rounds(starts, last, near, far, held, rounds):
         states[t] = states[t - 1]
         if not held:
             jump(states[t], near)
+            # again from the round before: `near` has moved the last core's entries too far
             moved = states[t - 1][ends]
             jump(moved, far)
             states[t][ends] = moved

@@ -59,6 +59,7 @@ def dot_window(typing, seen, weight, base, sums, sums_at, sums_apart):
 
     def write(builder, seen, weight, base, sums, sums_at, sums_apart):
         none = ir.Constant(ir.VectorType(INT32, LANES), None)
+        # four steps of 64 channels are 16 vectors of sums; with four of weights they stay in the 32 registers
         places = [[cgutils.alloca_once(builder, none.type) for _ in range(PARTS)] for _ in range(STEPS)]
         for place in (place for step in places for place in step):
             builder.store(none, place)
@@ -86,6 +87,7 @@ def _four_inputs(builder, values, inputs, weight, weights_at, group, places):
     signed = [weight.load(builder.add(at_weight, INT64(part * CHUNK)), LANES, INT32).value for part in range(PARTS)]
     inside = builder.mul(group, INT64(INPUTS))
     for begin, own in zip(inputs, places):
+        # four bytes as one number, put into every lane: a lane multiplies them by the four weights of its channel
         four = values.load(builder.add(begin, inside), 1, INT32).value
         unsigned = broadcast(builder, builder.extract_element(four, INT32(0)), LANES).value
         for part, place in enumerate(own):
@@ -132,6 +134,7 @@ def arranged(chosen):
     if rest and rest < STEPS // 2:
         chosen[steps[len(steps) - rest :]] = False
         steps = steps[: len(steps) - rest]
+    # the repeated step is made twice, which costs less than code for fewer steps
     found = np.empty((len(steps) + STEPS - 1) // STEPS * STEPS, np.int64)
     for i in range(len(found)):
         found[i] = steps[min(i, len(steps) - 1)]

@@ -52,6 +52,7 @@ class LayerModel(Guarded):
         self.spikes = self.saturations = 0
 
     def advance(self) -> None:
+        # what was computed at the step before: one step of delay, and no process waits for another in a circle
         self.s_out.send(self.outgoing)
         message = self.s_in.recv()
         step = self.plan.logical(self.time_step)
@@ -181,6 +182,7 @@ class DrawnFixed(Drawn, LifFixed):
         }
 
     def integrate(self, values: np.ndarray) -> np.ndarray:
+        # a tile's neurons lie scattered over the cores: where its draws begin is found by jumps within the round
         self.states = self.cores.entries(self.register[: len(values)])
         spikes = super().integrate(values)
         self.cores.next_step(self.register)

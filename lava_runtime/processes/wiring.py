@@ -53,6 +53,7 @@ class ResidualSumModel(Guarded):
         if not wait:
             return message
         place = self.time_step % wait
+        # the place in the ring was written `wait` steps ago, and is free once it is read
         arrived = line[place].copy()
         line[place] = message
         return arrived

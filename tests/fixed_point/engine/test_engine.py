@@ -165,6 +165,33 @@ def clear(activity: np.ndarray, inputs: int) -> None:
         activity[start + row * apart + inputs : start + (row + 1) * apart] = 0
 
 
+@njit
+def collected(
+    source: Source, at: np.ndarray, start: int, stop: int, pixel: int, activity: np.ndarray, apart: int
+) -> None:
+    """One call of `matrix.collect`, which any processor can make."""
+    values, window, taps = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1]
+    seen = matrix.Seen(values, at, start, stop, source.values.shape[2], window, pixel * taps, taps, source.per_tap)
+    matrix.collect(seen, activity, 5, apart)
+
+
+@pytest.mark.parametrize("inputs", [3, 64, 81, 128])
+def test_rows_of_activity_are_what_a_window_sees(inputs: int) -> None:
+    """Taps outside are zeros, rows of steps lie apart, nothing else is written."""
+    rng, window = np.random.default_rng(inputs), np.array([[0, 0, 0], [2, -1, 1]], np.int32)
+    values, row = rng.integers(1, 255, (4, 3, inputs + 2), dtype=np.uint8), 3 * inputs
+    source, at = Source(values, window, 1, inputs, 1), np.array([0, 2, 3]) * 3 * (inputs + 2) + 1
+    activity, apart = np.full(5 + 2 * (row + 9), 7, np.uint8), row + 9
+    collected(source, at, 1, 3, 1, activity, apart)
+    rows = activity[5:].reshape(2, apart)
+    for found, step in zip(rows, (2, 3)):
+        assert found[:inputs].tolist() == values[step, 2, 1 : 1 + inputs].tolist()
+        assert not found[inputs : 2 * inputs].any()
+        assert found[2 * inputs : row].tolist() == values[step, 1, 1 : 1 + inputs].tolist()
+        assert (found[row:] == 7).all()
+    assert (activity[:5] == 7).all()
+
+
 def test_vectors_multiply_steps_in_fours_where_enough_are_left() -> None:
     """Nine steps are two fours and one left over, too few; eleven fill a four by repeating the last."""
     nine, eleven = np.ones(9, np.bool_), np.ones(11, np.bool_)
