@@ -42,8 +42,8 @@ class Job:
 
     def pixels(self) -> np.ndarray:
         """One batch of images (N, C, Y, X) uint8."""
-        found: np.ndarray = np.load(self.file("pixels.npy"))
-        return found
+        pixels: np.ndarray = np.load(self.file("pixels.npy"))
+        return pixels
 
 
 # --- our backends -----------------------------------------------------------------------------------------------------

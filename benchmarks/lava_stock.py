@@ -20,14 +20,14 @@ Kind = tuple[tuple[int, ...], tuple[int, int], tuple[int, int], Shape, int]
 def kinds(network: Network) -> Counter[Kind]:
     """The distinct convolutions of a network and how often each occurs; bits 0 where messages are plain spikes."""
     shape, top = network.shapes, [span.peak for span in network.ranges]
-    found: Counter[Kind] = Counter()
+    counts: Counter[Kind] = Counter()
     for layer in network.layers:
         operation = layer.operation
         if isinstance(operation, Conv):
             source = layer.inputs[0]
             bits = 0 if top[source] == 1 else int(top[source]).bit_length()
-            found[operation.weight.shape, operation.stride, operation.padding, shape[source], bits] += 1
-    return found
+            counts[operation.weight.shape, operation.stride, operation.padding, shape[source], bits] += 1
+    return counts
 
 
 def seconds_per_image(network: Network) -> tuple[float, float]:

@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.release()}",
         "python": sys.version.split()[0],
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: installed for name in PACKAGES if (installed := _version(name))},
     }
 
 
@@ -52,12 +52,12 @@ def _processor() -> dict[str, str]:
 
 def _caches() -> dict[str, str]:
     """Size of each cache of the first core by level and type."""
-    found = {}
+    sizes = {}
     for cache in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         with suppress(OSError):
             level, kind, size = ((cache / name).read_text().strip() for name in ("level", "type", "size"))
-            found[f"L{level} {kind.lower()}"] = size
-    return found
+            sizes[f"L{level} {kind.lower()}"] = size
+    return sizes
 
 
 def _version(package: str) -> str | None:

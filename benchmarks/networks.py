@@ -79,19 +79,19 @@ def _settle(model: SEWResNet, rate: float) -> SEWResNet:
     """The model with hooks that set each batch norm for the neurons behind it as a pass reaches them."""
     last: list[nn.BatchNorm2d] = []
 
-    def seen(norm: nn.Module, *_: Any) -> None:
+    def remember(norm: nn.Module, *_: Any) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         last[:] = [norm]
 
     def shift(neuron: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
-        found = _bisect(lambda by: float(neuron.forward(arguments[0] + by).mean()), rate)
-        last[0].bias.add_(found)
-        return (arguments[0] + found,)
+        correction = _bisect(lambda by: float(neuron.forward(arguments[0] + by).mean()), rate)
+        last[0].bias.add_(correction)
+        return (arguments[0] + correction,)
 
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-            module.register_forward_hook(seen)
+            module.register_forward_hook(remember)
         elif isinstance(module, Neuron):
             module.register_forward_pre_hook(shift)
     return model
@@ -152,10 +152,10 @@ def prepare(case: Case, directory: Path, taus: tuple[str, ...] = tuple(TAUS)) ->
     """Write pixels.npy and, for each kind of tau, KIND.pt and KIND.net; the activity of each."""
     images = patches(case.batch, case.settings.image_size)
     np.save(directory / "pixels.npy", images)
-    found = {}
+    activities = {}
     for kind in taus:
         checkpoint = at_rate(replace(case.settings, neuron=TAUS[kind]), case.rate, images)
-        network, found[kind] = integer(checkpoint, images)
+        network, activities[kind] = integer(checkpoint, images)
         checkpoints.save(directory / f"{kind}.pt", checkpoint)
         write(directory / f"{kind}.net", network)
-    return found
+    return activities

@@ -20,14 +20,14 @@ def table_plot(rows: Rows, path: Path) -> None:
     rates = sorted({row["spike_rate"] for row in rows})
     figure = Figure(figsize=(5.5 * len(rates), 4.2), layout="constrained")
     for rate, axes in zip(rates, figure.subplots(1, len(rates), sharex=True, squeeze=False)[0]):
-        seen = [row for row in rows if row["spike_rate"] == rate and row["ms_per_image"]][::-1]
-        names = [row["name"] for row in seen]
-        middle = [row["ms_per_image"] for row in seen]
-        low = [row["ms_per_image"] - row["ms_min"] for row in seen]
-        high = [row["ms_max"] - row["ms_per_image"] for row in seen]
+        measured = [row for row in rows if row["spike_rate"] == rate and row["ms_per_image"]][::-1]
+        names = [row["name"] for row in measured]
+        middle = [row["ms_per_image"] for row in measured]
+        low = [row["ms_per_image"] - row["ms_min"] for row in measured]
+        high = [row["ms_max"] - row["ms_per_image"] for row in measured]
         axes.barh(names, middle, xerr=(low, high), color=[COLOURS.get(name, OTHERS) for name in names], capsize=2)
-        for place, row in enumerate(seen):
-            axes.annotate(f" {shortened(row['ms_per_image'])}", (row["ms_max"], place), va="center", fontsize=8)
+        for height, row in enumerate(measured):
+            axes.annotate(f" {shortened(row['ms_per_image'])}", (row["ms_max"], height), va="center", fontsize=8)
         axes.set(xscale="log", xlabel="ms per image", title=f"{100 * rate:g} % of the neurons fire per step")
         axes.margins(x=0.3)
     _save(figure, path)
@@ -47,12 +47,12 @@ def scaling_plot(rows: Rows, path: Path) -> None:
     figure = Figure(figsize=(3.2 * len(axis_names), 3.6), layout="constrained")
     for axis, axes in zip(axis_names, figure.subplots(1, len(axis_names), sharey=True, squeeze=False)[0]):
         for name in dict.fromkeys(row["name"] for row in rows):
-            seen = [row for row in rows if (row["axis"], row["name"]) == (axis, name) and row["ms_per_image"]]
-            at = [row["value"] for row in seen]
-            error = [[row["ms_per_image"] - row["ms_min"] for row in seen]]
-            error.append([row["ms_max"] - row["ms_per_image"] for row in seen])
-            middle = [row["ms_per_image"] for row in seen]
-            axes.errorbar(at, middle, error, marker="o", ms=3, lw=1.2, color=COLOURS.get(name, OTHERS), label=name)
+            measured = [row for row in rows if (row["axis"], row["name"]) == (axis, name) and row["ms_per_image"]]
+            values = [row["value"] for row in measured]
+            error = [[row["ms_per_image"] - row["ms_min"] for row in measured]]
+            error.append([row["ms_max"] - row["ms_per_image"] for row in measured])
+            middle = [row["ms_per_image"] for row in measured]
+            axes.errorbar(values, middle, error, marker="o", ms=3, lw=1.2, color=COLOURS.get(name, OTHERS), label=name)
         axes.set(
             xscale="log", yscale="log", xlabel=axis, xticks=sorted({r["value"] for r in rows if r["axis"] == axis})
         )

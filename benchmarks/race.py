@@ -129,20 +129,20 @@ def race(
     """
     if os.name != "posix":
         raise RandhetError("bench needs a POSIX system: it times processes that it can end with all they started")
-    found: dict[str, Times] = {}
+    times: dict[str, Times] = {}
     with ExitStack() as stack:
         racing: list[Worker] = []
         for name in names:
             contender = CONTENDERS[name]
             if reason := contender.obstacle():
-                found[name] = Times(missing=reason)
+                times[name] = Times(missing=reason)
                 progress(repeats + 1)
                 continue
             batches = contender.most or repeats + 1
             job = Job(name, str(directory.resolve()), batch, threads, batches)
             with ExitStack() as own:
                 worker = own.enter_context(started(contender, job))
-                found[name] = worker.times
+                times[name] = worker.times
                 stays = attempt(worker) and not contender.most
                 progress(1 if stays else repeats + 1)
                 if stays:
@@ -155,7 +155,7 @@ def race(
                 if not attempt(worker):
                     racing.remove(worker)
                 progress(1)
-    return found
+    return times
 
 
 def attempt(worker: Worker) -> bool:

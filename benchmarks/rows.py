@@ -15,10 +15,10 @@ PAIRS = {"engine": ("engine", "engine-constant"), "torch-eager": ("torch-eager",
 """Contenders that differ in nothing but their taus: random, constant."""
 
 
-def rows(case: Case, activities: Mapping[str, Activity], found: Mapping[str, Times]) -> list[dict[str, Any]]:
+def rows(case: Case, activities: Mapping[str, Activity], times_of: Mapping[str, Times]) -> list[dict[str, Any]]:
     """One row per contender, in their order."""
-    base = found.get(BASELINE, Times())
-    return [row(name, case, activities[CONTENDERS[name].taus], times, base) for name, times in found.items()]
+    base = times_of.get(BASELINE, Times())
+    return [row(name, case, activities[CONTENDERS[name].taus], times, base) for name, times in times_of.items()]
 
 
 def row(name: str, case: Case, activity: Activity, times: Times, base: Times) -> dict[str, Any]:
@@ -77,12 +77,12 @@ def over(random: Sequence[float], constant: Sequence[float], unit: str) -> dict[
     return {unit: middle_of(more), f"{unit}_min": min(more, default=None), f"{unit}_max": max(more, default=None)}
 
 
-def tau_cost(case: Case, found: Mapping[str, Times]) -> list[dict[str, Any]]:
+def tau_cost(case: Case, times_of: Mapping[str, Times]) -> list[dict[str, Any]]:
     """How much longer the same network takes with random taus than with constant ones, at equal spike rates."""
     return [
         {"name": name, "spike_rate": case.rate}
-        | over(found[random].seconds, found[constant].seconds, "cost")
-        | over(found[random].cpu, found[constant].cpu, "cpu_cost")
+        | over(times_of[random].seconds, times_of[constant].seconds, "cost")
+        | over(times_of[random].cpu, times_of[constant].cpu, "cpu_cost")
         for name, (random, constant) in PAIRS.items()
-        if random in found and constant in found and found[random].seconds and found[constant].seconds
+        if random in times_of and constant in times_of and times_of[random].seconds and times_of[constant].seconds
     ]

@@ -49,12 +49,14 @@ def slopes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Least-squares exponent p of cost ~ value^p on each axis, per contender; cost is milliseconds per image."""
     import numpy as np
 
-    found = []
+    exponents = []
     for axis in FIELDS:
         for name in NAMES:
-            seen = [(row["value"], row["ms_per_image"]) for row in rows if (row["axis"], row["name"]) == (axis, name)]
-            seen = [pair for pair in seen if pair[1]]
-            if len(seen) > 1:
-                at, cost = np.log(np.array(seen).T)
-                found.append({"axis": axis, "name": name, "exponent": float(np.polyfit(at, cost, 1)[0])})
-    return found
+            measured = [
+                (row["value"], row["ms_per_image"]) for row in rows if (row["axis"], row["name"]) == (axis, name)
+            ]
+            measured = [pair for pair in measured if pair[1]]
+            if len(measured) > 1:
+                value, cost = np.log(np.array(measured).T)
+                exponents.append({"axis": axis, "name": name, "exponent": float(np.polyfit(value, cost, 1)[0])})
+    return exponents
