@@ -208,8 +208,8 @@ class _Graph(ABC):
         if isinstance(operation, FloatNeuron):
             return self._neuron(node.name, operation, read[0])
         varies = any(wire.varies for wire in read)
-        made = operate(operation, self.body if varies else self.outer, read)
-        return replace(made, varies=varies, shape=self.shapes[node.name])
+        output = operate(operation, self.body if varies else self.outer, read)
+        return replace(output, varies=varies, shape=self.shapes[node.name])
 
     def _neuron(self, name: str, neuron: FloatNeuron, x: Wire) -> Wire:
         """The membrane of its kind; spike where m > theta; there m = 0, or m - theta."""

@@ -94,20 +94,20 @@ class _Builder:
         rows = [self.outer.constant(row) for row in draw_rows()]
         numbers = self.outer.op("Range", np.int64(0), self.outer.op("Squeeze", self.batch), np.int64(1))
         numbers = self.outer.reshape(self.outer.op("Add", numbers, "first_image"), -1, 1)
-        found: dict[int, str] = {}
+        decays: dict[int, str] = {}
         for source, scope in zip(sources, (self.body, self.outer)):
             if source.banks:
                 state = source.start(self.outer, "registers", numbers)
                 if scope is self.body:
                     state = self._carry(state, np.uint32, (len(source.table),))
                     self.following.append(source.advance(scope, state))
-                found |= source.decays(scope, state, rows, self._pairs(source))
-        return found
+                decays |= source.decays(scope, state, rows, self._pairs(source))
+        return decays
 
     def _pairs(self, source: Registers) -> dict[int, str]:
         tables = {bank.layer: self.outer.constant(bank.drawn.table.astype(np.int32)) for bank in source.banks}
-        made = {table: pair_table(self.outer, table) for table in sorted(set(tables.values()))}
-        return {layer: made[table] for layer, table in tables.items()}
+        names = {table: pair_table(self.outer, table) for table in sorted(set(tables.values()))}
+        return {layer: names[table] for layer, table in tables.items()}
 
     def _carry(self, start: str, kind: type[np.generic], shape: Shape) -> str:
         """A state of the Scan: its start in the outer scope; returns its name in the body."""

@@ -64,11 +64,11 @@ def planes(scope: Scope, wire: Wire) -> list[tuple[str, int, int]]:
     value, kind = (wire.name, np.int32) if count < 4 else (scope.cast(wire.name, np.int64), np.int64)
     if signed:
         value = scope.op("Add", value, kind(128 << 8 * (count - 1)))
-    found = []
+    terms = []
     for i in range(count):
         byte = scope.op("BitwiseAnd", scope.op("Div", value, kind(1 << 8 * i)) if i else value, kind(255))
-        found.append((scope.cast(byte, np.uint8), 128 if signed and i == count - 1 else 0, 1 << 8 * i))
-    return found
+        terms.append((scope.cast(byte, np.uint8), 128 if signed and i == count - 1 else 0, 1 << 8 * i))
+    return terms
 
 
 def weighted(scope: Scope, kind: str, wire: Wire, weight: np.ndarray, **attributes: Any) -> str:
@@ -80,7 +80,7 @@ def weighted(scope: Scope, kind: str, wire: Wire, weight: np.ndarray, **attribut
     ]
     if len(parts) == 1:
         return parts[0][0]
-    long = [scope.op("Mul", scope.cast(part, np.int64), np.int64(factor)) for part, factor in parts]
+    long = [scope.op("Mul", scope.cast(product, np.int64), np.int64(factor)) for product, factor in parts]
     return scope.cast(_total(scope, long), np.int32)
 
 

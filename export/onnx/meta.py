@@ -39,8 +39,8 @@ def _feed(state: Any, value: Any) -> None:
                 _feed(state, getattr(value, field.name))
     elif isinstance(value, tuple):
         state.update(f"({len(value)}".encode())
-        for part in value:
-            _feed(state, part)
+        for item in value:
+            _feed(state, item)
     else:
         state.update(repr(value).encode())
 
@@ -67,15 +67,15 @@ def _quantisation(layer: Layer) -> dict[str, Any]:
     return {**words, **_settings(layer.neuron), "scale": scale}
 
 
-def _settings(part: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for entry in entries(part):
-        value = getattr(part, entry.name)
+def _settings(component: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for entry in entries(component):
+        value = getattr(component, entry.name)
         if entry.kind == "Decay":
-            found |= {entry.name: decay_word(value), **_settings(value)}
+            settings |= {entry.name: decay_word(value), **_settings(value)}
         elif isinstance(value, (int, float, str)):
-            found[entry.name] = value
-    return found
+            settings[entry.name] = value
+    return settings
 
 
 def float_metadata(graph: Any, kind: str, steps: int, taus: str, source: Mapping[str, str]) -> dict[str, str]:
@@ -102,8 +102,8 @@ def save(path: str | Path, model: onnx.ModelProto, external_limit: int = EXTERNA
             written = Path(folder) / path.name
             onnx.save_model(model, written, save_as_external_data=external, location=f"{path.name}.data")
             onnx.checker.check_model(str(written), full_check=True)
-            for part in sorted(Path(folder).iterdir(), reverse=True):
-                part.replace(path.parent / part.name)
+            for file in sorted(Path(folder).iterdir(), reverse=True):
+                file.replace(path.parent / file.name)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from None
 

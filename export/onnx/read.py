@@ -42,23 +42,23 @@ def entries(path: str | Path) -> dict[str, str]:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
     except Exception:
         raise FileError(f"{path} is not an ONNX file") from None
-    found = load_metadata(model)
-    if found.get("randhet.kind") != "integer" or found.get("randhet.format") not in FORMATS:
+    metadata = load_metadata(model)
+    if metadata.get("randhet.kind") != "integer" or metadata.get("randhet.format") not in FORMATS:
         raise FileError(f"{path} is not an integer network of format {' or '.join(FORMATS)} written by randhet")
     for fault in _faults(model, f"{Path(path).name}.data"):
         raise FileError(f"{path}: {fault}")
     try:
-        images(found)
-        _lists(found)
+        images(metadata)
+        _lists(metadata)
     except (LookupError, TypeError, ValueError, RecursionError, NetworkError):
         raise FileError(f"{path}: its description is damaged") from None
-    return found
+    return metadata
 
 
-def _lists(found: dict[str, str]) -> None:
+def _lists(metadata: dict[str, str]) -> None:
     """Cores are [layer, how many], the other lists are names; TypeError otherwise."""
-    cores, *names = (json.loads(found[f"randhet.{name}"]) for name in ("cores", "spiking", "probes"))
-    if not all(_list_of(str, it) for it in names) or not _list_of(list, cores):
+    cores, *names = (json.loads(metadata[f"randhet.{name}"]) for name in ("cores", "spiking", "probes"))
+    if not all(_list_of(str, group) for group in names) or not _list_of(list, cores):
         raise TypeError
     if not all(_list_of(int, pair) and len(pair) == 2 and min(pair) >= 0 for pair in cores):
         raise TypeError
@@ -67,14 +67,14 @@ def _lists(found: dict[str, str]) -> None:
 
 
 def _list_of(kind: type, value: Any) -> bool:
-    return type(value) is list and all(type(it) is kind for it in value)
+    return type(value) is list and all(type(item) is kind for item in value)
 
 
-def images(found: dict[str, str]) -> Network:
+def images(metadata: dict[str, str]) -> Network:
     """A network of the input layer alone, from the metadata: what images look like."""
-    image: dict[str, Any] = json.loads(found["randhet.input"])
+    image: dict[str, Any] = json.loads(metadata["randhet.input"])
     layer = Layer("input", Input(tuple(image["shape"]), image["bits"], image["signed"]))
-    return Network((layer,), int(found["randhet.steps"]))
+    return Network((layer,), int(metadata["randhet.steps"]))
 
 
 def _faults(model: onnx.ModelProto, beside: str) -> Iterator[str]:

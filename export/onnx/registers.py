@@ -47,13 +47,13 @@ class Bank:
 
 def banks(network: Network) -> list[Bank]:
     """The layers that draw, with their places in the one vector of registers."""
-    found: list[Bank] = []
+    drawing: list[Bank] = []
     first = 0
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         if layer.drawn:
-            found.append(Bank(i, layer.drawn, prod(shape), first))
-            first += len(found[-1].cores)
-    return found
+            drawing.append(Bank(i, layer.drawn, prod(shape), first))
+            first += len(drawing[-1].cores)
+    return drawing
 
 
 def seeds(places: Sequence[tuple[int, int]], master: int) -> Words:
@@ -87,13 +87,13 @@ def draw_rows() -> NDArray[np.int32]:
 def _bytes(scope: Scope, state: str) -> list[str]:
     """The four bytes of each state, int32, lowest first."""
     shifted = [scope.op("BitShift", state, np.uint32(8 * b), direction="RIGHT") if b else state for b in range(4)]
-    return [scope.cast(scope.op("BitwiseAnd", part, np.uint32(255)), np.int32) for part in shifted]
+    return [scope.cast(scope.op("BitwiseAnd", word, np.uint32(255)), np.int32) for word in shifted]
 
 
 def _xor(scope: Scope, parts: list[str]) -> str:
     total, *rest = parts
-    for part in rest:
-        total = scope.op("BitwiseXor", total, part)
+    for term in rest:
+        total = scope.op("BitwiseXor", total, term)
     return total
 
 
@@ -165,14 +165,14 @@ class Registers:
         rows: the four draw tables; pairs: by layer, the (2, 65536) table of the decays of both draws of a word.
         """
         state_bytes = _bytes(scope, state)
-        found, first = {}, 0
+        decays, first = {}, 0
         for bank in self.banks:
             count = len(bank.blocks())
-            part = [scope.slice(byte, first, first + count, 1) for byte in state_bytes]
-            words = _xor(scope, [scope.op("Gather", row, index) for row, index in zip(rows, part)])
-            found[bank.layer] = _trim(scope, bank, _lookup(scope, pairs[bank.layer], words))
+            bank_bytes = [scope.slice(byte, first, first + count, 1) for byte in state_bytes]
+            words = _xor(scope, [scope.op("Gather", row, index) for row, index in zip(rows, bank_bytes)])
+            decays[bank.layer] = _trim(scope, bank, _lookup(scope, pairs[bank.layer], words))
             first += count
-        return found
+        return decays
 
 
 def _lookup(scope: Scope, pairs: str, words: str) -> str:
@@ -190,10 +190,10 @@ def _trim(scope: Scope, bank: Bank, decays: str) -> str:
     for cores, size in ((full, bank.drawn.neurons_per_core), (1, bank.neurons - full * bank.drawn.neurons_per_core)):
         blocks = -(-size // BLOCK)
         if cores and size:
-            part = scope.slice(decays, first, first + cores * blocks, 1)
-            part = scope.reshape(part, -1, cores, blocks * BLOCK)
-            part = scope.slice(part, 0, size, 2) if size % BLOCK else part
-            parts.append(scope.reshape(part, -1, cores * size))
+            kept = scope.slice(decays, first, first + cores * blocks, 1)
+            kept = scope.reshape(kept, -1, cores, blocks * BLOCK)
+            kept = scope.slice(kept, 0, size, 2) if size % BLOCK else kept
+            parts.append(scope.reshape(kept, -1, cores * size))
             first += cores * blocks
     return scope.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
 
@@ -203,4 +203,4 @@ def pair_table(scope: Scope, table: str) -> str:
     square = np.array([256, 256], np.int64)
     low = scope.op("Expand", scope.reshape(table, 1, 256), square)
     high = scope.op("Expand", scope.reshape(table, 256, 1), square)
-    return scope.op("Concat", *(scope.reshape(part, 1, 65536) for part in (low, high)), axis=0)
+    return scope.op("Concat", *(scope.reshape(half, 1, 65536) for half in (low, high)), axis=0)

@@ -46,10 +46,10 @@ def run(
     registers = graph.registers(seed)
     parts = []
     for start in range(0, len(images), batch):
-        part = images[start : start + batch]
-        parts.append(graph.run(part, registers, first_image + start, probes))
+        chunk = images[start : start + batch]
+        parts.append(graph.run(chunk, registers, first_image + start, probes))
         if progress:
-            progress(len(part))
+            progress(len(chunk))
     return join(parts, graph.network)
 
 
@@ -101,7 +101,7 @@ class Graph:
         feeds: dict[str, Any] = {"images": images.astype(self._pixel()), "first_image": np.array(first, np.int64)}
         if registers is not None:
             feeds["registers"] = registers
-        traced = [f"{name}/{part}" for name in probes for part in ("output", "membrane")]
+        traced = [f"{name}/{quantity}" for name in probes for quantity in ("output", "membrane")]
         wanted = [name for name in self.outputs if "/" not in name or name in traced]
         values = dict(zip(wanted, _outputs(self.session, wanted, feeds)))
         counts = values["spikes"].sum(axis=0) if "spikes" in values else []
