@@ -51,13 +51,13 @@ READ = {"config", "begin", "sweep", "beside"}
 
 
 def _argument(parameter: Parameter) -> bool:
-    return any(isinstance(it, ArgumentInfo) for it in getattr(parameter.annotation, "__metadata__", ()))
+    return any(isinstance(extra, ArgumentInfo) for extra in getattr(parameter.annotation, "__metadata__", ()))
 
 
 def _paths(values: Iterable[Any]) -> Iterator[Path]:
     """The paths among these values, those in lists too."""
     for value in values:
-        yield from (it for it in (value if isinstance(value, list) else [value]) if isinstance(it, Path))
+        yield from (path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path))
 
 
 def _refuse(outputs: Iterable[Any]) -> None:
@@ -70,7 +70,9 @@ def _refuse(outputs: Iterable[Any]) -> None:
 def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     """The command, with every error that a user can cause turned into one sentence and its exit status."""
 
-    arguments = {name for name, it in signature(command, eval_str=True).parameters.items() if _argument(it)}
+    arguments = {
+        name for name, parameter in signature(command, eval_str=True).parameters.items() if _argument(parameter)
+    }
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -87,7 +89,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:  # whoever read our output went away; Typer ends quietly
             raise
         except OSError as error:
-            complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+            complain(": ".join(str(text) for text in (error.filename, error.strerror or error) if text))
             raise typer.Exit(WRONG_USE) from None
         except KeyboardInterrupt:
             complain("stopped")

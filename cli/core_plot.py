@@ -31,9 +31,9 @@ def draw(mapping: Mapping, file: Path) -> None:
     _layers(names, mapping)
     _cores(memory, mapping)
     figure.suptitle(f"{mapping.cores} cores on {mapping.chips} {mapping.chip.name} chip(s)", fontsize=11)
-    part = file.with_name(f".{file.name}.part{file.suffix}")
-    figure.savefig(part, dpi=150)
-    os.replace(part, file)
+    temporary = file.with_name(f".{file.name}.part{file.suffix}")
+    figure.savefig(temporary, dpi=150)
+    os.replace(temporary, file)
 
 
 def _layers(axes, mapping: Mapping) -> None:  # type: ignore[no-untyped-def]

@@ -80,13 +80,13 @@ def numbers(text: str) -> list[float]:
     from randhet.base.errors import RandhetError
 
     try:
-        found = [float(part) for part in text.split(",")]
+        values = [float(word) for word in text.split(",")]
     except ValueError:
         raise RandhetError(f"--rates {text!r} is not of the form RATE,RATE,...") from None
-    for rate in found:
+    for rate in values:
         if not 0 < rate < 1:
             raise RandhetError(f"--rates {rate:g} must lie between 0 and 1")
-    return found
+    return values
 
 
 def chosen(text: str | None, scaling: bool) -> list[str]:
@@ -111,9 +111,9 @@ def measured_table(cases: Sequence[Any], names: Sequence[str], repeats: int, sta
     for case in cases:
         done = stage(f"spike rate {case.rate:g}", len(names) * (repeats + 1))
         with ExitStack() as stack:
-            activities, found = measure(case, names, repeats, done, {}, stack)
-        content["rows"] += rows(case, activities, found)
-        content["tau_cost"] += tau_cost(case, found)
+            activities, times = measure(case, names, repeats, done, {}, stack)
+        content["rows"] += rows(case, activities, times)
+        content["tau_cost"] += tau_cost(case, times)
     return content
 
 
@@ -126,8 +126,8 @@ def measured_scaling(base: Any, names: Sequence[str], repeats: int, stage: Stage
     cases = dict.fromkeys(point.case for point in along)
     done = stage("scaling", len(cases) * len(names) * (repeats + 1))
     with ExitStack() as stack:
-        made: Made = {}
-        measured = {case: rows(case, *measure(case, names, repeats, done, made, stack)) for case in cases}
+        prepared: Made = {}
+        measured = {case: rows(case, *measure(case, names, repeats, done, prepared, stack)) for case in cases}
     content = [row | {"axis": point.axis, "value": point.value} for point in along for row in measured[point.case]]
     return {"rows": content, "growth": slopes(content)}
 
@@ -137,7 +137,7 @@ Made = dict[Any, tuple[Path, Mapping[str, Any]]]
 
 
 def measure(
-    case: Any, names: Sequence[str], repeats: int, progress: Any, made: Made, stack: ExitStack
+    case: Any, names: Sequence[str], repeats: int, progress: Any, prepared: Made, stack: ExitStack
 ) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """Race on the networks of a case, which are made where no case before had them."""
     from randhet.benchmarks.contenders import CONTENDERS
@@ -145,10 +145,10 @@ def measure(
     from randhet.benchmarks.race import race
 
     key = replace(case, threads=0)
-    if key not in made:
+    if key not in prepared:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="randhet-bench-")))
-        made[key] = folder, prepare(case, folder, tuple(dict.fromkeys(CONTENDERS[name].taus for name in names)))
-    folder, activities = made[key]
+        prepared[key] = folder, prepare(case, folder, tuple(dict.fromkeys(CONTENDERS[name].taus for name in names)))
+    folder, activities = prepared[key]
     return activities, race(names, folder, case.batch, case.threads, repeats, progress)
 
 
@@ -225,10 +225,10 @@ def show_scaling(content: dict[str, Any]) -> None:
 
     names = list(dict.fromkeys(row["name"] for row in content["rows"]))
     table = Table("axis", "value", *names, title="ms per image")
-    found = {(row["axis"], row["value"], row["name"]): row for row in content["rows"]}
+    row_of = {(row["axis"], row["value"], row["name"]): row for row in content["rows"]}
     for axis, value in dict.fromkeys((row["axis"], row["value"]) for row in content["rows"]):
-        seen = [found[axis, value, name] for name in names]
-        table.add_row(axis, f"{value:g}", *(row["note"] or number(row["ms_per_image"], ".2f") for row in seen))
+        cases = [row_of[axis, value, name] for name in names]
+        table.add_row(axis, f"{value:g}", *(row["note"] or number(row["ms_per_image"], ".2f") for row in cases))
     out.print(table)
     for growth in content["growth"]:
         out.print(f"{growth['name']}: cost grows as {growth['axis']} to the power {growth['exponent']:.2f}")

@@ -61,14 +61,14 @@ def command(
     deployed = read(network)
     pair = load_model(checkpoint, published(time_steps, sampling, mean, std, connect), deployed), deployed
     source = data or pair[0].data or "digits"
-    images, seen = load(source).as_classes(pair[0].classes, "the checkpoint"), load(source, "train")
-    some, calibrating = images.take(min(samples, len(images))), seen.take(min(calibration, len(seen)))
+    images, training = load(source).as_classes(pair[0].classes, "the checkpoint"), load(source, "train")
+    some, calibrating = images.take(min(samples, len(images))), training.take(min(calibration, len(training)))
     with stages() as stage:
-        found = find(*pair, some, calibrating.pixels, draws, margin, stage)
+        costs = find(*pair, some, calibrating.pixels, draws, margin, stage)
     if as_json:
-        emit(as_dict(found))
+        emit(as_dict(costs))
         return
-    for table, sentence in zip(tables(found), sentences(found)):
+    for table, sentence in zip(tables(costs), sentences(costs)):
         out.print(table)
         out.print(f"{sentence}\n", highlight=False, markup=False)
-    out.print(f"randhet export CKPT {found.recommendation.options}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"randhet export CKPT {costs.recommendation.options}", highlight=False, markup=False, soft_wrap=True)

@@ -107,20 +107,22 @@ def command(
     pair = load_model(checkpoint, published(time_steps, sampling, mean, std, connect), deployed), deployed
     images = load(data or pair[0].data or "digits").as_classes(pair[0].classes, "the checkpoint").take(samples)
     with stages() as stage:
-        found = study(*pair, images, settings, stage)
+        comparison = study(*pair, images, settings, stage)
         written = directory is not None or page is not None
-        report = examined(found, *pair, images, stage, gather=written, budget=budget, attack=attack, threads=threads)
+        report = examined(
+            comparison, *pair, images, stage, gather=written, budget=budget, attack=attack, threads=threads
+        )
     leave(report, directory, page)
     if as_json:
         emit(report.as_dict())
     else:
         show(report)
-    if found.failures:
+    if comparison.failures:
         raise typer.Exit(FAILED)
 
 
 def examined(
-    found: Comparison,
+    comparison: Comparison,
     checkpoint: CheckpointData,
     network: Network,
     images: Images,
@@ -138,10 +140,10 @@ def examined(
     evidence = None
     if gather:
         done = stage("operations and trials", 1)
-        evidence = report_evidence.gather(network, images.pixels, images.labels, found.seed)
+        evidence = report_evidence.gather(network, images.pixels, images.labels, comparison.seed)
         done(1)
     return Report(
-        found,
+        comparison,
         evidence,
         _budget(checkpoint, network, images, stage) if budget else None,
         robustness=None if attack is None else _robustness(checkpoint, network, images, stage, attack, threads),
@@ -208,10 +210,10 @@ def show(report: Report) -> None:
 
     from randhet.compare.report import words
 
-    found = report.found
+    comparison = report.found
 
-    out.print(words.headline(found), style="bold red" if found.failures else "bold green", highlight=False)
-    for paragraph in words.paragraphs(found):
+    out.print(words.headline(comparison), style="bold red" if comparison.failures else "bold green", highlight=False)
+    for paragraph in words.paragraphs(comparison):
         out.print(f"\n{paragraph}", highlight=False, markup=False)
     table = Table(title="float against fixed, same decay factors", title_justify="left", box=None)
     for heading in (
@@ -225,7 +227,7 @@ def show(report: Report) -> None:
         "SNR, dB",
     ):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
-    for layer in found.layers:
+    for layer in comparison.layers:
         whole = layer.whole
         rates = (f"{whole.float_rate:.4f}", f"{whole.fixed_rate:.4f}", f"{100 * whole.mismatch:.2f} %")
         noise = (f"{whole.error:.4f}", words.decibels(whole.snr))

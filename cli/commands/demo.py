@@ -49,13 +49,13 @@ def command(
     say("3 of 3: run it in float, as the integer reference and as Lava processes, and compare every number")
     with stages() as stage:
         deployed = read(network)
-        found = compare(trained, deployed, images, StudySettings(draws=draws, threads=threads), stage)
-        report = examined(found, trained, deployed, images, stage, threads=threads)
+        comparison = compare(trained, deployed, images, StudySettings(draws=draws, threads=threads), stage)
+        report = examined(comparison, trained, deployed, images, stage, threads=threads)
     leave(report, directory)
     if as_json:
         emit(report.as_dict())
     else:
         show(report)
         out.print(f"\nDone in {time.perf_counter() - begin:.0f} s. Read {directory / 'report.html'}", highlight=False)
-    if found.failures:
+    if comparison.failures:
         raise typer.Exit(FAILED)

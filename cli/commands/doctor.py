@@ -45,11 +45,11 @@ def command(as_json: Json = False) -> None:
 
     Example: `randhet doctor`
     """
-    found = examination()
+    content = examination()
     if as_json:
-        emit(found)
+        emit(content)
     else:
-        show(found)
+        show(content)
 
 
 def examination() -> dict[str, Any]:
@@ -64,7 +64,7 @@ def examination() -> dict[str, Any]:
         **{name: here[name] for name in kept},
         "engine": instructions(),
         "required": {name: installed(name) for name in REQUIRED},
-        "parts": [part.examined() for part in parts()],
+        "parts": [optional.examined() for optional in parts()],
         "backends": {name: backend.missing() for name, backend in backends().items()},
     }
 
@@ -160,28 +160,28 @@ def _compiler() -> str | None:
     return None if any(map(which, ("c++", "g++", "clang++"))) else "not installed"
 
 
-def show(found: dict[str, Any]) -> None:
+def show(content: dict[str, Any]) -> None:
     """Print tables for people: the machine, what is needed, what may be added."""
     from rich.table import Table
 
     machine = Table(show_header=False, box=None)
-    machine.add_row("randhet", found["randhet"])
-    machine.add_row("Python", f"{found['python']} on {found['system']}")
-    machine.add_row("processor", f"{found['processor']}, {found['cores']} cores, {found['memory_gb'] or '?'} GB")
-    machine.add_row("instructions", " ".join(found["features"]) or "none that are looked for")
-    machine.add_row("engine", found["engine"])
-    for name, version in found["required"].items():
+    machine.add_row("randhet", content["randhet"])
+    machine.add_row("Python", f"{content['python']} on {content['system']}")
+    machine.add_row("processor", f"{content['processor']}, {content['cores']} cores, {content['memory_gb'] or '?'} GB")
+    machine.add_row("instructions", " ".join(content["features"]) or "none that are looked for")
+    machine.add_row("engine", content["engine"])
+    for name, version in content["required"].items():
         machine.add_row(name, version or "[red]missing[/red]: pip install randhet")
     out.print(machine)
     table = Table(box=None, title="parts", title_justify="left")
     for heading in ("part", "state", "what it adds"):
         table.add_column(heading, overflow="fold")
-    for part in found["parts"]:
-        state = part["missing"] or part["version"] or "here"
-        table.add_row(part["name"], state, part["adds"], style="yellow" if part["missing"] else None)
+    for optional in content["parts"]:
+        state = optional["missing"] or optional["version"] or "here"
+        table.add_row(optional["name"], state, optional["adds"], style="yellow" if optional["missing"] else None)
     out.print(table)
-    for part in found["parts"]:
-        if part["missing"]:
-            out.print(f"{part['name']}: {part['get']}", highlight=False, markup=False, soft_wrap=True)
-    usable = [name for name, reason in found["backends"].items() if reason is None]
+    for optional in content["parts"]:
+        if optional["missing"]:
+            out.print(f"{optional['name']}: {optional['get']}", highlight=False, markup=False, soft_wrap=True)
+    usable = [name for name, reason in content["backends"].items() if reason is None]
     out.print(f"backends that can run here: {', '.join(usable)}", highlight=False)

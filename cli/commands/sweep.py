@@ -80,15 +80,15 @@ def command(
     grid = Grid(
         numbers("bits", bits), numbers("tau-bits", tau_bits), numbers("fractions", fractions), names(scales), plain
     )
-    found = load_model(checkpoint, published(time_steps, sampling, mean, std, connect))
-    source = data or found.data or "digits"
-    images, seen = load(source).as_classes(found.classes, "the checkpoint").take(samples), load(source, "train")
+    model = load_model(checkpoint, published(time_steps, sampling, mean, std, connect))
+    source = data or model.data or "digits"
+    images, training = load(source).as_classes(model.classes, "the checkpoint").take(samples), load(source, "train")
     workers = 0 if threads == 1 else threads
     with stages() as stage:
         results = sweep(
-            found,
+            model,
             images,
-            seen.take(min(calibration, len(seen))).pixels,
+            training.take(min(calibration, len(training))).pixels,
             grid,
             Terms(draws, seed or 0, chip),
             stage,
@@ -109,13 +109,13 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     from randhet.base.errors import RandhetError
 
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise RandhetError(f"--{option} {text!r} is not a list of whole numbers with commas") from None
 
 
 def names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def leave(directory: Path, results: dict[str, Any]) -> None:
@@ -137,9 +137,9 @@ def show(results: dict[str, Any]) -> None:
 
     from randhet.compare.quantisation.precision import WIDTHLESS
 
-    it = results["float"]
+    unquantised = results["float"]
     out.print(
-        f"{results['data']}: {results['samples']} images, {results['draws']} draws; float {percent(it)}",
+        f"{results['data']}: {results['samples']} images, {results['draws']} draws; float {percent(unquantised)}",
         highlight=False,
     )
     table = Table(box=None)

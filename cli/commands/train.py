@@ -72,7 +72,11 @@ def command(
 
 def _signature() -> inspect.Signature:
     """The parameters above with one option per setting in place of **chosen."""
-    fixed = [it for it in inspect.signature(command, eval_str=True).parameters.values() if it.name != "chosen"]
+    fixed = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.name != "chosen"
+    ]
     return inspect.Signature([*fixed, *(choice.parameter() for choice in CHOICES)])
 
 
