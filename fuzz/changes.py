@@ -30,15 +30,15 @@ class Choices:
     """
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.place = data, 0
+        self.data, self.position = data, 0
 
     def __call__(self, low: int, high: int) -> int:
         if high < low:
             raise ValueError("nothing to choose from")
         count = (high - low).bit_length() + 7 >> 3
-        part = self.data[self.place : self.place + count]
-        self.place += count
-        return low + int.from_bytes(part, "little") % (high - low + 1)
+        chunk = self.data[self.position : self.position + count]
+        self.position += count
+        return low + int.from_bytes(chunk, "little") % (high - low + 1)
 
 
 def pick(choose: Integer, values: Any) -> Any:
@@ -61,7 +61,7 @@ def altered(value: Any, choose: Integer) -> Any:
         key = pick(choose, list(value))
         if choose(0, 7):
             return {**value, key: altered(value[key], choose)}
-        rest = {name: it for name, it in value.items() if name != key}
+        rest = {name: content for name, content in value.items() if name != key}
         return rest if choose(0, 1) else {**rest, pick(choose, ("", "a", f"{key}.x", 3)): value[key]}
     if isinstance(value, (list, tuple)) and value and choose(0, 5):
         i = choose(0, len(value) - 1)
@@ -73,9 +73,9 @@ def altered(value: Any, choose: Integer) -> Any:
 
 
 def _one_number(value: Tensor, choose: Integer) -> Tensor:
-    made = value.clone().reshape(-1)
-    made[choose(0, len(made) - 1)] = pick(choose, VALUES[:15])
-    return made.reshape(value.shape)
+    changed = value.clone().reshape(-1)
+    changed[choose(0, len(changed) - 1)] = pick(choose, VALUES[:15])
+    return changed.reshape(value.shape)
 
 
 TENSOR_TYPES = (

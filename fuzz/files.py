@@ -118,12 +118,12 @@ VERSION_1 = Path(__file__).parents[1] / "tests" / "netx" / "version1"
 
 def nets() -> Files:
     """Each a network of an image and one layer; and files of version 1."""
-    made = [(VERSION_1 / f"{name}.net").read_bytes() for name in ("rhlif-step", "lif", "hetlif", "cuba-stock")]
+    contents = [(VERSION_1 / f"{name}.net").read_bytes() for name in ("rhlif-step", "lif", "hetlif", "cuba-stock")]
     for shape, operation, neuron in _second_layers():
         inputs = (0, 0) if isinstance(operation, Add) else (0,)
         layer = Layer("a", operation, inputs, neuron, np.array([0.5]) if neuron else None)
-        made.append(net(Network((Layer("input", Input(shape)), layer), 1, metadata={"source": "abc"})))
-    return made
+        contents.append(net(Network((Layer("input", Input(shape)), layer), 1, metadata={"source": "abc"})))
+    return contents
 
 
 def net(network: Network) -> bytes:
@@ -164,7 +164,7 @@ def _chain(shape: tuple[int, ...], *nodes: nir.NIRNode) -> bytes:
 
 def nirs() -> Files:
     """One of our own, and foreign ones of every node that is read."""
-    one, linear = np.ones(1), nir.Affine(np.ones((1, 2)), np.ones(1))
+    ones, linear = np.ones(1), nir.Affine(np.ones((1, 2)), np.ones(1))
     conv = nir.Conv2d((1, 1), np.ones((1, 1, 1, 1)), 1, 0, 1, 1, np.zeros(1))
     wide = nir.Conv2d((2, 2), np.ones((1, 1, 2, 2)), 1, 0, 1, 1, np.zeros(1))
     short = FloatGraph(
@@ -177,9 +177,9 @@ def nirs() -> Files:
     )
     return [
         nir_of(nir_write.to_nir(short)),
-        _chain((2,), linear, nir.LIF(one * 0.01, one, one * 0, one)),
-        _chain((2,), nir.Linear(np.ones((1, 2))), nir.IF(one, one)),
-        _chain((2,), nir.Linear(np.ones((1, 2))), nir.CubaLIF(one * 0.01, one * 0.01, one, one * 0, one)),
+        _chain((2,), linear, nir.LIF(ones * 0.01, ones, ones * 0, ones)),
+        _chain((2,), nir.Linear(np.ones((1, 2))), nir.IF(ones, ones)),
+        _chain((2,), nir.Linear(np.ones((1, 2))), nir.CubaLIF(ones * 0.01, ones * 0.01, ones, ones * 0, ones)),
         _chain((1, 2, 2), wide, nir.IF(np.ones((1, 1, 1)), np.ones((1, 1, 1)))),
         _chain((1, 2, 2), nir.AvgPool2d(2, 2, 0), nir.Flatten({"input": np.array([1, 1, 1])}, 0, -1)),
         _chain((1, 2, 2), nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])), conv),
@@ -203,9 +203,9 @@ def onnxs() -> Files:
 def checkpoints() -> Files:
     """Of a network that has just been made, and of one whose training may go on."""
     state = SEWResNet(TINY, (0.5,), (0.25,)).state_dict()
-    made = checkpoint.Checkpoint(TINY, state, (0.5,), (0.25,), record={"epoch": 1}, versions={})
+    fresh = checkpoint.Checkpoint(TINY, state, (0.5,), (0.25,), record={"epoch": 1}, versions={})
     going = checkpoint.Checkpoint(TINY, state, (0.5,), (0.25,), "digits", ("a", "b"), resume={"epoch": 1}, versions={})
-    return [written(lambda path, it=it: checkpoint.save(path, it), "a.pt") for it in (made, going)]  # type: ignore[misc]
+    return [written(lambda path, data=data: checkpoint.save(path, data), "a.pt") for data in (fresh, going)]  # type: ignore[misc]
 
 
 def published(kind: str) -> dict[str, torch.Tensor]:
@@ -223,12 +223,12 @@ def published(kind: str) -> dict[str, torch.Tensor]:
 @lru_cache
 def states() -> Files:
     """Bare state dicts with random, learned and constant decay."""
-    made = []
+    contents = []
     for kind in ("randhet", "het", "vanilla"):
         stream = io.BytesIO()
         torch.save(published(kind), stream)
-        made.append(stream.getvalue())
-    return made
+        contents.append(stream.getvalue())
+    return contents
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

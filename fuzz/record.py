@@ -54,26 +54,26 @@ def add(folders: Iterable[Path]) -> dict[str, int]:
     """fuzz/counts.json with the counts of these folders."""
     total = Counter[str](json.loads(COUNTS.read_text()))
     for folder in folders:
-        if (found := folder / "counts.json").exists():
-            total.update(json.loads(found.read_text()))
-            found.rename(folder / "counts-added.json")
+        if (counts := folder / "counts.json").exists():
+            total.update(json.loads(counts.read_text()))
+            counts.rename(folder / "counts-added.json")
     return dict(sorted(total.items()))
 
 
 def inputs(folder: Path) -> dict[str, list[bytes]]:
     """Inputs by reader, without the first byte, which chose it."""
     places = json.loads((folder / "readers.json").read_text())
-    found = defaultdict(list)
+    contents = defaultdict(list)
     for path in (folder / "new").iterdir():
         data = path.read_bytes()
         if 1 < len(data) <= LARGEST and not NATIVE.search(data):
-            found[places[data[0] % len(places)]].append(data[1:])
-    return found
+            contents[places[data[0] % len(places)]].append(data[1:])
+    return contents
 
 
 def reached(target: Target, data: bytes, scratch: Path) -> Reached:
     """Steps from line to line of our own code on the way of an input."""
-    seen: Reached = set()
+    steps: Reached = set()
 
     def follow(frame: FrameType, event: str, argument: Any) -> Any:
         if not frame.f_code.co_filename.startswith(ROOMS):
@@ -82,7 +82,7 @@ def reached(target: Target, data: bytes, scratch: Path) -> Reached:
 
         def line(frame: FrameType, event: str, argument: Any) -> Any:
             nonlocal last
-            seen.add((frame.f_code.co_filename, last, frame.f_lineno))
+            steps.add((frame.f_code.co_filename, last, frame.f_lineno))
             last = frame.f_lineno
             return line
 
@@ -90,14 +90,14 @@ def reached(target: Target, data: bytes, scratch: Path) -> Reached:
 
     content = target.content(data)
     if content is None:
-        return seen
+        return steps
     sys.settrace(follow)
     threading.settrace(follow)
     try:
         target(content, scratch)
     finally:
         sys.settrace(None)
-    return seen
+    return steps
 
 
 def chosen(target: Target, candidates: list[bytes], scratch: Path) -> list[bytes]:
@@ -105,9 +105,9 @@ def chosen(target: Target, candidates: list[bytes], scratch: Path) -> list[bytes
     known: Reached = set()
     kept = []
     for data in sorted(set(candidates), key=lambda data: (len(data), data)):
-        found = reached(target, data, scratch)
-        if found - known:
-            known |= found
+        steps = reached(target, data, scratch)
+        if steps - known:
+            known |= steps
             kept.append(data)
     return kept
 
@@ -121,17 +121,17 @@ def main(folders: list[Path]) -> None:
     counts = add(folders)
     COUNTS.write_text(json.dumps(counts, indent=1) + "\n")
     PAGE.write_text(written(PAGE.read_text("utf-8"), counts), "utf-8")
-    found = [inputs(folder) for folder in folders]
+    runs = [inputs(folder) for folder in folders]
     with tempfile.TemporaryDirectory() as scratch:
         for name, target in TARGETS.items():
-            place = CORPUS / name
-            old = [path.read_bytes() for path in place.glob("*")] + cut_short(target)
-            kept = chosen(target, [*old, *(data for it in found for data in it.get(name, []))], Path(scratch))
-            for path in place.glob("*"):
+            corpus = CORPUS / name
+            old = [path.read_bytes() for path in corpus.glob("*")] + cut_short(target)
+            kept = chosen(target, [*old, *(data for run in runs for data in run.get(name, []))], Path(scratch))
+            for path in corpus.glob("*"):
                 path.unlink()
-            place.mkdir(parents=True, exist_ok=True)
+            corpus.mkdir(parents=True, exist_ok=True)
             for data in kept:
-                (place / hashlib.sha256(data).hexdigest()[:12]).write_bytes(data)
+                (corpus / hashlib.sha256(data).hexdigest()[:12]).write_bytes(data)
             print(f"{name}: {len(kept)} inputs of {sum(map(len, kept))} bytes")
 
 

@@ -81,10 +81,10 @@ class Run:
     def fault(self, name: str, content: bytes, error: Exception) -> None:
         """The file and the traceback, once per place in the code."""
         last = traceback.extract_tb(error.__traceback__)[-1]
-        place = self.folder / "faults" / f"{name}--{type(error).__name__}-{Path(last.filename).stem}-{last.lineno}"
-        if not place.exists():
-            place.write_bytes(content)
-            place.with_suffix(".txt").write_text("".join(traceback.format_exception(error)))
+        file = self.folder / "faults" / f"{name}--{type(error).__name__}-{Path(last.filename).stem}-{last.lineno}"
+        if not file.exists():
+            file.write_bytes(content)
+            file.with_suffix(".txt").write_text("".join(traceback.format_exception(error)))
 
 
 def main(arguments: list[str]) -> None:

@@ -93,8 +93,8 @@ def read_small_nir(path: Path) -> None:
 
 def read_settings(path: Path) -> None:
     """The file and the settings it makes."""
-    found = configuration.read(path)
-    configuration.settings("sew-small", found["model"], found["training"])
+    tables = configuration.read(path)
+    configuration.settings("sew-small", tables["model"], tables["training"])
 
 
 def read_chip(path: Path) -> None:
@@ -122,10 +122,10 @@ def pickles() -> list[bytes]:
 
 def read_annotations(path: Path) -> None:
     """The table of a val folder."""
-    place = path.parent / "val"
-    place.mkdir(exist_ok=True)
-    (place / folders.ANNOTATIONS).write_bytes(path.read_bytes())
-    folders._annotated(place, ("cat", "dog"))
+    folder = path.parent / "val"
+    folder.mkdir(exist_ok=True)
+    (folder / folders.ANNOTATIONS).write_bytes(path.read_bytes())
+    folders._annotated(folder, ("cat", "dog"))
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
