@@ -33,8 +33,8 @@ class Quantity:
     checked: str = ""
 
     def __str__(self) -> str:
-        seen = f"checked: {self.checked}" if self.checked else "not verified"
-        return f"{self.value:g} {self.unit} ({self.source}; {seen})"
+        verified = f"checked: {self.checked}" if self.checked else "not verified"
+        return f"{self.value:g} {self.unit} ({self.source}; {verified})"
 
 
 @dataclass(frozen=True)

@@ -132,13 +132,13 @@ def _grid(operation: Conv | SumPool, shape_in: Shape, shape: Shape) -> Counts:
 def fan_out(network: Network) -> dict[tuple[int, int], Counts]:
     """Map (sender, reader) to the synapses that a spike of each of the sender's neurons drives in the reader."""
     shape = network.shapes
-    found: dict[tuple[int, int], Counts] = {}
+    driven: dict[tuple[int, int], Counts] = {}
     for i, layer in enumerate(network.layers):
         if on_chip(network, i):
             source = layer.inputs[0]
             for sender, counts in _pull(network, source, synapses(layer.operation, shape[source], shape[i]), shape):
-                found[sender, i] = found.get((sender, i), 0) + counts
-    return found
+                driven[sender, i] = driven.get((sender, i), 0) + counts
+    return driven
 
 
 def _pull(network: Network, index: int, counts: Counts, shape: Sequence[Shape]) -> Iterator[tuple[int, Counts]]:
@@ -160,8 +160,8 @@ def _through(operation: Operation, counts: Counts, shape_in: Shape) -> Counts:
     back = np.zeros(shape_in)
     for y, x in np.ndindex(*counts.shape[1:]):
         top, left = y * operation.stride[0], x * operation.stride[1]
-        part = back[:, top : top + operation.kernel[0], left : left + operation.kernel[1]]
-        part += counts[:, y, x][:, None, None]
+        window = back[:, top : top + operation.kernel[0], left : left + operation.kernel[1]]
+        window += counts[:, y, x][:, None, None]
     return back
 
 
@@ -173,20 +173,20 @@ def activity(network: Network, images: np.ndarray, result: Result) -> tuple[dict
     count = len(result.predictions)
     if not count or len(images) != count:
         raise RandhetError(f"the run has {count} images and {len(images)} were given, it takes the same and at least 1")
-    shape, found, exact = network.shapes, {}, []
+    shape, sent, exact = network.shapes, {}, []
     for i, layer in enumerate(network.layers):
         trace = result.traces.get(layer.name)
         if isinstance(layer.operation, Input):
-            found[i] = (images != 0).sum(axis=0) / count * network.steps
+            sent[i] = (images != 0).sum(axis=0) / count * network.steps
             exact.append(layer.name)
         elif trace is not None and on_chip(network, i):
-            found[i] = (trace.output != 0).sum(axis=(0, 1)) / count
+            sent[i] = (trace.output != 0).sum(axis=(0, 1)) / count
             exact.append(layer.name)
         elif layer.name in result.spikes:
-            found[i] = np.full(shape[i], result.spikes[layer.name] / count / np.prod(shape[i]))
+            sent[i] = np.full(shape[i], result.spikes[layer.name] / count / np.prod(shape[i]))
         elif on_chip(network, i):
-            found[i] = np.full(shape[i], float(network.steps))
-    return found, tuple(exact)
+            sent[i] = np.full(shape[i], float(network.steps))
+    return sent, tuple(exact)
 
 
 # --- the estimate ---------------------------------------------------------------------------------------------------
@@ -198,12 +198,12 @@ def estimate(network: Network, placement: Placement, images: np.ndarray, result:
     arriving = _arrivals(network, sent)
     terms = [term for layer in placement.layers for term in _terms(network, placement.chip, layer, sent, arriving)]
     times = {layer.name: list(_times(network, placement.chip, layer, sent, arriving)) for layer in placement.layers}
-    busy = {name: sum(term.total for term in found) for name, found in times.items()}
+    busy = {name: sum(term.total for term in layer_times) for name, layer_times in times.items()}
     slowest = max(busy, key=lambda name: busy[name])
     barrier = Term("barrier", "all", 1, placement.chip["time_barrier"])
     step = busy[slowest] + barrier.total
     steps = network.steps + max(network.delays)
-    spent = (*(term for found in times.values() for term in found), barrier)
+    spent = (*(term for layer_times in times.values() for term in layer_times), barrier)
     rate = 1 / (network.steps * step)
     return Estimate(placement.chip.name, tuple(terms), spent, steps, step, steps * step, rate, slowest, exact)
 

@@ -72,7 +72,7 @@ class Inspection:
 
     def as_json(self) -> dict[str, Any]:
         """Return one object of plain values; its keys are those of the command line's --json."""
-        found: dict[str, Any] = {
+        content: dict[str, Any] = {
             "layers": [asdict(layer) for layer in self.layers],
             "cores": self.mapping.cores,
             "chips": self.mapping.chips,
@@ -88,7 +88,7 @@ class Inspection:
             "unknown": list(self.chip.unknown),
             "unchecked": unchecked(self.chip),
         }
-        return found | ({"estimate": _estimate_json(self.estimate)} if self.estimate else {})
+        return content | ({"estimate": _estimate_json(self.estimate)} if self.estimate else {})
 
 
 def inspect(
@@ -138,29 +138,29 @@ def _report(layer: Layer, shape: Shape, span: Range, bound: int, placed: LayerMa
     )
 
 
-def _sentences(found: Inspection) -> list[str]:
-    mapping, chip = found.mapping, found.chip
+def _sentences(inspection: Inspection) -> list[str]:
+    mapping, chip = inspection.mapping, inspection.chip
     most, share = mapping.hungriest, chip.need("cores_per_chip")
     fits = "fits one chip" if mapping.chips == 1 else f"needs {mapping.chips} chips"
     said = [
         f"On {chip.name} the network takes {mapping.cores} cores and {fits} of {share} cores; layer {most.name} needs "
         f"most, {len(most.cores)} core(s), the fullest with {-(-most.largest('memory_bits') // 8):,} bytes.",
-        _seed_sentence(found.network),
+        _seed_sentence(inspection.network),
     ]
-    if mapping.cores > (free := map_network(freed(found.network, chip), chip)).cores:
+    if mapping.cores > (free := map_network(freed(inspection.network, chip), chip)).cores:
         said.append(
             f"Its random-tau layers are cut into cores of the file's choice; exported with --neurons-per-core "
             f"{chip.need('neurons_per_core')} it would take {free.cores} cores, {free.chips} chip(s)."
         )
-    bad = broken(list(found.rules))
+    bad = broken(list(inspection.rules))
     for rule in dict.fromkeys(finding.rule for finding in bad):
         layers = [f"{finding.layer} ({finding.value})" for finding in bad if finding.rule == rule]
         limit = next(finding.limit for finding in bad if finding.rule == rule)
         said.append(f"Broken: {rule}, limit {limit}: {', '.join(layers)}.")
     if not_public := unchecked(chip):
         said.append(f"Not checked, because no limit is public: {', '.join(not_public)}.")
-    if found.estimate:
-        said.append(_estimate_sentence(found.estimate))
+    if inspection.estimate:
+        said.append(_estimate_sentence(inspection.estimate))
     said.append(f"Cannot be known without the hardware: {'; '.join(chip.unknown)}.")
     return said
 
@@ -194,26 +194,26 @@ def engineering(value: float, unit: str) -> str:
     return f"{value / 1e-12:.3g} p{unit}"
 
 
-def _estimate_sentence(found: Estimate) -> str:
+def _estimate_sentence(result: Estimate) -> str:
     return (
-        f"Estimate from measured spikes: {engineering(found.energy, 'J')} per image beyond power at rest, "
-        f"{engineering(found.latency, 's')} for one image, {found.images_per_second:.3g} images/s back to back; "
-        f"layer {found.slowest} sets the pace. It assumes that {'; '.join(ASSUMPTIONS)}."
+        f"Estimate from measured spikes: {engineering(result.energy, 'J')} per image beyond power at rest, "
+        f"{engineering(result.latency, 's')} for one image, {result.images_per_second:.3g} images/s back to back; "
+        f"layer {result.slowest} sets the pace. It assumes that {'; '.join(ASSUMPTIONS)}."
     )
 
 
-def _estimate_json(found: Estimate) -> dict[str, Any]:
+def _estimate_json(result: Estimate) -> dict[str, Any]:
     return {
-        "energy_joule": found.energy,
-        "latency_seconds": found.latency,
-        "step_seconds": found.step_time,
-        "images_per_second": found.images_per_second,
-        "slowest_layer": found.slowest,
-        "steps_of_one_image": found.steps,
-        "counted_one_by_one": list(found.exact),
+        "energy_joule": result.energy,
+        "latency_seconds": result.latency,
+        "step_seconds": result.step_time,
+        "images_per_second": result.images_per_second,
+        "slowest_layer": result.slowest,
+        "steps_of_one_image": result.steps,
+        "counted_one_by_one": list(result.exact),
         "assumptions": list(ASSUMPTIONS),
-        "terms": [_term_json(term, "joule") for term in found.terms],
-        "step_terms": [_term_json(term, "seconds") for term in found.times],
+        "terms": [_term_json(term, "joule") for term in result.terms],
+        "step_terms": [_term_json(term, "seconds") for term in result.times],
     }
 
 

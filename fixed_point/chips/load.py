@@ -45,21 +45,21 @@ class Axis:
 
 
 @lru_cache(maxsize=4096)
-def seen(axis: Axis, part: range) -> frozenset[int]:
-    """List the source positions that the outputs in `part` read, padding left out."""
+def seen(axis: Axis, outputs: range) -> frozenset[int]:
+    """List the source positions that these outputs read, padding left out."""
     return frozenset(
         position
-        for out in part
+        for out in outputs
         for tap in range(axis.kernel)
         if 0 <= (position := out * axis.stride + tap * axis.dilation - axis.padding) < axis.size
     )
 
 
 @lru_cache(maxsize=4096)
-def patterns(axis: Axis, part: range) -> tuple[int, ...]:
-    """List the lengths of the patterns (tap, output relative to the first) that source positions meet in `part`."""
+def patterns(axis: Axis, outputs: range) -> tuple[int, ...]:
+    """List the lengths of the patterns (tap, output relative to the first) that source positions meet in `outputs`."""
     met: dict[int, list[tuple[int, int]]] = {}
-    for out in part:
+    for out in outputs:
         for tap in range(axis.kernel):
             met.setdefault(out * axis.stride + tap * axis.dilation - axis.padding, []).append((tap, out))
     inside = [pairs for position, pairs in met.items() if 0 <= position < axis.size]

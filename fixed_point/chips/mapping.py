@@ -80,11 +80,11 @@ class Mapping:
 def map_network(network: Network, chip: Chip) -> Mapping:
     """Cut every population into cores and weigh each core; NetworkError where no layer needs one."""
     sent = network.shapes
-    found = populations(network)
-    if not found:
+    placed = populations(network)
+    if not placed:
         raise NetworkError("no layer of the network has weights, there is nothing to put on a chip")
-    cut = {population.index: tuple(_cut(population, chip, sent)) for population in found}
-    layers = tuple(_weigh(population, found, cut, chip, sent) for population in found)
+    cut = {population.index: tuple(_cut(population, chip, sent)) for population in placed}
+    layers = tuple(_weigh(population, placed, cut, chip, sent) for population in placed)
     return Mapping(chip, layers)
 
 
@@ -158,10 +158,10 @@ def _halves(population: Population, chip: Chip) -> Iterator[list[Core]]:
 
 
 def _steps(size: int) -> list[int]:
-    found = [size]
-    while found[-1] > 1:
-        found.append(ceil(found[-1] / 2))
-    return found
+    steps = [size]
+    while steps[-1] > 1:
+        steps.append(ceil(steps[-1] / 2))
+    return steps
 
 
 def _count(shape: Shape, step: Shape) -> int:
@@ -178,9 +178,13 @@ def boxes(shape: Shape, step: Shape) -> list[Core]:
 
 
 def _weigh(
-    population: Population, found: list[Population], cut: dict[int, tuple[Core, ...]], chip: Chip, sent: Sequence[Shape]
+    population: Population,
+    placed: list[Population],
+    cut: dict[int, tuple[Core, ...]],
+    chip: Chip,
+    sent: Sequence[Shape],
 ) -> LayerMap:
-    readers = [reader for reader in found for source in reader.sources if source == population.index]
+    readers = [reader for reader in placed for source in reader.sources if source == population.index]
     targets = [(reader, _alike(reader, cut[reader.index])) for reader in readers]
     cores = cut[population.index]
     loads = []

@@ -26,11 +26,11 @@ class Population:
 
 def readers(network: Network, index: int) -> list[int]:
     """List the layers that read a layer, looking through flattens."""
-    found: list[int] = []
+    numbers: list[int] = []
     for i, layer in enumerate(network.layers):
         if index in layer.inputs:
-            found += readers(network, i) if isinstance(layer.operation, Flatten) else [i]
-    return found
+            numbers += readers(network, i) if isinstance(layer.operation, Flatten) else [i]
+    return numbers
 
 
 def folded(network: Network, index: int) -> bool:
@@ -62,12 +62,12 @@ def senders(network: Network, index: int) -> tuple[int, ...]:
 def populations(network: Network) -> list[Population]:
     """List every population in network order."""
     shape = network.shapes
-    found = []
+    placed = []
     for i, layer in enumerate(network.layers):
         if on_chip(network, i):
             source = layer.inputs[0]
-            found.append(Population(i, layer, shape[i], shape[source], senders(network, source)))
-    return found
+            placed.append(Population(i, layer, shape[i], shape[source], senders(network, source)))
+    return placed
 
 
 def branch_lags(network: Network, lag: Sequence[int]) -> dict[int, int]:

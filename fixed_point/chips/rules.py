@@ -187,8 +187,8 @@ def decays_per_core(case: Case) -> Iterator[Finding]:
             yield _within("different decays per core", layer.name, most, limit)
 
 
-def _slice(part: range) -> slice:
-    return slice(part.start, part.stop)
+def _slice(indices: range) -> slice:
+    return slice(indices.start, indices.stop)
 
 
 def _part(values: Array, core: Core) -> Array:
