@@ -33,21 +33,21 @@ class Cause:
 # --- hypotheses for neurons with a leak: the step that the network asks for, with one thing changed -------------------
 
 
-def lif(seen: SeenLif) -> Cause:
+def lif(layer_run: SeenLif) -> Cause:
     """Try the hypotheses for a LIF neuron, the most specific first."""
-    odd = seen.membrane != seen.due
+    odd = layer_run.membrane != layer_run.due
     if not odd.any():
-        return spikes(seen)
+        return spikes(layer_run)
     tries = (saturation, rounding, reset, threshold, bias, weight, tau)
-    return next((cause for attempt in tries if (cause := attempt(seen, odd))), near(seen, odd))
+    return next((cause for attempt in tries if (cause := attempt(layer_run, odd))), near(layer_run, odd))
 
 
-def cuba(seen: SeenCuba) -> Cause:
+def cuba(layer_run: SeenCuba) -> Cause:
     """Try what can be distinguished in a CUBA neuron: threshold, tie, reset and bias."""
-    odd = seen.membrane != seen.due
+    odd = layer_run.membrane != layer_run.due
     if not odd.any():
-        return spikes(seen)
-    return reset(seen, odd) or bias(seen, odd) or unexplained(odd)
+        return spikes(layer_run)
+    return reset(layer_run, odd) or bias(layer_run, odd) or unexplained(odd)
 
 
 def unexplained(odd: Mask) -> Cause:
@@ -55,16 +55,16 @@ def unexplained(odd: Mask) -> Cause:
     return Cause("unexplained", f"{odd.sum()} of {odd.size} membranes do not follow from what the layer reads")
 
 
-def spikes(seen: SeenSpiking) -> Cause:
+def spikes(layer_run: SeenSpiking) -> Cause:
     """Explain spikes of membranes that are right: a tie, or another threshold."""
-    odd = (seen.found.output != 0) != (seen.membrane > seen.threshold)
+    odd = (layer_run.found.output != 0) != (layer_run.membrane > layer_run.threshold)
     if not odd.any():
         return Cause("operation", "the spikes sent are not 0 and 1")
-    if np.array_equal(odd, odd & (seen.membrane == np.broadcast_to(seen.threshold, odd.shape))):
+    if np.array_equal(odd, odd & (layer_run.membrane == np.broadcast_to(layer_run.threshold, odd.shape))):
         return Cause("tie", f"{odd.sum()} membranes equal to the threshold, where the definition requires more than it")
     channel = int(np.flatnonzero(odd.any(axis=_all_but_channels(odd)))[0])
-    low, high = (int(side[channel]) for side in fired_at(seen))
-    own = int(seen.threshold.ravel()[channel])
+    low, high = (int(side[channel]) for side in fired_at(layer_run))
+    own = int(layer_run.threshold.ravel()[channel])
     if low < high:
         return Cause("threshold", f"channel {channel} fires as with a threshold of {low}..{high - 1}, not {own}")
     return Cause("unexplained", f"channel {channel}: no threshold gives these spikes from these membranes")
@@ -74,11 +74,11 @@ def _all_but_channels(values: Int | Mask) -> tuple[int, ...]:
     return tuple(axis for axis in range(values.ndim) if axis != 2)
 
 
-def fired_at(seen: SeenSpiking) -> tuple[Int, Int]:
+def fired_at(layer_run: SeenSpiking) -> tuple[Int, Int]:
     """Return each channel's largest membrane potential without a spike, and its smallest with one."""
-    fired, axes = seen.found.output != 0, _all_but_channels(seen.membrane)
-    low = np.where(fired, -STATE_MAX, seen.membrane).max(axis=axes)
-    return low, np.where(fired, seen.membrane, STATE_MAX).min(axis=axes)
+    fired, axes = layer_run.found.output != 0, _all_but_channels(layer_run.membrane)
+    low = np.where(fired, -STATE_MAX, layer_run.membrane).max(axis=axes)
+    return low, np.where(fired, layer_run.membrane, STATE_MAX).min(axis=axes)
 
 
 def wrapped(value: Int) -> Int:
@@ -98,13 +98,15 @@ LIMITS: dict[str, Callable[[Int], Int]] = {
 }
 
 
-def saturation(seen: SeenLif, odd: Mask) -> Cause | None:
+def saturation(layer_run: SeenLif, odd: Mask) -> Cause | None:
     """Try another limit than 24 bits for x and m, or residuals only where the definition has to cut something off."""
     for name, limited in LIMITS.items():
-        x = limited(seen.unlimited)
-        if np.array_equal(limited(x + ((seen.decay * (seen.before - x)) >> seen.neuron.k)), seen.membrane):
+        x = limited(layer_run.unlimited)
+        if np.array_equal(
+            limited(x + ((layer_run.decay * (layer_run.before - x)) >> layer_run.neuron.k)), layer_run.membrane
+        ):
             return Cause("saturation", f"states are {name}, the definition cuts them off at {STATE_MAX}")
-    beyond = (np.abs(seen.unlimited) > STATE_MAX) | (np.abs(seen.exact >> seen.neuron.k) > STATE_MAX)
+    beyond = (np.abs(layer_run.unlimited) > STATE_MAX) | (np.abs(layer_run.exact >> layer_run.neuron.k) > STATE_MAX)
     if not (odd & ~beyond).any():
         return Cause("saturation", f"{odd.sum()} values differ, all where a state beyond {STATE_MAX} must be cut off")
     return None
@@ -118,19 +120,19 @@ ROUNDINGS: dict[str, Callable[[Int, int], Int]] = {
 }
 
 
-def rounding(seen: SeenLif, odd: Mask) -> Cause | None:
+def rounding(layer_run: SeenLif, odd: Mask) -> Cause | None:
     """Try another rounding than the floor, of the whole step or of the leak alone."""
-    k, x = seen.neuron.k, seen.current
+    k, x = layer_run.neuron.k, layer_run.current
     for name, rounded in ROUNDINGS.items():
-        for value in (rounded(seen.exact, k), x + rounded(seen.decay * (seen.before - x), k)):
-            if np.array_equal(np.clip(value, -STATE_MAX, STATE_MAX), seen.membrane):
+        for value in (rounded(layer_run.exact, k), x + rounded(layer_run.decay * (layer_run.before - x), k)):
+            if np.array_equal(np.clip(value, -STATE_MAX, STATE_MAX), layer_run.membrane):
                 return Cause("rounding", f"the leak is rounded {name}, the definition takes the floor")
     return None
 
 
-def near(seen: SeenLif, odd: Mask) -> Cause:
+def near(layer_run: SeenLif, odd: Mask) -> Cause:
     """Describe what is left: unsystematic, within a unit of the exact value or not."""
-    distance = np.abs(seen.membrane - seen.exact / 2.0**seen.neuron.k)[odd].max()
+    distance = np.abs(layer_run.membrane - layer_run.exact / 2.0**layer_run.neuron.k)[odd].max()
     if distance < 1:
         return Cause("rounding", f"{odd.sum()} membranes within {distance:.2f} units of the exact value")
     return unexplained(odd)
@@ -143,22 +145,24 @@ RESETS: dict[str | None, str] = {
 }
 
 
-def reset(seen: SeenLif | SeenCuba, odd: Mask) -> Cause | None:
+def reset(layer_run: SeenLif | SeenCuba, odd: Mask) -> Cause | None:
     """Try the resets that the network does not ask for."""
     for kind, words in RESETS.items():
-        if kind != seen.reset and np.array_equal(seen.given(seen.start(kind)), seen.membrane):
-            return Cause("reset", f"the membrane potential continues as {words}, not {RESETS[seen.reset]}")
+        if kind != layer_run.reset and np.array_equal(layer_run.given(layer_run.start(kind)), layer_run.membrane):
+            return Cause("reset", f"the membrane potential continues as {words}, not {RESETS[layer_run.reset]}")
     return None
 
 
-def threshold(seen: SeenLif, odd: Mask) -> Cause | None:
+def threshold(layer_run: SeenLif, odd: Mask) -> Cause | None:
     """Try another threshold of a channel, which spikes show and, where it is subtracted, the steps after them too."""
-    if seen.reset != "subtract":
+    if layer_run.reset != "subtract":
         return None
-    low, high = start_window(seen.membrane[:, 1:], seen.current[:, 1:], seen.decay[:, 1:], seen.neuron.k)
-    left, fired = seen.membrane[:, :-1], seen.found.output[:, :-1] != 0
-    edge = ~fired | (np.abs(seen.membrane[:, 1:]) >= STATE_MAX)
-    axes, (silent, firing) = _all_but_channels(left), fired_at(seen)
+    low, high = start_window(
+        layer_run.membrane[:, 1:], layer_run.current[:, 1:], layer_run.decay[:, 1:], layer_run.neuron.k
+    )
+    left, fired = layer_run.membrane[:, :-1], layer_run.found.output[:, :-1] != 0
+    edge = ~fired | (np.abs(layer_run.membrane[:, 1:]) >= STATE_MAX)
+    axes, (silent, firing) = _all_but_channels(left), fired_at(layer_run)
     least = np.maximum(np.where(edge, -ANY, left - high).max(axis=axes), silent)
     most = np.minimum(np.where(edge, ANY, left - low).min(axis=axes), firing - 1)
     wrong, after = odd.any(axis=axes), np.zeros_like(odd)
@@ -166,56 +170,56 @@ def threshold(seen: SeenLif, odd: Mask) -> Cause | None:
     if (odd & ~after).any() or (least > most)[wrong].any():
         return None
     channel = int(np.flatnonzero(wrong)[0])
-    own, span = int(seen.threshold.ravel()[channel]), f"{least[channel]}..{most[channel]}"
+    own, span = int(layer_run.threshold.ravel()[channel]), f"{least[channel]}..{most[channel]}"
     return Cause("threshold", f"channel {channel} fires and is reset as with a threshold of {span}, not {own}")
 
 
-def bias(seen: SeenLif | SeenCuba | SeenReadOut, odd: Mask) -> Cause | None:
+def bias(layer_run: SeenLif | SeenCuba | SeenReadOut, odd: Mask) -> Cause | None:
     """Try the same shift of the current at every image, step and position of a channel, or at one position."""
-    found = bias_shift(seen.window, odd)
-    if found is None:
+    shift = bias_shift(layer_run.window, odd)
+    if shift is None:
         return None
-    place, low, high = found
+    where, low, high = shift
     off = f"{low:+d}" if low == high else f"{low:+d} to {high:+d}"
-    return Cause("bias", f"the bias of {place} is off by {off} units")
+    return Cause("bias", f"the bias of {where} is off by {off} units")
 
 
-def weight(seen: SeenLif | SeenReadOut, odd: Mask) -> Cause | None:
+def weight(layer_run: SeenLif | SeenReadOut, odd: Mask) -> Cause | None:
     """Try changes of weights that give every current of the channel."""
-    operation = seen.layer.weighted
+    operation = layer_run.layer.weighted
     if operation is None:
         return None
-    changes = weight_changes(operation, seen.read[0], seen.window, odd)
+    changes = weight_changes(operation, layer_run.read[0], layer_run.window, odd)
     if not changes:
         return None
-    (place, change), own = changes[0], operation.weight
+    (index, change), own = changes[0], operation.weight
     more = f", and {len(changes) - 1} more weights" if len(changes) > 1 else ""
-    return Cause("weight", f"weight {place} is {int(own[place]) + change}, not {int(own[place])}{more}")
+    return Cause("weight", f"weight {index} is {int(own[index]) + change}, not {int(own[index])}{more}")
 
 
-def tau(seen: SeenLif, odd: Mask) -> Cause | None:
+def tau(layer_run: SeenLif, odd: Mask) -> Cause | None:
     """Try other decays in 0..2^k-1; say whether the table is another one, or which draws are taken."""
-    low, high = tau_window(seen.membrane, seen.before, seen.current, seen.neuron.k)
+    low, high = tau_window(layer_run.membrane, layer_run.before, layer_run.current, layer_run.neuron.k)
     if (low > high).any():
         return None
-    at = tuple(np.argwhere(odd)[0])
-    near_by = f"A {low[at]}..{high[at]} instead of {seen.decay[at]}"
-    if seen.neuron.drawn is None:
+    index = tuple(np.argwhere(odd)[0])
+    near_by = f"A {low[index]}..{high[index]} instead of {layer_run.decay[index]}"
+    if layer_run.neuron.drawn is None:
         return Cause("tau", f"the decay differs in {odd.sum()} places: {near_by}")
-    if entry := _table_entry(seen, seen.neuron.drawn.table.astype(np.int64), low, high):
+    if entry := _table_entry(layer_run, layer_run.neuron.drawn.table.astype(np.int64), low, high):
         return Cause("tau", entry)
-    for name, decay in _shifted(seen.decay).items():
+    for name, decay in _shifted(layer_run.decay).items():
         valid = decay >= 0
         if ((low <= decay) & (decay <= high))[valid].all():
             return Cause("tau", f"it takes the draws of {name}")
     return Cause("tau", f"other draws in {odd.sum()} of {odd.size} places: {near_by}")
 
 
-def _table_entry(seen: SeenLif, own: Int, low: Int, high: Int) -> str | None:
+def _table_entry(layer_run: SeenLif, own: Int, low: Int, high: Int) -> str | None:
     """Describe the one table, other than the layer's, that gives every value; None where there is none."""
     least, most = np.zeros(256, np.int64), np.full(256, 2**12)
-    np.maximum.at(least, seen.draws.ravel(), low.ravel())
-    np.minimum.at(most, seen.draws.ravel(), high.ravel())
+    np.maximum.at(least, layer_run.draws.ravel(), low.ravel())
+    np.minimum.at(most, layer_run.draws.ravel(), high.ravel())
     if (least > most).any():
         return None
     wrong = np.flatnonzero((own < least) | (own > most))
@@ -226,38 +230,40 @@ def _table_entry(seen: SeenLif, own: Int, low: Int, high: Int) -> str | None:
 def _shifted(decay: Int) -> dict[str, Int]:
     """List the decays as if drawn one place off; -1 where that place is outside the run."""
     flat = decay.reshape(*decay.shape[:2], -1)
-    found = {}
+    shifted = {}
     for axis, name in ((1, "step"), (2, "neuron"), (0, "image")):
         for by, which in ((1, "previous"), (-1, "next")):
             moved = np.roll(flat, by, axis)
             moved[(slice(None),) * axis + (0 if by == 1 else -1,)] = -1
-            found[f"the {which} {name}"] = moved.reshape(decay.shape)
-    return found
+            shifted[f"the {which} {name}"] = moved.reshape(decay.shape)
+    return shifted
 
 
 # --- other layers ----------------------------------------------------------------------------------------------------
 
 
-def read_out(seen: SeenReadOut) -> Cause:
+def read_out(layer_run: SeenReadOut) -> Cause:
     """Try the hypotheses for sums without leak."""
-    odd = seen.found.output != seen.due
+    odd = layer_run.found.output != layer_run.due
     if not odd.any():
         return Cause("reset", "the sums over the steps do not add up")
-    return bias(seen, odd) or weight(seen, odd) or Cause("unexplained", f"{odd.sum()} of {odd.size} sums differ")
+    return (
+        bias(layer_run, odd) or weight(layer_run, odd) or Cause("unexplained", f"{odd.sum()} of {odd.size} sums differ")
+    )
 
 
-def wiring(seen: Seen) -> Cause:
+def wiring(layer_run: Seen) -> Cause:
     """Count the wrong values of layers without a neuron."""
-    odd = int((seen.found.output != seen.sums).sum())
-    kind = type(seen.layer.operation).__name__
-    return Cause("operation", f"{odd} of {seen.sums.size} values are not the {kind} of what the layer reads")
+    odd = int((layer_run.found.output != layer_run.sums).sum())
+    kind = type(layer_run.layer.operation).__name__
+    return Cause("operation", f"{odd} of {layer_run.sums.size} values are not the {kind} of what the layer reads")
 
 
-def permuted(expected: Trace, found: Trace) -> Cause | None:
+def permuted(expected: Trace, observed: Trace) -> Cause | None:
     """Try the same values in another order of axes."""
-    a, b = expected.output, found.output
-    if found.membrane is not None and expected.membrane is not None:
-        a, b = expected.membrane, found.membrane
+    a, b = expected.output, observed.output
+    if observed.membrane is not None and expected.membrane is not None:
+        a, b = expected.membrane, observed.membrane
     names = ("channel", "y", "x")
     for order in permutations(range(a.ndim - 2)):
         moved = a.transpose(0, 1, *(i + 2 for i in order))
@@ -270,23 +276,23 @@ def explain(
     network: Network,
     images: np.ndarray,
     expected: Mapping[str, Trace],
-    found: Mapping[str, Trace],
+    observed: Mapping[str, Trace],
     layer: str,
     seed: int,
     first_image: int = 0,
 ) -> Cause:
-    """Explain why the run `found` departs from the definition in a layer, whose sources must all be traced."""
-    index = next(i for i, one in enumerate(network.layers) if one.name == layer)
+    """Explain why the run `observed` departs from the definition in a layer, whose sources must all be traced."""
+    index = next(i for i, candidate in enumerate(network.layers) if candidate.name == layer)
     shape = (len(images), network.steps, *network.shapes[index])
-    for trace in (expected[layer], found[layer]):
+    for trace in (expected[layer], observed[layer]):
         if trace.output.shape != shape:
             return Cause("shape", f"{trace.output.shape[2:]}, the network has {shape[2:]}")
-    if cause := permuted(expected[layer], found[layer]):
+    if cause := permuted(expected[layer], observed[layer]):
         return cause
-    sources = [found[network.layers[i].name].output for i in network.layers[index].inputs]
+    sources = [observed[network.layers[i].name].output for i in network.layers[index].inputs]
     if not sources:
         return Cause("operation", "the image itself is read wrongly")
-    known = (network, index, sources, found[layer], seed, first_image)
+    known = (network, index, sources, observed[layer], seed, first_image)
     neuron = network.layers[index].neuron
     match neuron:
         case Lif():

@@ -26,46 +26,46 @@ def differences(a: Any, b: Any, path: str = "network") -> Iterator[str]:
         if a.shape != b.shape or not np.array_equal(a, b):
             yield f"{path}: arrays of shape {a.shape} and {b.shape} differ"
     elif isinstance(a, tuple) and len(a) == len(b):
-        for i, (one, other) in enumerate(zip(a, b)):
-            yield from differences(one, other, f"{path}[{i}]")
+        for i, (own, other) in enumerate(zip(a, b)):
+            yield from differences(own, other, f"{path}[{i}]")
     elif a != b:
         yield f"{path}: {a!r} against {b!r}"
 
 
 def divergence(
-    network: Network, images: np.ndarray, expected: Result, found: Result, seed: int, first_image: int = 0
+    network: Network, images: np.ndarray, expected: Result, observed: Result, seed: int, first_image: int = 0
 ) -> Divergence | None:
     """Find the first difference of two runs that traced every layer, with its cause; None where they are equal.
 
     Shapes that differ are a difference. images (N, C, Y, X): what was run; seed, first_image: as the runs had them.
     """
-    at = _other_shape(network, expected, found, first_image) or first(
-        expected.traces, found.traces, [layer.name for layer in network.layers], first_image
+    earliest = _other_shape(network, expected, observed, first_image) or first(
+        expected.traces, observed.traces, [layer.name for layer in network.layers], first_image
     )
-    if at is None:
+    if earliest is None:
         return None
-    cause = explain(network, images, expected.traces, found.traces, at.layer, seed, first_image)
-    return replace(at, cause=cause.kind, detail=cause.detail)
+    cause = explain(network, images, expected.traces, observed.traces, earliest.layer, seed, first_image)
+    return replace(earliest, cause=cause.kind, detail=cause.detail)
 
 
-def _other_shape(network: Network, expected: Result, found: Result, first_image: int) -> Divergence | None:
+def _other_shape(network: Network, expected: Result, observed: Result, first_image: int) -> Divergence | None:
     for layer in network.layers:
-        one, other = (result.traces[layer.name].output.shape for result in (expected, found))
-        if one != other:
-            return Divergence(first_image, 0, layer.name, (), "shape", prod(one[2:]), prod(other[2:]))
+        due, other = (result.traces[layer.name].output.shape for result in (expected, observed))
+        if due != other:
+            return Divergence(first_image, 0, layer.name, (), "shape", prod(due[2:]), prod(other[2:]))
     return None
 
 
 def assert_equal(
-    network: Network, images: np.ndarray, expected: Result, found: Result, seed: int, first_image: int = 0
+    network: Network, images: np.ndarray, expected: Result, observed: Result, seed: int, first_image: int = 0
 ) -> None:
     """Raise AssertionError that names the first difference of two runs and its cause, or the result that differs."""
-    at = divergence(network, images, expected, found, seed, first_image)
-    if at is not None:
-        raise AssertionError(str(at))
+    earliest = divergence(network, images, expected, observed, seed, first_image)
+    if earliest is not None:
+        raise AssertionError(str(earliest))
     for name in ("predictions", "sums"):
-        if not np.array_equal(getattr(expected, name), getattr(found, name)):
+        if not np.array_equal(getattr(expected, name), getattr(observed, name)):
             raise AssertionError(f"{name} differ though every traced value is equal")
     for name, count in expected.spikes.items():
-        if found.spikes.get(name) != count:
-            raise AssertionError(f"spikes of {name}: expected {count}, found {found.spikes.get(name)}")
+        if observed.spikes.get(name) != count:
+            raise AssertionError(f"spikes of {name}: expected {count}, found {observed.spikes.get(name)}")

@@ -48,18 +48,18 @@ class Divergence:
     def __str__(self) -> str:
         return self.sentence()
 
-    def sentence(self, expected: str = "expected", found: str = "found") -> str:
+    def sentence(self, expected: str = "expected", observed: str = "found") -> str:
         """Say where, both values, and why."""
-        place = (
+        text = (
             f"image {self.image}, step {self.step}, layer {self.layer}, neuron {self.neuron}, {self.quantity}: "
-            f"{expected} {self.expected:g}, {found} {self.found:g}"
+            f"{expected} {self.expected:g}, {observed} {self.found:g}"
         )
-        return f"{place}; cause: {self.cause} ({self.detail})" if self.cause else place
+        return f"{text}; cause: {self.cause} ({self.detail})" if self.cause else text
 
 
 def first(
     expected: Mapping[str, Traced],
-    found: Mapping[str, Traced],
+    observed: Mapping[str, Traced],
     order: Collection[str],
     first_image: int = 0,
     quantities: Collection[str] = ("membrane", "output"),
@@ -69,20 +69,22 @@ def first(
     Every layer of `order` must be in both traces with the same shapes; a missing one is a mistake, not an agreement.
     """
     earliest: tuple[tuple[int, int, int, int], Divergence] | None = None
-    for place, layer in enumerate(order):
+    for depth, layer in enumerate(order):
         for rank, quantity in enumerate(quantities):
-            a, b = getattr(expected[layer], quantity), getattr(found[layer], quantity)
+            a, b = getattr(expected[layer], quantity), getattr(observed[layer], quantity)
             if (a is None) != (b is None) or (a is not None and a.shape != b.shape):
                 raise ValueError(f"traces of layer {layer} do not match: {quantity} is missing or of another shape")
-            at = None if a is None else _first_index(a, b)
-            if at is None:
+            index = None if a is None else _first_index(a, b)
+            if index is None:
                 continue
-            key = (at[0], at[1], place, rank)
+            key = (index[0], index[1], depth, rank)
             if earliest is None or key < earliest[0]:
-                image, step, *neuron = at
+                image, step, *neuron = index
                 earliest = (
                     key,
-                    Divergence(first_image + image, step, layer, tuple(neuron), quantity, a[at].item(), b[at].item()),
+                    Divergence(
+                        first_image + image, step, layer, tuple(neuron), quantity, a[index].item(), b[index].item()
+                    ),
                 )
     return earliest[1] if earliest else None
 
@@ -90,10 +92,10 @@ def first(
 def _first_index(a: Numbers, b: Numbers) -> tuple[int, ...] | None:
     """Find the index of the first unequal entry in C order: image, step, neuron."""
     unequal = (a != b).ravel()
-    at = int(unequal.argmax()) if unequal.size else 0
-    if not unequal.size or not unequal[at]:
+    flat = int(unequal.argmax()) if unequal.size else 0
+    if not unequal.size or not unequal[flat]:
         return None
-    return tuple(int(i) for i in np.unravel_index(at, a.shape))
+    return tuple(int(i) for i in np.unravel_index(flat, a.shape))
 
 
 def compared(traces: Mapping[str, Trace]) -> dict[str, int]:

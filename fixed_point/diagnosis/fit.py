@@ -39,10 +39,10 @@ def bias_shift(window: Window, odd: Mask) -> tuple[str, int, int] | None:
         over = tuple(axis for axis in axes if axis < odd.ndim)
         least, most, wrong = low.max(axis=over), high.min(axis=over), odd.any(axis=over)
         if (least <= most)[wrong].all():
-            at = tuple(np.argwhere(wrong)[0])
+            index = tuple(np.argwhere(wrong)[0])
             more = f" and {wrong.sum() - 1} others" if wrong.sum() > 1 else ""
-            number = int(at[0]) if len(at) == 1 else tuple(map(int, at))
-            return f"{name} {number}{more}", int(least[at]), int(most[at])
+            number = int(index[0]) if len(index) == 1 else tuple(map(int, index))
+            return f"{name} {number}{more}", int(least[index]), int(most[index])
     return None
 
 
@@ -93,10 +93,10 @@ def patches(operation: Conv | Dense, read: Int, channel: int) -> Int:
     group = channel // (out // operation.groups)
     own = flat[:, group * per_group : (group + 1) * per_group]
     padded = np.pad(own, ((0, 0), (0, 0), (py, py), (px, px)))
-    seen = [plane for _, _, plane in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation)]
+    planes = [plane for _, _, plane in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation)]
     # (taps, images, channels, y, x) to (images, y, x, channels, taps)
-    stacked = np.stack(seen).transpose(1, 3, 4, 2, 0)
-    return stacked.reshape(-1, per_group * len(seen))
+    stacked = np.stack(planes).transpose(1, 3, 4, 2, 0)
+    return stacked.reshape(-1, per_group * len(planes))
 
 
 def weight_changes(
@@ -113,13 +113,13 @@ def weight_changes(
     return changes
 
 
-def _row(seen: Int, window: Window, odd: Mask, channel: int) -> Int | None:
+def _row(inputs: Int, window: Window, odd: Mask, channel: int) -> Int | None:
     low, high = (side[:, :, channel].ravel() for side in window.shift)
     chosen = _chosen(odd[:, :, channel].ravel())
-    seen, low, high = seen[chosen] << window.f, low[chosen], high[chosen]
+    inputs, low, high = inputs[chosen] << window.f, low[chosen], high[chosen]
     for attempt in (_one_weight, _many_weights):
-        row = attempt(seen, low, high)
-        if row is not None and row.any() and _explains(seen, row, low, high):
+        row = attempt(inputs, low, high)
+        if row is not None and row.any() and _explains(inputs, row, low, high):
             return row
     return None
 
@@ -127,31 +127,31 @@ def _row(seen: Int, window: Window, odd: Mask, channel: int) -> Int | None:
 def _chosen(odd: Mask) -> Int:
     """Choose all wrong values, or evenly some, and evenly some right ones."""
     parts = [np.flatnonzero(odd), np.flatnonzero(~odd)]
-    return np.concatenate([part[:: max(1, 2 * len(part) // MOST)] for part in parts])
+    return np.concatenate([indices[:: max(1, 2 * len(indices) // MOST)] for indices in parts])
 
 
-def _explains(seen: Int, row: Int, low: Int, high: Int) -> bool:
-    change = seen @ row
+def _explains(inputs: Int, row: Int, low: Int, high: Int) -> bool:
+    change = inputs @ row
     return bool(((low <= change) & (change <= high)).all())
 
 
-def _one_weight(seen: Int, low: Int, high: Int) -> Int | None:
+def _one_weight(inputs: Int, low: Int, high: Int) -> Int | None:
     """Find the change of a single weight, by intersecting low/p .. high/p over all observations that see p > 0."""
     outside = (low > 0) | (high < 0)
-    candidates = np.flatnonzero((seen[outside] != 0).all(axis=0))
+    candidates = np.flatnonzero((inputs[outside] != 0).all(axis=0))
     for tap in candidates.tolist():
-        active = seen[:, tap] > 0
-        least = int((-(-low[active] // seen[active, tap])).max())
-        most = int((high[active] // seen[active, tap]).min())
+        active = inputs[:, tap] > 0
+        least = int((-(-low[active] // inputs[active, tap])).max())
+        most = int((high[active] // inputs[active, tap]).min())
         if least <= most:
-            row = np.zeros(seen.shape[1], np.int64)
+            row = np.zeros(inputs.shape[1], np.int64)
             row[tap] = least if abs(least) <= abs(most) else most
             return row
     return None
 
 
-def _many_weights(seen: Int, low: Int, high: Int) -> Int:
+def _many_weights(inputs: Int, low: Int, high: Int) -> Int:
     """Fit least squares to the middles of the intervals, narrow ones first in weight, rounded to whole weights."""
     narrow = 1 / (high - low + 1.0)
     middle = (low + high) / 2
-    return np.rint(np.linalg.lstsq(seen * narrow[:, None], middle * narrow, rcond=None)[0]).astype(np.int64)
+    return np.rint(np.linalg.lstsq(inputs * narrow[:, None], middle * narrow, rcond=None)[0]).astype(np.int64)

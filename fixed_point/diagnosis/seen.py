@@ -161,8 +161,8 @@ class SeenLif(SeenSpiking):
     def decay(self) -> Int:
         """A of every neuron, (images, T, *shape)."""
         images = len(self.sums)
-        place = reference.Place(self.seed, self.index, self.first_image, self.network.steps)
-        decays = reference.decays_of(self.neuron, self.shape, images, place)
+        context = reference.Place(self.seed, self.index, self.first_image, self.network.steps)
+        decays = reference.decays_of(self.neuron, self.shape, images, context)
         steps = [np.broadcast_to(decays(t), (images, *self.shape)) for t in range(self.network.steps)]
         return np.stack(steps, 1)
 
@@ -173,8 +173,8 @@ class SeenLif(SeenSpiking):
         assert drawn is not None
         generator = LayerGenerator(self.seed, self.index, prod(self.shape), drawn.neurons_per_core)
         rounds = 1 if drawn.sampling == "forward" else self.network.steps
-        found = generator.rounds(self.first_image * rounds, images * rounds)
-        return np.broadcast_to(found.reshape(images, rounds, *self.shape).astype(np.int64), self.sums.shape)
+        draws = generator.rounds(self.first_image * rounds, images * rounds)
+        return np.broadcast_to(draws.reshape(images, rounds, *self.shape).astype(np.int64), self.sums.shape)
 
     @cached_property
     def unlimited(self) -> Int:
