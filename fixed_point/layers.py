@@ -61,11 +61,11 @@ def choice(kind: Any, default: str) -> Any:
     return field(default=default, metadata={"declared": Declared(names=get_args(kind))})
 
 
-def declared(part: Any) -> Iterator[tuple[str, Declared, Any]]:
+def declared(component: Any) -> Iterator[tuple[str, Declared, Any]]:
     """(name, declaration, value) of every declared field of a neuron or a decay."""
-    for entry in fields(part):
+    for entry in fields(component):
         if "declared" in entry.metadata:
-            yield entry.name, entry.metadata["declared"], getattr(part, entry.name)
+            yield entry.name, entry.metadata["declared"], getattr(component, entry.name)
 
 
 # --- operations ---------------------------------------------------------------------------------------------------

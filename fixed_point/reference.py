@@ -65,10 +65,10 @@ def run(
     master = master_seed(network, seed)
     parts = []
     for start in range(0, len(images), batch):
-        part = images[start : start + batch]
-        parts.append(_run_batch(network, part, master, first_image + start, set(probes), observer))
+        chunk = images[start : start + batch]
+        parts.append(_run_batch(network, chunk, master, first_image + start, set(probes), observer))
         if progress:
-            progress(len(part))
+            progress(len(chunk))
     return join(parts, network)
 
 
@@ -85,16 +85,16 @@ def join(parts: list[Result], network: Network) -> Result:
         return Result(np.zeros(0, np.int64), np.zeros((0, out), np.int64), {}, 0)
     traces = {
         name: Trace(
-            np.concatenate([part.traces[name].output for part in parts]),
-            None if trace.membrane is None else np.concatenate([part.traces[name].membrane for part in parts]),
+            np.concatenate([result.traces[name].output for result in parts]),
+            None if trace.membrane is None else np.concatenate([result.traces[name].membrane for result in parts]),
         )
         for name, trace in parts[0].traces.items()
     }
     return Result(
-        predictions=np.concatenate([part.predictions for part in parts]),
-        sums=np.concatenate([part.sums for part in parts]),
-        spikes={name: sum(part.spikes[name] for part in parts) for name in parts[0].spikes},
-        saturations=sum(part.saturations for part in parts),
+        predictions=np.concatenate([result.predictions for result in parts]),
+        sums=np.concatenate([result.sums for result in parts]),
+        spikes={name: sum(result.spikes[name] for result in parts) for name in parts[0].spikes},
+        saturations=sum(result.saturations for result in parts),
         traces=traces,
     )
 
@@ -212,8 +212,8 @@ class Cell:
 class LifCell(Cell):
     """Membranes of a Lif layer; the decays of step t come from `decays`."""
 
-    def __init__(self, neuron: Lif, shape: Shape, images: int, place: Place) -> None:
-        self.neuron, self.decays = neuron, decays_of(neuron, shape, images, place)
+    def __init__(self, neuron: Lif, shape: Shape, images: int, context: Place) -> None:
+        self.neuron, self.decays = neuron, decays_of(neuron, shape, images, context)
         self.threshold, self.bias = per_channel(neuron.threshold, shape), per_channel(neuron.bias, shape)
         self.membrane = np.zeros((images, *shape), np.int64)
 
@@ -264,13 +264,13 @@ def per_channel(value: np.ndarray, shape: Shape) -> Int:
     return wide if wide.shape == shape else wide.reshape(-1, *[1] * (len(shape) - 1))
 
 
-def make_cell(layer: Layer, shape: Shape, images: int, place: Place) -> Cell:
+def make_cell(layer: Layer, shape: Shape, images: int, context: Place) -> Cell:
     """The state of one layer's neurons for a batch of images."""
     match layer.neuron:
         case None:
             return Cell()
         case Lif():
-            return LifCell(layer.neuron, shape, images, place)
+            return LifCell(layer.neuron, shape, images, context)
         case Cuba():
             return CubaCell(layer.neuron, shape, images)
         case ReadOut():
@@ -279,7 +279,7 @@ def make_cell(layer: Layer, shape: Shape, images: int, place: Place) -> Cell:
             assert_never(layer.neuron)
 
 
-def decays_of(neuron: Lif, shape: Shape, images: int, place: Place) -> Callable[[int], Int]:
+def decays_of(neuron: Lif, shape: Shape, images: int, context: Place) -> Callable[[int], Int]:
     """A function from the step to the decays A of all neurons, broadcastable to (images, *shape)."""
     match neuron.decay:
         case Constant():
@@ -289,15 +289,15 @@ def decays_of(neuron: Lif, shape: Shape, images: int, place: Place) -> Callable[
             own = neuron.decay.mantissa.astype(np.int64).reshape(shape)
             return lambda t: own
         case Drawn():
-            return _drawn(neuron.decay, shape, images, place)
+            return _drawn(neuron.decay, shape, images, context)
         case _:
             assert_never(neuron.decay)
 
 
-def _drawn(decay: Drawn, shape: Shape, images: int, place: Place) -> Callable[[int], Int]:
-    generator = LayerGenerator(place.master, place.layer, prod(shape), decay.neurons_per_core)
+def _drawn(decay: Drawn, shape: Shape, images: int, context: Place) -> Callable[[int], Int]:
+    generator = LayerGenerator(context.master, context.layer, prod(shape), decay.neurons_per_core)
     table = decay.table.astype(np.int64)
-    numbers = range(place.first, place.first + images)  # Python's integers: times T they may pass 64 bits
+    numbers = range(context.first, context.first + images)  # Python's integers: times T they may pass 64 bits
 
     def decays(rounds: list[int]) -> Int:
         return np.stack([table[generator.round(number)].reshape(shape) for number in rounds])
@@ -305,4 +305,4 @@ def _drawn(decay: Drawn, shape: Shape, images: int, place: Place) -> Callable[[i
     if decay.sampling == "forward":
         held = decays(list(numbers))
         return lambda t: held
-    return lambda t: decays([number * place.steps + t for number in numbers])
+    return lambda t: decays([number * context.steps + t for number in numbers])
