@@ -102,7 +102,7 @@ def contents(run: Run) -> Iterator[str]:
     network = run.network
     yield "signed input" if network.input.signed else "unsigned input"
     for layer in network.layers[1:]:
-        yield from (type(part).__name__ for part in (layer.operation, layer.neuron) if part)
+        yield from (type(component).__name__ for component in (layer.operation, layer.neuron) if component)
         if isinstance(layer.neuron, ir.Lif):
             yield f"{type(layer.neuron.decay).__name__}, {layer.neuron.reset}"
         if network.ranges[layer.inputs[0]].signed:
@@ -115,7 +115,7 @@ def contents(run: Run) -> Iterator[str]:
 def reduced(run: Run, differs: Callable[[Run], bool]) -> Run:
     """Return the smallest run that still differs: fewer images, layers and steps, one change after another."""
     while True:
-        smaller = next((it for it in _smaller(run) if differs(it)), None)
+        smaller = next((candidate for candidate in _smaller(run) if differs(candidate)), None)
         if smaller is None:
             return run
         run = smaller
@@ -130,7 +130,7 @@ def _smaller(run: Run) -> Iterator[Run]:
     for steps in range(1, network.steps):
         yield replace(run, network=replace(network, steps=steps))
     for i in range(len(network.layers) - 1, 0, -1):
-        yield from (replace(run, network=it) for it in _without(network, i))
+        yield from (replace(run, network=smaller) for smaller in _without(network, i))
 
 
 def _without(network: ir.Network, i: int) -> Iterator[ir.Network]:

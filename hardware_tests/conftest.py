@@ -44,12 +44,12 @@ def wanted(config: pytest.Config) -> list[str]:
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     """One line for each target that did not run, or did not run every case, and why."""
     for name in wanted(config) if config.stash.get(COLLECTED, False) else ():
-        found = target(name, board(config))
-        made = [maker() for maker in CASES.values()]
-        if reason := found.missing():
+        backend = target(name, board(config))
+        built = [maker() for maker in CASES.values()]
+        if reason := backend.missing():
             terminalreporter.write_line(f"target {name}: skipped, {reason}")
-        elif refused := [reason for case in made if (reason := found.refuses(case.network))]:
-            text = f"target {name}: {len(made) - len(refused)} of {len(made)} cases, the others are beyond it"
+        elif refused := [reason for case in built if (reason := backend.refuses(case.network))]:
+            text = f"target {name}: {len(built) - len(refused)} of {len(built)} cases, the others are beyond it"
             terminalreporter.write_line(f"{text} (-rs lists why)")
 
 
@@ -72,14 +72,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for name, cases in () if session.config.option.collectonly else asked.items():
         chosen = target(name, board(session.config))
         if not chosen.missing():
-            made = [CASES[case]() for case in cases]
-            chosen.prepare([case for case in made if not chosen.refuses(case.network)])
+            built = [CASES[case]() for case in cases]
+            chosen.prepare([case for case in built if not chosen.refuses(case.network)])
 
 
 @pytest.fixture
 def chosen(target_name: str, request: pytest.FixtureRequest) -> Target:
     """The target of a test; skips where it cannot run."""
-    found = target(target_name, board(request.config))
-    if reason := found.missing():
+    backend = target(target_name, board(request.config))
+    if reason := backend.missing():
         pytest.skip(f"{target_name}: {reason}")
-    return found
+    return backend

@@ -41,13 +41,13 @@ X = times_x(ONE)
 
 def factors(number: int) -> list[int]:
     """Prime factors by trial division, with repetition."""
-    found, divisor = [], 2
+    primes, divisor = [], 2
     while divisor * divisor <= number:
         while number % divisor == 0:
-            found.append(divisor)
+            primes.append(divisor)
             number //= divisor
         divisor += 1
-    return [*found, number] if number > 1 else found
+    return [*primes, number] if number > 1 else primes
 
 
 @lru_cache
@@ -62,12 +62,12 @@ def _roots(prime: int) -> dict[int, int]:
 
 def position(state: int) -> int:
     """n with x^n = state: how many clocks after ONE (Pohlig and Hellman; the order has small, different primes)."""
-    found, modulus = 0, 1
+    exponent, modulus = 0, 1
     for prime in factors(ORDER):
         residue = _roots(prime)[power(state, ORDER // prime)]
-        found += modulus * ((residue - found) * pow(modulus, -1, prime) % prime)
+        exponent += modulus * ((residue - exponent) * pow(modulus, -1, prime) % prime)
         modulus *= prime
-    return found
+    return exponent
 
 
 def rank(rows: Sequence[int]) -> int:
@@ -86,10 +86,10 @@ def rank(rows: Sequence[int]) -> int:
 def linear_complexity(bits: Sequence[int]) -> list[int]:
     """Length of the shortest register that makes the first n bits, for n = 1..len (Massey 1969)."""
     current, previous, length, since, profile = 1, 1, 0, 1, []
-    seen = 0
+    window = 0
     for n, bit in enumerate(bits):
-        seen = seen << 1 | bit
-        if (current & seen).bit_count() % 2:
+        window = window << 1 | bit
+        if (current & window).bit_count() % 2:
             kept = current
             current ^= previous << since
             if 2 * length <= n:

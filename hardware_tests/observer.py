@@ -30,7 +30,7 @@ Equation = tuple[int, int]
 def masks(number: int) -> tuple[int, ...]:
     """For each of the 8 bits of draw `number`, which bits of the register's start state add up to it."""
     column = columns(number + 1).tolist()
-    return tuple(sum((one >> bit & 1) << i for i, one in enumerate(column)) for bit in range(DRAW_BITS))
+    return tuple(sum((word >> bit & 1) << i for i, word in enumerate(column)) for bit in range(DRAW_BITS))
 
 
 def known_bits(number: int, candidates: Iterable[int]) -> Iterator[Equation]:
@@ -65,18 +65,18 @@ def solve(equations: Iterable[Equation]) -> Solution:
                 raise ValueError("the observed bits are not of one register")
             continue
         pivot = mask.bit_length() - 1
-        for at, (other, value) in pivots.items():
+        for row, (other, value) in pivots.items():
             if other >> pivot & 1:
-                pivots[at] = other ^ mask, value ^ bit
+                pivots[row] = other ^ mask, value ^ bit
         pivots[pivot] = mask, bit
         if len(pivots) == STATE_BITS:
-            return Solution(sum(value << at for at, (_, value) in pivots.items()), STATE_BITS, used)
+            return Solution(sum(value << row for row, (_, value) in pivots.items()), STATE_BITS, used)
     return Solution(None, len(pivots), used)
 
 
-def from_draws(seen: Iterable[tuple[int, int]]) -> Solution:
+def from_draws(pairs: Iterable[tuple[int, int]]) -> Solution:
     """The start state from (number, draw) pairs of one register."""
-    return solve(equation for number, value in seen for equation in known_bits(number, [value]))
+    return solve(equation for number, value in pairs for equation in known_bits(number, [value]))
 
 
 def from_spikes(
@@ -134,20 +134,20 @@ def _mix(value: np.uint64) -> np.uint64:
 
 
 @njit(cache=True)
-def _search(one: np.uint64, other: np.uint64, first: np.uint64, count: int) -> np.ndarray:
+def _search(state_0: np.uint64, state_1: np.uint64, first: np.uint64, count: int) -> np.ndarray:
     """Keys of a layer under which cores 0 and 1 start at these states, the unknown half of a mix being first, ..."""
-    found = []
+    keys = []
     for high in range(count):
-        key = unmix((first + np.uint64(high)) << np.uint64(32) | one)
-        if _mix(key ^ np.uint64(1)) & _LOW == other:
-            found.append(key)
-    return np.array(found, np.uint64)
+        key = unmix((first + np.uint64(high)) << np.uint64(32) | state_0)
+        if _mix(key ^ np.uint64(1)) & _LOW == state_1:
+            keys.append(key)
+    return np.array(keys, np.uint64)
 
 
-def master_seeds(layer: int, one: int, other: int, highs: range = range(2**32)) -> list[int]:
+def master_seeds(layer: int, state_0: int, state_1: int, highs: range = range(2**32)) -> list[int]:
     """The master seeds under which cores 0 and 1 of a layer start at these states; about two of all 2^64.
 
     The mix of the seeds can be undone once the 32 bits are tried that the register does not hold; highs: which.
     """
-    keys = _search(np.uint64(one), np.uint64(other), np.uint64(highs.start), len(highs))
+    keys = _search(np.uint64(state_0), np.uint64(state_1), np.uint64(highs.start), len(highs))
     return [int(unmix(np.uint64(int(unmix(key)) ^ layer))) for key in keys]

@@ -38,15 +38,15 @@ def run(network: ir.Network, images: list, seed: int, first_image: int = 0) -> E
     shape = _shapes(network)
     terms = [_terms(layer.operation, [shape[j] for j in layer.inputs], shape[i]) for i, layer in _numbered(network)]
     draws = [_Draws(network, i, shape[i], seed, first_image) for i, _ in _numbered(network)]
-    found = Expected({layer.name: [] for layer in network.layers})
+    expected = Expected({layer.name: [] for layer in network.layers})
     for image in images:
         cells = [_cell(layer.neuron, shape[i], draws[i]) for i, layer in _numbered(network)]
-        steps = [_step(network, terms, cells, _flatten(image), found) for _ in range(network.steps)]
+        steps = [_step(network, terms, cells, _flatten(image), expected) for _ in range(network.steps)]
         for i, layer in _numbered(network):
-            found.outputs[layer.name].append([outputs[i] for outputs, _ in steps])
+            expected.outputs[layer.name].append([outputs[i] for outputs, _ in steps])
             if layer.neuron is not None:
-                found.membranes.setdefault(layer.name, []).append([membranes[i] for _, membranes in steps])
-    return found
+                expected.membranes.setdefault(layer.name, []).append([membranes[i] for _, membranes in steps])
+    return expected
 
 
 def _numbered(network: ir.Network) -> Iterator[tuple[int, ir.Layer]]:
@@ -54,25 +54,25 @@ def _numbered(network: ir.Network) -> Iterator[tuple[int, ir.Layer]]:
 
 
 def _step(
-    network: ir.Network, terms: list[Terms], cells: list[Cell], image: Flat, found: Expected
+    network: ir.Network, terms: list[Terms], cells: list[Cell], image: Flat, expected: Expected
 ) -> tuple[list[Flat], list[Flat]]:
     outputs: list[Flat] = []
     membranes: list[Flat] = []
     for i, layer in _numbered(network):
         read = [value for j in layer.inputs for value in outputs[j]] or image
-        output, membrane, saturated = cells[i]([sum(w * read[at] for w, at in terms_of) for terms_of in terms[i]])
+        output, membrane, saturated = cells[i]([sum(w * read[index] for w, index in terms_of) for terms_of in terms[i]])
         outputs.append(output)
         membranes.append(membrane)
-        found.saturations += saturated
+        expected.saturations += saturated
     return outputs, membranes
 
 
 def _flatten(nested: list | int) -> Flat:
-    return [nested] if isinstance(nested, int) else [value for part in nested for value in _flatten(part)]
+    return [nested] if isinstance(nested, int) else [value for inner in nested for value in _flatten(inner)]
 
 
-def _unknown(what: str, found: object) -> NoReturn:
-    raise TypeError(f"the oracle knows no {what} {found!r}")
+def _unknown(what: str, value: object) -> NoReturn:
+    raise TypeError(f"the oracle knows no {what} {value!r}")
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -87,10 +87,10 @@ def _fits(size: int, kernel: int, stride: int, padding: int, dilation: int) -> i
 
 
 def _shapes(network: ir.Network) -> list[Shape]:
-    found: list[Shape] = []
+    shapes: list[Shape] = []
     for layer in network.layers:
-        found.append(_shape(layer.operation, found[layer.inputs[0]] if layer.inputs else ()))
-    return found
+        shapes.append(_shape(layer.operation, shapes[layer.inputs[0]] if layer.inputs else ()))
+    return shapes
 
 
 def _shape(operation: ir.Operation, into: Shape) -> Shape:
@@ -125,9 +125,9 @@ def _terms(operation: ir.Operation, into: list[Shape], out: Shape) -> Terms:
         case ir.Dense():
             return [[(w, n) for n, w in enumerate(row)] for row in operation.weight.tolist()]
         case ir.Conv():
-            return [list(_conv(operation, into[0], out, *place)) for place in product(*map(range, out))]
+            return [list(_conv(operation, into[0], out, *index)) for index in product(*map(range, out))]
         case ir.SumPool():
-            return [list(_pool(operation, into[0], *place)) for place in product(*map(range, out))]
+            return [list(_pool(operation, into[0], *index)) for index in product(*map(range, out))]
         case _:
             _unknown("operation", operation)
 

@@ -81,10 +81,10 @@ def fingerprint(numbers: Iterable[int]) -> str:
     return digest.hexdigest()
 
 
-def _fields(part: ir.Neuron | ir.Decay | None) -> list[Any]:
-    decay = part.decay if isinstance(part, ir.Lif) else None
-    own = [(name, np.asarray(value).tolist()) for name, _, value in declared(part)] if part else []
-    return [type(part).__name__, *own, *(_fields(decay) if decay else [])]
+def _fields(component: ir.Neuron | ir.Decay | None) -> list[Any]:
+    decay = component.decay if isinstance(component, ir.Lif) else None
+    own = [(name, np.asarray(value).tolist()) for name, _, value in declared(component)] if component else []
+    return [type(component).__name__, *own, *(_fields(decay) if decay else [])]
 
 
 def make_run(choose: Choose) -> Run:

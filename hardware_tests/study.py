@@ -189,9 +189,9 @@ def _distribution(axes: Any, seed: int, master: int) -> None:
 
 
 def _serial(axes: Any, seed: int, master: int) -> None:
-    found, bound = autocorrelation(taus(seed), 256), 3 / np.sqrt(COUNT)
+    correlation, bound = autocorrelation(taus(seed), 256), 3 / np.sqrt(COUNT)
     axes.axhspan(-bound, bound, color="#f2f2f2", label="3 sigma of chance")
-    axes.plot(np.arange(1, 257), found, ".", ms=3, color="#2a6f97")
+    axes.plot(np.arange(1, 257), correlation, ".", ms=3, color="#2a6f97")
     axes.set(title="Correlation of draws of one core", xlabel="lag (draws)", ylabel="correlation", ylim=(-0.006, 0.006))
     axes.legend(frameon=False, loc="upper right")
 
@@ -211,9 +211,9 @@ def _overlap(axes: Any, seed: int, master: int) -> None:
     expected = [min(expected_overlaps(cores, int(n) * each) / pairs, 1) for n in images]
     phases = Phases.of(master, CORES_OF_SEW_RESNET19)
     axes.plot(images, 100 * np.array(expected), color="#bc6c25", label="expected: 2L / P")
-    seen = [phases.overlaps(int(n) * each) / pairs for n in images if n * each < galois.ORDER // 2]
+    overlaps = [phases.overlaps(int(n) * each) / pairs for n in images if n * each < galois.ORDER // 2]
     label = f"{cores} cores of master seed {master}"
-    axes.plot(images[: len(seen)], 100 * np.array(seen), ".", color="#2a6f97", label=label)
+    axes.plot(images[: len(overlaps)], 100 * np.array(overlaps), ".", color="#2a6f97", label=label)
     axes.set(title="Pairs of cores that share draws", xlabel="images", ylabel="% of pairs", xscale="log", yscale="log")
     axes.legend(frameon=False)
 

@@ -18,15 +18,15 @@ def expected(name: str) -> oracle.Expected:
     return oracle.run(case.network, case.images.tolist(), case.seed, case.first_image)
 
 
-def differences(case: Case, found: Observed, right: oracle.Expected) -> list[str]:
+def differences(case: Case, observed: Observed, right: oracle.Expected) -> list[str]:
     """Where a target differs, one sentence per layer: the first odd value, image, step and neuron."""
-    pairs = [(f"{name} output", values, right.outputs[name]) for name, values in found.outputs.items()]
-    pairs += [(f"{name} membrane", values, right.membranes[name]) for name, values in found.membranes.items()]
+    pairs = [(f"{name} output", values, right.outputs[name]) for name, values in observed.outputs.items()]
+    pairs += [(f"{name} membrane", values, right.membranes[name]) for name, values in observed.membranes.items()]
     said = [text for what, values, wanted in pairs if (text := first_odd(what, values, np.array(wanted)))]
-    if found.saturations is not None and found.saturations != right.saturations:
-        said.append(f"{found.saturations} saturations, {right.saturations} expected")
-    if found.predictions is not None and (answers := predictions(case, right)) != found.predictions.tolist():
-        said.append(f"predictions {found.predictions.tolist()}, {answers} expected")
+    if observed.saturations is not None and observed.saturations != right.saturations:
+        said.append(f"{observed.saturations} saturations, {right.saturations} expected")
+    if observed.predictions is not None and (answers := predictions(case, right)) != observed.predictions.tolist():
+        said.append(f"predictions {observed.predictions.tolist()}, {answers} expected")
     return said
 
 
@@ -36,9 +36,9 @@ def first_odd(what: str, values: np.ndarray, wanted: np.ndarray) -> str | None:
     odd = np.argwhere(values != wanted)
     if not len(odd):
         return None
-    at = tuple(odd[0])
-    place = "image {}, step {}, neuron {}".format(*at)
-    return f"{what}: {len(odd)} of {values.size} differ, first at {place}: {values[at]}, {wanted[at]} expected"
+    index = tuple(odd[0])
+    where = "image {}, step {}, neuron {}".format(*index)
+    return f"{what}: {len(odd)} of {values.size} differ, first at {where}: {values[index]}, {wanted[index]} expected"
 
 
 def predictions(case: Case, right: oracle.Expected) -> list[int]:

@@ -145,5 +145,5 @@ def test_dieharder(test: str, samples: str, verdict: set[str]) -> None:
         f"dieharder -d {test} -t {samples} -p 10 -g 200 -S 1 -c , -D assessment -D default"
     )
     said = subprocess.run(command, shell=True, capture_output=True, text=True, check=False).stdout
-    found = {word for word in ("PASSED", "WEAK", "FAILED") if word in said}
-    assert found and found <= verdict, said
+    verdicts = {word for word in ("PASSED", "WEAK", "FAILED") if word in said}
+    assert verdicts and verdicts <= verdict, said

@@ -21,8 +21,8 @@ from randhet.fixed_point import network as ir
 def modules(of: Any) -> set[str | None]:
     """What a module imports."""
     tree = ast.parse(Path(of.__file__).read_text())
-    found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    return found | {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return names | {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
 
 
 def test_the_oracle_reads_the_description_of_a_network_and_nothing_else_of_the_project() -> None:
@@ -56,23 +56,23 @@ def level(value: int) -> np.ndarray:
 
 def test_lif_by_hand() -> None:
     """x = (1*100 << 6) + 1 = 6401; m = 6401 + floor((m - 6401)/2): 3200, 4800, 5600 > 5000, then from 0 again."""
-    found = hand(ir.Lif(level(5000), level(1), ir.Constant(128)), 1, 100, 4)
-    assert found.membranes["n"] == [[[3200], [4800], [5600], [3200]]]
-    assert found.outputs["n"] == [[[0], [0], [1], [0]]]
-    assert found.saturations == 0
+    run = hand(ir.Lif(level(5000), level(1), ir.Constant(128)), 1, 100, 4)
+    assert run.membranes["n"] == [[[3200], [4800], [5600], [3200]]]
+    assert run.outputs["n"] == [[[0], [0], [1], [0]]]
+    assert run.saturations == 0
 
 
 def test_saturation_by_hand() -> None:
     """(127*255 << 10) = 33162240 saturates to 2^23 - 1 = 8388607, which is not above itself."""
-    found = hand(ir.Lif(level(8388607), level(0), ir.Constant(0), f=10), 127, 255, 2)
-    assert found.membranes["n"] == [[[8388607], [8388607]]]
-    assert found.outputs["n"] == [[[0], [0]]] and found.saturations == 2
+    run = hand(ir.Lif(level(8388607), level(0), ir.Constant(0), f=10), 127, 255, 2)
+    assert run.membranes["n"] == [[[8388607], [8388607]]]
+    assert run.outputs["n"] == [[[0], [0]]] and run.saturations == 2
 
 
 def test_cuba_by_hand() -> None:
     """u = 64*w = -640 the first time; kept fraction (4096 - 1000 - 1)/4096: trunc(-640*3095/4096) = -483, -1123."""
-    found = hand(ir.Cuba(level(64), level(0), 1000, 4095), -10, 1, 2)
-    assert found.membranes["n"] == [[[-640], [-1123]]]
+    run = hand(ir.Cuba(level(64), level(0), 1000, 4095), -10, 1, 2)
+    assert run.membranes["n"] == [[[-640], [-1123]]]
 
 
 def test_subtraction_by_hand() -> None:
@@ -93,9 +93,9 @@ def test_signed_pixels_by_hand() -> None:
         ir.Layer("pool", ir.SumPool((1, 2), (1, 1)), (1,)),
         ir.Layer("read", ir.Dense(np.array([[2, -1]], np.int8)), (0,), ir.ReadOut(level(1))),
     )
-    found = oracle.run(ir.Network(layers, 2), [[[[-3, -8]]]], 1)
-    assert found.outputs["twice"] == [[[-6, -16]] * 2] and found.outputs["pool"] == [[[-22]] * 2]
-    assert found.outputs["read"] == [[[3]] * 2] and found.membranes["read"] == [[[3], [6]]]
+    run = oracle.run(ir.Network(layers, 2), [[[[-3, -8]]]], 1)
+    assert run.outputs["twice"] == [[[-6, -16]] * 2] and run.outputs["pool"] == [[[-22]] * 2]
+    assert run.outputs["read"] == [[[3]] * 2] and run.membranes["read"] == [[[3], [6]]]
 
 
 def test_register_by_hand() -> None:
