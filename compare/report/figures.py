@@ -43,21 +43,22 @@ ACCURACY = {
 """Title and caption, by whether the network is stochastic."""
 
 
-def accuracy(found: Comparison) -> Picture:
+def accuracy(comparison: Comparison) -> Picture:
     """Every repetition, both means with their intervals, and the difference against the margin."""
     with canvas(3.0, 2, height_ratios=(3, 2)) as (plot, (top, bottom)):
-        for row, (kind, draws) in enumerate((("fixed", found.fixed), ("float", found.floats))):
+        for row, (kind, draws) in enumerate((("fixed", comparison.fixed), ("float", comparison.floats))):
             _draws(top, row, draws, PALETTE[kind])
         top.set(yticks=[0, 1], yticklabels=["fixed point", "float"], ylim=(-0.6, 1.6), xlabel="accuracy, %")
         top.grid(axis="x")
-        _difference(bottom, found)
-    d = found.difference
-    drawn = "of each repetition" if found.chance else "of the deterministic network"
+        _difference(bottom, comparison)
+    d = comparison.difference
+    drawn = "of each repetition" if comparison.chance else "of the deterministic network"
     alt = (
-        f"Accuracy {drawn}: float mean {100 * found.floats.mean:.2f} %, fixed {100 * found.fixed.mean:.2f} %. "
-        f"Their difference is {100 * d.value:.2f} points against a margin of {100 * d.margin:.2f}: {d.finding}."
+        f"Accuracy {drawn}: float mean {100 * comparison.floats.mean:.2f} %, fixed "
+        f"{100 * comparison.fixed.mean:.2f} %. Their difference is {100 * d.value:.2f} points against a "
+        f"margin of {100 * d.margin:.2f}: {d.finding}."
     )
-    title, caption = ACCURACY[found.chance]
+    title, caption = ACCURACY[comparison.chance]
     return picture("accuracy", title, plot, alt, caption)
 
 
@@ -71,8 +72,8 @@ def _draws(axes: Axes, row: int, draws: Draws, colour: str) -> None:
     axes.plot([values.mean()], [row], "o", color=colour, markersize=8)
 
 
-def _difference(axes: Axes, found: Comparison) -> None:
-    d, colour = found.difference, PALETTE["bad" if found.difference.finding == "different" else "good"]
+def _difference(axes: Axes, comparison: Comparison) -> None:
+    d, colour = comparison.difference, PALETTE["bad" if comparison.difference.finding == "different" else "good"]
     axes.axvspan(-100 * d.margin, 100 * d.margin, color=PALETTE["good"], alpha=0.16, linewidth=0)
     axes.axvline(0, color=PALETTE["muted"], linewidth=0.8)
     if np.isfinite(d.low):
@@ -139,22 +140,22 @@ def brief(value: float) -> str:
 # --- taus and trials ------------------------------------------------------------------------------------------------
 
 
-def taus(found: Taus) -> Picture:
+def taus(decays: Taus) -> Picture:
     """The decay factors drawn, beside p(tau) = phi(logit(tau)/sigma) / (sigma*tau*(1 - tau))."""
-    bins = min(32, len(found.counts))
-    share = found.counts.reshape(bins, -1).sum(axis=1) / found.drawn * bins
-    half = 0.5 / len(found.counts)
+    bins = min(32, len(decays.counts))
+    share = decays.counts.reshape(bins, -1).sum(axis=1) / decays.drawn * bins
+    half = 0.5 / len(decays.counts)
     with canvas(2.6) as (plot, axes):
         edges = np.arange(bins) / bins - half
         axes.bar(edges, share, 1 / bins, align="edge", color=PALETTE["fixed"], alpha=0.55, label="drawn")
-        if found.sigma > 0:
-            axes.plot(*density(found.sigma), color=PALETTE["float"], linewidth=1.8, label="logit-normal density")
+        if decays.sigma > 0:
+            axes.plot(*density(decays.sigma), color=PALETTE["float"], linewidth=1.8, label="logit-normal density")
         axes.set(xlabel="τ", ylabel="density", xlim=(0, 1), yticks=[])
         axes.legend(loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2)
-    alt = f"Histogram of {found.drawn:,} decay factors of {found.layer}, mean {found.mean:.3f}, and their density."
+    alt = f"Histogram of {decays.drawn:,} decay factors of {decays.layer}, mean {decays.mean:.3f}, and their density."
     caption = (
-        f"{found.drawn:,} draws of the registers of {found.layer}, through its table of {2**found.k} steps, against "
-        f"τ = sigmoid({found.sigma:g}·n), n normal: the distribution that the float model draws from."
+        f"{decays.drawn:,} draws of the registers of {decays.layer}, through its table of {2**decays.k} steps, against "
+        f"τ = sigmoid({decays.sigma:g}·n), n normal: the distribution that the float model draws from."
     )
     return picture("taus", "The random decay factors", plot, alt, caption)
 
@@ -166,27 +167,27 @@ def density(sigma: float) -> tuple[np.ndarray, np.ndarray]:
     return tau, np.exp(-z * z / 2) / (np.sqrt(2 * np.pi) * sigma * tau * (1 - tau))
 
 
-def raster(found: Trials) -> Picture:
+def raster(trials: Trials) -> Picture:
     """Spikes of some neurons of a few layers, trial after trial."""
-    chosen = _spread(found)
+    chosen = _spread(trials)
     with canvas(0.8 + 1.15 * len(chosen), len(chosen), sharex=True, squeeze=False) as (plot, rows):
         for axes, name in zip(rows[:, 0], chosen):
-            _raster(axes, name, found.spikes[name][:SHOWN])
-        steps = found.spikes[chosen[0]].shape[1]
+            _raster(axes, name, trials.spikes[name][:SHOWN])
+        steps = trials.spikes[chosen[0]].shape[1]
         axes.set(xlabel="trial", xticks=np.arange(SHOWN) * steps + steps / 2, xticklabels=range(1, SHOWN + 1))
         axes.tick_params(axis="x", length=0)
-    right = int((found.predictions == found.label).sum())
-    alt = f"Raster of the spikes of {', '.join(chosen)} while image {found.image} is shown {SHOWN} times."
+    right = int((trials.predictions == trials.label).sum())
+    alt = f"Raster of the spikes of {', '.join(chosen)} while image {trials.image} is shown {SHOWN} times."
     caption = (
         f"The same image, {SHOWN} times in a row, {steps} steps each; a mark is a spike of one of {ROWS} neurons. "
-        f"Of {len(found.predictions)} such trials {right} were classified right."
+        f"Of {len(trials.predictions)} such trials {right} were classified right."
     )
     return picture("raster", "One image, trial after trial", plot, alt, caption)
 
 
-def _spread(found: Trials) -> list[str]:
+def _spread(trials: Trials) -> list[str]:
     """The first layer, one half way and the last."""
-    names = list(found.spikes)
+    names = list(trials.spikes)
     return [names[i] for i in sorted({0, len(names) // 2, len(names) - 1})]
 
 
@@ -206,15 +207,15 @@ def _raster(axes: Axes, name: str, spikes: np.ndarray) -> None:
     axes.set_title(name, loc="left", fontsize=9, color=PALETTE["ink"], pad=3)
 
 
-def variability(found: Trials) -> Picture:
+def variability(trials: Trials) -> Picture:
     """Mean and variance of every neuron's spikes per trial, against independent steps."""
     colours = [PALETTE["float"], PALETTE["fixed"], PALETTE["good"]]
-    steps = next(iter(found.spikes.values())).shape[1]
+    steps = next(iter(trials.spikes.values())).shape[1]
     with canvas(2.9) as (plot, axes):
         mean = np.linspace(0, steps, 200)
         axes.plot(mean, mean * (1 - mean / steps), color=PALETTE["muted"], linewidth=1.2, linestyle="--")
-        for i, name in enumerate(_spread(found)):
-            counts = found.spikes[name].sum(axis=1)
+        for i, name in enumerate(_spread(trials)):
+            counts = trials.spikes[name].sum(axis=1)
             pairs = np.unique(np.stack([counts.mean(axis=0), counts.var(axis=0, ddof=1)], 1).round(3), axis=0)
             pairs = pairs[np.linspace(0, len(pairs) - 1, min(120, len(pairs))).astype(int)]
             options = {"markersize": 3.4, "alpha": 0.6, "markeredgewidth": 0}
@@ -224,10 +225,10 @@ def variability(found: Trials) -> Picture:
         axes.legend(
             loc="lower left", bbox_to_anchor=(-0.14, 1.0), ncols=3, handletextpad=0, columnspacing=0.7, fontsize=8.5
         )
-    fanos = [f"{name} {value:.2f}" for name in found.spikes if (value := found.fano(name)) is not None]
+    fanos = [f"{name} {value:.2f}" for name in trials.spikes if (value := trials.fano(name)) is not None]
     alt = f"Variance against mean of spikes per trial. Variance over mean by layer: {', '.join(fanos)}."
     caption = (
-        f"Each dot is a neuron over {len(found.predictions)} trials of one image. Dashed: what {steps} independent "
+        f"Each dot is a neuron over {len(trials.predictions)} trials of one image. Dashed: what {steps} independent "
         "steps of one firing probability would give; neurons on the floor always do the same."
     )
     return picture("variability", "Variability from trial to trial", plot, alt, caption)
@@ -239,12 +240,12 @@ def variability(found: Trials) -> Picture:
 def operations(rows: Sequence[LayerOperations]) -> Picture:
     """Additions of the add-only engine beside a dense network's multiply-accumulates, layer by layer."""
     with canvas(0.9 + 0.34 * len(rows)) as (plot, axes):
-        place = np.arange(len(rows))
+        positions = np.arange(len(rows))
         for shift, kind, colour, label in (
             (-0.2, "additions", PALETTE["fixed"], "additions done"),
             (0.2, "dense_macs", PALETTE["float"], "dense multiply-accumulates"),
         ):
-            axes.barh(place + shift, [getattr(row, kind) for row in rows], 0.36, color=colour, label=label)
+            axes.barh(positions + shift, [getattr(row, kind) for row in rows], 0.36, color=colour, label=label)
         rows_of(axes, [row.layer for row in rows], xscale="log", xlabel="per image")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), ncols=2)
     done, dense = (sum(getattr(row, kind) for row in rows) for kind in ("additions", "dense_macs"))
@@ -258,38 +259,41 @@ def operations(rows: Sequence[LayerOperations]) -> Picture:
 
 def energy(estimates: dict[str, Estimate]) -> Picture:
     """Energy of an image by kind of event, one row per chip."""
-    kinds = sorted({kind for it in estimates.values() for kind in it.by_kind()})
-    totals = {kind: max(it.by_kind().get(kind, 0.0) for it in estimates.values()) for kind in kinds}
+    kinds = sorted({kind for estimate in estimates.values() for kind in estimate.by_kind()})
+    totals = {kind: max(estimate.by_kind().get(kind, 0.0) for estimate in estimates.values()) for kind in kinds}
     kinds.sort(key=lambda kind: -totals[kind])
     with canvas(1.0 + 0.3 * len(kinds)) as (plot, axes):
-        place, colours = np.arange(len(kinds)), (PALETTE["fixed"], PALETTE["float"])
-        for i, (name, it) in enumerate(estimates.items()):
+        positions, colours = np.arange(len(kinds)), (PALETTE["fixed"], PALETTE["float"])
+        for i, (name, estimate) in enumerate(estimates.items()):
             size = 0.76 / len(estimates)
-            values = [1e6 * it.by_kind().get(kind, 0.0) for kind in kinds]
-            axes.barh(place - 0.38 + (i + 0.5) * size, values, size, color=colours[i % 2], label=it.chip or name)
+            values = [1e6 * estimate.by_kind().get(kind, 0.0) for kind in kinds]
+            axes.barh(
+                positions - 0.38 + (i + 0.5) * size, values, size, color=colours[i % 2], label=estimate.chip or name
+            )
         rows_of(axes, kinds, xlabel="µJ per image")
         axes.legend(loc="lower right")
-    sums = ", ".join(f"{it.chip}: {1e6 * it.energy:.2f} µJ" for it in estimates.values())
+    sums = ", ".join(f"{estimate.chip}: {1e6 * estimate.energy:.2f} µJ" for estimate in estimates.values())
     alt = f"Estimated energy per image by kind of event. In all {sums}."
     caption = "Counts of this run times published energies per event: an estimate, not a measurement."
     return picture("energy", "Energy per image, estimated", plot, alt, caption)
 
 
-def budget(found: Budget) -> Picture:
+def budget(error_budget: Budget) -> Picture:
     """Change of the class scores by each part alone and by all but it, over that of another draw."""
-    parts = list(found.alone)
+    parts = list(error_budget.alone)
     with canvas(1.0 + 0.36 * len(parts)) as (plot, axes):
-        place = np.arange(len(parts))
+        positions = np.arange(len(parts))
         for shift, costs, colour, label in (
-            (-0.2, found.alone, PALETTE["fixed"], "this part alone"),
-            (0.2, found.without, PALETTE["float"], "all but this part"),
+            (-0.2, error_budget.alone, PALETTE["fixed"], "this part alone"),
+            (0.2, error_budget.without, PALETTE["float"], "all but this part"),
         ):
-            axes.barh(place + shift, [costs[part].scores for part in parts], 0.36, color=colour, label=label)
-        axes.axvline(found.together.scores, color=PALETTE["muted"], linestyle="--", linewidth=1.2)
+            axes.barh(positions + shift, [costs[name].scores for name in parts], 0.36, color=colour, label=label)
+        axes.axvline(error_budget.together.scores, color=PALETTE["muted"], linestyle="--", linewidth=1.2)
         rows_of(axes, parts, xlabel="change of class scores (1: that of another repetition)")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), ncols=2)
-    worst = max(parts, key=lambda part: found.alone[part].scores)
-    alt = f"What each part of the quantisation changes: most of it {worst}; all together {found.together.scores:.3f}."
+    worst = max(parts, key=lambda name: error_budget.alone[name].scores)
+    together = f"all together {error_budget.together.scores:.3f}"
+    alt = f"What each part of the quantisation changes: most of it {worst}; {together}."
     caption = (
         "Mean squared change of the class scores against float under the same random numbers, relative to the change "
         "between two repetitions. Dashed: everything quantised."
@@ -297,17 +301,17 @@ def budget(found: Budget) -> Picture:
     return picture("budget", "What each part changes", plot, alt, caption)
 
 
-def robustness(found: Deployment) -> Picture:
+def robustness(deployment: Deployment) -> Picture:
     """Minimum robust accuracy with its interval, by attacker and judge, under the clean accuracy."""
-    rows = [(f"clean, {judge}", one) for judge, one in found.clean.items()]
-    rows += [(f"{attacker}\n→ {judge}", found.weakest(attacker, judge)) for attacker, judge in found.pairs]
+    rows = [(f"clean, {judge}", standing) for judge, standing in deployment.clean.items()]
+    rows += [(f"{attacker}\n→ {judge}", deployment.weakest(attacker, judge)) for attacker, judge in deployment.pairs]
     with canvas(0.9 + 0.42 * len(rows)) as (plot, axes):
-        for row, (_, one) in enumerate(rows):
-            colour = PALETTE["float" if one.judge == "float" else "fixed"]
-            axes.plot([100 * side for side in one.interval], [row, row], color=colour, linewidth=2.2)
-            axes.plot([100 * one.accuracy], [row], "o", color=colour, markersize=7)
+        for row, (_, standing) in enumerate(rows):
+            colour = PALETTE["float" if standing.judge == "float" else "fixed"]
+            axes.plot([100 * side for side in standing.interval], [row, row], color=colour, linewidth=2.2)
+            axes.plot([100 * standing.accuracy], [row], "o", color=colour, markersize=7)
         rows_of(axes, [label for label, _ in rows], grid="both", xlabel="accuracy, %", xlim=(0, 101))
-    told = "; ".join(f"{label} {100 * one.accuracy:.1f} %".replace("\n", " ") for label, one in rows)
+    told = "; ".join(f"{label} {100 * standing.accuracy:.1f} %".replace("\n", " ") for label, standing in rows)
     alt = f"Accuracy under the strongest attack of each attacker: {told}."
     caption = (
         "The lowest accuracy over all attacks and both evaluations, with its 95 % interval over images like these. "

@@ -41,7 +41,7 @@ class Report:
     def estimates(self) -> dict[str, Estimate]:
         """Chips whose energy can be estimated."""
         energy = self.evidence.energy if self.evidence else {}
-        return {name: it for name, it in energy.items() if isinstance(it, Estimate)}
+        return {name: estimate for name, estimate in energy.items() if isinstance(estimate, Estimate)}
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of `randhet compare`."""
@@ -49,19 +49,19 @@ class Report:
         if self.robustness is not None:
             content["robustness"] = words.robustness_dict(self.robustness)
         if self.estimates:
-            content["energy_joules"] = {name: it.energy for name, it in self.estimates.items()}
+            content["energy_joules"] = {name: estimate.energy for name, estimate in self.estimates.items()}
         return content
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages and the system that the comparison ran on."""
-    found = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    installed = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed
 
 
 def pictures(report: Report) -> Iterator[Picture]:
@@ -101,7 +101,7 @@ def render(report: Report) -> str:
     environment.filters |= filters
     return environment.get_template("report.html").render(
         report=report,
-        found=report.found,
+        comparison=report.found,
         figures={picture.name: picture for picture in pictures(report)},
         words=words,
         palette=PALETTE,

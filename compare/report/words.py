@@ -57,11 +57,11 @@ def over_draws(draws: Draws, chance: bool) -> tuple[str, str, str]:
     return between(draws.interval), points(draws.deviation), str(len(draws.accuracies))
 
 
-def seeds(found: Comparison) -> str:
+def seeds(comparison: Comparison) -> str:
     """Number of Monte-Carlo repetitions, and their seeds."""
-    if not found.chance:
+    if not comparison.chance:
         return "none, the network is deterministic"
-    return f"{len(found.floats.accuracies)}, seeds from {found.seed} on"
+    return f"{len(comparison.floats.accuracies)}, seeds from {comparison.seed} on"
 
 
 def amount(value: float) -> str:
@@ -72,44 +72,46 @@ def amount(value: float) -> str:
     return f"{value:.3g}"
 
 
-def headline(found: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
     """One sentence: does the integer network stand for the float model?"""
-    if found.failures:
-        return f"Do not deploy yet: {'; '.join(found.failures)}."
-    if found.difference.finding == "not enough data":
-        return f"No check failed, but whether the accuracy is equivalent is open: {not_enough(found.difference)}."
-    if not found.tracing.backends:
+    if comparison.failures:
+        return f"Do not deploy yet: {'; '.join(comparison.failures)}."
+    if comparison.difference.finding == "not enough data":
+        return f"No check failed, but whether the accuracy is equivalent is open: {not_enough(comparison.difference)}."
+    if not comparison.tracing.backends:
         return "Float and fixed point agree; no second backend could be run here to check the integers."
     return "The integer network stands for the float model, and every backend gave the same integers."
 
 
-def paragraphs(found: Comparison) -> Iterator[str]:
+def paragraphs(comparison: Comparison) -> Iterator[str]:
     """The findings, one sentence or two each, the most important first."""
-    yield accuracy(found)
-    if found.chance:
-        yield noise(found)
-    yield elsewhere(found)
-    for name, finding in found.tracing.backends.items():
+    yield accuracy(comparison)
+    if comparison.chance:
+        yield noise(comparison)
+    yield elsewhere(comparison)
+    for name, finding in comparison.tracing.backends.items():
         yield backend(name, finding)
-    for name, reason in found.absent.items():
+    for name, reason in comparison.absent.items():
         yield f"Not run: {name} ({reason})."
-    yield same_tau(found)
-    if found.tracing.saturations:
-        yield f"{found.tracing.saturations} states left the 24 bit range and were cut off: calibrate on more data."
+    yield same_tau(comparison)
+    if comparison.tracing.saturations:
+        yield f"{comparison.tracing.saturations} states left the 24 bit range and were cut off: calibrate on more data."
 
 
-def accuracy(found: Comparison) -> str:
+def accuracy(comparison: Comparison) -> str:
     """Both means and the difference."""
-    d = found.difference
-    if not found.chance:
+    d = comparison.difference
+    if not comparison.chance:
         return (
-            f"On {found.images} images the float model is right on {percent(found.floats.mean)}, the integer network "
-            f"on {percent(found.fixed.mean)}: float minus fixed is {points(d.value)} points. It is deterministic."
+            f"On {comparison.images} images the float model is right on {percent(comparison.floats.mean)}, the integer "
+            f"network on {percent(comparison.fixed.mean)}: float minus fixed is {points(d.value)} points. It is "
+            "deterministic."
         )
     return (
-        f"On {found.images} images, in {len(found.floats.accuracies)} Monte-Carlo repetitions, the float model is "
-        f"right on {spread(found.floats)} and the integer network on {spread(found.fixed)}. Float minus fixed is "
-        f"{points(d.value)} points, with a 90 % interval of {points(d.low)} to {points(d.high)}: {equivalence(d)}."
+        f"On {comparison.images} images, in {len(comparison.floats.accuracies)} Monte-Carlo repetitions, the float "
+        f"model is right on {spread(comparison.floats)} and the integer network on {spread(comparison.fixed)}. Float "
+        f"minus fixed is {points(d.value)} points, with a 90 % interval of {points(d.low)} to {points(d.high)}: "
+        f"{equivalence(d)}."
     )
 
 
@@ -128,9 +130,9 @@ def not_enough(d: Difference) -> str:
     return f"not enough data: it needs {d.needed} repetitions (--draws {d.needed})"
 
 
-def noise(found: Comparison) -> str:
+def noise(comparison: Comparison) -> str:
     """Agreement of runs, against the agreement of two float runs."""
-    runs = found.runs
+    runs = comparison.runs
     if runs.floats is None or runs.fixed is None or runs.gap is None or runs.gap_interval is None:
         return f"Float and integers predict the same class on {percent(runs.between)} of the images."
     low, high = runs.gap_interval
@@ -143,13 +145,13 @@ def noise(found: Comparison) -> str:
     )
 
 
-def elsewhere(found: Comparison) -> str:
+def elsewhere(comparison: Comparison) -> str:
     """The verdict for other images like these."""
-    d = found.elsewhere
+    d = comparison.elsewhere
     start = f"On other images like these the interval would be {points(d.low)} to {points(d.high)} points"
     if d.finding == "not enough data":
         images = "more than a million" if d.needed is None else f"{d.needed:,}"
-        return f"{start}: {found.images} images are not enough data for such a claim, it needs {images}."
+        return f"{start}: {comparison.images} images are not enough data for such a claim, it needs {images}."
     return f"{start}: {d.finding} there too."
 
 
@@ -166,36 +168,41 @@ def backend(name: str, finding: BackendFinding) -> str:
     return f"{name} does not equal the reference ({looked} compared). First difference: {place(finding.divergence)}."
 
 
-def place(at: Divergence, expected: str = "the reference has", found: str = "it has") -> str:
+def place(divergence: Divergence, expected: str = "the reference has", actual: str = "it has") -> str:
     """Where, both values, and why."""
-    return at.sentence(expected, found)
+    return divergence.sentence(expected, actual)
 
 
-def same_tau(found: Comparison) -> str:
+def same_tau(comparison: Comparison) -> str:
     """What differs when both use the same decay factors."""
-    odd = found.tracing.float_divergence
+    odd = comparison.tracing.float_divergence
     if odd is None:
-        return f"{agreeing(found)} Not one spike differs."
-    threshold = next(layer.threshold for layer in found.layers if layer.layer == odd.at.layer)
+        return f"{agreeing(comparison)} Not one spike differs."
+    threshold = next(layer.threshold for layer in comparison.layers if layer.layer == odd.at.layer)
     membranes = f"Membrane potentials {odd.float_membrane:.5f} and {odd.fixed_membrane:.5f}, threshold {threshold:g}"
-    return (
-        f"{agreeing(found)} The first spike to differ: {place(odd.at, 'float has', 'the integers have')}. {membranes}."
-    )
+    spike = place(odd.at, "float has", "the integers have")
+    return f"{agreeing(comparison)} The first spike to differ: {spike}. {membranes}."
 
 
-def agreeing(found: Comparison) -> str:
+def agreeing(comparison: Comparison) -> str:
     """Share of images with the same prediction under the same decay factors."""
-    both = "With the same decay factors, f" if found.chance else "F"
-    start = f"{both}loat and integers predict the same class on {percent(found.agreement)} of the images"
-    return f"{start} (at least {percent(found.agreement_asked)} is required)."
+    both = "With the same decay factors, f" if comparison.chance else "F"
+    start = f"{both}loat and integers predict the same class on {percent(comparison.agreement)} of the images"
+    return f"{start} (at least {percent(comparison.agreement_asked)} is required)."
 
 
-def divergences(found: Comparison) -> Iterator[tuple[str, Divergence | None, str]]:
+def divergences(comparison: Comparison) -> Iterator[tuple[str, Divergence | None, str]]:
     """What was compared, where it first differs, and both values there."""
-    for name, finding in found.tracing.backends.items():
-        at = finding.divergence
-        yield f"{name}, reference", at, "" if at is None else f"{at.quantity} {at.found:g}, reference {at.expected:g}"
-    odd = found.tracing.float_divergence
+    for name, finding in comparison.tracing.backends.items():
+        divergence = finding.divergence
+        yield (
+            f"{name}, reference",
+            divergence,
+            ""
+            if divergence is None
+            else f"{divergence.quantity} {divergence.found:g}, reference {divergence.expected:g}",
+        )
+    odd = comparison.tracing.float_divergence
     if odd is None:
         yield "float, fixed point", None, ""
         return
@@ -209,12 +216,12 @@ def divergences(found: Comparison) -> Iterator[tuple[str, Divergence | None, str
     )
 
 
-def costs(found: Budget) -> Iterator[tuple[str, Cost]]:
+def costs(budget: Budget) -> Iterator[tuple[str, Cost]]:
     """Every variant of an error budget with its name."""
-    yield from found.alone.items()
-    for part, cost in found.without.items():
-        yield f"all but {part}", cost
-    yield "everything", found.together
+    yield from budget.alone.items()
+    for left_out, cost in budget.without.items():
+        yield f"all but {left_out}", cost
+    yield "everything", budget.together
 
 
 def operations(rows: tuple[LayerOperations, ...]) -> str:
@@ -227,36 +234,36 @@ def operations(rows: tuple[LayerOperations, ...]) -> str:
     )
 
 
-def energy(name: str, found: Estimate | str) -> str:
+def energy(name: str, estimate: Estimate | str) -> str:
     """Energy and time on a chip, or why there is no estimate."""
-    if isinstance(found, str):
-        return f"{name}: no estimate ({found})."
+    if isinstance(estimate, str):
+        return f"{name}: no estimate ({estimate})."
     return (
-        f"{found.chip}: {1e6 * found.energy:.3g} µJ and {1e3 * found.latency:.3g} ms per image, "
-        f"{found.images_per_second:.3g} images per second back to back; {found.slowest} is the slowest layer."
+        f"{estimate.chip}: {1e6 * estimate.energy:.3g} µJ and {1e3 * estimate.latency:.3g} ms per image, "
+        f"{estimate.images_per_second:.3g} images per second back to back; {estimate.slowest} is the slowest layer."
     )
 
 
 def unknown(name: str, chance: bool) -> str:
     """What stands between an estimate and the chip."""
-    it = chip.load(name)
-    start = "" if it.programmable or not chance else "its neurons cannot draw random decay factors; "
-    return f"{it.name}: {start}not public: {'; '.join(it.unknown)}."
+    profile = chip.load(name)
+    start = "" if profile.programmable or not chance else "its neurons cannot draw random decay factors; "
+    return f"{profile.name}: {start}not public: {'; '.join(profile.unknown)}."
 
 
-def robustness(found: Deployment) -> Iterator[str]:
+def robustness(deployment: Deployment) -> Iterator[str]:
     """What each attacker achieves against the deployed network."""
-    clean = ", ".join(f"{percent(one.accuracy)} on {judge}" for judge, one in found.clean.items())
-    yield f"Clean accuracy on these {found.images} images: {clean}."
-    for attacker, judge in found.pairs:
-        yield robust(found.weakest(attacker, judge))
+    clean = ", ".join(f"{percent(standing.accuracy)} on {judge}" for judge, standing in deployment.clean.items())
+    yield f"Clean accuracy on these {deployment.images} images: {clean}."
+    for attacker, judge in deployment.pairs:
+        yield robust(deployment.weakest(attacker, judge))
 
 
-def secrets(found: Deployment) -> str:
+def secrets(deployment: Deployment) -> str:
     """What must be kept secret, and what knowing it was worth."""
-    if not found.chance:
+    if not deployment.chance:
         return "The network is deterministic, so there is no seed to keep secret."
-    gap = next(gap for name, gap in found.gaps.items() if "seed known" in name)
+    gap = next(gap for name, gap in deployment.gaps.items() if "seed known" in name)
     return (
         f"Knowing the seed is worth {points(gap.value)} points to an attacker here (90 % interval {points(gap.low)} to "
         f"{points(gap.high)}). Keep secret: the master seed, the number of earlier images, and every draw, membrane "
@@ -264,11 +271,11 @@ def secrets(found: Deployment) -> str:
     )
 
 
-def robust(one: Standing) -> str:
+def robust(standing: Standing) -> str:
     """The strongest attack of an attacker on a judge."""
     return (
-        f"An attacker who {ATTACKER[one.attacker]} leaves {percent(one.accuracy)} right on {one.judge} "
-        f"(95 % interval {between(one.interval)}; strongest: {one.attack})."
+        f"An attacker who {ATTACKER[standing.attacker]} leaves {percent(standing.accuracy)} right on {standing.judge} "
+        f"(95 % interval {between(standing.interval)}; strongest: {standing.attack})."
     )
 
 
@@ -279,61 +286,61 @@ ATTACKER = {
 }
 
 
-def robustness_dict(found: Deployment) -> dict[str, Any]:
+def robustness_dict(deployment: Deployment) -> dict[str, Any]:
     """Robustness after deployment for JSON: every standing, the least of each pair, and the gaps."""
-    line = lambda one: {
-        "attacker": one.attacker,
-        "judge": one.judge,
-        "attack": one.attack,
-        "accuracy": one.accuracy,
-        "interval": list(one.interval),
+    line = lambda standing: {
+        "attacker": standing.attacker,
+        "judge": standing.judge,
+        "attack": standing.attack,
+        "accuracy": standing.accuracy,
+        "interval": list(standing.interval),
     }
     return {
-        "eps": found.settings.eps,
-        "samples": found.images,
-        "draws": found.settings.draws,
-        "clean": [line(one) for one in found.clean.values()],
-        "mra": [line(found.weakest(*pair)) for pair in found.pairs],
-        "attacks": [line(one) for one in found.standings],
-        "gaps": {name: equivalence_dict(gap) for name, gap in found.gaps.items()},
+        "eps": deployment.settings.eps,
+        "samples": deployment.images,
+        "draws": deployment.settings.draws,
+        "clean": [line(standing) for standing in deployment.clean.values()],
+        "mra": [line(deployment.weakest(*pair)) for pair in deployment.pairs],
+        "attacks": [line(standing) for standing in deployment.standings],
+        "gaps": {name: equivalence_dict(gap) for name, gap in deployment.gaps.items()},
     }
 
 
-def as_dict(found: Comparison) -> dict[str, Any]:
+def as_dict(comparison: Comparison) -> dict[str, Any]:
     """The JSON object of `randhet compare`."""
-    tracing, d = found.tracing, found.difference
+    tracing, d = comparison.tracing, comparison.difference
     return {
-        "float_accuracy": found.floats.mean,
-        "float_accuracy_std": found.floats.deviation,
-        "fixed_accuracy": found.fixed.mean,
-        "fixed_accuracy_std": found.fixed.deviation,
+        "float_accuracy": comparison.floats.mean,
+        "float_accuracy_std": comparison.floats.deviation,
+        "fixed_accuracy": comparison.fixed.mean,
+        "fixed_accuracy_std": comparison.fixed.deviation,
         "difference": d.value,
-        "float_interval": interval(*found.floats.interval),
-        "fixed_interval": interval(*found.fixed.interval),
+        "float_interval": interval(*comparison.floats.interval),
+        "fixed_interval": interval(*comparison.fixed.interval),
         "difference_interval": interval(d.low, d.high),
         "equivalent": d.finding == "equivalent",
         "finding": d.finding,
         "p_value": d.p,
         "needed_draws": d.needed,
         "margin": d.margin,
-        "elsewhere": equivalence_dict(found.elsewhere),
-        "noise_floor": found.runs.floats,
-        "fixed_agreement": found.runs.fixed,
-        "float_fixed_agreement": found.runs.between,
-        "agreement_gap": found.runs.gap,
-        "agreement_gap_interval": found.runs.gap_interval,
+        "elsewhere": equivalence_dict(comparison.elsewhere),
+        "noise_floor": comparison.runs.floats,
+        "fixed_agreement": comparison.runs.fixed,
+        "float_fixed_agreement": comparison.runs.between,
+        "agreement_gap": comparison.runs.gap,
+        "agreement_gap_interval": comparison.runs.gap_interval,
         "backends": {name: _backend(finding) for name, finding in tracing.backends.items()},
-        "not_run": found.absent,
-        "same_tau_agreement": found.agreement,
+        "not_run": comparison.absent,
+        "same_tau_agreement": comparison.agreement,
         "same_tau_first_divergence": None if tracing.float_divergence is None else asdict(tracing.float_divergence),
-        "layers": [layer.as_dict() for layer in found.layers],
+        "layers": [layer.as_dict() for layer in comparison.layers],
         "saturations": tracing.saturations,
-        "data": found.data,
-        "samples": found.images,
-        "draws": len(found.floats.accuracies),
-        "seed": found.seed,
-        "failures": found.failures,
-        "verdict": headline(found),
+        "data": comparison.data,
+        "samples": comparison.images,
+        "draws": len(comparison.floats.accuracies),
+        "seed": comparison.seed,
+        "failures": comparison.failures,
+        "verdict": headline(comparison),
     }
 
 
@@ -363,5 +370,5 @@ def _backend(finding: BackendFinding) -> dict[str, Any]:
     }
 
 
-def _divergence(at: Divergence | None) -> dict[str, Any] | None:
-    return None if at is None else at.as_dict()
+def _divergence(divergence: Divergence | None) -> dict[str, Any] | None:
+    return None if divergence is None else divergence.as_dict()
