@@ -83,9 +83,22 @@ def _save_nir(path: Path, graph: Any) -> None:
     save(path, graph)
 
 
+def _c(made: Exported, taus: Any) -> Any:
+    from randhet.export.c.write import files
+
+    return files(made.network)
+
+
+def _save_c(path: Path, texts: Any) -> None:
+    from randhet.export.c.write import save
+
+    save(path, texts)
+
+
 FORMATS: dict[str, Format] = {
     "onnx": Format("integer ONNX: the reference's integers in any ONNX runtime", ("onnx",), _integer, _save_onnx),
     "onnx-float": Format("float ONNX, all T steps in one graph", ("onnx",), _inference, _save_onnx),
     "onnx-step": Format("float ONNX, one step with explicit states, for streaming", ("onnx",), _step, _save_onnx),
+    "c": Format("C99 without multiplication, a folder of files", (), _c, _save_c),
     "nir": Format("NIR graph of the float model for other tools", ("nir",), _nir, _save_nir),
 }

@@ -56,6 +56,10 @@ def _lava() -> str | None:
     return cast("str | None", import_module("randhet.lava_runtime.available").missing())
 
 
+def _compiler() -> str | None:
+    return cast("str | None", import_module("randhet.export.c.run").missing())
+
+
 def _needs(package: str, extra: str) -> str | None:
     return None if find_spec(package) else f"{package} is not installed: pip install 'randhet[{extra}]'"
 
@@ -66,6 +70,7 @@ BACKENDS: dict[str, Backend] = {
     "add-only": Backend("randhet.fixed_point.add_only", "run", "compiled, without multiplication"),
     "lava": Backend("randhet.lava_runtime.runner", "run", "Lava processes, one step of delay per synapse", _lava),
     "onnx": Backend("randhet.export.onnx.run", "run", "integer ONNX graph", partial(_needs, "onnxruntime", "onnx")),
+    "c": Backend("randhet.export.c.run", "run", "C without multiplication, compiled here", _compiler),
 }
 
 

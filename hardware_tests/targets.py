@@ -67,11 +67,11 @@ class Backend:
     def observe(self, case: Case) -> Observed:
         names = [layer.name for layer in case.network.layers]
         run = runner(self.name)
-        found = run(case.network, case.images, seed=case.seed, first_image=case.first_image, probes=names)
+        result = run(case.network, case.images, seed=case.seed, first_image=case.first_image, probes=names)
         flat = lambda values: np.asarray(values).reshape(len(case.images), case.network.steps, -1)
-        membranes = {name: flat(t.membrane) for name, t in found.traces.items() if t.membrane is not None}
-        outputs = {name: flat(trace.output) for name, trace in found.traces.items()}
-        return Observed(outputs, membranes, found.saturations, found.predictions)
+        membranes = {name: flat(t.membrane) for name, t in result.traces.items() if t.membrane is not None}
+        outputs = {name: flat(trace.output) for name, trace in result.traces.items()}
+        return Observed(outputs, membranes, result.saturations, result.predictions)
 
 
 @dataclass
@@ -116,7 +116,7 @@ class Stock:
         return Observed(stock.run(case.network, case.images, self.board))
 
 
-NAMES = (*BACKENDS, "lava-stock", "loihi2")
+NAMES = (*(name for name in BACKENDS if name != "c"), "c-host", "lava-stock", "loihi2")
 """Every target, by name."""
 
 
@@ -125,6 +125,8 @@ def target(name: str, board: Board) -> Target:
     """The target called `name`; the board is used by loihi2."""
     if name == "lava":
         return Ahead(Backend(name))
+    if name == "c-host":
+        return Backend("c")
     if name == "lava-stock":
         return Ahead(Stock(None))
     return Stock(board) if name == "loihi2" else Backend(name)

@@ -87,6 +87,10 @@ def command(
     nir: Annotated[
         Path | None, typer.Option("--nir", metavar="FILE", help="Also write the float model as NIR.")
     ] = None,
+    c: Annotated[
+        Path | None,
+        typer.Option("--c", metavar="DIR", help="Also write the integer network as C without multiplication."),
+    ] = None,
     seed: Seed = None,
     random_init: Annotated[
         str | None,
@@ -117,11 +121,11 @@ def command(
 
     use_threads(threads)
     one_of("--taus", taus, ("drawn", "input"))
-    files = {"onnx": onnx, "onnx-float": onnx_float, "onnx-step": onnx_step, "nir": nir}
+    files = {"onnx": onnx, "onnx-float": onnx_float, "onnx-step": onnx_step, "nir": nir, "c": c}
     asked = {name: path for name, path in files.items() if path is not None}
-    found, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std, connect))
+    model, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std, connect))
     settings = settings_for(
-        found,
+        model,
         weight_bits=bits,
         f=fraction,
         tau_bits=tau_bits,
@@ -131,22 +135,22 @@ def command(
         passes=passes_of(passes),
     )
     with err.status("exporting") as status:
-        made = export_checkpoint(found, images, settings, seed=seed, progress=status.update)
+        exported = export_checkpoint(model, images, settings, seed=seed, progress=status.update)
         status.update("writing")
-        writers = prepared(made, asked, taus)
-        write(file, made.network)
+        writers = prepared(exported, asked, taus)
+        write(file, exported.network)
         for written in writers:
             written()
     summary = {
         "network": str(file),
         "files": {name: str(path) for name, path in asked.items()},
-        "layers": len(made.network.layers),
+        "layers": len(exported.network.layers),
         "bytes": file.stat().st_size,
-        "calibration_images": made.calibration.images,
-        "saturations": made.calibration.saturations,
+        "calibration_images": exported.calibration.images,
+        "saturations": exported.calibration.saturations,
         "largest": {
-            seen.layer: {"current": seen.current, "membrane": seen.membrane, "f": seen.f}
-            for seen in made.calibration.layers
+            layer.layer: {"current": layer.current, "membrane": layer.membrane, "f": layer.f}
+            for layer in exported.calibration.layers
         },
     }
     if as_json:
@@ -156,7 +160,12 @@ def command(
             f"{file}: {summary['layers']} layers, {summary['bytes']:,} bytes, {summary['saturations']} saturations"
         )
         for name, path in asked.items():
-            out.print(f"{path}: {name}, {path.stat().st_size:,} bytes", highlight=False)
+            out.print(f"{path}: {name}, {size_of(path):,} bytes", highlight=False)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -177,13 +186,13 @@ def bits_of(text: str | None) -> tuple[tuple[str, int], ...]:
     """conv1=4,fc1=6 as pairs."""
     from randhet.base.errors import RandhetError
 
-    found = []
-    for part in filter(None, (text or "").split(",")):
-        name, _, bits = part.partition("=")
+    pairs = []
+    for pair in filter(None, (text or "").split(",")):
+        name, _, bits = pair.partition("=")
         if not bits.strip().isdigit():
-            raise RandhetError(f"--layer-bits {part!r} is not of the form LAYER=N")
-        found.append((name.strip(), int(bits)))
-    return tuple(found)
+            raise RandhetError(f"--layer-bits {pair!r} is not of the form LAYER=N")
+        pairs.append((name.strip(), int(bits)))
+    return tuple(pairs)
 
 
 def source(
@@ -200,9 +209,9 @@ def source(
     if (checkpoint is None) == (random_init is None):
         raise RandhetError("export needs a checkpoint, or --random-init with the name of a model, and not both")
     if checkpoint is not None:
-        found = load_model(checkpoint, chosen)
-        images = load(data or found.data or "digits", "train")
-        return found, images.take(min(samples, len(images))).pixels
+        model = load_model(checkpoint, chosen)
+        images = load(data or model.data or "digits", "train")
+        return model, images.take(min(samples, len(images))).pixels
     settings = named_model(str(random_init))
     shape = (min(samples, 4), settings.in_channels, *settings.image_size)
     if data is not None:

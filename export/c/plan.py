@@ -1,0 +1,176 @@
+"""Where everything of a network lies in the program's memory: decided once, when its text is made.
+
+Values that layers send share memory where they do not live at the same time. What depends on the image alone is made
+once per image; all else at every step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from randhet.base.errors import NetworkError
+from randhet.fixed_point import network as ir
+
+MAX_CONSTANTS = 2**23
+"""Bytes of constants that are written as text; a larger network needs another way onto a chip."""
+MAX_MEMORY = 2**28
+"""Bytes of the arena."""
+VALUE_TYPES = ("uint8_t", "int8_t", "uint16_t", "int16_t", "int32_t")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Positions as numbers of elements, one entry per layer; None where a layer has no such thing.
+
+    value, total: C types of what layers send, of the sums of an image. still: whether a layer sends the same at every
+    step. values: its place among the values. states: its membrane potential among the words. sums: its synaptic sums
+    there, held where it reads a still layer, else of one pixel and shared. registers: its first register.
+    """
+
+    value: str
+    total: str
+    still: tuple[bool, ...]
+    values: tuple[int | None, ...]
+    states: tuple[int | None, ...]
+    sums: tuple[int | None, ...]
+    registers: tuple[int | None, ...]
+    value_count: int
+    word_count: int
+    draw_count: int
+    register_count: int
+    outputs: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the arena, with the alignment of a 32 bit processor."""
+        size = np.dtype(self.total.removesuffix("_t")).itemsize
+        words = 4 * (self.word_count + self.register_count + 1 + 2)
+        bytes_ = -(-words // size) * size + self.outputs * size
+        bytes_ += self.value_count * np.dtype(self.value.removesuffix("_t")).itemsize + self.draw_count
+        return -(-bytes_ // size) * size
+
+
+def channels_of(shape: ir.Shape) -> tuple[int, int]:
+    """Return channels and pixels of a shape: the first axis, the product of the others."""
+    return shape[0], prod(shape[1:])
+
+
+def cores_of(decay: ir.Drawn, shape: ir.Shape) -> int:
+    """Number of a layer's registers."""
+    return -(-prod(shape) // decay.neurons_per_core)
+
+
+def plan(network: ir.Network) -> Plan:
+    """Lay out a network's memory; NetworkError where it is more than a limit."""
+    still = still_layers(network)
+    values, value_count = _place(network, still)
+    states, sums, words = _words(network, still)
+    registers, register_count = _registers(network)
+    made = Plan(
+        value_type(network),
+        "int32_t" if network.ranges[-1].peak * network.steps < 2**31 else "int64_t",
+        still,
+        values,
+        states,
+        sums,
+        registers,
+        max(value_count, 1),
+        max(words, 1),
+        max([prod(s) for s, layer in zip(network.shapes, network.layers) if layer.drawn], default=1),
+        register_count,
+        prod(network.shapes[-1]),
+    )
+    _within("memory", made.memory, MAX_MEMORY)
+    _within("constants", _constants(network), MAX_CONSTANTS)
+    return made
+
+
+def _within(what: str, count: int, limit: int) -> None:
+    if count > limit:
+        raise NetworkError(f"as C the network has {count} bytes of {what}, the limit is {limit}")
+
+
+def _constants(network: ir.Network) -> int:
+    """A lower bound on the bytes of constants."""
+    return sum(layer.weighted.weight.size for layer in network.layers if layer.weighted)
+
+
+def has_values(layer: ir.Layer) -> bool:
+    """Whether other layers may read what it sends: all but read-outs."""
+    return layer.neuron is None or layer.spikes
+
+
+def value_type(network: ir.Network) -> str:
+    """The smallest type that holds what any layer sends."""
+    sent = [span for layer, span in zip(network.layers, network.ranges) if has_values(layer)]
+    low, high = min(span.low for span in sent), max(span.high for span in sent)
+    limits = {name: np.iinfo(name.removesuffix("_t")) for name in VALUE_TYPES}
+    return next(name for name, limit in limits.items() if limit.min <= low and high <= limit.max)
+
+
+def still_layers(network: ir.Network) -> tuple[bool, ...]:
+    """Layers without a neuron that depend on the image alone."""
+    known: list[bool] = []
+    for layer in network.layers:
+        known.append(layer.neuron is None and all(known[i] for i in layer.inputs))
+    return tuple(known)
+
+
+def _lives(network: ir.Network, still: tuple[bool, ...], i: int) -> tuple[int, int]:
+    """First and last moment of a layer's values: L moments of the image, then L of every step, then the collecting."""
+    count = len(network.layers)
+    end = begin = i if still[i] else count + i
+    for j, reader in enumerate(network.layers):
+        if i in reader.inputs:
+            in_image = still[i] and (still[j] or reader.weighted is not None)
+            end = max(end, j if in_image else 2 * count if still[i] else count + j)
+    return begin, 2 * count if i == count - 1 else end
+
+
+def _place(network: ir.Network, still: tuple[bool, ...]) -> tuple[tuple[int | None, ...], int]:
+    """Put each layer's values at the lowest place that is free all the time it lives."""
+    placed: list[tuple[int, int, int, int]] = []
+    found: list[int | None] = []
+    for i, layer in enumerate(network.layers):
+        if not has_values(layer):
+            found.append(None)
+            continue
+        size, (begin, end) = prod(network.shapes[i]), _lives(network, still, i)
+        rivals = sorted((low, high) for low, high, b, e in placed if b <= end and begin <= e)
+        place = 0
+        for low, high in rivals:
+            if place + size <= low:
+                break
+            place = max(place, high)
+        placed.append((place, place + size, begin, end))
+        found.append(place)
+    return tuple(found), max((high for _, high, _, _ in placed), default=0)
+
+
+def _words(network: ir.Network, still: tuple[bool, ...]) -> tuple[tuple[int | None, ...], tuple[int | None, ...], int]:
+    """Membrane potentials and held sums one after another, then the sums of one pixel, which all layers share."""
+    states: list[int | None] = []
+    held: dict[int, int] = {}
+    used = 0
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
+        states.append(used if layer.neuron else None)
+        if layer.neuron:
+            used += prod(shape) * (2 if layer.cuba else 1)
+        if layer.weighted and still[layer.inputs[0]]:
+            held[i] = used
+            used += prod(shape)
+    shared = [shape[0] for i, shape in enumerate(network.shapes) if network.layers[i].weighted and i not in held]
+    sums = tuple(held.get(i, used) if layer.weighted else None for i, layer in enumerate(network.layers))
+    return tuple(states), sums, used + max(shared, default=0)
+
+
+def _registers(network: ir.Network) -> tuple[tuple[int | None, ...], int]:
+    found: list[int | None] = []
+    used = 0
+    for layer, shape in zip(network.layers, network.shapes):
+        found.append(used if layer.drawn else None)
+        used += cores_of(layer.drawn, shape) if layer.drawn else 0
+    return tuple(found), used

@@ -1,0 +1,183 @@
+"""The files of a program: generated constants, and the kernels as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+
+from randhet.base.errors import FileError
+from randhet.base.files import replacing
+from randhet.export.c.layers import Part, Site, part
+from randhet.export.c.plan import Plan, channels_of, plan
+from randhet.export.c.text import comment, string, structure
+from randhet.fixed_point import network as ir
+
+HERE = Path(__file__).parent
+KERNELS = ("randhet.h", "randhet.c")
+PROGRAM = ("main.c", "Makefile")
+
+
+def files(network: ir.Network) -> dict[str, str]:
+    """Return the text of every file by name; the same for the same network. NetworkError where it is too large."""
+    made = plan(network)
+    parts = [part(Site(i, network, made)) for i in range(len(network.layers))]
+    fixed = {name: (HERE / name).read_text("utf-8") for name in (*KERNELS, *PROGRAM)}
+    return {
+        "network.h": header(network, made),
+        "network.c": constants(network, made, parts),
+        "README.md": readme(network, made, parts),
+        **fixed,
+    }
+
+
+def save(folder: str | Path, texts: Mapping[str, str]) -> None:
+    """Write the files into a folder, which is made where it is missing; FileError where that cannot be."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"cannot write {folder}: it is a file, give the name of a folder")
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, "utf-8", newline="\n")
+
+
+def header(network: ir.Network, made: Plan) -> str:
+    """Return network.h: types and sizes."""
+    low, high = network.ranges[0].low, network.ranges[0].high
+    seed = f"#define RANDHET_SEED UINT64_C({network.seed % 2**64})\n" if network.seed is not None else ""
+    drawn = sum(layer.drawn is not None for layer in network.layers)
+    return f"""/* Sizes of one network. Written by randhet; see network.c. */
+#ifndef NETWORK_H
+#define NETWORK_H
+
+#include <stdint.h>
+
+typedef {made.value} randhet_value; /* holds what any layer sends */
+typedef {made.total} randhet_sum;   /* holds the sums of an image */
+
+#define RANDHET_STEPS {network.steps}
+#define RANDHET_INPUTS {prod(network.shapes[0])} /* {" x ".join(map(str, network.shapes[0]))} */
+#define RANDHET_INPUT_LOW ({low})
+#define RANDHET_INPUT_HIGH {high}
+#define RANDHET_OUTPUTS {made.outputs}
+#define RANDHET_LAYERS {len(network.layers)}
+#define RANDHET_DRAWN {drawn} /* layers that draw */
+#define RANDHET_CORES {made.register_count} /* registers */
+#define RANDHET_WORDS {made.word_count}
+#define RANDHET_VALUES {made.value_count}
+#define RANDHET_DRAWS {made.draw_count}
+{seed}
+/* Name of a class, empty where it has none. */
+const char *randhet_class(int32_t number);
+
+#endif
+"""
+
+
+def constants(network: ir.Network, made: Plan, parts: list[Part]) -> str:
+    """Return network.c: weights, thresholds, tables and geometry, and the order in which layers run."""
+    drawn = "".join(f"&cores_{i}, " for i, layer in enumerate(network.layers) if layer.drawn)
+    return "\n".join(
+        [
+            "/* One network: constants of its layers, and the order in which they run. Written by randhet. */",
+            '#include "randhet.h"\n',
+            *_definitions(network, parts),
+            _end_order(network, made),
+            f"const struct randhet_cores *const randhet_drawn[RANDHET_DRAWN + 1] = {{{drawn}0}};\n",
+            _function("randhet_image(const randhet_value *image)", _calls(network, [p.image for p in parts])),
+            _function("randhet_step(void)", _calls(network, [*(p.step for p in parts), *_end(network)])),
+            _classes(network),
+        ]
+    )
+
+
+def _definitions(network: ir.Network, parts: list[Part]) -> list[str]:
+    """Tables and structures layer by layer; a table that several layers use stands with the first."""
+    known: set[str] = set()
+    lines = []
+    for i, found in enumerate(parts):
+        lines.append(f"/* --- {describe(network, i)} --- */\n")
+        for table in found.tables:
+            if table.name not in known:
+                lines.append(table.text())
+                known.add(table.name)
+        lines += found.structures
+    return lines
+
+
+def describe(network: ir.Network, i: int) -> str:
+    """Return one line about a layer: number, name, what it is, shapes."""
+    layer = network.layers[i]
+    shape = lambda of: "x".join(map(str, network.shapes[of]))
+    read = f", {' + '.join(shape(j) for j in layer.inputs)} to" if layer.inputs else ","
+    neuron = f", {type(layer.neuron).__name__}" if layer.neuron else ""
+    drawn = f" with a decay drawn per {layer.drawn.sampling}" if layer.drawn else ""
+    name, kind = comment(layer.name), type(layer.operation).__name__
+    return f"layer {i}, {name}: {kind}{read} {shape(i)}{neuron}{drawn}"
+
+
+def _calls(network: ir.Network, calls: list[str]) -> list[str]:
+    names = [comment(layer.name) for layer in network.layers]
+    return [f"{call} /* {name} */" for call, name in zip(calls, [*names, "sums of the image"]) if call]
+
+
+def _function(head: str, lines: list[str]) -> str:
+    unused = [] if any("image)" in line for line in lines) or "image)" not in head else ["(void)image;"]
+    body = "\n".join(f"    {line}" for line in [*unused, *lines])
+    return f"void {head}\n{{\n{body}\n}}\n"
+
+
+def _reads_out(network: ir.Network) -> bool:
+    return network.layers[-1].neuron is not None and not network.layers[-1].spikes
+
+
+def _end(network: ir.Network) -> list[str]:
+    """The call that brings what the last layer sends into the sums of the image."""
+    return [f"randhet_{'copy' if _reads_out(network) else 'collect'}(&last);"]
+
+
+def _end_order(network: ir.Network, made: Plan) -> str:
+    last = len(network.layers) - 1
+    channels, pixels = channels_of(network.shapes[-1])
+    place = made.states[last] if _reads_out(network) else made.values[last]
+    return structure("order", "last", {"layer": last, "in": place, "channels": channels, "pixels": pixels})
+
+
+def _classes(network: ir.Network) -> str:
+    """A switch: a network may have no names of classes at all."""
+    names = network.classes[: prod(network.shapes[-1])]
+    lines = [f"        case {i}: return {string(name)};" for i, name in enumerate(names)]
+    body = "\n".join(["    switch (number) {", *lines, '        default: return "";', "    }"])
+    return f"const char *randhet_class(int32_t number)\n{{\n{body}\n}}\n"
+
+
+def constant_bytes(parts: list[Part]) -> int:
+    """Bytes of all tables, each counted once."""
+    return sum({table.name: table.bytes for found in parts for table in found.tables}.values())
+
+
+def readme(network: ir.Network, made: Plan, parts: list[Part]) -> str:
+    """Return README.md: what the files are, what they need, how to call them."""
+    seed = "is in network.h, so its draws are public" if network.seed is not None else "comes from the board's entropy"
+    rows = "\n".join(f"- {describe(network, i)}" for i in range(len(network.layers)))
+    count, (low, high) = prod(network.shapes[0]), network.ranges[0]
+    return f"""# A spiking network as C99
+
+Additions, shifts and comparisons; no multiplication, division, floating point, library, heap or recursion.
+
+| | bytes |
+| --- | --- |
+| tables in read-only memory, the code aside | {constant_bytes(parts):,} |
+| arena, all memory that is written but the stack | {made.memory:,} |
+
+`network.c` and `network.h` are this network, `randhet.c` and `randhet.h` the kernels; `main.c` is an example for a
+computer: `make`, then `./example < FILE` with {count} integers an image.
+
+A program for a board calls `randhet_seed` once and `randhet_classify` for each image: {count} values in (channel, row,
+column) order, from {low} to {high}. The seed {seed}. Compile with `-std=c99 -ffreestanding -fno-builtin`; GCC also
+needs `-fno-tree-loop-distribute-patterns`, or it may call the library's `memset`.
+
+## Layers, {network.steps} time steps
+
+{rows}
+"""
