@@ -75,17 +75,12 @@ def make_synapse(operation: Weighted, shape_in: Shape, peak: int) -> Synapse:
         operation, shape_in = Conv(weight), (operation.weight.shape[1], 1, 1)
     out, per_group = operation.weight.shape[:2]
     window = windows(operation, shape_in)
-    per_out = out // operation.groups
-    width = tile_width(per_out, window.shape[1] * per_group)
-    tiles = []
-    for offset in range(0, out, width):
-        group = offset // per_out
-        part = operation.weight[offset : min(offset + width, group * per_out + per_out)]
-        # the inputs of a tap side by side: `gather` adds the tap's first row to the numbers of active channels
-        rows = part.transpose(2, 3, 1, 0).reshape(-1, len(part))
-        rows = np.ascontiguousarray(np.vstack([rows, np.zeros_like(rows[:1])]), np.int8)
-        wide = lined_up(dense.pack(rows[:-1], per_group))
-        tiles.append(Tile(offset, group * per_group, rows, pack(rows), wide))
+    widths = tile_widths(out // operation.groups, window.shape[1] * per_group) * operation.groups
+    groups_of_tiles = len(widths) // operation.groups
+    tiles, offset = [], 0
+    for number, width in enumerate(widths):
+        tiles.append(_tile(operation.weight[offset : offset + width], offset, number // groups_of_tiles * per_group))
+        offset += width
     source = prod(shape_in[1:]), shape_in[0]
     synapse = Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out, source)
     for tile in tiles:
@@ -123,12 +118,24 @@ def lined_up(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def tile_width(channels: int, rows: int) -> int:
-    """The largest width that divides the channels of a group evenly and keeps a tile within the cache."""
-    parts = 1
-    while channels % parts or (channels // parts * rows > TILE_BYTES and channels // parts > 64):
-        parts += 1
-    return channels // parts
+def _tile(weight: np.ndarray, offset: int, first: int) -> Tile:
+    """A tile of output channels offset.., whose weight is (width, inputs, ky, kx)."""
+    # the inputs of a tap side by side: `gather` adds the tap's first row to the numbers of active channels
+    rows = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+    rows = np.ascontiguousarray(np.vstack([rows, np.zeros_like(rows[:1])]), np.int8)
+    return Tile(offset, first, rows, pack(rows), lined_up(dense.pack(rows[:-1], weight.shape[1])))
+
+
+def tile_widths(channels: int, rows: int) -> list[int]:
+    """Widths of the tiles of a group: as few as keep each within the cache, in whole chunks, the last what is left.
+
+    Any number of channels is cut alike: 127 into 64 and 63, as 128 into 64 and 64.
+    """
+    widest = max(TILE_BYTES // rows // CHUNK, 1) * CHUNK
+    if channels <= widest:
+        return [channels]
+    width = -(-channels // (-(-channels // widest) * CHUNK)) * CHUNK
+    return [min(width, channels - start) for start in range(0, channels, width)]
 
 
 def windows(operation: Conv, shape_in: Shape) -> np.ndarray:
