@@ -56,11 +56,11 @@ class Draws:
         Where several are all equal their spread cannot be seen. Then no more than a share q = 1 - 0.05^(1/(n*m)) of the
         answers changes, the rule of three over n draws of m images, and the variance is taken to be q(1 - q)/m.
         """
-        found = Sample.of(np.array(self.accuracies))
-        if found.variance or found.size < 2:
-            return found
+        sample = Sample.of(np.array(self.accuracies))
+        if sample.variance or sample.size < 2:
+            return sample
         odd = 1 - LEVEL ** (1 / self.predictions.size)
-        return replace(found, variance=odd * (1 - odd) / len(self.labels))
+        return replace(sample, variance=odd * (1 - odd) / len(self.labels))
 
     @property
     def mean(self) -> float:
@@ -111,10 +111,14 @@ def agreement(floats: Draws, fixed: Draws) -> Agreement:
     between = (a * b).sum(axis=1) / (na * nb)
     if min(na, nb) < 2:
         return Agreement(None, None, float(between.mean()), None, None)
-    one, other = ((c * (c - 1)).sum(axis=1) / (n * (n - 1)) for c, n in ((a, na), (b, nb)))
-    gap = (one + other) / 2 - between
+    within_floats, within_fixed = ((c * (c - 1)).sum(axis=1) / (n * (n - 1)) for c, n in ((a, na), (b, nb)))
+    gap = (within_floats + within_fixed) / 2 - between
     return Agreement(
-        float(one.mean()), float(other.mean()), float(between.mean()), float(gap.mean()), mean_interval(gap)
+        float(within_floats.mean()),
+        float(within_fixed.mean()),
+        float(between.mean()),
+        float(gap.mean()),
+        mean_interval(gap),
     )
 
 
@@ -148,8 +152,8 @@ def float_draws(model: nn.Module, images: Images, seeds: range, done: Told = lam
 
 
 def _draws(predict: Callable[[int], NDArray[np.int64]], images: Images, seeds: range, done: Told) -> Draws:
-    found = []
+    predictions = []
     for seed in seeds:
-        found.append(predict(seed))
+        predictions.append(predict(seed))
         done(1)
-    return Draws(np.stack(found), images.labels)
+    return Draws(np.stack(predictions), images.labels)

@@ -97,10 +97,12 @@ def difference(a: Sample, b: Sample, margin: float) -> Difference:
         return exact(value, margin)
     half = float(stats.t.ppf(1 - LEVEL, freedom)) * error
     p = float(stats.t.sf((margin - abs(value)) / error, freedom))
-    found = Difference(value, value - half, value + half, margin, p)
-    if found.finding != "not enough data":
-        return found
-    return Difference(value, found.low, found.high, margin, p, needed(value, a.variance, b.variance, margin, a.size))
+    estimate = Difference(value, value - half, value + half, margin, p)
+    if estimate.finding != "not enough data":
+        return estimate
+    return Difference(
+        value, estimate.low, estimate.high, margin, p, needed(value, a.variance, b.variance, margin, a.size)
+    )
 
 
 def welch(a: Sample, b: Sample) -> tuple[float, float]:

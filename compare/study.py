@@ -98,7 +98,10 @@ class Comparison:
     @property
     def failures(self) -> list[str]:
         """The checks that failed, in words; none of them: exit status 0."""
-        checks = {f"{name} differs from the reference": not it.identical for name, it in self.tracing.backends.items()}
+        checks = {
+            f"{name} differs from the reference": not finding.identical
+            for name, finding in self.tracing.backends.items()
+        }
         asked = self.agreement_asked
         checks |= {
             "float and fixed accuracy differ by more than the margin": self.difference.finding == "different",

@@ -81,16 +81,16 @@ def weighted(graph: FloatGraph, layer: str) -> tuple[FloatConv | FloatDense, Flo
 def explain(
     network: Network,
     graph: FloatGraph,
-    at: Divergence,
+    spike: Divergence,
     floats: Mapping[str, FloatTrace],
     fixed: Mapping[str, Trace],
     seed: int,
     first_image: int = 0,
 ) -> Cause:
     """Find the cause of a first odd spike; graph: the folded model; floats, fixed: traces of the same images."""
-    index = next(i for i, layer in enumerate(network.layers) if layer.name == at.layer)
+    index = next(i for i, layer in enumerate(network.layers) if layer.name == spike.layer)
     layer = network.layers[index]
-    operation, neuron = weighted(graph, at.layer)
+    operation, neuron = weighted(graph, spike.layer)
     own = _synapse(layer).weight
     if operation.weight.shape != own.shape:
         return Cause("shape", f"weights {own.shape}, the float model has {operation.weight.shape}")
@@ -98,16 +98,16 @@ def explain(
         return Cause("unexplained", f"neurons of kind {type(layer.neuron).__name__} are not followed")
     if cause := _kinds(layer.lif, neuron):
         return cause
-    image = at.image - first_image
-    one = Trace(*(part[image : image + 1] for part in (fixed[at.layer].output, _membrane(fixed[at.layer]))))
+    image = spike.image - first_image
+    trace = Trace(*(values[image : image + 1] for values in (fixed[spike.layer].output, _membrane(fixed[spike.layer]))))
     source = layer.inputs[0]
     read = fixed[network.layers[source].name].output
-    seen = SeenLif(network, index, [read[image : image + 1]], one, seed, at.image, layer.lif)
-    if cause := _decays(seen, neuron, at.neuron):
+    layer_run = SeenLif(network, index, [read[image : image + 1]], trace, seed, spike.image, layer.lif)
+    if cause := _decays(layer_run, neuron, spike.neuron):
         return cause
-    recorded = _recorded(network, layer, operation, at.neuron[0], read, network.ranges[source])
-    spot = _spot(seen, operation, neuron, at, floats[at.layer].membrane[image], recorded)
-    return _constants(spot, at.neuron) or _path(spot, at)
+    recorded = _recorded(network, layer, operation, spike.neuron[0], read, network.ranges[source])
+    spot = _spot(layer_run, operation, neuron, spike, floats[spike.layer].membrane[image], recorded)
+    return _constants(spot, spike.neuron) or _path(spot)
 
 
 def _membrane(trace: Trace) -> NDArray[np.int64]:
@@ -127,18 +127,18 @@ def _kinds(neuron: Lif, model: FloatNeuron) -> Cause | None:
     return Cause("reset", f"the integers are reset {RESETS[neuron.reset]}, the float model {RESETS[model.reset]}")
 
 
-def _decays(seen: SeenLif, model: FloatNeuron, place: tuple[int, ...]) -> Cause | None:
+def _decays(layer_run: SeenLif, model: FloatNeuron, index: tuple[int, ...]) -> Cause | None:
     """Require constant decays to be the model's, within half a unit of 2^-k."""
-    if seen.neuron.drawn:
+    if layer_run.neuron.drawn:
         return None
-    decay, tau, one = int(seen.decay[0, 0][place]), _tau(model, place), 2**seen.neuron.k
-    if abs(decay - min(tau * one, one - 1)) <= HALF:
+    decay, tau, scale = int(layer_run.decay[0, 0][index]), _tau(model, index), 2**layer_run.neuron.k
+    if abs(decay - min(tau * scale, scale - 1)) <= HALF:
         return None
-    return Cause("tau", f"the decay is {decay}/{one}, the float model's tau is {tau:.4f}")
+    return Cause("tau", f"the decay is {decay}/{scale}, the float model's tau is {tau:.4f}")
 
 
-def _tau(model: FloatNeuron, place: tuple[int, ...]) -> float:
-    return float(model.decay[place if model.decay.ndim else ()])
+def _tau(model: FloatNeuron, index: tuple[int, ...]) -> float:
+    return float(model.decay[index if model.decay.ndim else ()])
 
 
 def _recorded(
@@ -158,39 +158,39 @@ def _recorded(
 
 
 def _spot(
-    seen: SeenLif,
+    layer_run: SeenLif,
     operation: FloatConv | FloatDense,
     model: FloatNeuron,
-    at: Divergence,
+    spike: Divergence,
     floats: NDArray[np.float32],
     recorded: Claim,
 ) -> Spot:
-    layer, neuron, channel, synapse = seen.layer, seen.neuron, at.neuron[0], _synapse(seen.layer)
+    layer, neuron, channel, synapse = layer_run.layer, layer_run.neuron, spike.neuron[0], _synapse(layer_run.layer)
     assert layer.scale is not None
     scale = float(np.broadcast_to(layer.scale, len(operation.weight))[channel])
-    positions = seen.sums[0, 0, 0].size
-    place = int(np.ravel_multi_index(at.neuron[1:], seen.sums.shape[3:])) if at.neuron[1:] else 0
-    rows = patches(synapse, seen.read[0], channel).reshape(seen.network.steps, positions, -1)
-    own: Any = (0, slice(0, at.step + 1), *at.neuron)
-    tau = seen.decay[own] / 2.0**neuron.k
-    bias = operation.bias[at.neuron] if operation.bias.ndim > 1 else operation.bias[channel]
+    positions = layer_run.sums[0, 0, 0].size
+    position = int(np.ravel_multi_index(spike.neuron[1:], layer_run.sums.shape[3:])) if spike.neuron[1:] else 0
+    rows = patches(synapse, layer_run.read[0], channel).reshape(layer_run.network.steps, positions, -1)
+    own: Any = (0, slice(0, spike.step + 1), *spike.neuron)
+    tau = layer_run.decay[own] / 2.0**neuron.k
+    bias = operation.bias[spike.neuron] if operation.bias.ndim > 1 else operation.bias[channel]
     return Spot(
         unit=scale * 2.0**-neuron.f,
         scale=scale,
         weight=operation.weight[channel].ravel(),
         mantissa=synapse.weight[channel].ravel().astype(np.int64),
-        limit=limit(seen.network, layer),
-        bias=(float(bias), int(np.broadcast_to(seen.bias, seen.sums.shape[2:])[at.neuron])),
+        limit=limit(layer_run.network, layer),
+        bias=(float(bias), int(np.broadcast_to(layer_run.bias, layer_run.sums.shape[2:])[spike.neuron])),
         recorded=recorded,
         threshold=(model.threshold, int(neuron.threshold[channel])),
-        read=rows[: at.step + 1, place],
+        read=rows[: spike.step + 1, position],
         tau=tau,
-        model_tau=tau if neuron.drawn else np.full(at.step + 1, _tau(model, at.neuron)),
+        model_tau=tau if neuron.drawn else np.full(spike.step + 1, _tau(model, spike.neuron)),
         f=neuron.f,
         reset=neuron.reset,
-        fixed=seen.membrane[own],
+        fixed=layer_run.membrane[own],
         floats=floats[own[1:]].astype(np.float64),
-        fired=seen.found.output[own] != 0,
+        fired=layer_run.found.output[own] != 0,
     )
 
 
@@ -203,25 +203,25 @@ def limit(network: Network, layer: Layer) -> int:
         return int(np.abs(_synapse(layer).weight.astype(np.int64)).max())
 
 
-def _constants(spot: Spot, place: tuple[int, ...]) -> Cause | None:
+def _constants(spot: Spot, index: tuple[int, ...]) -> Cause | None:
     """Find a weight, bias or threshold further from the float one than rounding, clipping and correction go."""
     off = np.abs(spot.mantissa - np.clip(spot.weight / spot.scale, -spot.limit, spot.limit))
     if (wrong := off > HALF).any():
         tap = int(wrong.argmax())
         return Cause(
             "weight",
-            f"weight {tap} of channel {place[0]} is {spot.mantissa[tap]}, the float one is "
+            f"weight {tap} of channel {index[0]} is {spot.mantissa[tap]}, the float one is "
             f"{spot.weight[tap] / spot.scale:.2f} units; {wrong.sum()} such weights",
         )
     for name, (exact, whole), recorded in (("bias", spot.bias, spot.recorded), ("threshold", spot.threshold, NOTHING)):
         if abs(whole - recorded.shift - exact / spot.unit) > HALF or not recorded.credible:
             corrected = f", {recorded}" if recorded.shift else ""
-            words = f"the {name} of {place} is {whole}, the float one is {exact / spot.unit:.2f} units{corrected}"
+            words = f"the {name} of {index} is {whole}, the float one is {exact / spot.unit:.2f} units{corrected}"
             return Cause(name, words)
     return None
 
 
-def _path(spot: Spot, at: Divergence) -> Cause:
+def _path(spot: Spot) -> Cause:
     """Follow the membrane from the first step on; the first step that rounding does not explain says why."""
     x = (spot.read @ spot.mantissa << spot.f) + spot.bias[1]
     model_x = spot.read @ spot.weight + spot.bias[0]

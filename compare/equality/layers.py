@@ -109,16 +109,16 @@ def count(
     }
 
 
-def _count(layer: Layer, one: FloatTrace, other: Trace, threshold: float) -> Count:
-    assert other.membrane is not None
-    membrane = one.membrane.astype(np.float64)
-    error = (membrane - float_units(layer, other.membrane)) / threshold
+def _count(layer: Layer, float_trace: FloatTrace, fixed_trace: Trace, threshold: float) -> Count:
+    assert fixed_trace.membrane is not None
+    membrane = float_trace.membrane.astype(np.float64)
+    error = (membrane - float_units(layer, fixed_trace.membrane)) / threshold
     by_step = lambda values: values.swapaxes(0, 1).reshape(values.shape[1], -1).sum(axis=1, dtype=np.float64)
     return Count(
         values=by_step(np.ones_like(membrane)),
-        float_spikes=by_step(one.output),
-        fixed_spikes=by_step(other.output),
-        unequal=by_step(one.output != other.output),
+        float_spikes=by_step(float_trace.output),
+        fixed_spikes=by_step(fixed_trace.output),
+        unequal=by_step(float_trace.output != fixed_trace.output),
         error=by_step(np.abs(error)),
         noise=by_step(error**2),
         signal=by_step((membrane / threshold) ** 2),

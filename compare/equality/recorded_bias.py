@@ -48,12 +48,12 @@ def claim(
     shift: int, lost: NDArray[np.float64], operation: Weighted, channel: int, read: NDArray[np.int64], span: Range
 ) -> Claim:
     """lost (taps,): w - s*q of the channel in units of its bias; read (images, T, ...): what it reads, in span."""
-    seen = read[:MOST]
+    sample = read[:MOST]
     low = np.minimum(lost * span.low, lost * span.high).sum()
     high = np.maximum(lost * span.low, lost * span.high).sum()
-    if len(seen) >= MANY:
-        means = seen.mean(axis=1, keepdims=True)
-        v = patches(operation, means, channel).reshape(len(seen), -1, len(lost)).mean(axis=1) @ lost
+    if len(sample) >= MANY:
+        means = sample.mean(axis=1, keepdims=True)
+        v = patches(operation, means, channel).reshape(len(sample), -1, len(lost)).mean(axis=1) @ lost
         reach = DEVIATIONS * v.std(ddof=1)
         low, high = max(low, v.mean() - reach), min(high, v.mean() + reach)
     return Claim(shift, float(low), float(high))

@@ -30,12 +30,12 @@ class FloatTrace:
 
 def samplers(network: Network, seed: int, first_image: int) -> dict[str, Sampler]:
     """Make, for each random layer by name, what gives the float neuron the integer network's tau = A / 2^k."""
-    found = {}
+    by_layer = {}
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         if layer.lif and layer.drawn:
             generator = LayerGenerator(seed, i, prod(shape), layer.drawn.neurons_per_core)
-            found[layer.name] = _sampler(layer.lif, layer.drawn, network.steps, generator, first_image)
-    return found
+            by_layer[layer.name] = _sampler(layer.lif, layer.drawn, network.steps, generator, first_image)
+    return by_layer
 
 
 def _sampler(neuron: Lif, drawn: Drawn, steps: int, generator: LayerGenerator, first: int) -> Sampler:
@@ -44,10 +44,10 @@ def _sampler(neuron: Lif, drawn: Drawn, steps: int, generator: LayerGenerator, f
     def sample(shape: tuple[int, ...]) -> Tensor:
         rounds = 1 if drawn.sampling == "forward" else steps
         images = shape[0] if drawn.sampling == "forward" else shape[1]
-        found = tau[generator.rounds(first * rounds, images * rounds)]
+        taus = tau[generator.rounds(first * rounds, images * rounds)]
         if drawn.sampling == "step":  # rounds run image by image, the float model goes step by step
-            found = found.reshape(images, steps, -1).swapaxes(0, 1)
-        return torch.from_numpy(found.reshape(shape)).float()
+            taus = taus.reshape(images, steps, -1).swapaxes(0, 1)
+        return torch.from_numpy(taus.reshape(shape)).float()
 
     return sample
 

@@ -20,7 +20,7 @@ OFF = 1
 
 def wrong_tables(network: Network, graph: FloatGraph) -> list[str]:
     """Say what is wrong with each layer's table; graph: the folded float model."""
-    found = []
+    messages = []
     for layer in network.layers:
         if layer.lif and layer.drawn:
             sigma, own = weighted(graph, layer.name)[1].sigma, layer.drawn.table.astype(np.int64)
@@ -28,11 +28,11 @@ def wrong_tables(network: Network, graph: FloatGraph) -> list[str]:
             off = np.abs(own - due)
             if off.max() > OFF:
                 draw, scale = int(off.argmax()), 2**layer.lif.k
-                found.append(
+                messages.append(
                     f"the table of layer {layer.name} is not the model's: draw {draw} gives {own[draw]}/{scale}, "
                     f"sigma = {sigma:g} requires {due[draw]}/{scale}"
                 )
-    return found
+    return messages
 
 
 def random_bits(network: Network) -> int:

@@ -81,10 +81,10 @@ def trace(
 ) -> Tracing:
     """Compare on all images; `done` is told how many images each of 2 + len(backends) runs has finished."""
     size = chunk_size(network)
-    found = Tracing({name: BackendFinding() for name in backends}, 0, None, 0, {})
+    tracing = Tracing({name: BackendFinding() for name in backends}, 0, None, 0, {})
     for start in range(0, len(pixels), size):
-        found = _chunk(network, model, pixels[start : start + size], seed, start, backends, found, done)
-    return found
+        tracing = _chunk(network, model, pixels[start : start + size], seed, start, backends, tracing, done)
+    return tracing
 
 
 def _chunk(
@@ -123,17 +123,17 @@ def _first_spike(
     start: int,
 ) -> SpikeDifference | None:
     spiking = {layer.name: layer for layer in layers.spiking(network)}
-    at = first(floats, fixed, spiking, start, ("output",))
-    if at is None:
+    spike = first(floats, fixed, spiking, start, ("output",))
+    if spike is None:
         return None
     graph = fold(graph_of(model, network.shapes[0]))
-    cause = float_cause.explain(network, graph, at, floats, fixed, seed, start)
-    index, integers = (at.image - start, at.step, *at.neuron), fixed[at.layer].membrane
+    cause = float_cause.explain(network, graph, spike, floats, fixed, seed, start)
+    index, integers = (spike.image - start, spike.step, *spike.neuron), fixed[spike.layer].membrane
     assert integers is not None
     return SpikeDifference(
-        replace(at, cause=cause.kind, detail=cause.detail),
-        float(floats[at.layer].membrane[index]),
-        float(layers.float_units(spiking[at.layer], integers)[index]),
+        replace(spike, cause=cause.kind, detail=cause.detail),
+        float(floats[spike.layer].membrane[index]),
+        float(layers.float_units(spiking[spike.layer], integers)[index]),
     )
 
 
@@ -149,12 +149,12 @@ def _against(
 ) -> BackendFinding:
     names = [layer.name for layer in network.layers]
     begin = time.perf_counter()
-    found = run(network, pixels, seed=seed, first_image=start, probes=names, progress=done)
+    result = run(network, pixels, seed=seed, first_image=start, probes=names, progress=done)
     seconds = time.perf_counter() - begin
     size = compared(expected.traces)
     return BackendFinding(
         before.outputs + size["outputs"],
         before.membranes + size["membranes"],
         before.seconds + seconds,
-        before.divergence or divergence(network, pixels, expected, found, seed, start),
+        before.divergence or divergence(network, pixels, expected, result, seed, start),
     )

@@ -84,12 +84,12 @@ class Simulation:
 
 def constants(network: Network, graph: FloatGraph) -> dict[str, Constants]:
     """Of every layer with weights."""
-    found = {}
+    by_layer = {}
     nodes = weighted_nodes(graph)
     for layer in network.layers:
         if layer.weighted:
-            found[layer.name] = _constants(layer, layer.weighted, nodes[layer.name], float_neuron(graph, layer))
-    return found
+            by_layer[layer.name] = _constants(layer, layer.weighted, nodes[layer.name], float_neuron(graph, layer))
+    return by_layer
 
 
 def float_neuron(graph: FloatGraph, layer: Layer) -> FloatNeuron | None:
@@ -350,21 +350,21 @@ class Meter:
         right = np.mean([run.predictions == self.labels for run in runs], axis=0)
         before = np.mean([run.predictions == self.labels for run in self.floats], axis=0)
         pairs = list(zip(runs, self.floats))
+        changes = [simulator.scores(quantised) - self.simulator.scores(exact) for quantised, exact in pairs]
         return Cost(
             tuple(parts),
             float(right.mean()),
             paired(before - right, MARGIN),
-            float(np.mean([_odd_spikes(one, other) for one, other in pairs])),
-            float(np.mean([one.predictions != other.predictions for one, other in pairs])),
-            float(np.mean([(simulator.scores(one) - self.simulator.scores(other)) ** 2 for one, other in pairs]))
-            / self.noise,
+            float(np.mean([_odd_spikes(quantised, exact) for quantised, exact in pairs])),
+            float(np.mean([quantised.predictions != exact.predictions for quantised, exact in pairs])),
+            float(np.mean(np.square(changes))) / self.noise,
         )
 
 
-def _odd_spikes(one: Simulation, other: Simulation) -> float:
+def _odd_spikes(quantised: Simulation, exact: Simulation) -> float:
     """Share of neuron-steps, over all layers, whose spike differs."""
-    unequal = sum(int(np.count_nonzero(one.spikes[name] != other.spikes[name])) for name in one.spikes)
-    return unequal / sum(values.size for values in one.spikes.values())
+    unequal = sum(int(np.count_nonzero(quantised.spikes[name] != exact.spikes[name])) for name in quantised.spikes)
+    return unequal / sum(values.size for values in quantised.spikes.values())
 
 
 def budget(
@@ -380,14 +380,14 @@ def budget(
     done(1)
 
     def cost(parts: Sequence[Part]) -> Cost:
-        found = meter.cost(parts)
+        measured_cost = meter.cost(parts)
         done(1)
-        return found
+        return measured_cost
 
     return Budget(
         meter.float_accuracy,
-        {part: cost((part,)) for part in PARTS},
-        {part: cost(tuple(other for other in PARTS if other != part)) for part in PARTS},
+        {name: cost((name,)) for name in PARTS},
+        {name: cost(tuple(other for other in PARTS if other != name)) for name in PARTS},
         cost(PARTS),
         len(pixels),
         draws,

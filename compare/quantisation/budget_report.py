@@ -39,9 +39,9 @@ class Finding:
 def settings_of(network: Network) -> QuantSettings:
     """The settings that a network was exported with; RandhetError where the file does not say."""
     try:
-        found = json.loads(network.metadata["quantisation"])
-        pairs = tuple((str(name), int(bits)) for name, bits in found.pop("layer_bits", ()))
-        return QuantSettings(**found | {"layer_bits": pairs, "passes": tuple(found.get("passes", ()))})
+        noted = json.loads(network.metadata["quantisation"])
+        pairs = tuple((str(name), int(bits)) for name, bits in noted.pop("layer_bits", ()))
+        return QuantSettings(**noted | {"layer_bits": pairs, "passes": tuple(noted.get("passes", ()))})
     except (KeyError, TypeError, ValueError):
         raise RandhetError("the network's file does not say how it was quantised: export it again") from None
 
@@ -60,29 +60,29 @@ def find(
     settings = settings_of(network)
     graph = fold(trace(build(checkpoint), network.shapes[0]))
     done = stage("error budget", 2 + 2 * len(PARTS))
-    found = budget(network, graph, images.pixels, images.labels, draws, done)
+    error_budget = budget(network, graph, images.pixels, images.labels, draws, done)
     done = stage("bits per layer", steps_of(network))
     activity = watch(teacher(graph, settings, network.steps), calibration)
     few = images.take(min(SEARCH_IMAGES, len(images)))
     meter = Meter(network, graph, few.pixels, few.labels, range(min(SEARCH_DRAWS, draws)))
     judge = Meter(network, graph, images.pixels, images.labels, range(draws))
     search = Search(graph, network, meter, settings, activity, judge)
-    return Finding(found, recommend(search, margin, done))
+    return Finding(error_budget, recommend(search, margin, done))
 
 
 # --- as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def as_dict(found: Finding) -> dict[str, Any]:
+def as_dict(finding: Finding) -> dict[str, Any]:
     """The JSON object; shares and accuracies 0..1."""
-    it, advice = found.budget, found.recommendation
+    error_budget, advice = finding.budget, finding.recommendation
     return {
-        "samples": it.images,
-        "draws": it.draws,
-        "float_accuracy": it.float_accuracy,
-        "alone": {part: _cost(cost) for part, cost in it.alone.items()},
-        "all_but": {part: _cost(cost) for part, cost in it.without.items()},
-        "together": _cost(it.together),
+        "samples": error_budget.images,
+        "draws": error_budget.draws,
+        "float_accuracy": error_budget.float_accuracy,
+        "alone": {name: _cost(cost) for name, cost in error_budget.alone.items()},
+        "all_but": {name: _cost(cost) for name, cost in error_budget.without.items()},
+        "together": _cost(error_budget.together),
         "recommendation": {
             "layer_bits": dict(advice.layer_bits),
             "tau_bits": advice.tau_bits,
@@ -111,15 +111,19 @@ def _cost(cost: Cost) -> dict[str, Any]:
 # --- as tables --------------------------------------------------------------------------------------------------------
 
 
-def tables(found: Finding) -> tuple[Table, Table]:
+def tables(finding: Finding) -> tuple[Table, Table]:
     """What each part costs, alone and left out; bits per layer."""
     from rich.table import Table
 
-    it, advice = found.budget, found.recommendation
+    error_budget, advice = finding.budget, finding.recommendation
     costs = Table(title="error budget", title_justify="left", box=None)
     for heading in ("quantised", "accuracy lost, %", "odd spikes, %", "odd predictions, %", "scores / redraw"):
         costs.add_column(heading, justify="left" if heading == "quantised" else "right")
-    rows = it.alone | {f"all but {part}": cost for part, cost in it.without.items()} | {"all": it.together}
+    rows = (
+        error_budget.alone
+        | {f"all but {left_out}": cost for left_out, cost in error_budget.without.items()}
+        | {"all": error_budget.together}
+    )
     for name, cost in rows.items():
         costs.add_row(name, *_cells(cost))
     layers = Table(title="fewest bits per layer", title_justify="left", box=None)
@@ -136,14 +140,14 @@ def _cells(cost: Cost) -> tuple[str, ...]:
     return lost, f"{100 * cost.spikes:.3f}", f"{100 * cost.predictions:.2f}", f"{cost.scores:.4f}"
 
 
-def sentences(found: Finding) -> tuple[str, str]:
+def sentences(finding: Finding) -> tuple[str, str]:
     """How the figures came about; what is recommended."""
-    it, advice = found.budget, found.recommendation
-    lost, percent = advice.cost.lost, 100 * it.float_accuracy
+    error_budget, advice = finding.budget, finding.recommendation
+    lost, percent = advice.cost.lost, 100 * error_budget.float_accuracy
     return (
-        f"{it.images} test images, {it.draws} repetitions, the same random numbers in every row; lost against float "
-        f"({percent:.2f} %), with its 90 % interval over the images; odd: differing from float; scores: mean square "
-        "change over that between two repetitions.",
+        f"{error_budget.images} test images, {error_budget.draws} repetitions, the same random numbers in every row; "
+        f"lost against float ({percent:.2f} %), with its 90 % interval over the images; odd: differing from float; "
+        "scores: mean square change over that between two repetitions.",
         f"Weights shrink from {advice.bytes_before:,} to {advice.bytes_after:,.0f} bytes ({100 * advice.saved:.0f} % "
         f"saved), accuracy lost {100 * lost.value:+.2f} % ({100 * lost.low:+.2f} to {100 * lost.high:+.2f}), with:",
     )

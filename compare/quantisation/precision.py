@@ -84,14 +84,14 @@ class Grid:
     def points(self) -> list[Point]:
         """Every combination, checked."""
         passes = (PASSES, ()) if self.plain else (PASSES,)
-        found = [
+        points = [
             Point(*values) for values in product(self.weight_bits, self.tau_bits, self.fractions, self.scales, passes)
         ]
-        if not found:
+        if not points:
             raise RandhetError("a sweep needs at least one value on each axis")
-        for point in found:
+        for point in points:
             assert point.settings
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(points))
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ def sweep(
     work = Work(checkpoint, graph, steps, activity, calibration, images, seeds, terms.chip, 0 if workers == 0 else 1)
     pieces: dict[str, tuple[Any, ...]] = {FLOAT: (None,)} | {point.name: (point,) for point in points}
     progress = stage("number formats", len(pieces))
-    found = run_all(
+    results = run_all(
         measure, pieces, out, scheduler, workers, progress, shared=work, identity=_identity(work, images, terms)
     )
-    return report(work, points, found)
+    return report(work, points, results)
 
 
 def _identity(work: Work, images: Images, terms: Terms) -> dict[str, Any]:
@@ -176,11 +176,11 @@ def measure(work: Work, point: Point | None) -> dict[str, Any]:
 def _run(work: Work, point: Point, network: Network) -> dict[str, Any]:
     pixels, labels = work.images.pixels, work.images.labels
     runs = [engine.run(network, pixels, seed=seed, threads=work.threads or None) for seed in work.seeds]
-    found = energy.estimate(network, map_network(network, chip.load(work.chip)), pixels, runs[0])
+    energy_estimate = energy.estimate(network, map_network(network, chip.load(work.chip)), pixels, runs[0])
     return {
         "accuracies": [float(np.mean(run.predictions == labels)) for run in runs],
         "bytes": memory(network, point.weight_bits),
-        "energy": found.energy,
+        "energy": energy_estimate.energy,
         "spikes": sum(runs[0].spikes.values()) / len(pixels),
         "saturations": sum(run.saturations for run in runs),
     }
@@ -199,9 +199,9 @@ def memory(network: Network, weight_bits: int) -> int:
 # --- the result -------------------------------------------------------------------------------------------------------
 
 
-def report(work: Work, points: Sequence[Point], found: Mapping[str, Any]) -> dict[str, Any]:
+def report(work: Work, points: Sequence[Point], results: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON object: float, points with what they cost and whether nothing is better on either plot."""
-    rows = [asdict(point) | {"name": point.name} | _summary(found[point.name]) for point in points]
+    rows = [asdict(point) | {"name": point.name} | _summary(results[point.name]) for point in points]
     fitting = [row for row in rows if "accuracy" in row]
     for cost in COSTS:
         best = pareto([(row[cost], row["accuracy"]) for row in fitting])
@@ -213,7 +213,7 @@ def report(work: Work, points: Sequence[Point], found: Mapping[str, Any]) -> dic
         "draws": len(work.seeds),
         "seed": work.seeds[0],
         "chip": work.chip,
-        "float": _summary(found[FLOAT]),
+        "float": _summary(results[FLOAT]),
         "points": rows,
     }
 

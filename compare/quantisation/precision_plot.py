@@ -19,31 +19,31 @@ AXES = {"bytes": ("memory, kB", 1e-3), "energy": ("estimated energy, µJ per ima
 TITLES = {"bytes": "", "energy": f"energy: {WIDTHLESS}"}
 
 
-def plot(path: Path, found: dict[str, Any]) -> None:
+def plot(path: Path, report: dict[str, Any]) -> None:
     """A PNG of `randhet.compare.quantisation.precision.report`."""
     with replacing(path) as temporary:
-        figure(found).savefig(temporary, format="png", dpi=150)
+        figure(report).savefig(temporary, format="png", dpi=150)
 
 
-def figure(found: dict[str, Any]) -> Figure:
+def figure(report: dict[str, Any]) -> Figure:
     """One panel per cost."""
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(12, 5), layout="constrained")
-    rows = [row for row in found["points"] if "accuracy" in row]
-    for ax, (cost, (label, unit)) in zip(made.subplots(1, 2, sharey=True), AXES.items()):
+    drawing = Figure(figsize=(12, 5), layout="constrained")
+    rows = [row for row in report["points"] if "accuracy" in row]
+    for ax, (cost, (label, unit)) in zip(drawing.subplots(1, 2, sharey=True), AXES.items()):
         _panel(ax, rows, cost, unit)
-        _float(ax, found["float"])
-        ax.set_xlabel(label + (f", {found['chip']}" if cost == "energy" else ""))
+        _float(ax, report["float"])
+        ax.set_xlabel(label + (f", {report['chip']}" if cost == "energy" else ""))
         ax.set_title(TITLES[cost], fontsize=8)
         ax.grid(alpha=0.3)
-    made.axes[0].set_ylabel("accuracy, %")
-    made.legend(handles=_legend(rows), fontsize=8, loc="outside right upper")
-    made.suptitle(
-        f"{found['data']}: {found['samples']} images, {found['draws']} draws; bars: 95 % intervals over the draws",
+    drawing.axes[0].set_ylabel("accuracy, %")
+    drawing.legend(handles=_legend(rows), fontsize=8, loc="outside right upper")
+    drawing.suptitle(
+        f"{report['data']}: {report['samples']} images, {report['draws']} draws; bars: 95 % intervals over the draws",
         fontsize=10,
     )
-    return made
+    return drawing
 
 
 def _panel(ax: Axes, rows: list[dict[str, Any]], cost: str, unit: float) -> None:
@@ -60,10 +60,10 @@ def _panel(ax: Axes, rows: list[dict[str, Any]], cost: str, unit: float) -> None
     ax.plot(*np.array(best).T, color="black", linewidth=1, zorder=0, drawstyle="steps-post")
 
 
-def _float(ax: Axes, it: dict[str, Any]) -> None:
-    ax.axhline(100 * it["accuracy"], color="grey", linestyle="--", linewidth=1)
-    if it["interval"]:
-        low, high = it["interval"]
+def _float(ax: Axes, float_row: dict[str, Any]) -> None:
+    ax.axhline(100 * float_row["accuracy"], color="grey", linestyle="--", linewidth=1)
+    if float_row["interval"]:
+        low, high = float_row["interval"]
         ax.axhspan(100 * low, 100 * high, color="grey", alpha=0.15, linewidth=0)
 
 
