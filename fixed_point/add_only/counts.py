@@ -50,7 +50,7 @@ class NeuronCost:
 def count_layer(loaded: Loaded, rows: Steps, images: int) -> Counts:
     """Counts from the weight rows spent, times channels (T,), summed over images."""
     synapse, cost = loaded.synapse, loaded.cost
-    per_step = np.full(len(rows), images * prod(loaded.place.shape), np.int64)
+    per_step = np.full(len(rows), images * prod(loaded.context.shape), np.int64)
     doublings = per_step * (loaded.planes - 1)
     taps = int((synapse.window >= 0).sum())
     return Counts(

@@ -52,7 +52,7 @@ class Loaded:
     """
 
     layer: ir.Layer
-    place: Place
+    context: Place
     synapse: Synapse
     planes: int
     cost: NeuronCost
@@ -67,17 +67,17 @@ def load(network: ir.Network, number: int, master: int) -> Loaded:
     source = layer.inputs[0]
     synapse = make_synapse(layer.weighted, network.shapes[source], network.ranges[source].peak)
     registers = None if layer.drawn is None else make_registers(layer.drawn, shape, number, master)
-    place, bias = Place(shape, network.steps, registers), channels_last(layer.neuron.bias, shape).astype(np.int32)
+    context, bias = Place(shape, network.steps, registers), channels_last(layer.neuron.bias, shape).astype(np.int32)
     parts = [
         Part(
             tile,
-            program(layer.neuron, place, tile),
+            program(layer.neuron, context, tile),
             _inputs(synapse, tile, network.ranges[source], network.steps),
             _output(synapse, tile, network.steps),
         )
         for tile in synapse.tiles
     ]
-    return Loaded(layer, place, synapse, network.ranges[source].bits, neuron_cost(layer.neuron), bias, parts)
+    return Loaded(layer, context, synapse, network.ranges[source].bits, neuron_cost(layer.neuron), bias, parts)
 
 
 def _inputs(synapse: Synapse, tile: Tile, span: ir.Range, steps: int) -> Inputs:
@@ -154,48 +154,48 @@ class LayerJob:
         self, loaded: Loaded, values: np.ndarray, first: int, probed: bool, memory: Memory, spare: Spare
     ) -> None:
         self.loaded, self.values, self.memory = loaded, np.ascontiguousarray(values), memory
-        synapse, layer, place = loaded.synapse, loaded.layer, loaded.place
-        size = (len(values), place.steps, synapse.pixels, synapse.channels)
+        synapse, layer, context = loaded.synapse, loaded.layer, loaded.context
+        size = (len(values), context.steps, synapse.pixels, synapse.channels)
         self.out = spare.take(size, np.uint8 if layer.spikes else np.int32)
         self.record = np.empty(size if probed else (len(values), 0), np.int32)
         self.starts = np.zeros((len(values), 0), np.uint32)
-        if layer.drawn is not None and place.registers is not None:
-            self.starts = image_starts(place.registers, layer.drawn, place.steps, first, len(values))
+        if layer.drawn is not None and context.registers is not None:
+            self.starts = image_starts(context.registers, layer.drawn, context.steps, first, len(values))
 
     def calls(self, workers: int) -> list[Call]:
         """Tiles outermost, so that their weights stay in the cache; few images are split into bands of pixels."""
-        pixels, registers = self.loaded.synapse.pixels, self.loaded.place.registers
+        pixels, registers = self.loaded.synapse.pixels, self.loaded.context.registers
         images, parts = range(len(self.values)), self.loaded.parts
         whole = len(images) * len(parts) >= workers or (registers is not None and not registers.aligned)
         count = 1 if whole else min(workers, pixels)
         bands = list(pairwise(np.linspace(0, pixels, count + 1).astype(int).tolist()))
-        return [(image, part, low, high) for part in parts for image in images for low, high in bands]
+        return [(image, tile_work, low, high) for tile_work in parts for image in images for low, high in bands]
 
-    def run(self, image: int, part: Part, low: int, high: int) -> np.ndarray:
+    def run(self, image: int, tile_work: Part, low: int, high: int) -> np.ndarray:
         """All steps of one image and tile; returns [spikes, saturations, weight rows added at each step]."""
-        states = self.starts[image, part.program.order]
+        states = self.starts[image, tile_work.program.order]
         if low:
             jump(states, columns(low))
-        output = self._output(image, part)
-        part.program.run(self._inputs(image, part), self._scratch(part), output, low, high, states)
+        output = self._output(image, tile_work)
+        tile_work.program.run(self._inputs(image, tile_work), self._scratch(tile_work), output, low, high, states)
         # each tile spends its own rows; the counts want them once per channel
         return np.concatenate([output.tally, output.rows_used * output.width])
 
-    def _inputs(self, image: int, part: Part) -> Inputs:
+    def _inputs(self, image: int, tile_work: Part) -> Inputs:
         values = self.values[image]
-        return part.inputs._replace(values=values.reshape(-1), step_at=part.inputs.step_at[: len(values)])
+        return tile_work.inputs._replace(values=values.reshape(-1), step_at=tile_work.inputs.step_at[: len(values)])
 
-    def _output(self, image: int, part: Part) -> Output:
-        out, record = (values[image].reshape(-1)[part.tile.offset :] for values in (self.out, self.record))
-        rows, tally = np.zeros(len(part.output.out_step), np.int64), np.zeros(2, np.int64)
-        return part.output._replace(out=out, record=record, rows_used=rows, tally=tally)
+    def _output(self, image: int, tile_work: Part) -> Output:
+        out, record = (values[image].reshape(-1)[tile_work.tile.offset :] for values in (self.out, self.record))
+        rows, tally = np.zeros(len(tile_work.output.out_step), np.int64), np.zeros(2, np.int64)
+        return tile_work.output._replace(out=out, record=record, rows_used=rows, tally=tally)
 
-    def _scratch(self, part: Part) -> Scratch:
-        inputs, planes, (different, pixels) = part.inputs, self.loaded.planes, self.values.shape[1:3]
+    def _scratch(self, tile_work: Part) -> Scratch:
+        inputs, planes, (different, pixels) = tile_work.inputs, self.loaded.planes, self.values.shape[1:3]
         return Scratch(
             lists=self.memory.lists(different * planes * pixels * inputs.per_tap + SLACK),
             begins=np.empty(int(inputs.begin_at[different]), np.int64),
             rows=np.empty(planes * len(inputs.tap_at) * inputs.per_tap + SLACK, np.uint32),
             ends=np.zeros(planes, np.int64),
-            sums=np.zeros(padded(part.output.width), np.int32),
+            sums=np.zeros(padded(tile_work.output.width), np.int32),
         )

@@ -124,9 +124,9 @@ def leak(x, decay, decay_at, k, membrane, state_at, acc):
 
 
 @inner
-def store(values, target, at, count):
-    """target[at : at + count] <- values, in their order."""
-    own = target[at : at + count]
+def store(values, target, offset, count):
+    """target[offset : offset + count] <- values, in their order."""
+    own = target[offset : offset + count]
     for o in range(len(own)):
         own[o] = values[o]
 

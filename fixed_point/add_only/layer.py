@@ -54,8 +54,8 @@ def sum_layer(inputs, scratch, output, low, high):
     for pixel in range(low, high):
         for t in range(len(output.out_step)):
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
-            at = output.out_step[t] + output.out_pixel[pixel]
-            kernels.store(scratch.sums, output.out, at, output.width)
+            offset = output.out_step[t] + output.out_pixel[pixel]
+            kernels.store(scratch.sums, output.out, offset, output.width)
 
 
 @inner
@@ -63,16 +63,16 @@ def drawn_layer(inputs, scratch, output, low, high, levels, draws, cells):
     """The same for neurons that draw their decays."""
     find_active(inputs, scratch)
     kernels.move_on(draws)
-    entry, out, at = 0, output.out if output.straight else cells.spikes, 0
+    entry, out, offset = 0, output.out if output.straight else cells.spikes, 0
     for pixel in range(low, high):
         cells.membrane[:] = 0
         entry = kernels.enter(draws, entry, pixel)
         for t in range(len(output.out_step)):
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
             if output.straight:
-                at = output.out_step[t] + output.out_pixel[pixel]
+                offset = output.out_step[t] + output.out_pixel[pixel]
             bias_at, register_at = levels.bias_at[pixel], draws.register_at[t]
-            tally = fire_drawn(scratch.sums, levels, bias_at, cells, out, at, draws, register_at)
+            tally = fire_drawn(scratch.sums, levels, bias_at, cells, out, offset, draws, register_at)
             put(output, t, pixel, cells, tally, output.straight)
 
 
@@ -80,15 +80,15 @@ def drawn_layer(inputs, scratch, output, low, high, levels, draws, cells):
 def given_layer(inputs, scratch, output, low, high, levels, given, cells):
     """The same for neurons whose decays stand still."""
     find_active(inputs, scratch)
-    out, at = output.out if output.straight else cells.spikes, 0
+    out, offset = output.out if output.straight else cells.spikes, 0
     for pixel in range(low, high):
         cells.membrane[:] = 0
         for t in range(len(output.out_step)):
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
             if output.straight:
-                at = output.out_step[t] + output.out_pixel[pixel]
+                offset = output.out_step[t] + output.out_pixel[pixel]
             bias_at, decay_at = levels.bias_at[pixel], given.decay_at[pixel]
-            tally = fire_given(scratch.sums, levels, bias_at, cells, out, at, given, decay_at)
+            tally = fire_given(scratch.sums, levels, bias_at, cells, out, offset, given, decay_at)
             put(output, t, pixel, cells, tally, output.straight)
 
 
@@ -109,10 +109,10 @@ def cuba_layer(inputs, scratch, output, low, high, levels, kept, cells):
 @inner(forceinline=True)
 def put(output, t, pixel, cells, tally, written):
     """Results of one pixel and step, spikes unless they are `written`; tally: spikes << 32 | saturations."""
-    at = output.out_step[t] + output.out_pixel[pixel]
+    offset = output.out_step[t] + output.out_pixel[pixel]
     if not written:
-        kernels.store(cells.spikes, output.out, at, output.width)
+        kernels.store(cells.spikes, output.out, offset, output.width)
     if len(output.record):
-        kernels.store(cells.before, output.record, at, output.width)
+        kernels.store(cells.before, output.record, offset, output.width)
     output.tally[0] += tally >> 32
     output.tally[1] += tally & 0xFFFFFFFF

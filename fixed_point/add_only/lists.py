@@ -20,11 +20,11 @@ SLACK = AHEAD + NEURONS
 
 
 @intrinsic
-def append(typing, rows, at, lists, start, stop, base):
-    """rows[at : at + stop - start] = base + lists[start:stop] (uint32); reads and writes up to 32 entries more."""
+def append(typing, rows, row_at, lists, start, stop, base):
+    """rows[row_at : row_at + stop - start] = base + lists[start:stop] (uint32); touches up to 32 entries more."""
 
-    def write(builder, rows, at, lists, start, stop, base):
-        shift, ahead = broadcast(builder, builder.trunc(base, INT32), NEURONS), builder.sub(at, start)
+    def write(builder, rows, row_at, lists, start, stop, base):
+        shift, ahead = broadcast(builder, builder.trunc(base, INT32), NEURONS), builder.sub(row_at, start)
 
         def copy(position: ir.Value) -> None:
             rows.store(builder.add(position, ahead), lists.load(position, NEURONS) + shift)
@@ -34,4 +34,4 @@ def append(typing, rows, at, lists, start, stop, base):
         with loop(builder, builder.add(start, INT64(AHEAD)), stop, NEURONS) as (position, _):
             copy(position)
 
-    return build(types.void, (rows, at, lists, start, stop, base), write)
+    return build(types.void, (rows, row_at, lists, start, stop, base), write)

@@ -28,17 +28,17 @@ def products(builder: Any, differences: list[Lanes], decays: list[Lanes], k: Any
     Exact, because a floor of halves of floors is the floor of the quotient; acc never leaves 26 bits.
     """
     none = ir.Constant(differences[0].value.type, None)
-    places = [[cgutils.alloca_once(builder, none.type) for _ in range(2)] for _ in decays]
-    for (acc, left), decay in zip(places, decays):
+    slots = [[cgutils.alloca_once(builder, none.type) for _ in range(2)] for _ in decays]
+    for (acc, left), decay in zip(slots, decays):
         builder.store(none, acc)
         builder.store(decay.value, left)
     with loop(builder, INT64(0), k):
-        for (acc, left), difference in zip(places, differences):
-            so_far, decay = (Lanes(builder, builder.load(place)) for place in (acc, left))
+        for (acc, left), difference in zip(slots, differences):
+            so_far, decay = (Lanes(builder, builder.load(slot)) for slot in (acc, left))
             more = (decay & 1).compare("!=", 0).where(so_far + difference, so_far)
             builder.store((more >> 1).value, acc)
             builder.store(decay.unsigned_shift(1).value, left)
-    return [Lanes(builder, builder.load(acc)) for acc, _ in places]
+    return [Lanes(builder, builder.load(acc)) for acc, _ in slots]
 
 
 class Row(NamedTuple):
@@ -56,36 +56,36 @@ class Row(NamedTuple):
 
 
 def fire(builder: Any, row: Row, k: Any, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
-    """Code for one step; decays(places) makes the code for the decays of the 16 neurons from each place."""
+    """Code for one step; decays(starts) makes the code for the decays of the 16 neurons from each start."""
     clipped, fired = Tally(builder), Tally(builder)
     with loop(builder, INT64(0), row.cells.neurons, GROUPS * NEURONS) as (position, _):
-        places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
-        inflow = [_current(builder, row, place) for place in places]
-        differences = [row.cells.membrane.load(place, NEURONS) - x for place, (x, _) in zip(places, inflow)]
-        leaks = products(builder, differences, decays(places), k)
-        for place, (x, outside), leak in zip(places, inflow, leaks):
+        starts = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
+        inflow = [_current(builder, row, start) for start in starts]
+        differences = [row.cells.membrane.load(start, NEURONS) - x for start, (x, _) in zip(starts, inflow)]
+        leaks = products(builder, differences, decays(starts), k)
+        for start, (x, outside), leak in zip(starts, inflow, leaks):
             clipped.add(outside)
             # x + leak lies between m and x, which are 24 bit: it cannot saturate
-            fired.add(_spike(builder, row, place, x + leak))
+            fired.add(_spike(builder, row, start, x + leak))
     return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
 
 
-def _current(builder: Any, row: Row, place: Any) -> tuple[Lanes, Lanes]:
+def _current(builder: Any, row: Row, start: Any) -> tuple[Lanes, Lanes]:
     """Currents of 16 neurons, and which of them saturated."""
     f = broadcast(builder, builder.trunc(row.levels.f, INT32), NEURONS)
-    bias = row.levels.bias.load(builder.add(row.bias_at, place), NEURONS)
-    return current(row.sums.load(place, NEURONS), bias, f)
+    bias = row.levels.bias.load(builder.add(row.bias_at, start), NEURONS)
+    return current(row.sums.load(start, NEURONS), bias, f)
 
 
-def _spike(builder: Any, row: Row, place: Any, m: Lanes) -> Lanes:
+def _spike(builder: Any, row: Row, start: Any, m: Lanes) -> Lanes:
     """Threshold and reset of 16 membrane potentials; returns which of them spike."""
     keep = broadcast(builder, builder.trunc(row.levels.keep, INT32), NEURONS)
-    threshold = row.levels.threshold.load(place, NEURONS)
+    threshold = row.levels.threshold.load(start, NEURONS)
     spiking = m.compare(">", threshold)
-    row.cells.before.store(place, m)
+    row.cells.before.store(start, m)
     # both resets without a branch: keep has all bits or none
-    row.cells.membrane.store(place, spiking.where((m - threshold) & keep, m))
-    row.spikes.store(builder.add(row.spikes_at, place), spiking.widen(INT8, signed=False))
+    row.cells.membrane.store(start, spiking.where((m - threshold) & keep, m))
+    row.spikes.store(builder.add(row.spikes_at, start), spiking.widen(INT8, signed=False))
     return spiking
 
 
@@ -123,7 +123,7 @@ def fire_given(typing, sums, levels, bias_at, cells, spikes, spikes_at, given, d
 
     def write(builder, *arguments):
         *row, given, decay_at = arguments
-        load = lambda places: [given.decays.load(builder.add(decay_at, place), NEURONS) for place in places]
+        load = lambda starts: [given.decays.load(builder.add(decay_at, start), NEURONS) for start in starts]
         return fire(builder, Row(*row), given.k, load)
 
     return build(types.int64, (sums, levels, bias_at, cells, spikes, spikes_at, given, decay_at), write)
@@ -135,13 +135,13 @@ def leak_row(typing, x, membrane, membrane_at, decays, decays_at, k, acc, count)
 
     def write(builder, x, membrane, membrane_at, decays, decays_at, k, acc, count):
         with loop(builder, INT64(0), count, GROUPS * NEURONS) as (position, _):
-            places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
-            levels = [x.load(place, NEURONS) for place in places]
-            own = [membrane.load(builder.add(membrane_at, place), NEURONS) for place in places]
-            short = [decays.load(builder.add(decays_at, place), NEURONS) for place in places]
+            starts = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
+            levels = [x.load(start, NEURONS) for start in starts]
+            own = [membrane.load(builder.add(membrane_at, start), NEURONS) for start in starts]
+            short = [decays.load(builder.add(decays_at, start), NEURONS) for start in starts]
             differences = [m - level for m, level in zip(own, levels)]
             leaks = products(builder, differences, [decay.widen(INT32, signed=False) for decay in short], k)
-            for place, level, leak in zip(places, levels, leaks):
-                acc.store(place, level + leak)
+            for start, level, leak in zip(starts, levels, leaks):
+                acc.store(start, level + leak)
 
     return build(types.void, (x, membrane, membrane_at, decays, decays_at, k, acc, count), write)

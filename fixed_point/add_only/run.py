@@ -57,10 +57,10 @@ def run_counted(
     first = int(first_image)  # Python's: times T it may pass 64 bits
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(images), batch):
-            part = images[start : start + batch]
-            parts.append(engine.batch(part, first + start, pool, workers))
+            chunk = images[start : start + batch]
+            parts.append(engine.batch(chunk, first + start, pool, workers))
             if progress:
-                progress(len(part))
+                progress(len(chunk))
     counts = engine.counts(len(images))
     return replace(reference.join(parts, network), operations=total_operations(counts)), counts
 

@@ -47,13 +47,13 @@ class Program:
     order: np.ndarray
 
 
-def program(neuron: ir.Neuron, place: Place, tile: Tile) -> Program:
+def program(neuron: ir.Neuron, context: Place, tile: Tile) -> Program:
     """What runs a tile of this kind of neuron."""
     match neuron:
         case ir.Lif():
-            return _lif(neuron, place, tile)
+            return _lif(neuron, context, tile)
         case ir.Cuba():
-            return Program(_cuba(neuron, place, tile), NO_ENTRIES)
+            return Program(_cuba(neuron, context, tile), NO_ENTRIES)
         case ir.ReadOut():
             return Program(_sums, NO_ENTRIES)
         case _:
@@ -77,12 +77,12 @@ def neuron_cost(neuron: ir.Neuron) -> NeuronCost:
             assert_never(neuron)
 
 
-def _lif(neuron: ir.Lif, place: Place, tile: Tile) -> Program:
+def _lif(neuron: ir.Lif, context: Place, tile: Tile) -> Program:
     match neuron.decay:
         case ir.Constant() | ir.PerNeuron():
-            return Program(_given(neuron, neuron.decay, place, tile), NO_ENTRIES)
+            return Program(_given(neuron, neuron.decay, context, tile), NO_ENTRIES)
         case ir.Drawn():
-            return _drawn(neuron, neuron.decay, place, tile)
+            return _drawn(neuron, neuron.decay, context, tile)
         case _:
             assert_never(neuron.decay)
 
@@ -91,10 +91,10 @@ def _sums(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int,
     kernels.sum_layer(inputs, scratch, output, low, high)
 
 
-def _given(neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, place: Place, tile: Tile) -> Run:
-    levels, width = _levels(neuron, place, tile, kept(neuron.reset)), padded(tile.width)
-    mantissa = channels_last(np.asarray(decay.mantissa), place.shape)[:, tile.channels]
-    given = Given(neuron.k, *_rows(mantissa, 0, place.pixels))
+def _given(neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, context: Place, tile: Tile) -> Run:
+    levels, width = _levels(neuron, context, tile, kept(neuron.reset)), padded(tile.width)
+    mantissa = channels_last(np.asarray(decay.mantissa), context.shape)[:, tile.channels]
+    given = Given(neuron.k, *_rows(mantissa, 0, context.pixels))
 
     def run(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
         kernels.given_layer(inputs, scratch, output, low, high, levels, given, _cells(width))
@@ -102,17 +102,17 @@ def _given(neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, place: Place, tile
     return run
 
 
-def _drawn(neuron: ir.Lif, decay: ir.Drawn, place: Place, tile: Tile) -> Program:
-    assert place.registers is not None  # every layer that draws has some
-    mine, steps = visits(place.registers, tile), place.steps
+def _drawn(neuron: ir.Lif, decay: ir.Drawn, context: Place, tile: Tile) -> Program:
+    assert context.registers is not None  # every layer that draws has some
+    mine, steps = visits(context.registers, tile), context.steps
     # the entries of the last core stand at the end, so that each of the two matrices moves one range of states
     ordered = mine.number[np.argsort(mine.last, kind="stable")]
-    levels, width = _levels(neuron, place, tile, kept(neuron.reset)), padded(tile.width)
+    levels, width = _levels(neuron, context, tile, kept(neuron.reset)), padded(tile.width)
     count, fresh = len(ordered), np.zeros((steps - 1) * len(ordered), np.uint32)
     still = Draws(
         k=neuron.k, table=np.concatenate([decay.table & 0xFF, decay.table >> 8]).astype(np.uint8),
         states=fresh, round_at=np.arange(steps + 1) * count, last=count - int(mine.last.sum()),
-        near=place.registers.round()[0], far=place.registers.round()[1], held=decay.sampling == "forward",
+        near=context.registers.round()[0], far=context.registers.round()[1], held=decay.sampling == "forward",
         entry_pixel=mine.pixel, entry_channel=mine.channel, entry_state=np.argsort(ordered),
         registers=np.zeros(0, np.uint32), register_at=np.arange(steps) * width,
     )  # fmt: skip
@@ -125,8 +125,8 @@ def _drawn(neuron: ir.Lif, decay: ir.Drawn, place: Place, tile: Tile) -> Program
     return Program(run, ordered)
 
 
-def _cuba(neuron: ir.Cuba, place: Place, tile: Tile) -> Run:
-    levels, width = _levels(neuron, place, tile, 0), tile.width
+def _cuba(neuron: ir.Cuba, context: Place, tile: Tile) -> Run:
+    levels, width = _levels(neuron, context, tile, 0), tile.width
     levels = levels._replace(threshold=levels.threshold[:width])
     parts = Kept(4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay)
 
@@ -142,8 +142,8 @@ def _cells(width: int) -> Cells:
     return Cells(width, np.zeros(width, np.int32), np.zeros(width, np.int32), np.zeros(width, np.uint8))
 
 
-def _levels(neuron: ir.Lif | ir.Cuba, place: Place, tile: Tile, keep: int) -> Levels:
-    bias, bias_at = _rows(channels_last(neuron.bias, place.shape)[:, tile.channels], 0, place.pixels)
+def _levels(neuron: ir.Lif | ir.Cuba, context: Place, tile: Tile, keep: int) -> Levels:
+    bias, bias_at = _rows(channels_last(neuron.bias, context.shape)[:, tile.channels], 0, context.pixels)
     # channels that only fill a chunk up never spike
     threshold, _ = _rows(neuron.threshold[None, tile.channels], STATE_MAX, 1)
     return Levels(bias, bias_at, threshold, neuron.f, keep)
