@@ -61,16 +61,16 @@ def add_chains(typing, seed, count):
     """count times eight independent vector additions of 32 numbers of 16 bits each."""
 
     def write(builder, seed, count):
-        places = [cgutils.alloca_once(builder, ir.VectorType(INT16, LANES)) for _ in range(CHAINS)]
+        slots = [cgutils.alloca_once(builder, ir.VectorType(INT16, LANES)) for _ in range(CHAINS)]
         given = broadcast(builder, builder.trunc(seed, INT16), LANES)
-        for place in places:
-            builder.store(given.value, place)
+        for slot in slots:
+            builder.store(given.value, slot)
         with loop(builder, INT64(0), count) as (position, _):
             # a number that changes keeps the compiler from multiplying instead
             more = broadcast(builder, builder.trunc(position, INT16), LANES) ^ given
-            for place in places:
-                builder.store((Lanes(builder, builder.load(place)) + more).value, place)
-        return _combined(builder, places)
+            for slot in slots:
+                builder.store((Lanes(builder, builder.load(slot)) + more).value, slot)
+        return _combined(builder, slots)
 
     return build(types.int64, (seed, count), write)
 
@@ -81,15 +81,15 @@ def dot_chains(typing, seed, count):
 
     def write(builder, seed, count):
         kind = ir.VectorType(INT32, LANES // 2)
-        places = [cgutils.alloca_once(builder, kind) for _ in range(2 * CHAINS)]
+        slots = [cgutils.alloca_once(builder, kind) for _ in range(2 * CHAINS)]
         given = broadcast(builder, builder.trunc(seed, INT32), LANES // 2)
-        for place in places:
-            builder.store(given.value, place)
+        for slot in slots:
+            builder.store(given.value, slot)
         with loop(builder, INT64(0), count) as (position, _):
             more = broadcast(builder, builder.trunc(position, INT32), LANES // 2) ^ given
-            for place in places:
-                builder.store(vectors.dot(builder, builder.load(place), given.value, more.value), place)
-        return _combined(builder, places)
+            for slot in slots:
+                builder.store(vectors.dot(builder, builder.load(slot), given.value, more.value), slot)
+        return _combined(builder, slots)
 
     return build(types.int64, (seed, count), write)
 
@@ -112,24 +112,24 @@ def read_lines(typing, lines, order, stop):
 
     def write(builder, lines, order, stop):
         kind = ir.VectorType(INT16, LANES)
-        places = [cgutils.alloca_once(builder, kind) for _ in range(CHAINS)]
-        for place in places:
-            builder.store(ir.Constant(kind, None), place)
+        slots = [cgutils.alloca_once(builder, kind) for _ in range(CHAINS)]
+        for slot in slots:
+            builder.store(ir.Constant(kind, None), slot)
         with loop(builder, INT64(0), stop, CHAINS) as (position, _):
-            for next_one, place in enumerate(places):
+            for next_one, slot in enumerate(slots):
                 row = builder.zext(order.item(builder.add(position, INT64(next_one))), INT64)
                 line = lines.load(builder.shl(row, INT64(6)), LANES, INT16)
-                builder.store((Lanes(builder, builder.load(place)) ^ line).value, place)
-        return _combined(builder, places)
+                builder.store((Lanes(builder, builder.load(slot)) ^ line).value, slot)
+        return _combined(builder, slots)
 
     return build(types.int64, (lines, order, stop), write)
 
 
-def _combined(builder, places):
+def _combined(builder, slots):
     """One number that depends on every vector, so that none is left out."""
-    whole = Lanes(builder, builder.load(places[0]))
-    for place in places[1:]:
-        whole = whole ^ Lanes(builder, builder.load(place))
+    whole = Lanes(builder, builder.load(slots[0]))
+    for slot in slots[1:]:
+        whole = whole ^ Lanes(builder, builder.load(slot))
     return builder.zext(builder.extract_element(whole.value, INT32(0)), INT64)
 
 
@@ -192,9 +192,9 @@ def gathered(source, active):
 
 @njit
 def multiplied(source, wide, group, activity, sums):
-    at = np.arange(len(source.values)) * (source.values.shape[1] * source.values.shape[2])
+    offsets = np.arange(len(source.values)) * (source.values.shape[1] * source.values.shape[2])
     for pixel in range(0, len(source.window), group):
-        dense.products(source, wide, at, activity, pixel, min(group, len(source.window) - pixel), sums, 0)
+        dense.products(source, wide, offsets, activity, pixel, min(group, len(source.window) - pixel), sums, 0)
 
 
 @njit
@@ -275,8 +275,8 @@ def dense_kernels(limit: Machine) -> Iterator[Kernel]:
         synapse = make_synapse(operation, (channels, size, size), 1)
         tile = synapse.tiles[0]
         source = synapse.reads(tile, np.ones((8, size * size, channels), np.uint8))
-        group, space, seen = dense.together(np.arange(8), 9 * channels)
-        activity, sums = np.zeros(seen, np.uint8), np.zeros(space * SIZE, np.int32)
+        group, space, activity_bytes = dense.together(np.arange(8), 9 * channels)
+        activity, sums = np.zeros(activity_bytes, np.uint8), np.zeros(space * SIZE, np.int32)
         count = synapse.window.size * 8 * channels * SIZE / 64
         seconds = best(lambda: multiplied(source, tile.wide, group, activity, sums)) / count  # noqa: B023
         yield Kernel(f"products, {channels} to {SIZE} channels", "64 products", 1e9 * seconds, bound)

@@ -119,12 +119,12 @@ def aims(content: Content) -> Iterator[Aim]:
     cost = "cpu_cost" if disturbed(content) else "cost"
     ms = "cpu_ms_per_image" if disturbed(content) else "ms_per_image"
     for rate in dict.fromkeys(row["spike_rate"] for row in content["rows"]):
-        rows, at = by_name(content, rate), f"at {100 * rate:g} %"
+        rows, condition = by_name(content, rate), f"at {100 * rate:g} %"
         engine, add_only = rows.get("engine"), rows.get("add-only")
         if engine and engine[ratio] and rate in RATIO_AIMS:
             limit = RATIO_AIMS[rate]
             yield Aim(
-                f"engine at least {limit:g} times faster than torch eager {at}",
+                f"engine at least {limit:g} times faster than torch eager {condition}",
                 engine[ratio],
                 ".2f",
                 engine[ratio] >= limit,
@@ -132,7 +132,7 @@ def aims(content: Content) -> Iterator[Aim]:
         if engine:
             above = engine["peak_mb"] - engine["interpreter_mb"]
             yield Aim(
-                f"engine's peak memory under {MEMORY_AIM:g} MB above the interpreter {at}",
+                f"engine's peak memory under {MEMORY_AIM:g} MB above the interpreter {condition}",
                 above,
                 ".0f",
                 above < MEMORY_AIM,
@@ -140,39 +140,39 @@ def aims(content: Content) -> Iterator[Aim]:
         if engine and add_only:
             slower = add_only[ms] / engine[ms]
             yield Aim(
-                f"add-only at most {ADD_ONLY_AIM:g} times slower than the engine {at}",
+                f"add-only at most {ADD_ONLY_AIM:g} times slower than the engine {condition}",
                 slower,
                 ".2f",
                 slower <= ADD_ONLY_AIM,
             )
-    for found in content.get("tau_cost", ()):
-        if found["name"] == "engine":
-            at = f"at {100 * found['spike_rate']:g} %"
+    for tau_row in content.get("tau_cost", ()):
+        if tau_row["name"] == "engine":
+            condition = f"at {100 * tau_row['spike_rate']:g} %"
             yield Aim(
-                f"random decay factors at most 5 % more expensive than constant ones {at}",
-                found[cost],
+                f"random decay factors at most 5 % more expensive than constant ones {condition}",
+                tau_row[cost],
                 "+.1%",
-                found[cost] <= TAU_AIM,
+                tau_row[cost] <= TAU_AIM,
             )
 
 
 def aims_table(content: Content) -> Iterator[str]:
     """Aims, what was measured, whether they hold."""
-    found = list(aims(content))
-    if found:
+    results = list(aims(content))
+    if results:
         measure = "processor time, since other work ran on the machine" if disturbed(content) else "time on the clock"
         yield f"Aims, by {measure}:"
         yield ""
         yield line(("aim", "measured", "holds"))
         yield line(("---", "---:", "---"))
-        yield from (line((aim.text, cell(aim.value, aim.form), "yes" if aim.holds else "no")) for aim in found)
+        yield from (line((aim.text, cell(aim.value, aim.form), "yes" if aim.holds else "no")) for aim in results)
         yield ""
 
 
 def growth(content: Content) -> Iterator[str]:
     """Milliseconds per image at every value of every axis, and the exponent p of cost ~ value^p."""
     names = list(dict.fromkeys(row["name"] for row in content["rows"]))
-    powers = {(found["axis"], found["name"]): found["exponent"] for found in content["growth"]}
+    powers = {(fit["axis"], fit["name"]): fit["exponent"] for fit in content["growth"]}
     yield "### How cost grows"
     yield ""
     yield machine_line(content["machine"])
@@ -182,8 +182,8 @@ def growth(content: Content) -> Iterator[str]:
     for axis in dict.fromkeys(row["axis"] for row in content["rows"]):
         along = [row for row in content["rows"] if row["axis"] == axis]
         for value in dict.fromkeys(row["value"] for row in along):
-            at = {row["name"]: row["ms_per_image"] for row in along if row["value"] == value}
-            yield line((axis, f"{value:g}", *(cell(at.get(name), ".1f") for name in names)))
+            ms_by_name = {row["name"]: row["ms_per_image"] for row in along if row["value"] == value}
+            yield line((axis, f"{value:g}", *(cell(ms_by_name.get(name), ".1f") for name in names)))
         yield line((axis, "exponent", *(cell(powers.get((axis, name)), ".2f") for name in names)))
     yield ""
 
@@ -211,7 +211,7 @@ def main(page: Path, folders: Sequence[Path]) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise RandhetError(f"{page} has no part between {BEGIN} and {END}")
-    body = "\n".join(part for folder in folders for part in measured(folder))
+    body = "\n".join(page_line for folder in folders for page_line in measured(folder))
     with replacing(page) as temporary:
         temporary.write_text(f"{before}{BEGIN}\n\n{body}\n{END}{after}")
 

@@ -29,7 +29,7 @@ NEEDED = {"checkpoint", "samples", "eps", "clean", "attacks", "mra", "mra_attack
 
 def read(folder: Path) -> list[Result]:
     """Every NAME.json of the folder by name, then number of images; FileError where one is something else."""
-    found = []
+    results = []
     for path in sorted(folder.glob("*.json")):
         try:
             content = json.loads(path.read_text("utf-8"))
@@ -37,8 +37,8 @@ def read(folder: Path) -> list[Result]:
             raise FileError(f"results {path} cannot be read: {error}") from None
         if not isinstance(content, dict) or not set(content) >= NEEDED:
             raise FileError(f"{path} is not the --json output of randhet attack")
-        found.append(content)
-    return sorted(found, key=lambda it: (order(name_of(it)), it["samples"]))
+        results.append(content)
+    return sorted(results, key=lambda result: (order(name_of(result)), result["samples"]))
 
 
 def order(name: str) -> tuple[int, str]:
@@ -80,18 +80,18 @@ def weakest(name: str) -> Callable[[dict[str, Result]], Any]:
     """
 
     def ask(results: dict[str, Result]) -> Any:
-        files = [it for it in results[name]["files"] if it["samples"] >= ENOUGH]
-        if not any(COSTLY in it["readings"] for it in files):
+        files = [result for result in results[name]["files"] if result["samples"] >= ENOUGH]
+        if not any(COSTLY in result["readings"] for result in files):
             raise KeyError(COSTLY)
-        found = [
+        readings = [
             kind
-            for it in files
-            for attack, kinds in it["readings"].items()
+            for result in files
+            for attack, kinds in result["readings"].items()
             if attack != "clean"
             for kind in kinds.values()
         ]
-        count = min(len(shares(reading)) for reading in found)
-        first = [reading | {"correct": " ".join(reading["correct"].split()[:count])} for reading in found]
+        count = min(len(shares(reading)) for reading in readings)
+        first = [reading | {"correct": " ".join(reading["correct"].split()[:count])} for reading in readings]
         return min(first, key=lambda reading: shares(reading).mean())
 
     return ask
@@ -183,9 +183,9 @@ def verdict(a: Any, b: Any) -> str:
     first, second = shares(a)[:count], shares(b)[:count]
     low, high = mean_interval(first - second, 0.025)
     gap = float(first.mean() - second.mean())
-    found = "reproduced" if low > 0 else "the opposite" if high < 0 else "no clear answer"
+    answer = "reproduced" if low > 0 else "the opposite" if high < 0 else "no clear answer"
     both = f"{percent(first.mean())} against {percent(second.mean())}"
-    return f"{found}: {both}, {100 * gap:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), n = {count}"
+    return f"{answer}: {both}, {100 * gap:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), n = {count}"
 
 
 def shares(reading: Any) -> NDArray[np.float64]:
@@ -215,26 +215,29 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def overview(results: Sequence[Result]) -> Iterator[str]:
     """One row per file of results."""
     rows = []
-    for it in results:
-        trained = it["training"].get("seconds")
-        minutes = f"{trained / 60:.0f} min, {it['training'].get('epoch', '?')} epochs" if trained else "–"
-        stock = min(kinds["stock"]["accuracy"] for name, kinds in it["readings"].items() if name != "clean")
+    for result in results:
+        trained = result["training"].get("seconds")
+        minutes = f"{trained / 60:.0f} min, {result['training'].get('epoch', '?')} epochs" if trained else "–"
+        stock = min(kinds["stock"]["accuracy"] for name, kinds in result["readings"].items() if name != "clean")
         each = [
-            shares(reading) for name, kinds in it["readings"].items() if name != "clean" for reading in kinds.values()
+            shares(reading)
+            for name, kinds in result["readings"].items()
+            if name != "clean"
+            for reading in kinds.values()
         ]
-        lowest = percent(it["mra"]), percent(chosen_apart(np.stack(each)))
-        row = (name_of(it), str(it["samples"]), percent(it["clean"]), percent(stock), *lowest)
-        rows.append((*row, it["mra_attack"], minutes))
+        lowest = percent(result["mra"]), percent(chosen_apart(np.stack(each)))
+        row = (name_of(result), str(result["samples"]), percent(result["clean"]), percent(stock), *lowest)
+        rows.append((*row, result["mra_attack"], minutes))
     heads = ("checkpoint", "images", "clean", "MRA, stock alone", "MRA", "MRA, chosen apart", "by", "training")
     yield from table(heads, rows)
 
 
-def details(it: Result) -> Iterator[str]:
+def details(result: Result) -> Iterator[str]:
     """Every attack and evaluation of one file of results."""
-    draws = f"{it['draws']} repetitions" if it["draws"] > 1 else "deterministic"
-    yield f"### {name_of(it)}, {it['samples']} images"
+    draws = f"{result['draws']} repetitions" if result["draws"] > 1 else "deterministic"
+    yield f"### {name_of(result)}, {result['samples']} images"
     yield ""
-    yield f"eps {255 * it['eps']:.3g}/255, T = {it['model']['T']}, {it['model']['neuron']}, {draws}."
+    yield f"eps {255 * result['eps']:.3g}/255, T = {result['model']['T']}, {result['model']['neuron']}, {draws}."
     yield ""
     rows = [
         (
@@ -245,38 +248,38 @@ def details(it: Result) -> Iterator[str]:
             span(reading["interval_images"]),
             percent(reading["majority"]),
         )
-        for attack, kinds in it["readings"].items()
+        for attack, kinds in result["readings"].items()
         for kind, reading in kinds.items()
     ]
     yield from table(("attack", "evaluation", "accuracy", "95 %, repetitions", "95 %, images", "majority vote"), rows)
-    if "cosines" in it:
+    if "cosines" in result:
         yield ""
-        both = {name: it["cosines"][name] for name in ("gradient", "perturbation")}
-        said = ", ".join(f"of two {name}s {one['mean']:.2f} ({span_of(one)})" for name, one in both.items())
-        yield f"Mean cosine {said}; attack {it['cosines']['attack']}. The paper: about 0.3, and 0.4 to 0.5."
+        both = {name: result["cosines"][name] for name in ("gradient", "perturbation")}
+        said = ", ".join(f"of two {name}s {cosine['mean']:.2f} ({span_of(cosine)})" for name, cosine in both.items())
+        yield f"Mean cosine {said}; attack {result['cosines']['attack']}. The paper: about 0.3, and 0.4 to 0.5."
     yield ""
 
 
-def span_of(one: Any) -> str:
-    return f"{one['interval'][0]:.2f} – {one['interval'][1]:.2f}"
+def span_of(cosine: Any) -> str:
+    return f"{cosine['interval'][0]:.2f} – {cosine['interval'][1]:.2f}"
 
 
 def by_name(results: Sequence[Result]) -> dict[str, Result]:
     """All files of a checkpoint as one: the largest number of images, last, has the word, others add their attacks."""
-    found: dict[str, Result] = {}
-    for it in results:
-        before = found.get(name_of(it), {"readings": {}, "files": []})
-        files = [*before["files"], it]
-        found[name_of(it)] = {**it, "readings": before["readings"] | it["readings"], "files": files}
-    return found
+    merged: dict[str, Result] = {}
+    for result in results:
+        before = merged.get(name_of(result), {"readings": {}, "files": []})
+        files = [*before["files"], result]
+        merged[name_of(result)] = {**result, "readings": before["readings"] | result["readings"], "files": files}
+    return merged
 
 
 def claims(results: Sequence[Result]) -> Iterator[str]:
     """The claims of the paper, and the verdict of these results."""
-    found, rows = by_name(results), []
+    by_checkpoint, rows = by_name(results), []
     for claim in CLAIMS:
         try:
-            rows.append((claim.text, verdict(*claim.ask(found))))
+            rows.append((claim.text, verdict(*claim.ask(by_checkpoint))))
         except KeyError:
             rows.append((claim.text, "not measured"))
     yield from table(("the paper's claim (CIFAR-10, its full-size network)", "here"), rows)
@@ -284,7 +287,7 @@ def claims(results: Sequence[Result]) -> Iterator[str]:
 
 def missing(results: Sequence[Result]) -> str:
     """Which of the checkpoints there are no results for."""
-    names = {name_of(it) for it in results}
+    names = {name_of(result) for result in results}
     absent = [name for name in EXPECTED if name not in names]
     if not absent:
         return "All eight checkpoints are evaluated."
@@ -353,10 +356,14 @@ QUOTED = {
 
 def autoattack(results: Sequence[Result]) -> Iterator[str]:
     """The paragraph on AutoAttack, with its numbers; nothing where one of them was not measured."""
-    found = by_name(results)
+    by_checkpoint = by_name(results)
     try:
-        read = {word: ask(found) for word, ask in QUOTED.items()}
-        clean = next(it["readings"]["clean"]["stock"] for it in found[AT]["files"] if "aa-rand" in it["readings"])
+        read = {word: ask(by_checkpoint) for word, ask in QUOTED.items()}
+        clean = next(
+            result["readings"]["clean"]["stock"]
+            for result in by_checkpoint[AT]["files"]
+            if "aa-rand" in result["readings"]
+        )
     except KeyError:
         return
     numbers = {word: f"{100 * reading['accuracy']:.0f}" for word, reading in (read | {"clean": clean}).items()}
@@ -365,7 +372,7 @@ def autoattack(results: Sequence[Result]) -> Iterator[str]:
 
 def render(results: Sequence[Result]) -> str:
     """The page in Markdown."""
-    versions = sorted({f"torch {it.get('versions', {}).get('torch', '?')}" for it in results})
+    versions = sorted({f"torch {result.get('versions', {}).get('torch', '?')}" for result in results})
     parts = [
         INTRODUCTION,
         *autoattack(results),
@@ -386,7 +393,7 @@ def render(results: Sequence[Result]) -> str:
         "",
         "## Every attack",
         "",
-        *(line for it in results for line in details(it)),
+        *(line for result in results for line in details(result)),
         "## Reproducing this page",
         "",
         "    randhet train --config configs/cifar10-small/randhet-at.toml --out checkpoints/cifar10-randhet-at.pt",

@@ -100,17 +100,17 @@ def stepper(name: str, batch: int) -> Callable[[], float]:
 def kept(name: str, batch: int) -> int:
     """Bytes that autograd keeps between the forward and the backward pass, each storage once."""
     torch.manual_seed(0)
-    model, seen = network(*CONTENDERS[name]), dict[int, int]()
+    model, storages = network(*CONTENDERS[name]), dict[int, int]()
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
+        storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = F.cross_entropy(model(torch.rand(batch, 3, 32, 32)), torch.randint(10, (batch,)))
     loss.detach()
-    return sum(seen.values())
+    return sum(storages.values())
 
 
 def peak(name: str, batch: int) -> int:
@@ -150,7 +150,9 @@ def measure(repeats: int, batch: int) -> list[dict[str, Any]]:
             "ms_per_step": 1000 * statistics.median(taken),
             "ms_min": 1000 * min(taken),
             "ms_max": 1000 * max(taken),
-            "ratio_to_fused_random": statistics.median(one / other for one, other in zip(taken, base)),
+            "ratio_to_fused_random": statistics.median(
+                own_seconds / base_seconds for own_seconds, base_seconds in zip(taken, base)
+            ),
             "kept_mb": kept(name, batch) / 2**20,
             "peak_mb": peak(name, batch),
         }
@@ -168,9 +170,9 @@ def main() -> None:
     for row in rows:
         print("  ".join(f"{value:10.2f}" if isinstance(value, float) else f"{value!s:>22}" for value in row.values()))
     if given.out:
-        found = {"rows": rows, "batch": given.batch, "repeats": given.repeats, "torch": torch.__version__}
+        record = {"rows": rows, "batch": given.batch, "repeats": given.repeats, "torch": torch.__version__}
         with replacing(given.out) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n")
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
