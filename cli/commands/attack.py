@@ -86,7 +86,7 @@ def command(
     Example: `randhet attack model.pt --attacks fgsm,pgd10,pgd10x10,apgd10 --samples 500 --out results.jsonl`
     """
     from randhet.base.errors import RandhetError
-    from randhet.compare.robustness.evaluation import Place
+    from randhet.compare.robustness.evaluation import Execution
     from randhet.compare.robustness.sweep import read
     from randhet.train.attacks.names import parse_list
     from randhet.train.configuration import typed
@@ -105,7 +105,7 @@ def command(
     radius = typed("eps", eps, float)
     setups = {name: prepared(path, data, samples, chosen, common) for name, path in paths.items()}
     with stages() as stage:
-        where = Place(batch, place, scheduler, 0 if threads == 1 else threads, stage)
+        where = Execution(batch, place, scheduler, 0 if threads == 1 else threads, stage)
         if sweep is None:
             found = _attacks(setups[checkpoint.stem], plan, radius, similarity, where)
             found = {"checkpoint": checkpoint.name} | found

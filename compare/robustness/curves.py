@@ -24,7 +24,7 @@ MARKERS = "os^Dv"
 KINDS = ("gradient", "perturbation")
 
 
-def plot(path: Path, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
+def plot(path: Path, sweep: Sweep, results: Mapping[str, Mapping[str, Any]]) -> None:
     """A PNG from the results of `randhet.compare.robustness.sweep.run` of each checkpoint, by its name."""
     from matplotlib.figure import Figure
 
@@ -32,30 +32,30 @@ def plot(path: Path, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> No
     panels = int(bool(sweep.attacks)) + (len(KINDS) if histograms else int(bool(sweep.similarity)))
     figure = Figure(figsize=(5.6 * panels, 4.8), layout="constrained")
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    figure.suptitle(f"{sweep.title}\n{_below(sweep, found)}", fontsize=10)
+    figure.suptitle(f"{sweep.title}\n{_below(sweep, results)}", fontsize=10)
     if sweep.attacks:
-        accuracy(axes.pop(0), sweep, found)
+        accuracy(axes.pop(0), sweep, results)
     if histograms:
         for kind, ax in zip(KINDS, axes):
-            histogram(ax, kind, found)
+            histogram(ax, kind, results)
     elif sweep.similarity:
-        similarity(axes[0], sweep, found)
+        similarity(axes[0], sweep, results)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 
-def _below(sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> str:
-    samples = {one["samples"] for one in found.values()}
-    count = f"{', '.join(found)}, {' and '.join(map(str, sorted(samples)))} images"
+def _below(sweep: Sweep, results: Mapping[str, Mapping[str, Any]]) -> str:
+    samples = {result["samples"] for result in results.values()}
+    count = f"{', '.join(results)}, {' and '.join(map(str, sorted(samples)))} images"
     return f"{count}\nbars: 95 % intervals over the repetitions on these images" if sweep.attacks else count
 
 
-def accuracy(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
+def accuracy(ax: Axes, sweep: Sweep, results: Mapping[str, Mapping[str, Any]]) -> None:
     """One line per checkpoint (marker), attack (colour) and evaluation; stock dashed, noise-aware solid."""
-    for marker, (name, one) in zip(cycle(MARKERS), found.items()):
-        for colour, (attack, points) in zip(_colours(), one["curves"].items()):
+    for marker, (name, result) in zip(cycle(MARKERS), results.items()):
+        for colour, (attack, points) in zip(_colours(), result["curves"].items()):
             for kind in points[0]:
-                written = f"{_named(name, found)} {spelled(attack)}".strip()
+                written = f"{_named(name, results)} {spelled(attack)}".strip()
                 label = f"{written}, {kind}" if len(points[0]) > 1 else written
                 style = _style(sweep, kind) | {"marker": marker}
                 _line(ax, sweep, [point[kind] for point in points], label, color=colour, **style)
@@ -71,21 +71,21 @@ def _line(ax: Axes, sweep: Sweep, points: list[dict[str, Any]], label: str, **st
     ax.errorbar(_places(sweep), values, error, label=label, markersize=4, capsize=2, linewidth=1.2, **style)
 
 
-def similarity(ax: Axes, sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:
+def similarity(ax: Axes, sweep: Sweep, results: Mapping[str, Mapping[str, Any]]) -> None:
     """Mean cosines over the setting."""
-    for colour, (name, one) in zip(_colours(), found.items()):
+    for colour, (name, result) in zip(_colours(), results.items()):
         for kind, reading in zip(KINDS, STYLE):
-            points = [point[kind]["mean"] for point in one["cosines"]]
+            points = [point[kind]["mean"] for point in result["cosines"]]
             of = f"two runs of {spelled(sweep.similarity)}" if kind == "perturbation" else "two gradients"
-            label = f"{_named(name, found)} {of}".strip()
+            label = f"{_named(name, results)} {of}".strip()
             ax.plot(_places(sweep), points, label=label, color=colour, markersize=4, **_style(sweep, reading))
     ax.set_ylabel("mean cosine")
     _finish(ax, sweep)
 
 
-def _named(name: str, found: Mapping[str, Any]) -> str:
+def _named(name: str, results: Mapping[str, Any]) -> str:
     """The checkpoint's name where there are several; one alone stands above the plot."""
-    return name if len(found) > 1 else ""
+    return name if len(results) > 1 else ""
 
 
 def _style(sweep: Sweep, kind: str) -> dict[str, Any]:
@@ -93,10 +93,10 @@ def _style(sweep: Sweep, kind: str) -> dict[str, Any]:
     return STYLE[kind] | ({"linestyle": ""} if AXES[sweep.axis].type is str else {})
 
 
-def histogram(ax: Axes, kind: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+def histogram(ax: Axes, kind: str, results: Mapping[str, Mapping[str, Any]]) -> None:
     """How the cosines of one kind spread over the images."""
-    for name, one in found.items():
-        values = np.array(one["cosines"][0]["of_each"][kind])
+    for name, result in results.items():
+        values = np.array(result["cosines"][0]["of_each"][kind])
         ax.hist(values, bins=np.linspace(-1, 1, 51).tolist(), alpha=0.6, label=f"{name}, mean {values.mean():.2f}")
     ax.set_xlabel(f"cosine of two {kind}s of one image")
     ax.set_ylabel("images")

@@ -101,40 +101,40 @@ class Deployed(nn.Module):
 
         The factor matters: a softmax of logits T times too large is flat, and its gradient points nowhere.
         """
-        found = self.run(self.network, pixels, seed=seed, first_image=first, probes=())
+        result = self.run(self.network, pixels, seed=seed, first_image=first, probes=())
         scale = self.network.layers[-1].scale
         assert scale is not None
-        return torch.from_numpy(found.sums * scale / self.network.steps).float()
+        return torch.from_numpy(result.sums * scale / self.network.steps).float()
 
     def taus(self, seed: int, first: int, count: int) -> dict[str, Callable[[tuple[int, ...]], Tensor]]:
         """Samplers of these draws; those of a known key are computed once, since every answer uses them again."""
-        found = samplers(self.network, seed, first)
+        by_layer = samplers(self.network, seed, first)
         if self.key is None:
-            return found
-        return {name: self._kept(name, count, sampler) for name, sampler in found.items()}
+            return by_layer
+        return {name: self._kept(name, count, sampler) for name, sampler in by_layer.items()}
 
     def _kept(self, name: str, count: int, sampler: Callable[[tuple[int, ...]], Tensor]) -> Any:
         def sample(shape: tuple[int, ...]) -> Tensor:
-            at: Any = (name, count, *shape)
-            if at not in self.samplers:
-                self.samplers[at] = sampler(shape)
-            found: Tensor = self.samplers[at]
-            return found
+            key: Any = (name, count, *shape)
+            if key not in self.samplers:
+                self.samplers[key] = sampler(shape)
+            taus: Tensor = self.samplers[key]
+            return taus
 
         return sample
 
 
 def as_bytes(points: Tensor) -> Bytes:
     """Points in 0..1 to the nearest bytes."""
-    found: Bytes = (points.detach() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-    return found
+    rounded: Bytes = (points.detach() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return rounded
 
 
-def inside(found: Tensor, pixels: Bytes, eps: float) -> Bytes:
+def inside(points: Tensor, pixels: Bytes, eps: float) -> Bytes:
     """The nearest bytes within eps of the image: a radius of 8.5 levels allows 8."""
     reach = floor(eps * 255 + 1e-6)
     low, high = (np.clip(pixels.astype(np.int16) + by, 0, 255) for by in (-reach, reach))
-    return np.clip(as_bytes(found).astype(np.int16), low, high).astype(np.uint8)
+    return np.clip(as_bytes(points).astype(np.int16), low, high).astype(np.uint8)
 
 
 # --- what comes of it -----------------------------------------------------------------------------------------------
@@ -172,25 +172,25 @@ class Deployment:
 
     def of(self, attacker: str, judge: str) -> list[Standing]:
         """Every attack of one attacker before one judge."""
-        return [one for one in self.standings if (one.attacker, one.judge) == (attacker, judge)]
+        return [standing for standing in self.standings if (standing.attacker, standing.judge) == (attacker, judge)]
 
     def weakest(self, attacker: str, judge: str) -> Standing:
         """Return the standing with the minimum robust accuracy over attacks and both evaluations."""
-        return min(self.of(attacker, judge), key=lambda one: one.accuracy)
+        return min(self.of(attacker, judge), key=lambda standing: standing.accuracy)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """(attacker, judge) in order."""
-        return list(dict.fromkeys((one.attacker, one.judge) for one in self.standings))
+        return list(dict.fromkeys((standing.attacker, standing.judge) for standing in self.standings))
 
     @property
     def gaps(self) -> dict[str, Difference]:
         """Differences in MRA, paired by image, as far as both sides were judged."""
-        found = {}
-        for name, (one, other) in GAPS.items():
-            if one in self.pairs and other in self.pairs:
-                found[name] = paired(self.weakest(*one).right - self.weakest(*other).right, MARGIN)
-        return found
+        differences = {}
+        for name, (first, second) in GAPS.items():
+            if first in self.pairs and second in self.pairs:
+                differences[name] = paired(self.weakest(*first).right - self.weakest(*second).right, MARGIN)
+        return differences
 
 
 MARGIN = 0.01
@@ -221,8 +221,8 @@ class Judge:
 
     def fixed(self, pixels: Bytes, seed: int) -> NDArray[np.bool_]:
         """Which images the integers get right, as images number 0, 1, .. of this seed."""
-        found = self.run(self.network, pixels, seed=seed, first_image=0, probes=())
-        return np.asarray(found.predictions == self.images.labels)
+        result = self.run(self.network, pixels, seed=seed, first_image=0, probes=())
+        return np.asarray(result.predictions == self.images.labels)
 
     @torch.no_grad()
     def floats(self, pixels: Bytes, seed: int) -> NDArray[np.bool_]:
@@ -231,10 +231,10 @@ class Judge:
             predictions = self.model(torch.from_numpy(pixels).float() / 255).argmax(1).numpy()
         return np.asarray(predictions == self.images.labels)
 
-    def mean(self, one: Callable[[Bytes, int], NDArray[np.bool_]], pixels: Bytes, but: int | None = None) -> Any:
-        """How often each image is right, over the seeds; `but`: one to leave out, where others are left."""
+    def mean(self, classify: Callable[[Bytes, int], NDArray[np.bool_]], pixels: Bytes, but: int | None = None) -> Any:
+        """How often each image is right, over the seeds; `but`: a seed to leave out, where others are left."""
         seeds = [seed for seed in self.seeds if seed != but] or [self.settings.seed + self.settings.draws]
-        return np.mean([one(pixels, seed) for seed in seeds], axis=0)
+        return np.mean([classify(pixels, seed) for seed in seeds], axis=0)
 
 
 @contextmanager
@@ -259,15 +259,15 @@ def attack_deployed(
         FLOAT: Standing("none", FLOAT, "clean", judge.mean(judge.floats, images.pixels)),
         FIXED: Standing("none", FIXED, "clean", judge.mean(judge.fixed, images.pixels)),
     }
-    found: list[Standing] = []
+    standings: list[Standing] = []
     for attack in settings.named:
-        found += _transferred(judge, attack)
+        standings += _transferred(judge, attack)
         done(1)
-        found += _adaptive(judge, attack)
+        standings += _adaptive(judge, attack)
         done(1)
         if is_random(network):
-            found += _knowing(judge, attack, done)
-    return Deployment(settings, len(images), is_random(network), clean, tuple(found))
+            standings += _knowing(judge, attack, done)
+    return Deployment(settings, len(images), is_random(network), clean, tuple(standings))
 
 
 def pieces(network: Network, settings: AttackSettings) -> int:
@@ -279,8 +279,8 @@ def _examples(judge: Judge, target: nn.Module, attack: Attack, redraws: int) -> 
     """Examples of both evaluations as bytes; random numbers from the settings' seed and the attack's name."""
     points, labels = torch.from_numpy(judge.images.pixels).float() / 255, torch.from_numpy(judge.images.labels)
     with _seeded(2**32 + judge.settings.seed):
-        found = run(attack, target, points, labels, judge.settings.eps, redraws)
-    readings = {attack.name: found.stock, f"{attack.name}, noise-aware": found.aware}
+        crafted = run(attack, target, points, labels, judge.settings.eps, redraws)
+    readings = {attack.name: crafted.stock, f"{attack.name}, noise-aware": crafted.aware}
     return {
         name: inside(examples, judge.images.pixels, judge.settings.eps)
         for name, examples in readings.items()

@@ -159,8 +159,8 @@ def chosen_apart(right: NDArray[np.float64]) -> float:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the pieces run and what they leave, as in `randhet.base.parallel.run_all`; batch: images per piece.
+class Execution:
+    """How and where the pieces run and what they leave, as in `randhet.base.parallel.run_all`; batch: images per piece.
 
     begin gets a name and the number of pieces, and returns what to tell as they are done.
     """
@@ -172,29 +172,32 @@ class Place:
     begin: Callable[[str, int], Progress] = lambda name, total: lambda count: None
 
 
-def evaluate(setup: Setup, trials: Sequence[Trial], place: Place) -> dict[Trial, Outcome]:
+def evaluate(setup: Setup, trials: Sequence[Trial], execution: Execution) -> dict[Trial, Outcome]:
     """Every trial on every image."""
     return {
-        trial: _outcome(parts, setup.images.labels) for trial, parts in spread(predicted, setup, trials, place).items()
+        trial: _outcome(pieces, setup.images.labels)
+        for trial, pieces in spread(predicted, setup, trials, execution).items()
     }
 
 
 def spread(
-    function: Callable[[Setup, Trial, int, int], Any], setup: Setup, trials: Sequence[Trial], place: Place
+    function: Callable[[Setup, Trial, int, int], Any], setup: Setup, trials: Sequence[Trial], execution: Execution
 ) -> dict[Trial, list[Any]]:
     """function(setup, trial, start, stop) for every trial and every batch of images, in order of the images."""
     for trial in trials:
         check(setup, trial)
     count = len(setup.images)
-    parts = [(start, min(start + place.batch, count)) for start in range(0, count, place.batch)]
+    batches = [(start, min(start + execution.batch, count)) for start in range(0, count, execution.batch)]
     name = lambda trial, start, stop: f"{function.__name__} {trial.name} images={start}:{stop}"
-    pieces = {name(trial, *part): (trial, *part) for trial in trials for part in parts}
+    pieces = {name(trial, *batch): (trial, *batch) for trial in trials for batch in batches}
     # starting processes for a single piece is not worth it
-    workers = 0 if len(pieces) == 1 else place.workers
-    done = place.begin(setup.images.name, len(pieces))
-    identity = setup.identity | {"batch": place.batch}
-    found = run_all(function, pieces, place.out, place.scheduler, workers, done, shared=setup, identity=identity)
-    return {trial: [found[name(trial, *part)] for part in parts] for trial in trials}
+    workers = 0 if len(pieces) == 1 else execution.workers
+    done = execution.begin(setup.images.name, len(pieces))
+    identity = setup.identity | {"batch": execution.batch}
+    results = run_all(
+        function, pieces, execution.out, execution.scheduler, workers, done, shared=setup, identity=identity
+    )
+    return {trial: [results[name(trial, *batch)] for batch in batches] for trial in trials}
 
 
 def check(setup: Setup, trial: Trial) -> None:
@@ -206,11 +209,11 @@ def check(setup: Setup, trial: Trial) -> None:
     varied(setup.checkpoint, dict(trial.changes))
 
 
-def _outcome(parts: list[dict[str, Any]], labels: NDArray[np.int64]) -> Outcome:
+def _outcome(pieces: list[dict[str, Any]], labels: NDArray[np.int64]) -> Outcome:
     readings = {
-        name: Reading(Draws(np.concatenate([np.array(part[name]) for part in parts], axis=1), labels))
+        name: Reading(Draws(np.concatenate([np.array(piece[name]) for piece in pieces], axis=1), labels))
         for name in ("stock", "aware")
-        if parts[0][name] is not None
+        if pieces[0][name] is not None
     }
     return Outcome(readings["stock"], readings.get("aware"))
 
@@ -218,11 +221,11 @@ def _outcome(parts: list[dict[str, Any]], labels: NDArray[np.int64]) -> Outcome:
 def predicted(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, Any]:
     """Predictions (draws, images) of the examples of images start..stop, by evaluation; seeded by seed and names."""
     with task(setup, trial, start, stop) as (model, images, labels):
-        found = examples(model, trial, images, labels, setup.redraws)
+        crafted = examples(model, trial, images, labels, setup.redraws)
         draws = setup.draws if is_random(model) else 1
         return {
-            "stock": predictions(model, found.stock, draws).tolist(),
-            "aware": None if found.aware is None else predictions(model, found.aware, draws).tolist(),
+            "stock": predictions(model, crafted.stock, draws).tolist(),
+            "aware": None if crafted.aware is None else predictions(model, crafted.aware, draws).tolist(),
         }
 
 
@@ -232,11 +235,11 @@ def task(setup: Setup, trial: Trial, start: int, stop: int) -> Iterator[tuple[nn
     # channels last is half again as fast on a CPU
     layout = {"memory_format": torch.channels_last}
     model = build(varied(setup.checkpoint, dict(trial.changes))).to(**layout)  # type: ignore[call-overload]
-    part = setup.images.pick(np.arange(start, stop))
-    images = (torch.from_numpy(part.pixels).float() / 255).contiguous(**layout)
+    subset = setup.images.pick(np.arange(start, stop))
+    images = (torch.from_numpy(subset.pixels).float() / 255).contiguous(**layout)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(setup.seed, trial.name, start))
-        yield model, images, torch.from_numpy(part.labels)
+        yield model, images, torch.from_numpy(subset.labels)
 
 
 def examples(model: nn.Module, trial: Trial, images: Tensor, labels: Tensor, redraws: int = REDRAWS) -> Examples:

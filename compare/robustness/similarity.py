@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from randhet.compare.equivalence import Sample
-from randhet.compare.robustness.evaluation import Place, Setup, Trial, spread, task
+from randhet.compare.robustness.evaluation import Execution, Setup, Trial, spread, task
 from randhet.train.attacks.losses import cross_entropy
 from randhet.train.attacks.names import parse, run
 from randhet.train.attacks.problem import Problem
@@ -33,12 +33,12 @@ class Cosines:
         return {"gradient": Sample.of(self.gradient), "perturbation": Sample.of(self.perturbation)}
 
 
-def similarity(setup: Setup, trials: Sequence[Trial], place: Place) -> dict[Trial, Cosines]:
+def similarity(setup: Setup, trials: Sequence[Trial], execution: Execution) -> dict[Trial, Cosines]:
     """For every trial the cosines with its attack; the perturbations are those of the stock reading."""
-    found = spread(cosines, setup, trials, place)
+    results = spread(cosines, setup, trials, execution)
     return {
-        trial: Cosines(*(np.concatenate([part[name] for part in parts]) for name in ("gradient", "perturbation")))
-        for trial, parts in found.items()
+        trial: Cosines(*(np.concatenate([piece[name] for piece in pieces]) for name in ("gradient", "perturbation")))
+        for trial, pieces in results.items()
     }
 
 

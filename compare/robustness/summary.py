@@ -42,30 +42,39 @@ def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[s
 
 def lowest(outcomes: Mapping[str, Outcome]) -> str:
     """The attack and evaluation of the minimum robust accuracy."""
-    found = {f"{name} {kind}": it.accuracy for name, o in outcomes.items() for kind, it in o.readings.items()}
-    return min(found, key=lambda name: found[name])
+    accuracies = {
+        f"{name} {kind}": evaluation.accuracy for name, o in outcomes.items() for kind, evaluation in o.readings.items()
+    }
+    return min(accuracies, key=lambda name: accuracies[name])
 
 
 def readings(outcome: Outcome) -> dict[str, Any]:
     """Both evaluations by name."""
-    return {name: reading(it) for name, it in outcome.readings.items()}
+    return {name: reading(evaluation) for name, evaluation in outcome.readings.items()}
 
 
-def reading(it: Reading) -> dict[str, Any]:
+def reading(evaluation: Reading) -> dict[str, Any]:
     """Accuracy, its 95 % intervals over the draws on these images and on images like these, and the majority vote.
 
     correct: how many draws were right, image by image, with spaces: what two results on the same images are paired by.
     """
     return {
-        "accuracy": it.accuracy,
-        "interval": None if it.interval is None else [max(it.interval[0], 0.0), min(it.interval[1], 1.0)],
-        "interval_images": [max(it.elsewhere[0], 0.0), min(it.elsewhere[1], 1.0)],
-        "majority": it.majority,
-        "draws": len(it.draws.predictions),
-        "correct": " ".join(map(str, it.draws.right.sum(axis=0).tolist())),
+        "accuracy": evaluation.accuracy,
+        "interval": None if evaluation.interval is None else _clipped(*evaluation.interval),
+        "interval_images": _clipped(*evaluation.elsewhere),
+        "majority": evaluation.majority,
+        "draws": len(evaluation.draws.predictions),
+        "correct": " ".join(map(str, evaluation.draws.right.sum(axis=0).tolist())),
     }
 
 
-def cosines(found: Cosines) -> dict[str, Any]:
+def _clipped(low: float, high: float) -> list[float]:
+    return [max(low, 0.0), min(high, 1.0)]
+
+
+def cosines(similarities: Cosines) -> dict[str, Any]:
     """Means over the images with their 95 % intervals."""
-    return {name: {"mean": it.mean, "interval": list(it.interval())} for name, it in found.samples().items()}
+    return {
+        name: {"mean": sample.mean, "interval": list(sample.interval())}
+        for name, sample in similarities.samples().items()
+    }

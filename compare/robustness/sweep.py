@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from randhet.base.errors import FileError, RandhetError
-from randhet.compare.robustness.evaluation import CLEAN, Place, Setup, Trial, evaluate
+from randhet.compare.robustness.evaluation import CLEAN, Execution, Setup, Trial, evaluate
 from randhet.compare.robustness.similarity import similarity
 from randhet.compare.robustness.summary import cosines, readings
 from randhet.train.configuration import PARSE, WORDS, toml
@@ -108,22 +108,19 @@ def _typed(name: str, value: Any, kind: type) -> Any:
         raise RandhetError(f"{name} holds {value!r}, it must be {WORDS[kind]}") from None
 
 
-def run(sweep: Sweep, setup: Setup, place: Place) -> dict[str, Any]:
+def run(sweep: Sweep, setup: Setup, execution: Execution) -> dict[str, Any]:
     """{"curves": {attack: [readings per value]}, "cosines": [...], "values": [...]}; clean is a curve of its own."""
     attacks = ([CLEAN] if sweep.clean else []) + list(sweep.attacks)
     trials = {(attack, value): sweep.trial(attack, value) for attack in attacks for value in sweep.values}
     # the clean accuracy at every step of an attack is one trial
-    found = evaluate(setup, list(dict.fromkeys(trials.values())), place)
-    curves = {attack: [readings(found[trials[attack, value]]) for value in sweep.values] for attack in attacks}
-    alike = _alike(sweep, setup, place) if sweep.similarity else []
+    outcomes = evaluate(setup, list(dict.fromkeys(trials.values())), execution)
+    curves = {attack: [readings(outcomes[trials[attack, value]]) for value in sweep.values] for attack in attacks}
+    alike = _alike(sweep, setup, execution) if sweep.similarity else []
     return {"values": list(sweep.values), "samples": len(setup.images), "curves": curves, "cosines": alike}
 
 
-def _alike(sweep: Sweep, setup: Setup, place: Place) -> list[dict[str, Any]]:
+def _alike(sweep: Sweep, setup: Setup, execution: Execution) -> list[dict[str, Any]]:
     trials = [sweep.trial(sweep.similarity, value) for value in sweep.values]
-    found = similarity(setup, list(dict.fromkeys(trials)), place)
-    return [
-        cosines(found[trial])
-        | {"of_each": {"gradient": found[trial].gradient.tolist(), "perturbation": found[trial].perturbation.tolist()}}
-        for trial in trials
-    ]
+    similarities = similarity(setup, list(dict.fromkeys(trials)), execution)
+    of_each = lambda alike: {"gradient": alike.gradient.tolist(), "perturbation": alike.perturbation.tolist()}
+    return [cosines(similarities[trial]) | {"of_each": of_each(similarities[trial])} for trial in trials]

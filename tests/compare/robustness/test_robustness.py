@@ -20,8 +20,8 @@ from randhet.compare.equivalence import share_interval
 from randhet.compare.robustness import evaluation as robustness
 from randhet.compare.robustness.evaluation import (
     CLEAN,
+    Execution,
     Outcome,
-    Place,
     Reading,
     Setup,
     Trial,
@@ -38,7 +38,7 @@ from randhet.train.models import ModelSettings
 from randhet.train.neurons import LIF, RandomTauLIF, neurons
 
 EPS = 0.1
-HERE = Place(batch=8, workers=0)
+HERE = Execution(batch=8, workers=0)
 TINY = ModelSettings(1, 10, (8, 8), (3,), (1,), steps=2)
 
 
@@ -120,7 +120,7 @@ def test_what_is_reported_is_what_the_examples_do(attack: str, monkeypatch: pyte
     images = Images("coins", np.full((count, 1, 1, 1), 100, np.uint8), np.zeros(count, np.int64), ("0", "1"))
     given = Setup(random_init(replace(TINY, classes=2, image_size=(1, 1))), images, draws, redraws=30)
     trial = Trial(attack, EPS)
-    outcome = evaluate(given, [trial], Place(batch=count, workers=0))[trial]
+    outcome = evaluate(given, [trial], Execution(batch=count, workers=0))[trial]
     assert outcome.aware is not None and len(seen) == 2
     for reported, examples in zip((outcome.stock, outcome.aware), seen):
         assert abs(reported.accuracy - model.accuracy(examples)) < 4 * sqrt(0.25 / (count * draws))
