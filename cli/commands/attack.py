@@ -54,7 +54,7 @@ def command(
     beside: Annotated[
         list[Path] | None, typer.Option(metavar="CKPT", help="Another checkpoint in the plot of a sweep.")
     ] = None,
-    place: Annotated[
+    results: Annotated[
         Path | None,
         typer.Option(
             "--out",
@@ -94,7 +94,7 @@ def command(
     use_threads(threads)
     chosen = published(time_steps, sampling, mean, std, connect)
     common = {"draws": draws, "redraws": redraws, "seed": seed or 0}
-    if sweep is not None and place is None:
+    if sweep is not None and results is None:
         raise RandhetError("a sweep needs --out with the folder for its results and its plot")
     if beside and sweep is None:
         raise RandhetError("--beside belongs to --sweep")
@@ -105,16 +105,16 @@ def command(
     radius = typed("eps", eps, float)
     setups = {name: prepared(path, data, samples, chosen, common) for name, path in paths.items()}
     with stages() as stage:
-        where = Execution(batch, place, scheduler, 0 if threads == 1 else threads, stage)
+        where = Execution(batch, results, scheduler, 0 if threads == 1 else threads, stage)
         if sweep is None:
-            found = _attacks(setups[checkpoint.stem], plan, radius, similarity, where)
-            found = {"checkpoint": checkpoint.name} | found
+            content = _attacks(setups[checkpoint.stem], plan, radius, similarity, where)
+            content = {"checkpoint": checkpoint.name} | content
         else:
-            found = common | _sweep(plan, setups, where)
+            content = common | _sweep(plan, setups, where)
     if as_json:
-        emit(found)
+        emit(content)
     elif sweep is None:
-        show(found)
+        show(content)
 
 
 def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: Any, common: dict[str, int]) -> Any:
@@ -122,9 +122,9 @@ def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: An
     from randhet.compare.robustness.evaluation import Setup
     from randhet.train.data.sources import load as load_data
 
-    found = load_model(checkpoint, chosen)
-    images = load_data(data or found.data or "digits").as_classes(found.classes, "the checkpoint").take(samples)
-    return Setup(sized(found, images), images, **common)
+    model = load_model(checkpoint, chosen)
+    images = load_data(data or model.data or "digits").as_classes(model.classes, "the checkpoint").take(samples)
+    return Setup(sized(model, images), images, **common)
 
 
 def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any) -> dict[str, Any]:
@@ -135,11 +135,11 @@ def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any)
 
     trials = {CLEAN: Trial(CLEAN, 0.0)} | {attack.name: Trial(attack.name, eps) for attack in plan}
     outcomes = evaluate(setup, list(trials.values()), where)
-    found = summary.as_dict(setup, {name: outcomes[trial] for name, trial in trials.items()}, eps)
+    content = summary.as_dict(setup, {name: outcomes[trial] for name, trial in trials.items()}, eps)
     if similar is not None:
         trial = Trial(similar, eps)
-        found["cosines"] = {"attack": similar} | summary.cosines(similarity(setup, [trial], where)[trial])
-    return found
+        content["cosines"] = {"attack": similar} | summary.cosines(similarity(setup, [trial], where)[trial])
+    return content
 
 
 def _sweep(sweep: Any, setups: dict[str, Any], where: Any) -> dict[str, Any]:
@@ -152,20 +152,20 @@ def _sweep(sweep: Any, setups: dict[str, Any], where: Any) -> dict[str, Any]:
     from randhet.compare.robustness.sweep import run
 
     folder = where.out
-    found = {name: run(sweep, setup, replace(where, out=folder / f"{name}.jsonl")) for name, setup in setups.items()}
-    content = {"sweep": asdict(sweep), "checkpoints": found}
+    runs = {name: run(sweep, setup, replace(where, out=folder / f"{name}.jsonl")) for name, setup in setups.items()}
+    content = {"sweep": asdict(sweep), "checkpoints": runs}
     with replacing(folder / "sweep.json") as temporary:
         temporary.write_text(json.dumps(content) + "\n", "utf-8")
-    curves.plot(folder / "sweep.png", sweep, found)
+    curves.plot(folder / "sweep.png", sweep, runs)
     err.print(f"wrote {folder / 'sweep.json'} and {folder / 'sweep.png'}", highlight=False)
     return content
 
 
-def show(found: dict[str, Any]) -> None:
+def show(content: dict[str, Any]) -> None:
     """Print both evaluations of every attack, and the minimum below."""
     from rich.table import Table
 
-    table = Table(box=None, title=f"{found['samples']} images of {found['data']}, eps {found['eps']:.4f}")
+    table = Table(box=None, title=f"{content['samples']} images of {content['data']}, eps {content['eps']:.4f}")
     for heading in (
         "attack",
         "evaluation",
@@ -175,18 +175,16 @@ def show(found: dict[str, Any]) -> None:
         "majority vote, %",
     ):
         table.add_column(heading, justify="left" if heading in ("attack", "evaluation") else "right")
-    for attack, readings in found["readings"].items():
-        for kind, it in readings.items():
-            row = (f"{100 * it['accuracy']:.1f}", span(it["interval"]), span(it["interval_images"]))
-            table.add_row(attack, kind if attack != "clean" else "", *row, f"{100 * it['majority']:.1f}")
+    for attack, readings in content["readings"].items():
+        for kind, result in readings.items():
+            row = (f"{100 * result['accuracy']:.1f}", span(result["interval"]), span(result["interval_images"]))
+            table.add_row(attack, kind if attack != "clean" else "", *row, f"{100 * result['majority']:.1f}")
     out.print(table)
-    out.print(f"minimum robust accuracy {100 * found['mra']:.1f} %, by {found['mra_attack']}", highlight=False)
+    out.print(f"minimum robust accuracy {100 * content['mra']:.1f} %, by {content['mra_attack']}", highlight=False)
     for name in ("gradient", "perturbation"):
-        if name in found.get("cosines", {}):
-            it = found["cosines"][name]
-            out.print(
-                f"mean cosine of two {name}s {it['mean']:.3f}, {it['interval'][0]:.3f} to {it['interval'][1]:.3f}"
-            )
+        if name in content.get("cosines", {}):
+            cosine, (low, high) = content["cosines"][name]["mean"], content["cosines"][name]["interval"]
+            out.print(f"mean cosine of two {name}s {cosine:.3f}, {low:.3f} to {high:.3f}")
 
 
 def span(interval: list[float] | None) -> str:
