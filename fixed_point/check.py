@@ -56,10 +56,10 @@ IMAGE_END = 2**62
 def kinds(layers: Layers, steps: int) -> Iterator[str]:
     """Every operation, neuron and decay is of a known kind, not of one derived from it that may do otherwise."""
     for layer in layers:
-        for part, known in _parts(layer):
-            if type(part) not in get_args(known):
+        for component, known in _parts(layer):
+            if type(component) not in get_args(known):
                 names = ", ".join(kind.__name__ for kind in get_args(known))
-                yield f"layer {layer.name}: {type(part).__name__} is not one of {names}"
+                yield f"layer {layer.name}: {type(component).__name__} is not one of {names}"
 
 
 def _parts(layer: Layer) -> Iterator[tuple[Any, Any]]:
@@ -204,17 +204,17 @@ def _neuron(neuron: Neuron, shape: Shape) -> Iterator[str]:
     yield from _fields(neuron.decay, shape, top, type(neuron.decay).__name__.lower() + " decay ")
 
 
-def _fields(part: Any, shape: Shape, top: int, prefix: str = "") -> Iterator[str]:
-    for name, limits, found in declared(part):
+def _fields(component: Any, shape: Shape, top: int, prefix: str = "") -> Iterator[str]:
+    for name, limits, value in declared(component):
         label = prefix + name.replace("_", " ")
         high = top if limits.high is None else limits.high
         if limits.names:
-            if found not in limits.names:
-                yield f"{label} is {found!r}, it must be {' or '.join(map(repr, limits.names))}"
+            if value not in limits.names:
+                yield f"{label} is {value!r}, it must be {' or '.join(map(repr, limits.names))}"
         elif limits.per:
-            yield from _array(label, found, (limits.low, high), _allowed(limits, shape))
+            yield from _array(label, value, (limits.low, high), _allowed(limits, shape))
         else:
-            yield from _number(label, found, limits.low, high)
+            yield from _number(label, value, limits.low, high)
 
 
 def _allowed(limits: Declared, shape: Shape) -> set[Shape]:
@@ -222,16 +222,16 @@ def _allowed(limits: Declared, shape: Shape) -> set[Shape]:
     return {shapes_of[per] for per in limits.per}
 
 
-def _number(name: str, found: int, low: int, high: int) -> Iterator[str]:
-    if not low <= found <= high:
-        yield f"{name} is {found}, the limits are {low} to {high}"
+def _number(name: str, value: int, low: int, high: int) -> Iterator[str]:
+    if not low <= value <= high:
+        yield f"{name} is {value}, the limits are {low} to {high}"
 
 
-def _array(name: str, found: np.ndarray, limits: tuple[int, int], allowed: set[Shape]) -> Iterator[str]:
-    if found.dtype.kind not in "iu" or found.shape not in allowed or not found.size:
-        yield f"{name} is {found.dtype} of shape {found.shape}, it must be integers of {sorted(allowed)}"
+def _array(name: str, values: np.ndarray, limits: tuple[int, int], allowed: set[Shape]) -> Iterator[str]:
+    if values.dtype.kind not in "iu" or values.shape not in allowed or not values.size:
+        yield f"{name} is {values.dtype} of shape {values.shape}, it must be integers of {sorted(allowed)}"
         return
-    least, largest = int(found.min()), int(found.max())
+    least, largest = int(values.min()), int(values.max())
     if least < limits[0] or largest > limits[1]:
         yield f"{name} lies in {least}..{largest}, the limits are {limits[0]} to {limits[1]}"
 
