@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import singledispatch
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,8 @@ def _not_plain(node: fx.Node) -> str:
         return ", which is no plain sum of two layers"
     changed = node.args[0]
     later = set(changed.users) if isinstance(changed, fx.Node) and node.target in IN_PLACE else set()
-    before = {earlier for earlier in node.graph.nodes if earlier < node}
+    # torch 2.3's nodes have no order of their own
+    before = set(takewhile(lambda earlier: earlier is not node, node.graph.nodes))
     return ", which changes in place what is read again later: write a + b" if later - before - {node} else ""
 
 
