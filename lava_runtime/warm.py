@@ -36,18 +36,18 @@ def warm(layers: Iterable[Layer]) -> None:
 
 
 def lif(values: np.ndarray) -> None:
-    """The kernels of LIF neurons."""
+    """Run the kernels of LIF neurons."""
     levels, decays = calls.lif_levels(LIF, SHAPE, TILE), calls.given(ir.Constant(0), SHAPE, TILE)
     calls.lif(SYNAPSE, TILE, values, levels, decays, *_written(np.zeros((0, 0, 0), np.int32)))
 
 
 def cuba(values: np.ndarray) -> None:
-    """Those of CUBA neurons."""
+    """Run the kernels of CUBA neurons."""
     calls.cuba(SYNAPSE, TILE, values, calls.cuba_levels(CUBA, SHAPE, TILE), *_written(np.zeros(SHAPE, np.int32)))
 
 
 def sums(values: np.ndarray) -> None:
-    """Those of read-outs."""
+    """Run the kernels of read-outs."""
     calls.sums(SYNAPSE, TILE, values, 1)
 
 

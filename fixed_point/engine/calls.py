@@ -34,7 +34,7 @@ Tally = tuple[int, int]
 def lif(
     synapse: Synapse, tile: Tile, values: np.ndarray, levels: Levels, decays: Decays, state: State, output: Output
 ) -> Tally:
-    """`kernels.lif_tile` for activity (rows, pixels, channels)."""
+    """Run `kernels.lif_tile` on activity (rows, pixels, channels)."""
     source = synapse.reads(tile, values)
     guard.source(source, len(output.out), synapse.source)
     guard.states(decays, len(output.out))
@@ -43,7 +43,7 @@ def lif(
 
 
 def cuba(synapse: Synapse, tile: Tile, values: np.ndarray, levels: CubaLevels, state: State, output: Output) -> Tally:
-    """`kernels.cuba_tile` for activity (rows, pixels, channels)."""
+    """Run `kernels.cuba_tile` on activity (rows, pixels, channels)."""
     source = synapse.reads(tile, values)
     guard.source(source, len(output.out), synapse.source)
     guard.output(output, state, synapse.pixels, tile.width)
@@ -51,7 +51,7 @@ def cuba(synapse: Synapse, tile: Tile, values: np.ndarray, levels: CubaLevels, s
 
 
 def sums(synapse: Synapse, tile: Tile, values: np.ndarray, rows: int) -> np.ndarray:
-    """Synaptic sums (rows, pixels, channels of the tile) int32."""
+    """Return synaptic sums (rows, pixels, channels of the tile) int32."""
     source, out = synapse.reads(tile, values), np.empty((rows, synapse.pixels, tile.width), np.int32)
     guard.source(source, rows, synapse.source)
     sum_tile(source, weights(synapse, tile, values), out)
@@ -59,13 +59,13 @@ def sums(synapse: Synapse, tile: Tile, values: np.ndarray, rows: int) -> np.ndar
 
 
 def weights(synapse: Synapse, tile: Tile, values: np.ndarray) -> Weights:
-    """A tile's weights, to be multiplied by only where what it reads is bytes."""
+    """Return a tile's weights, to be multiplied by only where what it reads is bytes."""
     wide = tile.wide if values.dtype == np.uint8 and synapse.planes <= MOST_PLANES else NO_WEIGHTS
     return Weights(tile.weight, tile.packed, wide, choice.limit(synapse.per_tap * synapse.source[0]))
 
 
 def lif_levels(neuron: Lif, shape: Shape, tile: Tile) -> Levels:
-    """Bias and threshold of a tile, filled up with neurons that never fire."""
+    """Return bias and threshold of a tile, filled up with neurons that never fire."""
     bias = padded(channels_last(neuron.bias, shape)[:, tile.channels], 0)
     threshold = padded(neuron.threshold[tile.channels], STATE_MAX)
     levels = Levels(bias, threshold, neuron.f, neuron.k, kept(neuron.reset))
@@ -74,7 +74,7 @@ def lif_levels(neuron: Lif, shape: Shape, tile: Tile) -> Levels:
 
 
 def cuba_levels(neuron: Cuba, shape: Shape, tile: Tile) -> CubaLevels:
-    """The same of CUBA neurons; the offset of 1 sits on the current's decay only."""
+    """Return bias and threshold of a tile of CUBA neurons; the offset of 1 sits on the current's decay only."""
     bias = np.ascontiguousarray(channels_last(neuron.bias, shape)[:, tile.channels], np.int32)
     threshold = np.ascontiguousarray(neuron.threshold[tile.channels], np.int32)
     levels = CubaLevels(bias, threshold, neuron.f, 4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay)
@@ -83,20 +83,20 @@ def cuba_levels(neuron: Cuba, shape: Shape, tile: Tile) -> CubaLevels:
 
 
 def given(decay: Constant | PerNeuron, shape: Shape, tile: Tile) -> Decays:
-    """Decays that never change."""
+    """Bundle decays that never change."""
     mantissa = channels_last(np.asarray(decay.mantissa), shape)[:, tile.channels]
     return _looked_at(Decays(padded(mantissa, 0), NO_TABLE, NO_STATES, NO_ENTRIES, NO_ENTRIES), shape, tile)
 
 
 def drawn(decay: Drawn, visits: Visits, shape: Shape, tile: Tile) -> Decays:
-    """Decays drawn by registers, whose states at a tile's visits are still missing: `with_states`."""
+    """Bundle decays drawn by registers, whose states at a tile's visits are still missing: `with_states`."""
     # two tables of bytes, low and high: the processor looks bytes up
     table = np.concatenate([decay.table & 0xFF, decay.table >> 8]).astype(np.uint8)
     return _looked_at(Decays(NO_DECAYS, table, NO_STATES, visits.pixel, visits.channel), shape, tile)
 
 
 def with_states(decays: Decays, states: np.ndarray) -> Decays:
-    """Drawn decays with the states (rows, entries) of a call."""
+    """Return drawn decays with the states (rows, entries) of a call."""
     return Decays(decays.given, decays.table, states, decays.entry_pixel, decays.entry_channel)
 
 
@@ -106,7 +106,7 @@ def _looked_at(decays: Decays, shape: Shape, tile: Tile) -> Decays:
 
 
 def kept(reset: Reset) -> int:
-    """What of m - theta a spike leaves, as bits: none of it ("zero") or all ("subtract")."""
+    """Return what a spike leaves of m - theta, as bits: none of it ("zero") or all ("subtract")."""
     match reset:
         case "zero":
             return 0
@@ -117,12 +117,12 @@ def kept(reset: Reset) -> int:
 
 
 def padded(values: np.ndarray, fill: int) -> np.ndarray:
-    """(..., channels of a tile) as int32, filled up to whole chunks, flat."""
+    """Fill (..., channels of a tile) up to whole chunks; flat int32."""
     more = whole(values.shape[-1]) - values.shape[-1]
     wide = np.pad(values.astype(np.int32), [(0, 0)] * (values.ndim - 1) + [(0, more)], constant_values=fill)
     return wide.reshape(-1)
 
 
 def whole(width: int) -> int:
-    """Channels filled up to whole chunks."""
+    """Round a number of channels up to whole chunks."""
     return guard.padded(width)

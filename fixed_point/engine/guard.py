@@ -24,7 +24,7 @@ from randhet.fixed_point.kernels.dense import BY
 
 
 def array(name: str, value: np.ndarray, dtypes: tuple[type, ...], *shapes: tuple[int, ...]) -> None:
-    """value is a C-contiguous array of one of these types and shapes."""
+    """Refuse a value that is no C-contiguous array of one of these types and shapes."""
     if not isinstance(value, np.ndarray) or value.dtype.type not in dtypes or value.shape not in shapes:
         found = f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
         raise NetworkError(f"kernel argument {name} is {found}, not {' or '.join(map(str, shapes))}")
@@ -33,19 +33,19 @@ def array(name: str, value: np.ndarray, dtypes: tuple[type, ...], *shapes: tuple
 
 
 def within(name: str, least: int, most: int, low: int, stop: int) -> None:
-    """low <= least and most < stop."""
+    """Refuse unless low <= least and most < stop."""
     if least < low or most >= stop:
         raise NetworkError(f"kernel argument {name} lies in {least}..{most}, the limits are {low} to {stop - 1}")
 
 
 def all_within(name: str, values: np.ndarray, low: int, stop: int) -> None:
-    """low <= values < stop."""
+    """Refuse unless low <= values < stop."""
     if values.size:
         within(name, int(values.min()), int(values.max()), low, stop)
 
 
 def weights(given: Weights, reads: Source, size: tuple[int, int]) -> None:
-    """What a tile keeps, which reads (pixels, channels) of a size: looked at once, when a network is loaded."""
+    """Look at what a tile keeps, which reads (pixels, channels) of a size: once, when a network is loaded."""
     pixels, channels = size
     array("window", reads.window, (np.int32,), reads.window.shape[:2])
     rows, width = reads.window.shape[1] * reads.per_tap + 1, given.plain.shape[1]
@@ -57,24 +57,24 @@ def weights(given: Weights, reads: Source, size: tuple[int, int]) -> None:
 
 
 def source(given: Source, rows: int, size: tuple[int, int]) -> None:
-    """What a layer reads, (1 or `rows`, *size); `weights` has seen its window."""
+    """Look at what a layer reads, (1 or `rows`, *size); `weights` has seen its window."""
     array("values", given.values, (np.uint8, np.int32), (1, *size), (rows, *size))
 
 
 def levels(given: Levels, pixels: int, channels: int) -> None:
-    """What neurons of the LIF family are told, for so many channels of whole chunks."""
+    """Look at what neurons of the LIF family are told, for so many channels of whole chunks."""
     array("bias", given.bias, (np.int32,), (channels,), (pixels * channels,))
     array("threshold", given.threshold, (np.int32,), (channels,))
 
 
 def cuba_levels(given: CubaLevels, pixels: int, width: int) -> None:
-    """The same of CUBA neurons; their channels are not filled up."""
+    """Look at what CUBA neurons are told; their channels are not filled up."""
     array("bias", given.bias, (np.int32,), (1, width), (pixels, width))
     array("threshold", given.threshold, (np.int32,), (width,))
 
 
 def decays(given: Decays, pixels: int, channels: int, width: int) -> None:
-    """Decays that are given, or what draws them but for the states: entries lie in the first `width` channels."""
+    """Look at decays, given or drawn, but for their states; entries lie in the first `width` channels."""
     array("given", given.given, (np.int32,), (0,), (channels,), (pixels * channels,))
     array("table", given.table, (np.uint8,), (512,))
     entries = given.entry_pixel.shape[:1]
@@ -84,14 +84,14 @@ def decays(given: Decays, pixels: int, channels: int, width: int) -> None:
 
 
 def states(given: Decays, rows: int) -> None:
-    """A state for every row and entry."""
+    """Look for a state for every row and entry."""
     entries = given.entry_pixel.shape[0]
     if entries:
         array("states", given.states, (np.uint32,), (rows, entries))
 
 
 def output(given: Output, state: State, pixels: int, width: int) -> None:
-    """Spikes (rows, pixels, channels), into which the tile fits; membranes and kept states of that shape or none."""
+    """Look at spikes (rows, pixels, channels), where the tile fits, membranes and kept states like them or none."""
     out = given.out
     array("out", out, (np.uint8,), (len(out), pixels, out.shape[-1]))
     within("offset", given.offset, given.offset + width - 1, 0, out.shape[-1])
@@ -104,5 +104,5 @@ def output(given: Output, state: State, pixels: int, width: int) -> None:
 
 
 def padded(width: int) -> int:
-    """Channels filled up to whole chunks."""
+    """Round a number of channels up to whole chunks."""
     return -(-width // CHUNK) * CHUNK

@@ -41,7 +41,7 @@ class Scratch(NamedTuple):
 
 @kernel
 def lif_tile(source, weights, levels, decays, state, output):
-    """One tile of channels of the LIF family: all steps of one image, or one step of each of several lanes (`State`).
+    """Update a tile of channels of the LIF family: all steps of one image, or one step of each of several lanes.
 
     Pixel by pixel, all rows of one before the next: membranes, sums and registers stay in the first-level cache.
     Returns (spikes, saturations).
@@ -54,7 +54,7 @@ def lif_tile(source, weights, levels, decays, state, output):
 
 @kernel
 def room(width, space, output):
-    """`Scratch` for a tile, with `space` rows of sums that are multiplied."""
+    """Make the `Scratch` of a tile, with `space` rows of sums that are multiplied."""
     out, record, padded = output.out, output.record, whole(width)
     straight = width == padded
     spikes, before = np.empty(padded, np.uint8), np.empty(padded, np.int32)
@@ -67,7 +67,7 @@ def room(width, space, output):
 
 @inner
 def lif_pixels(source, weights, levels, decays, state, output, full, active, scratch):
-    """The loop over pixels and rows of `lif_tile`."""
+    """Loop over pixels and rows for `lif_tile`."""
     padded, per_pixel = len(scratch.membrane), len(full.at)
     fired = clipped = entry = 0
     for pixel in range(output.low, output.high):
@@ -89,7 +89,7 @@ def lif_pixels(source, weights, levels, decays, state, output, full, active, scr
 
 @inner(forceinline=True)
 def enter(decays, registers, entry, pixel, rows, padded):
-    """Entries from number `entry` that begin at `pixel` put their states into registers. Returns the next entry."""
+    """Put the states of entries from number `entry` that begin at `pixel` into registers. Returns the next entry."""
     while entry < len(decays.entry_pixel) and decays.entry_pixel[entry] <= pixel:
         for t in range(rows):
             registers[t * padded + decays.entry_channel[entry]] = decays.states[t, entry]
@@ -99,7 +99,7 @@ def enter(decays, registers, entry, pixel, rows, padded):
 
 @inner(forceinline=True)
 def update(levels, decays, state, output, scratch, t, pixel, row):
-    """The neurons of one pixel at row t of the output, whose sums are in `row`. Returns what `fire_drawn` does."""
+    """Update the neurons of one pixel at row t of the output, whose sums are in `row`; result as `fire_drawn`'s."""
     membrane, padded, kept = scratch.membrane, len(scratch.membrane), len(state.membrane) > 0
     at, stop = output.offset, output.offset + scratch.width
     place = (t * output.out.shape[1] + pixel) * output.out.shape[2] + at if scratch.straight else 0
@@ -124,7 +124,7 @@ def update(levels, decays, state, output, scratch, t, pixel, row):
 
 @inner(forceinline=True)
 def row_at(flat, pixel, padded):
-    """Where the row of a pixel begins in rows of whole chunks, of which there is one for every pixel or for all."""
+    """Return where a pixel's row begins in rows of whole chunks, one for every pixel or one for all."""
     return 0 if len(flat) == padded else pixel * padded
 
 
@@ -133,7 +133,7 @@ def row_at(flat, pixel, padded):
 
 @kernel
 def cuba_tile(source, weights, levels, state, output):
-    """The same for CUBA neurons; levels: `CubaLevels`."""
+    """Update one tile of channels of CUBA neurons as `lif_tile` does; levels: `CubaLevels`."""
     active = listed(source, np.zeros(len(source.values), np.bool_))
     width = weights.plain.shape[1]
     total, cells = np.zeros(whole(width), np.int32), np.zeros((3, width), np.int32)
@@ -142,7 +142,7 @@ def cuba_tile(source, weights, levels, state, output):
 
 @inner
 def cuba_pixels(source, weights, levels, state, output, active, total, cells):
-    """The loop over pixels and rows of `cuba_tile`; cells: u, v and v before the reset of one pixel."""
+    """Loop over pixels and rows for `cuba_tile`; cells: u, v and v before the reset of one pixel."""
     u, v, before = cells[0], cells[1], cells[2]
     fired, clipped, kept = 0, 0, len(state.membrane) > 0
     at, stop = output.offset, output.offset + len(u)
@@ -168,7 +168,7 @@ def cuba_pixels(source, weights, levels, state, output, active, total, cells):
 
 @inner
 def cuba_step(levels, bias, total, u, v, before, spikes):
-    """Loihi's CUBA LIF of `integer.cuba`, in 64 bit, for as many neurons as u has. Returns (spikes, saturations)."""
+    """Step Loihi's CUBA LIF of `integer.cuba`, in 64 bit, for all neurons in u. Returns (spikes, saturations)."""
     fired, saturated = 0, 0
     half = np.int64(1 << 23)
     for o in range(len(u)):

@@ -50,7 +50,7 @@ class Work:
     record: np.ndarray
 
     def output(self, image: int, tile: Tile, low: int, high: int) -> Output:
-        """Where the kernels write."""
+        """Tell the kernels where to write."""
         record = self.record[image] if len(self.record) else NO_RECORD
         return Output(self.out[image], record, tile.offset, low, high)
 
@@ -62,11 +62,11 @@ class Neurons:
     """What the layer sends."""
 
     def jobs(self, work: Work, workers: int) -> Iterator[Job]:
-        """The calls that do the work, each returning (spikes, saturations)."""
+        """Yield the calls that do the work, each returning (spikes, saturations)."""
         raise NotImplementedError
 
     def membranes(self, work: Work) -> np.ndarray:
-        """Membrane potentials before the reset, (images, T, pixels, channels), once the jobs are done."""
+        """Return membrane potentials before the reset, (images, T, pixels, channels), once the jobs are done."""
         return work.record
 
 
@@ -124,7 +124,7 @@ class ReadOut(Neurons):
 
 
 def load(neuron: ir.Neuron, place: Place, synapse: Synapse) -> Neurons:
-    """The neurons of a layer, once for all batches."""
+    """Load the neurons of a layer, once for all batches."""
     match neuron:
         case ir.Lif():
             return Lif(neuron, place, synapse)
@@ -148,7 +148,7 @@ class Given:
         self.tiles = {tile.offset: calls.given(decay, place.shape, tile) for tile in synapse.tiles}
 
     def of_batch(self, first: int, images: int) -> OfPart:
-        """Those of a batch whose first image has this number."""
+        """Return those of a batch whose first image has this number."""
         return lambda image, tile, low: self.tiles[tile.offset]
 
 
@@ -165,7 +165,7 @@ class Drawn:
         self.divisible = self.registers.aligned
 
     def of_batch(self, first: int, images: int) -> OfPart:
-        """Those of a batch whose first image has this number."""
+        """Return those of a batch whose first image has this number."""
         starts = image_starts(self.registers, self.decay, self.steps, first, images)
         round_ = self.registers.round()
 
@@ -182,7 +182,7 @@ class Drawn:
 
 
 def decays_of(decay: ir.Decay, place: Place, synapse: Synapse) -> Given | Drawn:
-    """Where a layer's decays come from."""
+    """Load what a layer's decays come from."""
     match decay:
         case ir.Constant() | ir.PerNeuron():
             return Given(decay, place, synapse)
@@ -196,12 +196,12 @@ def decays_of(decay: ir.Decay, place: Place, synapse: Synapse) -> Given | Drawn:
 
 
 def bands(work: Work, workers: int) -> int:
-    """Into how many bands pixels are split: more than one where there are fewer images and tiles than threads."""
+    """Count the bands that pixels are split into: more than one where there are fewer images and tiles than threads."""
     return 1 if len(work.values) * len(work.synapse.tiles) >= workers else min(workers, work.synapse.pixels)
 
 
 def spread(work: Work, call: Callable[[int, Tile, int, int], calls.Tally], count: int) -> Iterator[Job]:
-    """One call per image, tile and band of pixels; tiles outermost, so that their weights stay in the cache."""
+    """Yield one call per image, tile and band of pixels; tiles outermost, so that their weights stay in the cache."""
     edges = np.linspace(0, work.synapse.pixels, count + 1).astype(int).tolist()
     for tile in work.synapse.tiles:
         for image in range(len(work.values)):

@@ -63,7 +63,7 @@ class Crowded(NamedTuple):
 
 @inner
 def list_active(source, skipped, lists, begins):
-    """For each step, bit plane and pixel, the channels of a `Source` whose value has that bit, numbered from its first.
+    """List for each step, bit plane and pixel the channels of a `Source` whose value has that bit, from its first on.
 
     Steps that are `skipped` have no lists. Writes `Active.lists` and `Active.begins`.
     """
@@ -89,7 +89,7 @@ def list_active(source, skipped, lists, begins):
 
 @kernel
 def listed(source, skipped):
-    """Active inputs of every step that differs and is not `skipped`; at which steps multiplying values costs less."""
+    """List active inputs of every step that differs and is not `skipped`, and where multiplying values costs less."""
     values, per_tap = source.values, source.per_tap
     steps, pixels = values.shape[0], values.shape[1]
     multiply, rows = np.zeros(steps, np.bool_), np.empty(source.window.shape[1] * per_tap + SLACK, np.uint32)
@@ -107,7 +107,7 @@ def listed(source, skipped):
 
 @inner
 def active_values(source, t):
-    """How many of the values that are read at step t are not zero."""
+    """Count the values read at step t that are not zero."""
     active = 0
     for pixel in range(source.values.shape[1]):
         for c in range(source.per_tap):
@@ -120,7 +120,7 @@ def active_values(source, t):
 
 @inner(forceinline=True)
 def gather(source, active, t, plane, pixel):
-    """Weight rows of the window of an output pixel, written to active.rows. Returns how many."""
+    """Write the weight rows of an output pixel's window to active.rows. Returns how many."""
     n, tap_at = 0, 0
     for tap in range(source.window.shape[1]):
         seen = source.window[pixel, tap]
@@ -134,7 +134,7 @@ def gather(source, active, t, plane, pixel):
 
 @inner(forceinline=True)
 def pixel_sums(source, packed, active, t, pixel, total):
-    """Synaptic sums of one output pixel: total (channels of the tile) int32. Graded values by bit planes, doubled.
+    """Sum the weight rows of one output pixel: total (channels of the tile) int32. Graded values by bit planes.
 
     packed: chunks of 64 channels, one after another, as `plan.pack` lays them out.
     """
@@ -159,7 +159,7 @@ def pixel_sums(source, packed, active, t, pixel, total):
 
 @inner
 def pixel_products(source, plain, t, pixel, total):
-    """The same sums with multiplications, for graded inputs whose bit planes would cost more than they save."""
+    """Make the sums of `pixel_sums` with multiplications, where bit planes would cost more than they save."""
     total[:] = 0
     for tap in range(source.window.shape[1]):
         seen = source.window[pixel, tap]
@@ -174,7 +174,7 @@ def pixel_products(source, plain, t, pixel, total):
 
 @inner(forceinline=True)
 def synapse(source, weights, active, t, pixel, total):
-    """Sums of one output pixel at step t; where every step has the same input, those of step 0 stay."""
+    """Make the sums of one output pixel at step t; where every step has the same input, those of step 0 stay."""
     # the image is held for all steps: the stem's sums are made once
     if t > 0 and len(source.values) == 1:
         return
@@ -186,7 +186,7 @@ def synapse(source, weights, active, t, pixel, total):
 
 @kernel
 def multiplied(source, weights):
-    """The steps that are `Crowded`, none where weights.wide is empty, and rows of sums that they need."""
+    """Choose the steps that are `Crowded`, none where weights.wide is empty, and rows of sums that they need."""
     chosen = np.zeros(len(source.values), np.bool_)
     if len(weights.wide) > 0:
         crowded(source, weights.limit, chosen)
@@ -198,7 +198,7 @@ def multiplied(source, weights):
 
 @inner(forceinline=True)
 def step_sums(source, weights, active, full, t, pixel, ahead, total):
-    """The row of the sums of step t: behind `ahead` others where they were multiplied; else 0, total, made now."""
+    """Return the row of the sums of step t: behind `ahead` others where multiplied; else 0, total, made now."""
     read = min(t, len(source.values) - 1)
     if full.chosen[read]:
         return ahead + full.rank[read]
@@ -208,14 +208,14 @@ def step_sums(source, weights, active, full, t, pixel, ahead, total):
 
 @kernel
 def sum_tile(source, weights, out):
-    """Synaptic sums of a layer without neurons for one image: out (rows, pixels, channels of the tile) int32."""
+    """Make the sums of a layer without neurons: out (rows, pixels, channels of the tile) int32."""
     active = listed(source, np.zeros(len(source.values), np.bool_))
     sum_pixels(source, weights, active, out, np.zeros(whole(weights.plain.shape[1]), np.int32))
 
 
 @inner
 def sum_pixels(source, weights, active, out, total):
-    """The loop over pixels and rows of `sum_tile`."""
+    """Loop over pixels and rows for `sum_tile`."""
     for pixel in range(len(source.window)):
         for t in range(len(out)):
             synapse(source, weights, active, t, pixel, total)
@@ -224,12 +224,12 @@ def sum_pixels(source, weights, active, out, total):
 
 @inner(forceinline=True)
 def copy_to(target, source):
-    """target = the beginning of source."""
+    """Set target to the beginning of source."""
     for o in range(len(target)):
         target[o] = source[o]
 
 
 @inner
 def whole(width):
-    """Channels filled up to whole chunks."""
+    """Round a number of channels up to whole chunks."""
     return (width + CHUNK - 1) // CHUNK * CHUNK

@@ -67,7 +67,7 @@ def add_rows(typing, weight, base, rows, start, stop, sums, first):
 
 @intrinsic
 def add_rows_twice(typing, weight, base, second, rows, start, stop, sums, first):
-    """The same for two chunks at once: 128 sums."""
+    """Add as `add_rows` does for two chunks at once: 128 sums."""
 
     def write(builder, weight, base, second, rows, start, stop, sums, first):
         _add_rows(builder, weight, [base, second], rows, start, stop, sums, first)
@@ -230,7 +230,7 @@ def drawn(
 
 @intrinsic
 def fire_drawn(typing, levels, row, table, registers, registers_at):
-    """One step of a `bundles.Row` of the LIF family whose decays are drawn by the registers from `registers_at`.
+    """Step a `bundles.Row` of the LIF family whose decays are drawn by the registers from `registers_at`.
 
     levels: `bundles.Levels`; table: `bundles.Decays.table`. Registers move on by one draw. Returns the number of spikes
     << 32 | that of currents that saturated.
@@ -255,7 +255,7 @@ def fire_drawn(typing, levels, row, table, registers, registers_at):
 
 @intrinsic
 def fire_given(typing, levels, row, decays, decays_at):
-    """One step of a `bundles.Row` with the decays (int32) from `decays_at`; arguments and result as `fire_drawn`'s."""
+    """Step a `bundles.Row` with the decays (int32) from `decays_at`; arguments and result as `fire_drawn`'s."""
 
     def write(builder, levels, row, decays, decays_at):
         load = lambda places: [decays.load(builder.add(decays_at, place), NEURONS) for place in places]
@@ -265,7 +265,7 @@ def fire_given(typing, levels, row, decays, decays_at):
 
 
 def _fire(builder: Any, levels: Any, row: Any, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
-    """Code for one step of a row; decays(places) makes the code for the decays of the 16 neurons from each place."""
+    """Write code for one step of a row; decays(places) writes that for the decays of 16 neurons from each place."""
     numbers = levels.f, levels.k, levels.keep
     f, k, keep = (broadcast(builder, builder.trunc(number, INT32), NEURONS) for number in numbers)
     clipped, fired = Tally(builder), Tally(builder)
@@ -360,7 +360,7 @@ def _append_bits(builder, lists, at, word, base):
 
 @intrinsic
 def bits_set(typing, word):
-    """How many bits of a word are set."""
+    """Count the bits of a word that are set."""
     return build(types.int64, (word,), lambda builder, value: builder.ctpop(value))
 
 
@@ -375,7 +375,7 @@ else:
 
     @inner(forceinline=True)
     def append_word(lists, n, word, base):
-        """The same bit by bit."""
+        """Do so bit by bit."""
         while word:
             lists[n] = base + first_bit(word)
             n += 1

@@ -69,15 +69,15 @@ class LayerModel(Guarded):
             self.m_out.send(self.seen.encode(self.before))
 
     def reset(self, turn: int) -> None:
-        """Start of the images of a round."""
+        """Start the images of a round."""
         self.membrane[:] = 0
 
     def integrate(self, values: np.ndarray) -> np.ndarray:
-        """What arrives (lanes, pixels, channels) to output of the layer's shape; states move on."""
+        """Turn what arrives (lanes, pixels, channels) into output of the layer's shape; states move on."""
         raise NotImplementedError
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """Synaptic sums (lanes, pixels, channels) int32."""
+        """Make synaptic sums (lanes, pixels, channels) int32."""
         total = np.empty((len(values), *self.plan.cells[1:]), np.int32)
         for tile in self.synapse.tiles:
             total[:, :, tile.channels] = calls.sums(self.synapse, tile, values, len(values))
@@ -88,7 +88,7 @@ class Spiking(LayerModel):
     """Neurons in fixed point, a tile of channels at a time."""
 
     def update(self, tile: Tile, values: np.ndarray, output: Output) -> calls.Tally:
-        """One step of a tile."""
+        """Step the neurons of a tile."""
         raise NotImplementedError
 
     def integrate(self, values: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ class LifFixed(Spiking):
         self.levels = {tile.offset: calls.lif_levels(self.neuron, shape, tile) for tile in self.synapse.tiles}
 
     def decays(self, tile: Tile) -> Decays:
-        """Those of this step."""
+        """Return those of this step."""
         raise NotImplementedError
 
     def update(self, tile: Tile, values: np.ndarray, output: Output) -> calls.Tally:
@@ -122,7 +122,7 @@ class LifFixed(Spiking):
 
 
 class LifFloat(LayerModel):
-    """The same neurons in float64: no rounding, no saturation; tau = A / 2^k, membranes in the same units."""
+    """The LIF family in float64: no rounding, no saturation; tau = A / 2^k, membranes in the same units."""
 
     m_out: PyOutPort = MESSAGE_OUT
     membrane: np.ndarray = FLOAT_STATE
