@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Protocol
+from functools import cache, partial
+from typing import Protocol, cast
 
 import numpy as np
 
 from hardware_tests import stock
 from hardware_tests.board import Board
 from hardware_tests.cases import Case
-from randhet.fixed_point.backends import BACKENDS, runner
+from randhet.export.c import boards
+from randhet.export.c import run as c
+from randhet.fixed_point.backends import BACKENDS, Runner, runner
 from randhet.fixed_point.network import Network
 
 AT_ONCE = 2
@@ -64,14 +66,27 @@ class Backend:
     def prepare(self, cases: Iterable[Case]) -> None:
         pass
 
+    def runner(self) -> Runner:
+        return runner(self.name)
+
     def observe(self, case: Case) -> Observed:
         names = [layer.name for layer in case.network.layers]
-        run = runner(self.name)
-        result = run(case.network, case.images, seed=case.seed, first_image=case.first_image, probes=names)
+        result = self.runner()(case.network, case.images, seed=case.seed, first_image=case.first_image, probes=names)
         flat = lambda values: np.asarray(values).reshape(len(case.images), case.network.steps, -1)
         membranes = {name: flat(t.membrane) for name, t in result.traces.items() if t.membrane is not None}
         outputs = {name: flat(trace.output) for name, trace in result.traces.items()}
         return Observed(outputs, membranes, result.saturations, result.predictions)
+
+
+@dataclass(frozen=True)
+class Firmware(Backend):
+    """The program that `randhet export --c` writes, on one of `boards.BOARDS`."""
+
+    def missing(self) -> str | None:
+        return boards.BOARDS[self.name].missing()
+
+    def runner(self) -> Runner:
+        return cast(Runner, partial(c.run, build=boards.BOARDS[self.name].build))
 
 
 @dataclass
@@ -116,7 +131,7 @@ class Stock:
         return Observed(stock.run(case.network, case.images, self.board))
 
 
-NAMES = (*(name for name in BACKENDS if name != "c"), "c-host", "lava-stock", "loihi2")
+NAMES = (*(name for name in BACKENDS if name != "c"), "c-host", *boards.BOARDS, "lava-stock", "loihi2")
 """Every target, by name."""
 
 
@@ -127,6 +142,8 @@ def target(name: str, board: Board) -> Target:
         return Ahead(Backend(name))
     if name == "c-host":
         return Backend("c")
+    if name in boards.BOARDS:
+        return Firmware(name)
     if name == "lava-stock":
         return Ahead(Stock(None))
     return Stock(board) if name == "loihi2" else Backend(name)

@@ -95,7 +95,8 @@ def _still(site: Site, kind: str, fields: Fields, call: str, *tables: Table) -> 
 def _order(site: Site, shape: ir.Shape) -> Fields:
     channels, pixels = channels_of(shape)
     out = site.plan.values[site.number]
-    return {"layer": site.number, "in": 0, "out": out, "channels": channels, "pixels": pixels}
+    count = channels * pixels
+    return {"layer": site.number, "in": 0, "out": out, "channels": channels, "pixels": pixels, "count": count}
 
 
 def _add(site: Site) -> Part:
@@ -114,8 +115,9 @@ def _pool(operation: ir.SumPool, site: Site) -> Fields:
     fields: Fields = {
         "layer": site.number, "in": site.sources[0], "out": site.plan.values[site.number],
         "channels": channels, "rows": rows, "columns": columns, "down": down, "across": across,
-        "tap_row": (width - columns) * channels, "tap_step": channels,
-        "next_row": (stride_y * width - across * stride_x) * channels, "next": stride_x * channels,
+        "tap_row": width * channels, "tap_step": channels,
+        "next_row": stride_y * width * channels, "next": stride_x * channels,
+        "count": prod(site.shape),
     }  # fmt: skip
     _reachable(site, stride_y * down + rows, stride_x * across + columns, width * channels, channels)
     return fields
@@ -179,9 +181,10 @@ def _window(site: Site, conv: ir.Conv) -> Fields:
         "groups": conv.groups, "channels": channels, "outputs": out // conv.groups, "all": out,
         "rows": rows, "columns": columns, "down": down, "across": across, "top": top, "left": left,
         "origin": int(site.sources[0] or 0) + (top * width + left) * all_channels, "tap_y": tap_y, "tap_x": tap_x,
-        "tap_row": (tap_y * width - columns * tap_x) * all_channels, "tap_step": tap_x * all_channels,
-        "tap_weights": all_channels * (out // conv.groups), "stride_y": stride_y, "stride_x": stride_x,
-        "next_row": (stride_y * width - across * stride_x) * all_channels, "next": stride_x * all_channels,
+        "tap_row": tap_y * width * all_channels, "tap_step": tap_x * all_channels,
+        "row_weights": columns * channels * out, "tap_weights": channels * out,
+        "group_weights": channels * (out // conv.groups), "stride_y": stride_y, "stride_x": stride_x,
+        "next_row": stride_y * width * all_channels, "next": stride_x * all_channels,
         "sums": site.plan.sums[site.number], "held": int(site.held),
     }  # fmt: skip
 

@@ -198,13 +198,15 @@ static void add_tap(const struct randhet_window *window, int32_t *sums, const in
     const randhet_value *value = randhet_memory.values + in;
     int32_t group, channel;
     for (group = window->groups; group > 0; group--) {
+        const int8_t *column = weight;
         for (channel = window->channels; channel > 0; channel--) {
             if (*value != 0) {
-                add_column(sums, weight, window->outputs, (int32_t)*value);
+                add_column(sums, column, window->outputs, (int32_t)*value);
             }
             value++;
-            weight += window->outputs;
+            column += window->outputs;
         }
+        weight += window->group_weights;
         sums += window->outputs;
     }
 }
@@ -213,7 +215,7 @@ static void add_tap(const struct randhet_window *window, int32_t *sums, const in
 struct place {
     int32_t y, x;           /* output row and column */
     int32_t top, left;      /* input row and column of the first tap */
-    int32_t origin;         /* position of the first tap among the values */
+    int32_t row, origin;    /* position of the first tap among the values: of this row's first window, of this one */
     int32_t pixel;          /* number of windows before this one */
     int32_t neuron;         /* the same times the output channels */
 };
@@ -224,6 +226,7 @@ static void start(struct place *at, const struct randhet_window *window)
     at->x = 0;
     at->top = window->top;
     at->left = window->left;
+    at->row = window->origin;
     at->origin = window->origin;
     at->pixel = 0;
     at->neuron = 0;
@@ -242,7 +245,8 @@ static void advance(struct place *at, const struct randhet_window *window)
         at->left = window->left;
         at->y++;
         at->top += window->stride_y;
-        at->origin += window->next_row;
+        at->row += window->next_row;
+        at->origin = at->row;
     }
 }
 
@@ -250,21 +254,23 @@ static void advance(struct place *at, const struct randhet_window *window)
 static void add_window(const struct randhet_window *window, const struct place *at, int32_t *sums)
 {
     const int8_t *weight = window->weight;
-    int32_t in = at->origin, row, column, y = at->top, x;
+    int32_t in = at->origin, row, column, y = at->top;
     int32_t *clear = sums;
     for (row = window->all; row > 0; row--) {
         *clear++ = 0;
     }
     for (row = window->rows; row > 0; row--) {
-        x = at->left;
+        const int8_t *tap = weight;
+        int32_t place = in, x = at->left;
         for (column = window->columns; column > 0; column--) {
             if (y >= 0 && y < window->height && x >= 0 && x < window->width) {
-                add_tap(window, sums, weight, in);
+                add_tap(window, sums, tap, place);
             }
-            weight += window->tap_weights;
-            in += window->tap_step;
+            tap += window->tap_weights;
+            place += window->tap_step;
             x += window->tap_x;
         }
+        weight += window->row_weights;
         in += window->tap_row;
         y += window->tap_y;
     }
@@ -416,7 +422,7 @@ void randhet_input(const struct randhet_order *order, const randhet_value *image
             in = channel > 1 ? in + order->pixels : in;
         }
     }
-    show(order->layer, out, count);
+    show(order->layer, out, order->count);
 }
 
 /* Element-wise sum of several layers. */
@@ -440,9 +446,10 @@ static int32_t pooled(const struct randhet_pool *pool, int32_t in)
 {
     int32_t total = 0, row, column;
     for (row = pool->rows; row > 0; row--) {
+        int32_t place = in;
         for (column = pool->columns; column > 0; column--) {
-            total += (int32_t)randhet_memory.values[in];
-            in += pool->tap_step;
+            total += (int32_t)randhet_memory.values[place];
+            place += pool->tap_step;
         }
         in += pool->tap_row;
     }
@@ -452,17 +459,18 @@ static int32_t pooled(const struct randhet_pool *pool, int32_t in)
 void randhet_pool(const struct randhet_pool *pool)
 {
     randhet_value *out = randhet_memory.values + pool->out;
-    int32_t in = pool->in, y, x, channel, count = 0;
+    int32_t row = pool->in, y, x, channel, count = 0;
     for (y = pool->down; y > 0; y--) {
+        int32_t in = row;
         for (x = pool->across; x > 0; x--) {
             for (channel = 0; channel < pool->channels; channel++) {
                 out[count++] = (randhet_value)pooled(pool, in + channel);
             }
             in += pool->next;
         }
-        in += pool->next_row;
+        row += pool->next_row;
     }
-    show(pool->layer, out, count);
+    show(pool->layer, out, pool->count);
 }
 
 /* (channel, row, column) to one axis, channel slowest. */
@@ -477,7 +485,7 @@ void randhet_flatten(const struct randhet_order *order)
             in += order->channels;
         }
     }
-    show(order->layer, out, count);
+    show(order->layer, out, order->count);
 }
 
 /* Add what the last layer sends to the sums of the image. */

@@ -51,7 +51,10 @@ extern struct randhet_memory randhet_memory;
 
 /* --- layers: positions are numbers of elements in `words` or `values` ------------------------------------------------ */
 
-/* Convolution: a[o, y, x] = sum of w[o, c, i, j] * s[c, y*stride + i*dilation - padding, ...]. A dense layer is one of a
+/* Positions in nested loops go from row to row by a precomputed step, never by where the inner loop ended: a compiler may
+ * compute that end by a multiplication.
+ *
+ * Convolution: a[o, y, x] = sum of w[o, c, i, j] * s[c, y*stride + i*dilation - padding, ...]. A dense layer is one of a
  * single pixel. Steps through memory are precomputed. */
 struct randhet_window {
     const int8_t *weight;      /* (row, column, input channel, output channel of its group) */
@@ -64,10 +67,10 @@ struct randhet_window {
     int32_t top, left;         /* row and column of the first window's first tap: minus the padding */
     int32_t origin;            /* the same as a number of values */
     int32_t tap_y, tap_x;      /* from tap to tap, in rows and columns: the dilation */
-    int32_t tap_row, tap_step; /* the same in values: after a row of taps, after a tap */
-    int32_t tap_weights;       /* weights of one tap */
+    int32_t tap_row, tap_step; /* the same in values */
+    int32_t row_weights, tap_weights, group_weights; /* weights of a row of taps, of a tap, of its part for one group */
     int32_t stride_y, stride_x;
-    int32_t next_row, next;    /* from window to window, in values: after a row of windows, after a window */
+    int32_t next_row, next;    /* from window to window, in values: to the row below, to the right */
     int32_t sums;              /* words: the sums of one pixel, or of all where they are held */
     int32_t held;              /* 1: what is read is the same at every step, the sums are made once per image */
 };
@@ -129,11 +132,12 @@ struct randhet_pool {
     int32_t layer, in, out;
     int32_t channels, rows, columns, down, across;
     int32_t tap_row, tap_step, next_row, next; /* as in randhet_window */
+    int32_t count;
 };
 
 /* (row, column, channel) to (channel, row, column). */
 struct randhet_order {
-    int32_t layer, in, out, channels, pixels;
+    int32_t layer, in, out, channels, pixels, count;
 };
 
 void randhet_input(const struct randhet_order *order, const randhet_value *image);

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from shutil import which
+from threading import Lock
 
 import numpy as np
 
@@ -106,6 +107,7 @@ def states(network: ir.Network, master: int, first: int) -> np.ndarray:
 
 # --- programs ---------------------------------------------------------------------------------------------------------
 
+_lock = Lock()
 _folder: tempfile.TemporaryDirectory[str] | None = None
 _compiled: dict[str, Path] = {}
 
@@ -122,9 +124,10 @@ def compiled(network: ir.Network, build: Build, trace: bool) -> Path:
 def _temporary() -> str:
     """A folder that lives as long as this process."""
     global _folder
-    if _folder is None:
-        _folder = tempfile.TemporaryDirectory(prefix="randhet-c-")
-    return _folder.name
+    with _lock:
+        if _folder is None:
+            _folder = tempfile.TemporaryDirectory(prefix="randhet-c-")
+        return _folder.name
 
 
 def _compile(texts: Mapping[str, str], build: Build, trace: bool, folder: Path) -> Path:

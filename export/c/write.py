@@ -140,7 +140,11 @@ def _end_order(network: ir.Network, made: Plan) -> str:
     last = len(network.layers) - 1
     channels, pixels = channels_of(network.shapes[-1])
     place = made.states[last] if _reads_out(network) else made.values[last]
-    return structure("order", "last", {"layer": last, "in": place, "channels": channels, "pixels": pixels})
+    return structure(
+        "order",
+        "last",
+        {"layer": last, "in": place, "channels": channels, "pixels": pixels, "count": channels * pixels},
+    )
 
 
 def _classes(network: ir.Network) -> str:

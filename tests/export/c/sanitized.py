@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import which
 
@@ -46,22 +48,27 @@ def differs(run: Run, build: c.Build) -> str:
     return ""
 
 
+def checked(number: int) -> dict[str, str]:
+    """Compare one network on each compiler's program; by compiler, what differs."""
+    run, found = numbered(number), builds()
+    return {name: differs(run, build) for name, build in found.items() if name == "gcc" or not number % 5}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=500, help="networks")
+    parser.add_argument("--jobs", type=int, default=2, help="networks at the same time")
     parser.add_argument("--out", type=Path, help="file for the record")
     given = parser.parse_args()
-    compared, equal = dict.fromkeys(builds(), 0), dict.fromkeys(builds(), 0)
-    for number in range(given.count):
-        run = numbered(number)
-        for name, build in builds().items():
-            if name == "clang" and number % 5:
-                continue
-            text = differs(run, build)
-            compared[name] += 1
-            equal[name] += not text
-            if text:
-                print(f"network {number}, {name}: {text}", flush=True)
+    compared: Counter[str] = Counter()
+    equal: Counter[str] = Counter()
+    with ThreadPoolExecutor(given.jobs) as pool:
+        for number, found in enumerate(pool.map(checked, range(given.count))):
+            for name, text in found.items():
+                compared[name] += 1
+                equal[name] += not text
+                if text:
+                    print(f"network {number}, {name}: {text}", flush=True)
     record = {"fingerprint": fingerprint(range(20)), "compared": compared, "equal": equal}
     print(json.dumps(record))
     if given.out:
