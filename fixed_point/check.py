@@ -155,7 +155,7 @@ def _geometry(layer: Layer) -> Iterator[str]:
 
 def _weights(layer: Layer, weight: np.ndarray, axes: int) -> Iterator[str]:
     # Weights of lava-dl use the whole mantissa; quantisation here is symmetric
-    lowest = -WEIGHT_MAX - (layer.cuba is not None)
+    lowest = -WEIGHT_MAX - (layer.lif is None)
     if weight.ndim != axes or weight.dtype.kind != "i" or not weight.size:
         yield f"weight is {weight.dtype} of shape {weight.shape}, it must be integers with {axes} non-empty axes"
     elif weight.min() < lowest or weight.max() > WEIGHT_MAX:

@@ -1,22 +1,37 @@
 """Read NetX files that lava-dl wrote: chains of input, conv, flatten and dense layers with CUBA neurons.
 
 Such a file says neither how many steps an image is shown nor, always, what the input is; who reads it does. The network
-equals lava-dl 0.6.0's `netx.hdf5.Network` on Lava's fixed-point models: same spikes, same voltages. What the
-integer network cannot express (other neurons, delays, recurrence, weights beyond a synapse) is refused by name.
+equals lava-dl 0.6.0's `netx.hdf5.Network` on Lava's fixed-point models: same spikes, same voltages. A last layer that
+only integrates becomes a read-out, whose sums are its voltages at the last step. What the integer network cannot
+express (other neurons, delays, recurrence, weights beyond a synapse) is refused by name.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from randhet.base.errors import FileError
-from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.network import Conv, Cuba, Dense, Flatten, Input, Layer, Network, Operation, Shape
+from randhet.base.errors import FileError, NetworkError
+from randhet.fixed_point.facts import Range, fan_in_weights
+from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX, Int, keep
+from randhet.fixed_point.network import (
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Input,
+    Layer,
+    Network,
+    Operation,
+    ReadOut,
+    Shape,
+)
 from randhet.fixed_point.shape import output_shape
 from randhet.netx.node import Node, group, layer_groups
 from randhet.netx.read import loaded, network_of
@@ -27,19 +42,31 @@ MANTISSA_MIN, MANTISSA_MAX = -(2**15), 2**15 - 1
 """Lava keeps bias mantissas as int16."""
 INTEGRATOR = (0, 4096, 2**17)
 """iDecay, vDecay and vThMant of a dense layer without a neuron."""
+SUMMING = ((-1, 4096), (4095, 0))
+"""Decays of current and voltage with which the voltage is the sum of all that came in: only one of the two keeps it."""
+NEVER = (2**17 - 1) << STATE_SHIFT
+"""Threshold of a neuron that is not meant to spike: the largest mantissa of its field."""
+INPUT_WEIGHT = 64
+"""What lava-dl multiplies input values by where an input layer with neurons does not say."""
+GREY_LEVELS = 256
+CURRENTS = "currents"
+"""Entry of the metadata: the current that each grey level becomes, as JSON."""
 
 
 @dataclass(frozen=True)
 class Shown:
     """What the file does not say: T; bits of an input value (1: spikes) and whether it is signed; the input's shape.
 
-    The shape (channel, y, x) is needed only where the file has no input layer.
+    The shape (channel, y, x) is needed only where the file has no input layer. levels is needed where the neurons of an
+    input layer want weight * value + bias: the values of black and white (`currents` turns pixels into what the input
+    then takes, and bits and signed follow), or "currents" where the input already is these currents.
     """
 
     steps: int
     bits: int = 1
     signed: bool = False
     shape: Shape | None = None
+    levels: tuple[float, float] | Literal["currents"] | None = None
 
 
 def load_network(path: str | Path, shown: Shown | None = None) -> Network:
@@ -62,13 +89,20 @@ def read_foreign(path: str | Path, shown: Shown) -> Network:
     return loaded(path, lambda root: _foreign(root, shown))
 
 
+def currents(network: Network, pixels: np.ndarray) -> np.ndarray:
+    """Turn pixels uint8 into what the network's input takes: input currents where it was read with `Shown.levels`."""
+    table = network.metadata.get(CURRENTS)
+    return pixels if table is None else np.array(json.loads(table), np.int32)[pixels]
+
+
 @dataclass
 class Chain:
-    """The layers so far."""
+    """The layers so far, and the table from grey levels to input currents."""
 
     shown: Shown
     layers: list[Layer]
     shapes: list[Shape]
+    table: Int | None = None
 
     def add(self, name: str, operation: Operation, neuron: Cuba | None = None) -> None:
         """Append a layer that reads the last one."""
@@ -88,7 +122,12 @@ def _foreign(root: Node, shown: Shown) -> Network:
             chain.add("input", Input(_input_shape(node, shown), shown.bits, shown.signed))
         LAYERS[kind](chain, node, f"{kind}{i}")
         _compare(node, kind, chain)
-    return Network(tuple(chain.layers), shown.steps, metadata={"source": "lava-dl"})
+    metadata = {"source": "lava-dl"}
+    if chain.table is not None:
+        metadata[CURRENTS] = json.dumps(chain.table.tolist())
+    elif isinstance(shown.levels, tuple):
+        raise nodes[0].fail("type", "has no neurons, so that its input has no weight and bias to apply to values")
+    return _read_out(Network(tuple(chain.layers), shown.steps, metadata=metadata))
 
 
 def _input_shape(node: Node, shown: Shown) -> Shape:
@@ -110,15 +149,50 @@ def _compare(node: Node, kind: str, chain: Chain) -> None:
 
 
 def _input(chain: Chain, node: Node, name: str) -> None:
-    """With a neuron, its input currents are the input's values; weight and bias are for whoever sends them."""
+    """With a neuron, the values of the input are its currents."""
     if chain.layers:
         raise node.fail("type", "is 'input', which only the first layer may be")
-    shape = _shape(node)
-    chain.add(name, Input(shape, chain.shown.bits, chain.shown.signed))
+    shape, bits, signed = _shape(node), chain.shown.bits, chain.shown.signed
+    if node.has("neuron"):
+        chain.table = _currents(node, chain.shown)
+    if chain.table is not None:
+        span = Range(min(int(chain.table.min()), 0), max(int(chain.table.max()), 1))
+        bits, signed = span.bits, span.signed
+    chain.add(name, Input(shape, bits, signed))
     if node.has("neuron"):
         one_to_one = np.ones((shape[0], 1, 1, 1), np.int8)
         operation = Conv(one_to_one, groups=shape[0]) if len(shape) == 3 else Dense(np.eye(prod(shape), dtype=np.int8))
         chain.add(f"{name}.neuron", operation, _neuron(node, chain, operation, 0, biased=False))
+
+
+def _currents(node: Node, shown: Shown) -> Int | None:
+    """The current of each grey level, weight * value + bias truncated as Lava does; None where the input is currents.
+
+    FileError where the layer has a weight or a bias and nothing says whether they are applied already.
+    """
+    weight = _scalar(node, "weight", INPUT_WEIGHT)
+    bias = _scalar(node, "bias", 0)
+    if shown.levels == "currents" or (shown.levels is None and (weight, bias) == (1, 0)):
+        return None
+    if shown.levels is None:
+        raise node.fail(
+            "neuron",
+            f"wants the currents {weight} * value + {bias}: say the values of black and white (--input, such as 0,1), "
+            "or 'currents' where the input already is these currents",
+        )
+    low, high = shown.levels
+    values = np.linspace(low, high, GREY_LEVELS) * weight + bias
+    if not np.abs(values).max() < 2**23:  # also where it is no number
+        raise node.fail("weight", f"makes currents beyond 2^23 of values {low}..{high}")
+    return np.trunc(values).astype(np.int64)
+
+
+def _scalar(node: Node, key: str, default: int) -> int:
+    """One whole number."""
+    value = node.array(key, "iuf", (0, 1)).reshape(-1) if node.has(key) else np.array([default])
+    if value.size != 1 or value[0] != np.trunc(value[0]):
+        raise node.fail(key, f"is {value.tolist()[:4]}, it must be one whole number")
+    return int(value[0])
 
 
 def _conv(chain: Chain, node: Node, name: str) -> None:
@@ -212,6 +286,78 @@ def _bias(node: Node, shape: Shape) -> np.ndarray:
     if low < MANTISSA_MIN or high > MANTISSA_MAX:
         raise node.fail("bias", f"lies in {low}..{high}, the limits are {MANTISSA_MIN} to {MANTISSA_MAX}")
     return (mantissa << STATE_SHIFT).astype(np.int32)
+
+
+# --- what does not spike ----------------------------------------------------------------------------------------------
+
+
+def _read_out(network: Network) -> Network:
+    """The network with a last layer that only integrates as a read-out.
+
+    Its largest sum is where Lava's voltage at the last step is largest. NetworkError where a layer cannot spike
+    otherwise: then every image would be of class 0.
+    """
+    for layer in network.layers:
+        if layer.cuba and layer is not network.layers[-1] and _mute(network, layer, layer.cuba):
+            raise NetworkError(f"layer {layer.name} can never spike, so that nothing reaches the layers behind it")
+    last = network.layers[-1]
+    if not last.cuba or not (last.cuba.threshold.min() >= NEVER or _mute(network, last, last.cuba)):
+        return network
+    return replace(network, layers=(*network.layers[:-1], _summing(network, last, last.cuba)))
+
+
+def _summing(network: Network, layer: Layer, neuron: Cuba) -> Layer:
+    """The layer with a read-out whose sums, times the layer's scale, are the voltages of its neurons."""
+    low, high = _sums(network, layer)
+    reach = int(max(high.max(), -low.min())) << neuron.f
+    limit = min(int(neuron.threshold.min()), STATE_MAX)
+    what = f"layer {layer.name} never spikes, so that its voltage at the last step is its result, "
+    if (neuron.current_decay, neuron.voltage_decay) not in SUMMING:
+        decays = f"iDecay {neuron.current_decay + 1} and vDecay {neuron.voltage_decay}"
+        raise NetworkError(what + f"but with {decays} it is no plain sum, and only that can be read out")
+    if neuron.bias.any():
+        raise NetworkError(what + "but it has a bias, and only a sum without one can be read out")
+    if reach * network.steps > limit:
+        most = f"at most {limit // reach} steps fit" if limit >= reach else "one step is too much already"
+        raise NetworkError(
+            what
+            + f"but it can reach {reach * network.steps} in {network.steps} steps, beyond {limit}, where it wraps, "
+            f"saturates or spikes: {most}"
+        )
+    bias = np.zeros(len(neuron.bias), np.int32)
+    return replace(layer, neuron=ReadOut(bias), scale=np.array([2.0**neuron.f]))
+
+
+def _mute(network: Network, layer: Layer, neuron: Cuba) -> bool:
+    """Whether no neuron of the layer can spike within T steps."""
+    if neuron.threshold.min() >= STATE_MAX:
+        return True
+    low, high = _sums(network, layer)
+    if _peak(replace(neuron, bias=-neuron.bias), -low, network.steps)[0].max() >= STATE_MAX:
+        return False  # a current below the least one wraps to the other side
+    return bool((_peak(neuron, high, network.steps)[1] <= neuron.threshold).all())
+
+
+def _peak(neuron: Cuba, high: Int, steps: int) -> tuple[Int, Int]:
+    """Upper bounds (C,) of current and voltage within T steps, no word wrapping: both only grow with what comes in."""
+    unity, bias = 1 << DECAY_BITS, neuron.bias.reshape(len(high), -1).max(axis=1).astype(np.int64)
+    u = v = top_u = top_v = np.zeros_like(high)
+    for _ in range(steps):
+        last = u, v
+        u = keep(u, unity - neuron.current_decay - 1) + (high << neuron.f)
+        v = keep(v, unity - neuron.voltage_decay) + u + bias
+        top_u, top_v = np.maximum(top_u, u), np.maximum(top_v, v)
+        if all(map(np.array_equal, last, (u, v))):
+            break
+    return top_u, top_v
+
+
+def _sums(network: Network, layer: Layer) -> tuple[Int, Int]:
+    """Least and largest synaptic sum of each channel, (C,)."""
+    weighted, read = layer.weighted, network.ranges[layer.inputs[0]]
+    assert weighted is not None, layer.name
+    up, down = (np.maximum(sign * fan_in_weights(weighted), 0).sum(axis=1) for sign in (1, -1))
+    return up * read.low - down * read.high, up * read.high - down * read.low
 
 
 LAYERS: dict[str, Callable[[Chain, Node, str], None]] = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from randhet.cli.console import emit, err, out, stages
+from randhet.cli.network_input import as_input
 from randhet.cli.options import (
     Checkpoint,
     Connect,
@@ -106,6 +107,7 @@ def command(
     deployed = read(network)
     pair = load_model(checkpoint, published(time_steps, sampling, mean, std, connect), deployed), deployed
     images = load(data or pair[0].data or "digits").as_classes(pair[0].classes, "the checkpoint").take(samples)
+    images = as_input(images, deployed)
     with stages() as stage:
         comparison = study(*pair, images, settings, stage)
         written = directory is not None or page is not None

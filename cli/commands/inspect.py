@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from randhet.cli.console import emit, out, stages
+from randhet.cli.network_input import Bits, Levels, Steps, images_for, opened
 from randhet.cli.options import Data, Json, NetworkFile, Seed
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def command(
     backend: Annotated[
         str, typer.Option("--backend", metavar="NAME", help="Backend that counts the spikes: {backends}.")
     ] = "engine",
+    steps: Steps = None,
+    bits: Bits = 8,
+    levels: Levels = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Plot the use of every core (.png, .svg, .pdf).")
     ] = None,
@@ -50,9 +54,8 @@ def command(
     """
     from randhet.cli.core_plot import check_name, draw
     from randhet.fixed_point.chips.inspection import inspect
-    from randhet.netx.write import read
 
-    network = read(file)
+    network = opened(file, steps, bits, levels)
     if plot:
         check_name(plot)
     images, result = measured(network, data, samples, seed, backend) if samples else (None, None)
@@ -76,12 +79,9 @@ def measured(
     from randhet.fixed_point.backends import runner
     from randhet.fixed_point.chips.placement import on_chip
     from randhet.fixed_point.reference import master_seed
-    from randhet.train.data.sources import load
 
     run = runner(backend)
-    images = (
-        load(data or network.metadata.get("data") or "digits").as_classes(network.classes, "the network").take(samples)
-    )
+    images = images_for(network, data, samples)
     probes = [layer.name for i, layer in enumerate(network.layers) if on_chip(network, i)]
     values = len(images) * network.steps * sum(map(prod, network.shapes))
     with stages() as stage:

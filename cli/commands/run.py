@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from randhet.cli.console import emit, out, stages
+from randhet.cli.network_input import Bits, Levels, Steps, images_for, opened
 from randhet.cli.options import Data, Json, NetworkFile, Samples, Seed, Threads
 
 
@@ -26,13 +27,9 @@ def command(
             "--batch", metavar="N", min=1, help="Number of images per batch.", show_default="chosen by the backend"
         ),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(metavar="T", min=1, help="Number of time steps per image, for a network of lava-dl.")
-    ] = None,
-    bits: Annotated[
-        int,
-        typer.Option("--input-bits", metavar="N", min=1, max=16, help="Bits of the input, for a network of lava-dl."),
-    ] = 8,
+    steps: Steps = None,
+    bits: Bits = 8,
+    levels: Levels = None,
     as_json: Json = False,
 ) -> None:
     """Run a network on test images and report accuracy, spikes and operation counts.
@@ -42,16 +39,17 @@ def command(
 
     Example: `randhet run model.net --backend lava --samples 50`
     """
+    from randhet.base.errors import RandhetError
     from randhet.fixed_point.backends import runner
     from randhet.fixed_point.reference import master_seed
-    from randhet.netx.lava_dl import Shown, load_network
-    from randhet.train.data.sources import load
 
     run = runner(backend, threads=threads, batch=batch)
-    network = load_network(file, Shown(steps, bits) if steps else None)
-    images = (
-        load(data or network.metadata.get("data") or "digits").as_classes(network.classes, "the network").take(samples)
-    )
+    network = opened(file, steps, bits, levels)
+    if network.shapes[-1] == (1,):
+        raise RandhetError(
+            f"{file} has one output, which is a value and no class: read it from the sums of randhet.run"
+        )
+    images = images_for(network, data, samples)
     known = network.seed if seed is None else seed
     seed = master_seed(network, seed)
     with stages() as stage:

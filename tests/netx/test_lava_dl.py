@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -16,9 +17,9 @@ import pytest
 
 from randhet.base.errors import FileError
 from randhet.fixed_point import add_only, engine, reference
-from randhet.fixed_point.network import Conv, Cuba, Dense, Flatten, Input, Layer, Network
+from randhet.fixed_point.network import Conv, Cuba, Dense, Flatten, Input, Layer, Network, ReadOut
 from randhet.lava_runtime.runner import run as lava
-from randhet.netx.lava_dl import Shown, load_network, read_foreign
+from randhet.netx.lava_dl import Shown, currents, load_network, read_foreign
 from randhet.netx.write import read, write
 
 pytestmark = pytest.mark.lava
@@ -42,10 +43,11 @@ class Case:
     bits: int = 0
     told: bool = True
     delayed: bool = True
+    levels: tuple[float, float] | Literal["currents"] | None = None
 
     @property
     def shown(self) -> Shown:
-        return Shown(STEPS, max(1, self.bits), shape=self.shape if self.told else None)
+        return Shown(STEPS, max(1, self.bits), shape=self.shape if self.told else None, levels=self.levels)
 
     def images(self) -> np.ndarray:
         """Two images of spikes, or of graded values."""
@@ -57,8 +59,10 @@ CASES = [
     Case("plain", "plain.net", (2, 6, 5)),
     Case("graded", "plain.net", (2, 6, 5), bits=8),
     Case("biased", "biased.net", (4, 7, 6)),
-    Case("currents", "currents.net", (6,), bits=8, told=False, delayed=False),
+    Case("currents", "currents.net", (6,), bits=8, told=False, delayed=False, levels="currents"),
     Case("extreme", "extreme.net", (2, 6, 5)),
+    Case("summed", "summed.net", (1, 4, 5), bits=8, told=False, delayed=False, levels=(-1.0, 1.0)),
+    Case("voltage", "voltage.net", (2, 6, 5), bits=8),
 ]
 OWN = Case("own", "own.net", (2, 6, 5), bits=8, told=False)
 
@@ -82,7 +86,18 @@ def extreme(file: h5py.File) -> None:
     put(file, "layer/4/weight", RNG.integers(-127, 128, file["layer/4/weight"].shape).astype(np.float32))
     file["layer/3/bias"] = np.array([-4096, 4095, 4095, 4000, 3000, 2000, 1000], np.float32)
     put(file, "layer/3/neuron/iDecay", 0)
-    put(file, "layer/4/neuron/vThMant", (1 << 18) - 1)
+
+
+def voltage(file: h5py.File) -> None:
+    """An end like PilotNet's: a neuron that keeps its voltage, with the largest threshold; weights down to -256."""
+    weight = 2 * RNG.integers(-128, 128, file["layer/4/weight"].shape)
+    weight.flat[:2] = -256, 254
+    put(file, "layer/4/weight", weight.astype(np.float32))
+    put(file, "layer/3/neuron/vThMant", 8)
+    put(file, "layer/4/neuron/iDecay", 4096)
+    put(file, "layer/4/neuron/vDecay", 0)
+    put(file, "layer/4/neuron/vThMant", (1 << 17) - 1)
+    file["layer/4/bias"] = np.zeros(1, np.float32)
 
 
 def ours() -> Network:
@@ -118,9 +133,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with lava-dl's files, ours, and what stock Lava makes of each case."""
     folder = tmp_path_factory.mktemp("lava_dl")
     program("make.py", folder)
-    shutil.copy(folder / "plain.net", folder / "extreme.net")
-    with h5py.File(folder / "extreme.net", "r+") as file:
-        extreme(file)
+    for change in (extreme, voltage):
+        shutil.copy(folder / "plain.net", folder / f"{change.__name__}.net")
+        with h5py.File(folder / f"{change.__name__}.net", "r+") as file:
+            change(file)
     write(folder / "own.net", ours())
     write(folder / "wordless.net", wordless())
     cases = []
@@ -134,6 +150,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "bits": case.bits,
                 "shape": case.shape if case.told else None,
                 "delayed": case.delayed,
+                "levels": case.levels if isinstance(case.levels, tuple) else None,
             }
         )
     (folder / "cases.json").write_text(json.dumps(cases))
@@ -144,11 +161,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_stock(network: Network, case: Case, home: Path, backend: Callable[..., object]) -> int:
     """Spikes and voltages of every layer, image and step are stock's; returns how many spikes there were."""
     names = [layer.name for layer in network.layers if layer.neuron]
-    traces = backend(network, case.images(), probes=names).traces  # type: ignore[attr-defined]
+    result = backend(network, currents(network, case.images()), probes=names)
+    traces = result.traces  # type: ignore[attr-defined]
     stock, spikes = np.load(home / f"{case.name}.npz"), 0
     assert len(stock.files) == 2 * len(names)
     for i, name in enumerate(names):
         trace = traces[name]
+        layer = next(layer for layer in network.layers if layer.name == name)
+        if isinstance(layer.neuron, ReadOut):
+            assert not stock[f"spikes{i}"].any()
+            at_the_end = stock[f"voltages{i}"][:, -1].reshape(len(result.sums), -1)
+            assert np.array_equal(result.sums * layer.scale, at_the_end)
+            assert np.array_equal(result.predictions, at_the_end.argmax(axis=1))
+            assert len(set(at_the_end.ravel().tolist())) > 4
+            continue
         assert np.array_equal(trace.output, stock[f"spikes{i}"].reshape(trace.output.shape)), name
         # Stock's voltage is read after the reset, ours is traced before it
         left = np.where(trace.output > 0, 0, trace.membrane)
@@ -160,7 +186,7 @@ def assert_stock(network: Network, case: Case, home: Path, backend: Callable[...
 
 ENGINES = {"reference": reference.run, "engine": engine.run, "add-only": add_only.run}
 # A Lava run starts processes, so two cases stand for all
-RUNS = [*((case, name) for case in CASES for name in ENGINES), (CASES[3], "lava"), (CASES[4], "lava")]
+RUNS = [*((case, name) for case in CASES for name in ENGINES), *((case, "lava") for case in CASES[3:])]
 
 
 @pytest.mark.parametrize(("case", "name"), RUNS, ids=[f"{case.name}-{name}" for case, name in RUNS])
@@ -223,6 +249,115 @@ def test_damage_is_named(damage: Callable[[h5py.File], None], words: str, home: 
         read_foreign(tmp_path / "a.net", CASES[0].shown)
 
 
+NO_READ_OUT: list[tuple[str, Callable[[h5py.File], None], int, str]] = [
+    (
+        "plain",
+        lambda file: put(file, "layer/4/neuron/vThMant", (1 << 18) - 1),
+        6,
+        "layer dense4 never spikes, so that .* with iDecay 0 and vDecay 0 it is no plain sum",
+    ),
+    (
+        "plain",
+        lambda file: put(file, "layer/4/weight", np.ones((3, 7), np.float32)),
+        6,  # v = 7 * (1 + 2 + .. + 6) = 147 at most, the threshold's mantissa is 256
+        "layer dense4 never spikes, so that .* with iDecay 0 and vDecay 0 it is no plain sum",
+    ),
+    (
+        "plain",
+        lambda file: put(file, "layer/1/neuron/vThMant", 1 << 17),
+        6,
+        "layer conv1 can never spike, so that nothing reaches the layers behind it",
+    ),
+    (
+        "voltage",
+        lambda file: put(file, "layer/4/neuron/vDecay", 1),
+        6,
+        "layer dense4 never spikes, so that .* with iDecay 4096 and vDecay 1 it is no plain sum",
+    ),
+    ("voltage", lambda file: put(file, "layer/4/bias", np.array([0, 1, 0])), 6, "layer dense4 .* it has a bias"),
+    ("summed", lambda file: put(file, "layer/3/weight", np.full((5, 9), 100)), 146, "at most 145 steps fit"),
+]
+"""File, change, T, message. The last: 9 spikes * 100 << 6 a step, and 145 * 57,600 <= 2^23 - 1 < 146 * 57,600."""
+
+
+@pytest.mark.parametrize(("name", "damage", "steps", "words"), NO_READ_OUT, ids=[entry[3] for entry in NO_READ_OUT])
+def test_a_last_layer_that_never_spikes_is_no_class_0(
+    name: str, damage: Callable[[h5py.File], None], steps: int, words: str, home: Path, tmp_path: Path
+) -> None:
+    """What cannot be read out as a plain sum is refused in one sentence."""
+    shutil.copy(home / f"{name}.net", tmp_path / "a.net")
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        damage(file)
+    levels = (-1.0, 1.0) if name == "summed" else None
+    shown = Shown(steps, shape=None if levels else (2, 6, 5), levels=levels)
+    with pytest.raises(FileError, match=words) as caught:
+        read_foreign(tmp_path / "a.net", shown)
+    assert ";" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_largest_sum_that_fits_is_read_out(home: Path, tmp_path: Path) -> None:
+    shutil.copy(home / "summed.net", tmp_path / "a.net")
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        put(file, "layer/3/weight", np.full((5, 9), 100))
+    network = read_foreign(tmp_path / "a.net", Shown(145, levels=(-1.0, 1.0)))
+    assert isinstance(network.layers[-1].neuron, ReadOut)
+
+
+def test_a_last_layer_that_can_spike_stays_as_it_is(home: Path) -> None:
+    """One that needs several steps, too: v = 7 * 127 * (1 + .. + t) passes 256 at the first."""
+    neuron = read_foreign(home / "plain.net", CASES[0].shown).layers[-1].neuron
+    assert isinstance(neuron, Cuba)
+
+
+def test_the_weight_of_an_input_layer_is_asked_for(home: Path, tmp_path: Path) -> None:
+    """The file says 76 * value + 48; left out, every current would be another."""
+    with pytest.raises(FileError, match=r"wants the currents 76 \* value \+ 48: say the values of black and white"):
+        read_foreign(home / "summed.net", Shown(6, bits=8))
+    network = read_foreign(home / "summed.net", Shown(6, levels=(0, 255)))
+    pixels = np.array([[[[0, 1, 2, 255]]]], np.uint8)
+    assert currents(network, pixels).tolist() == [[[[48, 124, 200, 76 * 255 + 48]]]]
+    assert (network.input.bits, network.input.signed) == (15, False)
+    network = read_foreign(home / "summed.net", Shown(6, levels=(-1, 1)))
+    # 76 * (2/255 - 1) + 48 = -27.4 and 76 * (254/255 - 1) + 48 = 47.7, truncated toward zero
+    assert currents(network, np.array([[[[0, 1, 127, 255]]]], np.uint8)).tolist() == [[[[-28, -27, 47, 124]]]]
+    write(tmp_path / "a.net", network)
+    assert np.array_equal(currents(read(tmp_path / "a.net"), pixels), currents(network, pixels))
+    given = read_foreign(home / "summed.net", Shown(6, bits=8, levels="currents"))
+    assert (given.input.bits, currents(given, pixels).tolist()) == (8, pixels.tolist())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("weight", np.array([1.5]), r"weight is \[1.5\], it must be one whole number"),
+        ("bias", np.array([1, 2]), r"bias is \[1, 2\], it must be one whole number"),
+        ("weight", np.array([1e9]), r"makes currents beyond 2\^23 of values 0..255"),
+    ],
+)
+def test_input_currents_that_are_no_whole_numbers_are_refused(
+    key: str, value: np.ndarray, words: str, home: Path, tmp_path: Path
+) -> None:
+    shutil.copy(home / "summed.net", tmp_path / "a.net")
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        put(file, f"layer/0/{key}", value)
+    with pytest.raises(FileError, match=words):
+        read_foreign(tmp_path / "a.net", Shown(6, levels=(0, 255)))
+
+
+def test_values_need_input_neurons(home: Path) -> None:
+    with pytest.raises(FileError, match="has no neurons, so that its input has no weight and bias"):
+        read_foreign(home / "plain.net", Shown(6, shape=(2, 6, 5), levels=(0, 1)))
+
+
+def test_a_file_without_weight_has_lava_dls_own(home: Path, tmp_path: Path) -> None:
+    """`netx.hdf5.Network` takes 64 then, and no bias."""
+    shutil.copy(home / "summed.net", tmp_path / "a.net")
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        del file["layer/0/weight"], file["layer/0/bias"]
+    with pytest.raises(FileError, match=r"wants the currents 64 \* value \+ 0"):
+        read_foreign(tmp_path / "a.net", Shown(6, bits=8))
+
+
 def test_sums_that_lava_would_clamp_are_refused(home: Path) -> None:
     """Lava clamps a synaptic sum to 24 bits; the network's own limit on CUBA currents lies below."""
     with pytest.raises(FileError, match=r"layer conv0: a current a << f can reach [0-9]+, the limit is 16777216"):
@@ -235,4 +370,4 @@ def test_what_the_file_does_not_say_is_asked_for(home: Path) -> None:
     with pytest.raises(FileError, match="the shape of the input must be given"):
         load_network(home / "plain.net", Shown(4))
     assert load_network(home / "own.net").steps == STEPS
-    assert load_network(home / "currents.net", Shown(4)).layers[0].operation.shape == (6,)  # type: ignore[union-attr]
+    assert load_network(home / "currents.net", Shown(4, bits=8, levels="currents")).input.shape == (6,)

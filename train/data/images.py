@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -60,6 +61,18 @@ class Images:
             )
         labels = np.array([number[name] for name in self.classes], np.int64)[self.labels]
         return replace(self, labels=labels, classes=classes)
+
+    def as_input(self, shape: tuple[int, ...]) -> Images:
+        """The images for an input of this shape: a flat one of as many values takes them in (channel, y, x) order.
+
+        DataError where they do not fit.
+        """
+        given = self.pixels.shape[1:]
+        if given == shape:
+            return self
+        if (prod(given),) != shape:
+            raise DataError(f"images of {self.name} are {given}, the network takes {shape}")
+        return replace(self, pixels=self.pixels.reshape(-1, *shape))
 
     def pick(self, order: NDArray[np.integer]) -> Images:
         """The images of these indices."""

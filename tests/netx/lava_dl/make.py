@@ -47,6 +47,15 @@ def blocks() -> dict[str, tuple[tuple[int, ...], list[torch.nn.Module]]]:
             (6,),
             [BLOCK.Input(SLOW, weight=2, bias=0.5), BLOCK.Dense(NEURON, 6, 5, weight_scale=3)],
         ),
+        "summed": (
+            (1, 4, 5),
+            [
+                BLOCK.Input({**SLOW, "threshold": 0.6}, weight=1.1875, bias=0.75),
+                BLOCK.Flatten(),
+                BLOCK.Dense(NEURON, 20, 9, weight_scale=3),
+                BLOCK.Affine(NEURON, 9, 5, weight_scale=2, dynamics=False),
+            ],
+        ),
         "delayed": ((6,), [BLOCK.Dense(NEURON, 6, 5, delay=True), BLOCK.Dense(NEURON, 5, 5)]),
         "recurrent": ((6,), [BLOCK.Recurrent(NEURON, 6, 6)]),
         "pooled": ((2, 6, 6), [BLOCK.Conv(NEURON, 2, 4, 3), BLOCK.Pool(NEURON, 2)]),

@@ -1,7 +1,8 @@
 """Networks run by lava-dl's own `netx.hdf5.Network` on stock Lava: `stock.py DIRECTORY`, cases in its `cases.json`.
 
 Of each case: file, images (N, *shape), steps T of each image, message bits of the input, its shape where the file has
-no input layer (else null). Spikes and voltages of every layer (N, T, *shape) go to NAME.npz. What lava-dl says to the
+no input layer (else null), and the values of black and white where the input layer's transform applies to them (else
+null). Spikes and voltages of every layer (N, T, *shape) go to NAME.npz. What lava-dl says to the
 file `wordless.net` goes to `wordless.txt`.
 """
 
@@ -38,6 +39,11 @@ def run(case: dict[str, Any], images: np.ndarray) -> dict[str, np.ndarray]:
     )
     depth = len(network.layers)
     total = steps * len(images) + depth
+    if case["levels"]:
+        low, high = case["levels"]
+        transform = network.in_layer.transform
+        values = (low + (high - low) * (images / 255)) * transform["weight"] + transform["bias"]
+        images = values.astype(np.int32)
     shown = turned(images).astype(np.int32).repeat(steps, axis=0)
     shown = np.concatenate([shown, np.zeros((depth, *shown.shape[1:]), np.int32)])
     source = Source(data=np.moveaxis(shown, 0, -1))
