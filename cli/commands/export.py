@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,6 +92,14 @@ def command(
         Path | None,
         typer.Option("--c", metavar="DIR", help="Also write the integer network as C without multiplication."),
     ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            "--vectors",
+            metavar="DIR",
+            help="Also write every integer of a run of two calibration images, to test hardware; seed 1, or --seed.",
+        ),
+    ] = None,
     seed: Seed = None,
     random_init: Annotated[
         str | None,
@@ -138,6 +147,9 @@ def command(
         exported = export_checkpoint(model, images, settings, seed=seed, progress=status.update)
         status.update("writing")
         writers = prepared(exported, asked, taus)
+        if vectors is not None:
+            asked["vectors"] = vectors
+            writers.append(vector_writer(vectors, exported.network, images[:2], 1 if seed is None else seed))
         write(file, exported.network)
         for written in writers:
             written()
@@ -163,9 +175,17 @@ def command(
             out.print(f"{path}: {name}, {size_of(path):,} bytes", highlight=False)
 
 
+def vector_writer(folder: Path, network: Any, images: Any, seed: int) -> Callable[[], None]:
+    """Compute test vectors; what is returned writes them."""
+    from randhet.export.c.vectors import save, vectors
+
+    arrays = vectors(network, images, seed)
+    return lambda: save(folder, network, arrays, seed)
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

