@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from equality import assert_equal
 from hypothesis import HealthCheck, given, settings
 from strategies import runs
 
-from hardware_tests.random_networks import Run, numbered
+from hardware_tests.random_networks import Run, fingerprint, numbered
 from randhet.base.errors import NetworkError
 from randhet.export.c import run as c
 from randhet.export.c import write as writer
@@ -73,6 +74,13 @@ def test_numbered_networks_give_the_reference_s_integers_without_a_report(number
 @pytest.mark.parametrize("number", range(3))
 def test_clang_has_nothing_to_warn_of(number: int) -> None:
     assert sanitized.differs(numbered(number), sanitized.builds()["clang"]) == ""
+
+
+def test_the_record_is_of_these_networks_and_says_that_nothing_differs() -> None:
+    record = json.loads(sanitized.RECORD.read_text())
+    assert record["fingerprint"] == fingerprint(range(20)), "the generator has changed: tests/export/c/sanitized.py"
+    assert record["equal"] == record["compared"]
+    assert record["compared"]["gcc"] >= 500
 
 
 FAULTS = {
