@@ -67,7 +67,19 @@ def _discretisation(time: Discretisation) -> tuple[str, ...]:
     decay = "exp(-dt/tau)" if time.exponential else "1 - dt/tau"
     lif = "v = d*v + I" if time.unit_drive else "v = d*v + (1 - d)*(R*I + v_leak)"
     integrator = "v = v + I" if time.unit_integrator else "v = v + dt*R*I"
-    return f"{time.dt:g}", decay, lif, integrator, "v >= theta" if time.inclusive else "v > theta", time.reset or "ask"
+    synapse = "i = d*i + I" if time.unit_synapse else "i = d*i + (1 - d)*w_in*I"
+    start = "v_leak" if time.starts_at_leak else "0"
+    return (
+        time.version,
+        f"{time.dt:g}",
+        decay,
+        lif,
+        synapse,
+        integrator,
+        start,
+        "v >= theta" if time.inclusive else "v > theta",
+        time.reset or "ask",
+    )
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -82,7 +94,19 @@ TABLES: dict[str, Callable[[], str]] = {
     "float": lambda: table(("float model", "float ONNX", "NIR, written"), float_rows()),
     "nir": lambda: table(("NIR node", "read by import-nir"), nir_rows()),
     "tools": lambda: table(
-        ("--tool", "dt", "decay d of a time constant", "LIF", "IF", "spikes where", "reset"), tool_rows()
+        (
+            "--tool",
+            "version",
+            "dt",
+            "decay d of a time constant",
+            "LIF",
+            "synapse of CubaLIF",
+            "IF",
+            "start",
+            "spikes where",
+            "reset",
+        ),
+        tool_rows(),
     ),
 }
 

@@ -17,9 +17,11 @@ def command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="NIR graph (.nir).")],
     network: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Network to write.")] = Path("model.net"),
     tool: Annotated[
-        str,
-        typer.Option("--tool", metavar="NAME", help="Tool whose discretisation applies: {tools}."),
-    ] = "snntorch",
+        str | None,
+        typer.Option(
+            "--tool", metavar="NAME", help="Tool whose discretisation applies: {tools}; a graph of randhet needs none."
+        ),
+    ] = None,
     dt: Annotated[
         float | None,
         typer.Option(
@@ -35,7 +37,12 @@ def command(
             show_default="the tool's",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", metavar="T", min=1, help="Number of time steps per image.")] = 8,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", metavar="T", min=1, help="Number of time steps per image; a graph of randhet has its own."
+        ),
+    ] = None,
     scale: Annotated[str, typer.Option(metavar="X", help="Value of one grey level of an image in the graph.")] = LEVELS,
     data: Annotated[
         str | None,
@@ -75,17 +82,21 @@ def command(
     nir_missing()
     from randhet.export.nir import network as nir_network
     from randhet.export.nir import read as nir_read
-    from randhet.export.nir.steps import TOOLS
+    from randhet.export.nir.steps import OURS, TOOLS
 
-    one_of("--tool", tool, tuple(TOOLS))
+    if tool is not None:
+        one_of("--tool", tool, tuple(TOOLS))
     if reset is not None:
         one_of("--reset", reset, RESETS)
     given: dict[str, Any] = {name: value for name, value in (("dt", dt), ("reset", reset)) if value is not None}
-    time = replace(TOOLS[tool], **given)
-    graph, ours = nir_read.load(file, time, steps, level(scale))
+    time = replace(TOOLS[tool] if tool else OURS, **given)
+    value = level(scale)
+    graph, ours = nir_read.load(file, None if tool is None or steps is None else time, steps or 1, value)
     images = calibration(graph, data, samples)
     settings = QuantSettings(bits, fraction, k=8 if ours else 12)
-    notes = {"source": f"NIR graph {file.name}"} | ({} if ours else {"discretisation": repr(time)})
+    notes = {"source": f"NIR graph {file.name}"} | (
+        {} if ours else {"discretisation": repr(time), "tool": time.version}
+    )
     notes |= {} if data is None else {"data": data}
     pixels = nir_network.fitted(graph, images)
     with err.status("importing") as status:
@@ -104,7 +115,8 @@ def command(
     if as_json:
         emit(summary)
     else:
-        out.print(f"{network}: {len(made.layers)} layers, {made.steps} steps{', restored as it was' if ours else ''}")
+        how = "restored as it was" if ours else f"read as {time.version} runs it, a grey level is {scale}"
+        out.print(f"{network}: {len(made.layers)} layers, {made.steps} steps, {how}", highlight=False)
 
 
 def level(text: str) -> float:

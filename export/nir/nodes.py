@@ -62,6 +62,7 @@ def _to_zero(time: Discretisation) -> None:
 @dynamics.register
 def _(node: nir.LIF, time: Discretisation) -> Dynamics:
     _spike(node)
+    time.start(node.v_leak)
     decay = time.decay(node.tau)
     return Dynamics("vanilla", time.drive(node.r, decay), node.v_threshold, node.v_leak, decay)
 
@@ -75,7 +76,7 @@ def _(node: nir.IF, time: Discretisation) -> Dynamics:
 
 @dynamics.register
 def _(node: nir.CubaLIF, time: Discretisation) -> Dynamics:
-    """i <- a*i + (1 - a)*w_in*I, v <- b*v + (1 - b)*R*i: with u = (1 - b)*R*i one drive on I."""
+    """i <- a*i + (1 - a)*w_in*I or a*i + I, v <- b*v + (1 - b)*R*i: with u = (1 - b)*R*i one drive on I."""
     _spike(node)
     _to_zero(time)
     if np.any(node.v_leak != 0):
@@ -83,7 +84,7 @@ def _(node: nir.CubaLIF, time: Discretisation) -> Dynamics:
     synapse, decay = time.decay(node.tau_syn), time.decay(node.tau_mem)
     if np.ptp(synapse):
         raise ExportError("tau_syn differs from neuron to neuron")
-    drive = (1 - synapse) * node.w_in * (1 - decay) * node.r
+    drive = time.synapse(node.w_in, synapse) * (1 - decay) * node.r
     return Dynamics("cuba", drive, node.v_threshold, np.zeros(1), decay, float(np.ravel(synapse)[0]))
 
 

@@ -59,11 +59,18 @@ def read(path: str | Path, time: Discretisation, steps: int, scale: float = PIXE
     return load(path, time, steps, scale)[0]
 
 
-def load(path: str | Path, time: Discretisation, steps: int, scale: float = PIXEL) -> tuple[FloatGraph, bool]:
-    """The same, and whether it is one of our own files, restored as it was."""
+def load(path: str | Path, time: Discretisation | None, steps: int, scale: float = PIXEL) -> tuple[FloatGraph, bool]:
+    """The same, and whether it is one of our own, restored as it was; ExportError for others where time is None."""
     graph = nir_file(path)
     ours = restored(graph)
-    return (ours, True) if ours else (_Reader(graph, time).read(steps, scale), False)
+    if ours:
+        return ours, True
+    if time is None:
+        raise ExportError(
+            f"{path} says neither how time becomes steps nor how many there are: give the tool that it is of (--tool) "
+            "and the number of time steps per image (--steps)"
+        )
+    return _Reader(graph, time).read(steps, scale), False
 
 
 def from_nir(graph: nir.NIRGraph, time: Discretisation, steps: int, scale: float = PIXEL) -> FloatGraph:

@@ -92,8 +92,11 @@ def test_a_foreign_graph_with_a_flat_input_runs_on_images(tmp_path: Path) -> Non
     }
     order = list(nodes)
     nir.write(tmp_path / "a.nir", nir.NIRGraph(nodes, list(pairwise(order))))
-    called = call("import-nir", tmp_path / "a.nir", "-o", tmp_path / "a.net", "--tool", "norse", "--dt", 1e-4, *DATA)
+    called = call(
+        "import-nir", tmp_path / "a.nir", "-o", tmp_path / "a.net", "--tool", "norse", "--dt", 1e-4, "--steps", 8, *DATA
+    )
     assert called.exit_code == 0, called.stderr
+    assert "8 steps, read as Norse 1.1 runs it, a grey level is 1/255" in " ".join(called.stdout.split())
     network = netx.read(tmp_path / "a.net")
     neuron = network.layers[1].lif
     assert neuron is not None and isinstance(neuron.decay, Constant)
@@ -112,18 +115,18 @@ def test_a_reset_that_graphs_of_a_tool_do_not_say_is_asked_for(tmp_path: Path) -
     for tool, reset, said in (
         ("snntorch", None, "--reset zero reads neurons with 'zero' and reset_delay=False"),
         ("snntorch", "subtract", "a subtracted threshold, which acts late"),
-        ("sinabs", None, "--reset zero reads neurons with MembraneReset and SingleSpike"),
+        ("sinabs", None, "--reset zero reads neurons with MembraneReset, SingleSpike and norm_input=False"),
         ("norse", "soft", "--reset is 'soft', it must be one of zero, subtract"),
     ):
         asked = () if reset is None else ("--reset", reset)
-        called = call("import-nir", file, "-o", net, "--tool", tool, "--dt", 1e-4, *asked)
+        called = call("import-nir", file, "-o", net, "--tool", tool, "--dt", 1e-4, "--steps", 8, *asked)
         assert called.exit_code == 2 and said in " ".join(called.stderr.split())
     for tool, asked, reset in (
         ("snntorch", ("--reset", "zero"), "zero"),
         ("norse", ("--reset", "subtract"), "subtract"),
         ("spikingjelly", (), "zero"),
     ):
-        called = call("import-nir", file, "-o", net, "--tool", tool, "--dt", 1e-4, *asked)
+        called = call("import-nir", file, "-o", net, "--tool", tool, "--dt", 1e-4, "--steps", 8, *asked)
         assert called.exit_code == 0, called.stderr
         assert [layer.lif.reset for layer in netx.read(net).layers if layer.lif] == [reset]
 
@@ -140,8 +143,14 @@ def test_bad_input_is_one_sentence(files: Path, tmp_path: Path) -> None:
     (tmp_path / "text.nir").write_text("no")
     out = tmp_path / "x.net"
     for arguments, said in (
-        (("import-nir", tmp_path / "odd.nir"), "t (Threshold): this node has no counterpart"),
-        (("import-nir", tmp_path / "odd.nir"), "i (I): this node has no counterpart"),
+        (("import-nir", tmp_path / "odd.nir"), "give the tool that it is of (--tool) and the number of time steps"),
+        (("import-nir", tmp_path / "odd.nir", "--steps", 4), "give the tool that it is of (--tool)"),
+        (("import-nir", tmp_path / "odd.nir", "--tool", "norse"), "the number of time steps per image (--steps)"),
+        (
+            ("import-nir", tmp_path / "odd.nir", "--tool", "norse", "--steps", 4),
+            "t (Threshold): this node has no counterpart",
+        ),
+        (("import-nir", tmp_path / "odd.nir", "--tool", "norse", "--steps", 4), "i (I): this node has no counterpart"),
         (("import-nir", tmp_path / "text.nir"), "not an undamaged HDF5 file"),
         (("import-nir", tmp_path / "none.nir"), "no such file"),
         (("import-nir", files / "model.nir", "--tool", "nest"), "--tool is 'nest', it must be one of snntorch"),

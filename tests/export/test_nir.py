@@ -399,11 +399,11 @@ def test_a_reset_that_nir_or_the_integers_cannot_represent_is_refused() -> None:
     ("tool", "message"),
     [
         ("snntorch", "snnTorch writes v_reset = 0 for every reset_mechanism: --reset zero reads .* is not supported$"),
-        ("sinabs", "Sinabs does not write what a spike does: --reset zero reads .* are not supported$"),
+        ("sinabs", "Sinabs does not write what a spike does, nor norm_input: --reset zero reads .* are not supported$"),
     ],
 )
 def test_a_reset_that_a_tool_does_not_write_is_asked_for(tool: str, message: str) -> None:
-    graph = chain(affine(), lif(tau=4.0))
+    graph = chain(affine(), lif(tau=4 * TOOLS[tool].dt))
     with pytest.raises(ExportError, match=message):
         nir_read.from_nir(graph, TOOLS[tool], 2)
     with pytest.raises(ExportError, match=message):
@@ -411,6 +411,79 @@ def test_a_reset_that_a_tool_does_not_write_is_asked_for(tool: str, message: str
     graph.nodes["n1"] = nir.Threshold(np.ones(3))
     with pytest.raises(ExportError, match=r"n1 \(Threshold\): this node has no counterpart"):
         nir_read.from_nir(graph, TOOLS[tool], 2)
+
+
+def spikes_with(decay: float, current: float, steps: int) -> int:
+    """v <- d*v + (1 - d)*I from 0, spike and v = 0 where v > 1, counted."""
+    v, count = 0.0, 0
+    for _ in range(steps):
+        v = decay * v + (1 - decay) * current
+        if v > 1:
+            v, count = 0.0, count + 1
+    return count
+
+
+def test_a_leak_that_12_bits_cannot_hold_is_refused() -> None:
+    """A time constant of 1 s in steps of 0.1 ms leaks 1e-4 a step; 1/4096, the least, gives twice the spikes."""
+    right, given = spikes_with(1 - 1e-4, 125, 65536), spikes_with(4095 / 4096, 125, 65536)
+    assert given > 2 * right > 1600
+    message = (
+        r"time constant 1 leaks 0.0001 in a step of 0.0001, which in 12 bits is 0.000244, .*: a longer step \(--dt\)"
+    )
+    for tool in ("spikingjelly", "snntorch"):
+        with pytest.raises(ExportError, match=message):
+            nir_read.from_nir(chain(affine(), lif(tau=1.0)), replace(TOOLS[tool], reset="zero"), 2)
+    ones = np.ones(3)
+    for times in ((1.0, 4e-4), (4e-4, 1.0)):
+        cell = nir.CubaLIF(*(tau * ones for tau in times), ones, 0 * ones, ones, 0 * ones)
+        with pytest.raises(ExportError, match="time constant 1 leaks"):
+            nir_read.from_nir(chain(affine(), cell), EULER, 2)
+
+
+@pytest.mark.parametrize(
+    ("leak", "fits"),
+    [
+        *((units / 4096, True) for units in (1, 1.04, 9.55, 20.48, 1024, 4096)),
+        *((units / 4096, False) for units in (0.94, 1.06, 1.5, 8.5)),
+    ],
+)
+def test_a_leak_changes_by_at_most_a_twentieth(leak: float, fits: bool) -> None:
+    """|rounded - leak| / leak: 1.04 -> 1 is 3.8 %, 1.06 -> 1 5.7 %, 9.55 -> 10 4.7 %, 8.5 -> 8 or 9 5.9 %."""
+    graph = chain(affine(), lif(tau=1e-4 / leak))
+    if not fits:
+        with pytest.raises(ExportError, match="another by more than 5%"):
+            nir_read.from_nir(graph, EULER, 2)
+        return
+    found = nir_read.from_nir(graph, EULER, 2)
+    network, _ = nir_network.network(found, RNG.integers(0, 256, (2, 4), dtype=np.uint8))
+    neuron = network.layers[1].lif
+    assert neuron is not None and isinstance(neuron.decay, Constant)
+    assert abs((4096 - neuron.decay.mantissa) / 4096 - leak) <= 0.05 * leak
+
+
+def test_neurons_that_start_at_their_leak_are_refused() -> None:
+    """Norse's do; elsewhere v_leak is where the membrane potential goes, from 0."""
+    graph = chain(affine(), lif(tau=4e-3, v_leak=np.array([0.0, 0.5, 0.0])))
+    with pytest.raises(ExportError, match="starts at v_leak = 0.5 in Norse 1.1, integer neurons start at 0"):
+        nir_read.from_nir(graph, TOOLS["norse"], 2)
+    (dense,) = node_of(nir_read.from_nir(graph, Discretisation(1e-3), 2), FloatDense)
+    assert dense.bias.tolist() == [0, 0.5, 0]
+
+
+def test_a_current_that_norse_writes_is_undivided() -> None:
+    """Its export leaves out R and w_in: i = a*i + I, v = b*v + (1 - b)*i; read by it, i = a*i + (1 - a)*w_in*I."""
+    ones = np.ones(3)
+    for tool, gain in (("norse", 0.5 * 0.25), ("norse-export", 0.25)):
+        dt = TOOLS[tool].dt
+        cell = nir.CubaLIF(2 * dt * ones, 4 * dt * ones, ones, 0 * ones, ones, 0 * ones)
+        (dense,) = node_of(nir_read.from_nir(chain(affine(), cell), TOOLS[tool], 2), FloatDense)
+        assert np.allclose(dense.weight, affine().weight * gain)
+
+
+def test_an_integrator_of_snntorch_adds_its_input_as_it_is() -> None:
+    graph = chain(affine(), nir.IF(np.ones(3), np.ones(3)))
+    (dense,) = node_of(nir_read.from_nir(graph, replace(TOOLS["snntorch"], reset="zero"), 2), FloatDense)
+    assert np.array_equal(dense.weight, affine().weight)
 
 
 def test_metadata_describes_the_draws() -> None:

@@ -106,6 +106,8 @@ def spikingjelly(kind: str) -> Ran:
         "LIF": lambda level, _: neuron.LIFNode(tau=2.0, v_threshold=level, v_reset=0.0),
         "LIF, undivided input": lambda level, _: neuron.LIFNode(4.0, decay_input=False, v_threshold=level),
         "IF": lambda level, _: neuron.IFNode(v_threshold=level, v_reset=0.0),
+        "LIF, as it comes": lambda *_: neuron.LIFNode(),
+        "IF, as it comes": lambda *_: neuron.IFNode(),
         "CUBA": lambda level, _: neuron.CUBALIFNode(0.5, 0.75, v_threshold=level, v_reset=0.0),
     }
     kinds = {name: getattr(layer, name) for name in ("AvgPool2d", "Flatten", "Linear")}
@@ -123,7 +125,9 @@ def snntorch(kind: str) -> Ran:
     from snntorch.export_nir import export_to_nir
 
     zero = {"reset_mechanism": "zero", "reset_delay": False}
-    common = {"init_hidden": True} | {"Leaky, defaults": {}, "Leaky, subtract": {"reset_delay": False}}.get(kind, zero)
+    common = {"init_hidden": True} | (
+        {} if "defaults" in kind else {"reset_delay": False} if "subtract" in kind else zero
+    )
     full = torch.full
     makers: dict[str, Make] = {
         "Leaky": lambda level, shape: snn.Leaky(full(shape, 0.75), full(shape, level), **common),
@@ -131,7 +135,7 @@ def snntorch(kind: str) -> Ran:
             full(shape, 0.5), full(shape, 0.75), threshold=full(shape, level), **common
         ),
     }
-    net = pooled(makers[kind.partition(",")[0]], 60.0, 1.0, kind != "Synaptic")
+    net = pooled(makers[kind.partition(",")[0]], 60.0, 1.0, "Synaptic" not in kind)
     x = torch.from_numpy(IMAGES).float()
     graph = export_to_nir(net, x[:1], ignore_dims=[0])
     utils.reset(net)
@@ -144,9 +148,11 @@ def norse(kind: str) -> Ran:
     norse_torch = pytest.importorskip("norse.torch")
     export_nir = pytest.importorskip("norse.torch.utils.export_nir")
     from norse.torch.functional.iaf import IAFParameters
+    from norse.torch.functional.lif import LIFParameters
     from norse.torch.functional.lif_box import LIFBoxParameters
     from norse.torch.functional.reset import reset_subtract
     from norse.torch.module.iaf import IAFCell
+    from norse.torch.module.lif import LIFCell
     from norse.torch.module.lif_box import LIFBoxCell
 
     tensor = torch.tensor
@@ -160,11 +166,17 @@ def norse(kind: str) -> Ran:
             )
         ),
         "IAF": lambda level: IAFCell(IAFParameters(v_th=tensor(level))),
+        "LIF": lambda level: LIFCell(LIFParameters(v_th=tensor(level))),
+        "LIF, as it comes": lambda _: LIFCell(),
+        "LIFBox, as it comes": lambda _: LIFBoxCell(),
+        "IAF, as it comes": lambda _: IAFCell(),
     }
     reset: Reset = "subtract" if "subtract" in kind else "zero"
     torch.manual_seed(0)
     make = makers[kind]
-    net = norse_torch.SequentialState(on_grid(nn.Linear(128, 40)), make(20.0), on_grid(nn.Linear(40, 10)), make(1.0))
+    bias = not kind.startswith("LIF,") and kind != "LIF"  # a bias would pass through the synapse
+    first, second = on_grid(nn.Linear(128, 40, bias=bias)), on_grid(nn.Linear(40, 10, bias=bias))
+    net = norse_torch.SequentialState(first, make(20.0), second, make(0.2 if kind == "LIF" else 1.0))
     images = IMAGES.reshape(6, -1)
     x = torch.from_numpy(images).float()
     graph = export_nir.to_nir(net, x[:1])
@@ -184,9 +196,10 @@ def sinabs(kind: str) -> Ran:
     module = pytest.importorskip("sinabs.nir")
     from sinabs.activation import MembraneReset, SingleSpike
 
+    divided = {"norm_input": False} if kind == "LIF" else {}
     common = {} if "defaults" in kind else {"reset_fn": MembraneReset(), "spike_fn": SingleSpike}
     makers: dict[str, Callable[[float], nn.Module]] = {
-        "LIF": lambda level: sl.LIF(torch.tensor(3.0), spike_threshold=torch.tensor(level), norm_input=False, **common),
+        "LIF": lambda level: sl.LIF(torch.tensor(3.0), spike_threshold=torch.tensor(level), **divided, **common),
         "IAF": lambda level: sl.IAF(spike_threshold=torch.tensor(level), **common),
     }
     torch.manual_seed(0)
@@ -207,8 +220,10 @@ def sinabs(kind: str) -> Ran:
 
 CASES: list[tuple[Callable[[str], Ran], str]] = [
     *((spikingjelly, kind) for kind in ("LIF", "LIF, undivided input", "IF", "CUBA")),
+    *((spikingjelly, f"{kind}, as it comes") for kind in ("LIF", "IF")),
     *((snntorch, kind) for kind in ("Leaky", "Synaptic")),
-    *((norse, kind) for kind in ("LIFBox", "LIFBox, subtract", "IAF")),
+    *((norse, kind) for kind in ("LIF", "LIFBox", "LIFBox, subtract", "IAF")),
+    *((norse, f"{kind}, as it comes") for kind in ("LIF", "LIFBox", "IAF")),
     *((sinabs, kind) for kind in ("LIF", "IAF")),
 ]
 
@@ -240,7 +255,9 @@ def test_a_tools_graph_spikes_as_in_the_tool(tool: Callable[[str], Ran], kind: s
 NOT_READ = [
     (snntorch, "Leaky, defaults"),
     (snntorch, "Leaky, subtract"),
+    (snntorch, "Synaptic, defaults"),
     (sinabs, "LIF, defaults"),
+    (sinabs, "LIF, divided input"),
     (sinabs, "IAF, defaults"),
 ]
 
@@ -307,6 +324,48 @@ def in_snntorch(graph: nir.NIRGraph, dt: float) -> Callable[..., tuple]:
 def in_norse(graph: nir.NIRGraph, dt: float) -> Callable[..., tuple]:
     module = pytest.importorskip("norse.torch.utils.import_nir")
     return module.from_nir(graph, dt=dt)
+
+
+def foreign(kind: str, dt: float) -> nir.NIRGraph:
+    """An affine layer and one kind of neuron, in equations that nobody wrote in steps yet: R = w_in = 1, v_leak = 0."""
+    torch.manual_seed(1)
+    layer, ones = on_grid(nn.Linear(128, 30, bias=kind != "CubaLIF")), np.ones(30)
+    cells = {
+        "LIF": lambda: nir.LIF(4 * dt * ones, ones, 0 * ones, 20 * ones, 0 * ones),
+        "IF": lambda: nir.IF(ones, 60 * ones, 0 * ones),
+        "CubaLIF": lambda: nir.CubaLIF(2 * dt * ones, 4 * dt * ones, ones, 0 * ones, 9 * ones, 0 * ones, w_in=ones),
+    }
+    weight = layer.weight.detach().numpy()
+    affine = nir.Linear(weight) if layer.bias is None else nir.Affine(weight, layer.bias.detach().numpy())
+    nodes = {"input": nir.Input({"input": np.array([128])}), "weights": affine, "cell": cells[kind]()}
+    nodes["output"] = nir.Output({"output": np.array([30])})
+    return nir.NIRGraph(nodes, list(pairwise(nodes)))
+
+
+READ = [*((in_norse, "norse", kind) for kind in ("LIF", "IF", "CubaLIF"))]
+READ += [(in_snntorch, "snntorch", "LIF"), (in_spikingjelly, "spikingjelly", "LIF")]
+
+
+@pytest.mark.parametrize(("load", "tool", "kind"), READ, ids=[f"{tool}-{kind}" for _, tool, kind in READ])
+def test_a_graph_spikes_as_in_the_tool_that_reads_it(
+    load: Callable[[nir.NIRGraph, float], Callable[..., tuple]], tool: str, kind: str, tmp_path: Path
+) -> None:
+    """The table's row is what the tool makes of equations, all its own settings as they come."""
+    time = replace(TOOLS[tool], reset="zero")
+    nir.write(tmp_path / "a.nir", foreign(kind, time.dt))
+    images = IMAGES.reshape(6, -1)
+    wanted = np.zeros((6, STEPS, 30))
+    with torch.no_grad():
+        for i, image in enumerate(torch.from_numpy(images).float()):
+            state, run = None, load(nir.read(tmp_path / "a.nir"), time.dt)
+            for t in range(STEPS):
+                out, state = _step(run, image[None] if load is in_spikingjelly else image, state)
+                wanted[i, t] = out.reshape(-1)
+    assert 0.05 < wanted.mean() < 0.95
+    graph = nir_read.read(tmp_path / "a.nir", time, STEPS, scale=1.0)
+    network, _ = nir_network.network(graph, images, QuantSettings(k=12, f=8), inclusive=time.inclusive)
+    found = reference.run(network, images, probes=["cell"]).traces["cell"].output
+    assert np.array_equal(found, wanted)
 
 
 RUNS = [(in_spikingjelly, residual), (in_snntorch, residual), (in_spikingjelly, Chain), (in_snntorch, Chain)]

@@ -230,10 +230,10 @@ def test_nir_rows(row: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("row", tables.tool_rows(), ids=lambda row: row[0])
 def test_tool_rows(row: tuple[str, ...]) -> None:
-    """The formulas of the row, evaluated, against the numbers the reader uses: tau = 4 dt, R = 3, I = 2, v = 0.7."""
-    name, dt, decay, lif, integrator, spikes, reset = row
+    """The formulas of the row, evaluated, against what the reader uses: tau = 4 dt, R = 3, I = 2, v = i = 0.7."""
+    name, version, dt, decay, lif, synapse, integrator, start, spikes, reset = row
     time, names = TOOLS[name], {"exp": np.exp, "dt": float(dt), "tau": 4 * float(dt), "R": 3.0, "I": 2.0, "v_leak": 0.0}
-    names |= {"v": 0.7, "d": eval(decay, {}, names)}
+    names |= {"v": 0.7, "i": 0.7, "w_in": 5.0, "d": eval(decay, {}, names)}
     d = float(time.decay(np.array(names["tau"])))
     assert d == pytest.approx(names["d"])
     x = float(time.drive(np.array(3.0), np.array(d))) * 2.0
@@ -241,5 +241,9 @@ def test_tool_rows(row: tuple[str, ...]) -> None:
     assert 0.7 + float(time.integrator(np.array(3.0))) * 2.0 == pytest.approx(
         eval(integrator.split(" = ")[1], {}, names)
     )
+    added = float(time.synapse(np.array(5.0), np.array(d))) * 2.0
+    assert d * 0.7 + added == pytest.approx(eval(synapse.split(" = ")[1], {}, names))
+    assert (start == "v_leak", version) == (time.starts_at_leak, time.version)
+    assert version.rpartition(" ")[2].replace(".", "").isdigit()
     assert (None if reset == "ask" else reset) == time.reset
     assert eval(spikes, {}, {"v": 1.0, "theta": 1.0}) is time.inclusive
