@@ -42,10 +42,10 @@ class Built:
     neurons: dict[str, process.Layer] = field(default_factory=dict)
     processes: list[AbstractProcess] = field(default_factory=list)
 
-    def keep(self, made: AbstractProcess) -> AbstractProcess:
+    def keep(self, lava_process: AbstractProcess) -> AbstractProcess:
         """Note a process, so that it lives as long as the run; returns it."""
-        self.processes.append(made)
-        return made
+        self.processes.append(lava_process)
+        return lava_process
 
 
 def build(network: Network, run: Run, probes: Collection[str], floating: bool = False) -> Built:
@@ -130,17 +130,17 @@ def _record(built: Built, plan: LayerPlan, counts: bool) -> None:
 
 
 def _input(built: Built, plan: LayerPlan) -> OutPort:
-    made = process.GradedInput(built.run, plan.wire)
-    built.keep(made)
-    return made.s_out
+    graded_input = process.GradedInput(built.run, plan.wire)
+    built.keep(graded_input)
+    return graded_input.s_out
 
 
 def _weights(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
-    made = _neurons(plan, built.floating)
-    built.keep(made)
-    built.neurons[layer.name] = made
-    built.ports[layer.inputs[0]].connect(made.s_in)
-    return made.s_out
+    layer_process = _neurons(plan, built.floating)
+    built.keep(layer_process)
+    built.neurons[layer.name] = layer_process
+    built.ports[layer.inputs[0]].connect(layer_process.s_in)
+    return layer_process.s_out
 
 
 Branch = tuple["OutPort", Wire, int]
@@ -153,17 +153,17 @@ def _sum(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
     def add(first: Branch, second: Branch) -> Branch:
         latest = max(first[2], second[2])
         wait = latest - first[2], latest - second[2]
-        made = process.ResidualSum(built.run, layer.name, first[1], second[1], plan.wire, wait)
-        built.keep(made)
-        first[0].connect(made.a_in)
-        second[0].connect(made.b_in)
-        return made.s_out, plan.wire, latest
+        residual_sum = process.ResidualSum(built.run, layer.name, first[1], second[1], plan.wire, wait)
+        built.keep(residual_sum)
+        first[0].connect(residual_sum.a_in)
+        second[0].connect(residual_sum.b_in)
+        return residual_sum.s_out, plan.wire, latest
 
     return reduce(add, [(built.ports[i], built.wires[i], built.late[i]) for i in layer.inputs])[0]
 
 
 def _pool(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
-    made = process.Pool(plan)
-    built.keep(made)
-    built.ports[layer.inputs[0]].connect(made.s_in)
-    return made.s_out
+    pool = process.Pool(plan)
+    built.keep(pool)
+    built.ports[layer.inputs[0]].connect(pool.s_in)
+    return pool.s_out

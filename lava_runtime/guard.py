@@ -73,12 +73,12 @@ def release(token: str) -> None:
             segment.unlink(missing_ok=True)
 
 
-def report(directory: Path, place: str, error: BaseException | str) -> None:
+def report(directory: Path, origin: str, error: BaseException | str) -> None:
     """Write the file `fault`: one line with the place and the error, then the traceback; the first report stands."""
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}\n{''.join(format_exception(error))}"
     draft = directory / f"fault.{os.getpid()}"
     with suppress(OSError):
-        draft.write_text(f"{place}: {text}")
+        draft.write_text(f"{origin}: {text}")
         if not (directory / "fault").exists():
             os.replace(draft, directory / "fault")
 

@@ -57,9 +57,9 @@ class CoreRegisters:
         states = registers[:, self.start.core]
         for before, which in self.distances.items():
             if before:
-                part = states[:, which].reshape(-1)
-                events.jump(part, columns(before))
-                states[:, which] = part.reshape(len(states), -1)
+                states_of_core = states[:, which].reshape(-1)
+                events.jump(states_of_core, columns(before))
+                states[:, which] = states_of_core.reshape(len(states), -1)
         return states
 
     def visits(self, tile: Tile) -> Visits:

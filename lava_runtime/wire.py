@@ -66,11 +66,11 @@ def in_order(values: np.ndarray, shape: Shape) -> np.ndarray:
 
 def wires(network: Network, batch: int) -> list[Wire]:
     """The message format of every layer's output. A flatten only renames: its message is that of what it reads."""
-    found: list[Wire] = []
+    known: list[Wire] = []
     for layer, own, span in zip(network.layers, network.shapes, network.ranges):
         named = isinstance(layer.operation, Flatten)
-        found.append(found[layer.inputs[0]] if named else Wire(batch, own, bits(span)))
-    return found
+        known.append(known[layer.inputs[0]] if named else Wire(batch, own, bits(span)))
+    return known
 
 
 def bits(span: Range) -> int:

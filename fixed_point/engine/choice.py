@@ -42,8 +42,8 @@ def break_even() -> float:
     few, many = (_seconds(rate, 2**62) for rate in RATES)
     slope = (many - few) / (RATES[1] - RATES[0])
     # a limit that every step passes: all is multiplied
-    found = RATES[0] + (_seconds(RATES[0], -1) - few) / slope if slope > 0 else HIGHEST
-    return float(np.clip(found, LOWEST, HIGHEST))
+    even = RATES[0] + (_seconds(RATES[0], -1) - few) / slope if slope > 0 else HIGHEST
+    return float(np.clip(even, LOWEST, HIGHEST))
 
 
 def limit(inputs: int) -> int:
@@ -72,9 +72,9 @@ def _seconds(rate: float, above: int) -> float:
 def least_time(call: Callable[[], object], runs: int = RUNS) -> float:
     """Least processor time of one call in seconds; the first, which may compile, does not count."""
     call()
-    found = float("inf")
+    least = float("inf")
     for _ in range(runs):
         start = thread_time()
         call()
-        found = min(found, thread_time() - start)
-    return found
+        least = min(least, thread_time() - start)
+    return least

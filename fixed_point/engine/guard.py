@@ -26,8 +26,8 @@ from randhet.fixed_point.kernels.dense import BY
 def array(name: str, value: np.ndarray, dtypes: tuple[type, ...], *shapes: tuple[int, ...]) -> None:
     """Refuse a value that is no C-contiguous array of one of these types and shapes."""
     if not isinstance(value, np.ndarray) or value.dtype.type not in dtypes or value.shape not in shapes:
-        found = f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
-        raise NetworkError(f"kernel argument {name} is {found}, not {' or '.join(map(str, shapes))}")
+        given = f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+        raise NetworkError(f"kernel argument {name} is {given}, not {' or '.join(map(str, shapes))}")
     if not value.flags.c_contiguous:
         raise NetworkError(f"kernel argument {name} is not contiguous")
 

@@ -101,24 +101,24 @@ def enter(decays, registers, entry, pixel, rows, padded):
 def update(levels, decays, state, output, scratch, t, pixel, row):
     """Update the neurons of one pixel at row t of the output, whose sums are in `row`; result as `fire_drawn`'s."""
     membrane, padded, kept = scratch.membrane, len(scratch.membrane), len(state.membrane) > 0
-    at, stop = output.offset, output.offset + scratch.width
-    place = (t * output.out.shape[1] + pixel) * output.out.shape[2] + at if scratch.straight else 0
+    first, stop = output.offset, output.offset + scratch.width
+    position = (t * output.out.shape[1] + pixel) * output.out.shape[2] + first if scratch.straight else 0
     if kept:
-        copy_to(membrane[: scratch.width], state.membrane[t, pixel, at:stop])
+        copy_to(membrane[: scratch.width], state.membrane[t, pixel, first:stop])
     neurons = Row(
         scratch.sums, row * padded, row_at(levels.bias, pixel, padded),
-        membrane, scratch.before, place if len(output.record) > 0 else 0, scratch.spikes, place, padded,
+        membrane, scratch.before, position if len(output.record) > 0 else 0, scratch.spikes, position, padded,
     )  # fmt: skip
     if len(decays.given) > 0:
         tally = fire_given(levels, neurons, decays.given, row_at(decays.given, pixel, padded))
     else:
         tally = fire_drawn(levels, neurons, decays.table, scratch.registers, t * padded)
     if kept:
-        copy_to(state.membrane[t, pixel, at:stop], membrane)
+        copy_to(state.membrane[t, pixel, first:stop], membrane)
     if not scratch.straight:
-        copy_to(output.out[t, pixel, at:stop], scratch.spikes)
+        copy_to(output.out[t, pixel, first:stop], scratch.spikes)
         if len(output.record) > 0:
-            copy_to(output.record[t, pixel, at:stop], scratch.before)
+            copy_to(output.record[t, pixel, first:stop], scratch.before)
     return tally
 
 
@@ -145,7 +145,7 @@ def cuba_pixels(source, weights, levels, state, output, active, total, cells):
     """Loop over pixels and rows for `cuba_tile`; cells: u, v and v before the reset of one pixel."""
     u, v, before = cells[0], cells[1], cells[2]
     fired, clipped, kept = 0, 0, len(state.membrane) > 0
-    at, stop = output.offset, output.offset + len(u)
+    first, stop = output.offset, output.offset + len(u)
     for pixel in range(output.low, output.high):
         u[:] = 0
         v[:] = 0
@@ -153,16 +153,16 @@ def cuba_pixels(source, weights, levels, state, output, active, total, cells):
         for t in range(len(output.out)):
             synapse(source, weights, active, t, pixel, total)
             if kept:
-                copy_to(u, state.current[t, pixel, at:stop])
-                copy_to(v, state.membrane[t, pixel, at:stop])
-            spikes, saturated = cuba_step(levels, bias, total, u, v, before, output.out[t, pixel, at:stop])
+                copy_to(u, state.current[t, pixel, first:stop])
+                copy_to(v, state.membrane[t, pixel, first:stop])
+            spikes, saturated = cuba_step(levels, bias, total, u, v, before, output.out[t, pixel, first:stop])
             fired += spikes
             clipped += saturated
             if kept:
-                copy_to(state.current[t, pixel, at:stop], u)
-                copy_to(state.membrane[t, pixel, at:stop], v)
+                copy_to(state.current[t, pixel, first:stop], u)
+                copy_to(state.membrane[t, pixel, first:stop], v)
             if len(output.record) > 0:
-                copy_to(output.record[t, pixel, at:stop], before)
+                copy_to(output.record[t, pixel, first:stop], before)
     return fired, clipped
 
 

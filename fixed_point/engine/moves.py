@@ -79,8 +79,8 @@ def _pooled(operation: ir.SumPool, values: Values, shape: Shape, kind: type, eac
     def pool(image: int) -> None:
         grid = values[image].reshape(steps, *size, channels).transpose(0, 3, 1, 2)
         total = pooled[image].reshape(steps, rows, columns, channels).transpose(0, 3, 1, 2)
-        for _, _, seen in reference.taps(grid, operation.kernel, operation.stride):
-            accumulate(total, seen, total)
+        for _, _, plane in reference.taps(grid, operation.kernel, operation.stride):
+            accumulate(total, plane, total)
 
     deque(each(pool, range(len(pooled))), maxlen=0)
     return pooled

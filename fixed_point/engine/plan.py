@@ -113,9 +113,9 @@ def lined_up(values: np.ndarray) -> np.ndarray:
     # NumPy aligns to 16 bytes; a row that straddles two cache lines costs two loads
     space = np.empty(values.size + CHUNK, np.int8)
     start = -space.ctypes.data % CHUNK
-    found = space[start : start + values.size]
-    found[:] = values
-    return found
+    aligned = space[start : start + values.size]
+    aligned[:] = values
+    return aligned
 
 
 def _tile(weight: np.ndarray, offset: int, first: int) -> Tile:
@@ -146,8 +146,8 @@ def windows(operation: Conv, shape_in: Shape) -> np.ndarray:
     index = []
     for axis, size in enumerate((height, width)):
         count = window_count(size, kernel[axis], stride[axis], padding[axis], dilation[axis])
-        at = np.arange(count)[:, None] * stride[axis] + np.arange(kernel[axis]) * dilation[axis] - padding[axis]
-        index.append(np.where((at >= 0) & (at < size), at, -1))
+        pixel = np.arange(count)[:, None] * stride[axis] + np.arange(kernel[axis]) * dilation[axis] - padding[axis]
+        index.append(np.where((pixel >= 0) & (pixel < size), pixel, -1))
     y, x = index[0][:, None, :, None], index[1][None, :, None, :]
     flat = np.where((y >= 0) & (x >= 0), y * width + x, -1)
     return np.ascontiguousarray(flat.reshape(-1, kernel[0] * kernel[1]).astype(np.int32))
@@ -177,9 +177,9 @@ def jumped(states: np.ndarray, distances: np.ndarray) -> np.ndarray:
     moved = states.copy()
     # few distances, many states: one matrix for each distance
     for distance in np.unique(distances).tolist():
-        part = moved[distances == distance]
-        jump(part, columns(distance))
-        moved[distances == distance] = part
+        moving = moved[distances == distance]
+        jump(moving, columns(distance))
+        moved[distances == distance] = moving
     return moved
 
 

@@ -40,10 +40,10 @@ def run(
     parts = []
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(images), batch):
-            part = images[start : start + batch]
-            parts.append(engine.batch(part, first_image + start, pool, workers))
+            images_of_batch = images[start : start + batch]
+            parts.append(engine.batch(images_of_batch, first_image + start, pool, workers))
             if progress:
-                progress(len(part))
+                progress(len(images_of_batch))
     return reference.join(parts, network)
 
 

@@ -71,19 +71,19 @@ def list_active(source, skipped, lists, begins):
     flat, n = source.values.reshape(-1), 0
     for t in range(steps):
         for plane in range(0 if skipped[t] else source.planes):
-            at = t * pixels * channels + source.first
+            position = t * pixels * channels + source.first
             for pixel in range(pixels):
                 begins[t, plane, pixel] = n
                 c = 0
                 while c + CHUNK <= source.per_tap:
-                    n = append_word(lists, n, marked(flat, at + c, plane), c)
+                    n = append_word(lists, n, marked(flat, position + c, plane), c)
                     c += CHUNK
                 # each is written, and stays where its bit is set: a branch would be guessed wrong too often
                 while c < source.per_tap:
                     lists[n] = c
-                    n += (flat[at + c] >> plane) & 1
+                    n += (flat[position + c] >> plane) & 1
                     c += 1
-                at += channels
+                position += channels
             begins[t, plane, pixels] = n
 
 
@@ -123,9 +123,9 @@ def gather(source, active, t, plane, pixel):
     """Write the weight rows of an output pixel's window to active.rows. Returns how many."""
     n, tap_at = 0, 0
     for tap in range(source.window.shape[1]):
-        seen = source.window[pixel, tap]
-        if seen >= 0:
-            start, stop = active.begins[t, plane, seen], active.begins[t, plane, seen + 1]
+        input_pixel = source.window[pixel, tap]
+        if input_pixel >= 0:
+            start, stop = active.begins[t, plane, input_pixel], active.begins[t, plane, input_pixel + 1]
             append(active.rows, n, active.lists, start, stop, tap_at)
             n += stop - start
         tap_at += source.per_tap
@@ -162,10 +162,10 @@ def pixel_products(source, plain, t, pixel, total):
     """Make the sums of `pixel_sums` with multiplications, where bit planes would cost more than they save."""
     total[:] = 0
     for tap in range(source.window.shape[1]):
-        seen = source.window[pixel, tap]
-        if seen >= 0:
+        input_pixel = source.window[pixel, tap]
+        if input_pixel >= 0:
             for c in range(source.per_tap):
-                value = np.int32(source.values[t, seen, source.first + c])
+                value = np.int32(source.values[t, input_pixel, source.first + c])
                 if value != 0:
                     row = plain[tap * source.per_tap + c]
                     for o in range(len(total)):
@@ -191,9 +191,9 @@ def multiplied(source, weights):
     if len(weights.wide) > 0:
         crowded(source, weights.limit, chosen)
     steps = arranged(chosen)
-    group, space, seen = together(steps, source.window.shape[1] * source.per_tap)
-    at = steps * (source.values.shape[1] * source.values.shape[2]) + source.first
-    return Crowded(chosen, np.cumsum(chosen), at, group, np.zeros(seen, np.uint8)), space
+    group, space, activity_bytes = together(steps, source.window.shape[1] * source.per_tap)
+    begins = steps * (source.values.shape[1] * source.values.shape[2]) + source.first
+    return Crowded(chosen, np.cumsum(chosen), begins, group, np.zeros(activity_bytes, np.uint8)), space
 
 
 @inner(forceinline=True)

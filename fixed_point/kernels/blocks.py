@@ -79,8 +79,8 @@ def _add_rows(builder, weight, bases, rows, start, stop, sums, first):
     none = ir.Constant(ir.VectorType(INT16, CHUNK // 2), None)
     # a loop in LLVM has no variables of its own; places on the stack become registers, as none has its address taken
     places = [[cgutils.alloca_once(builder, none.type) for _ in range(2)] for _ in bases]
-    for place in (place for pair in places for place in pair):
-        builder.store(none, place)
+    for slot in (slot for pair in places for slot in pair):
+        builder.store(none, slot)
     with loop(builder, start, stop) as (position, _):
         # a row is 64 bytes
         row = builder.shl(builder.zext(rows.item(position), INT64), INT64(6))
@@ -96,9 +96,9 @@ def _add_rows(builder, weight, bases, rows, start, stop, sums, first):
         # a word is low + 256 * high modulo 2^16, so the sum of the highs tells that of the lows
         low = Lanes(builder, builder.load(words)) - (high << 8)
         # each low byte was w + 128: 128 times their number is taken off again
-        for offset, part in ((0, low.widen(INT32, signed=False) - shifted), (CHUNK // 2, high.widen(INT32))):
-            place = builder.add(first, INT64(chunk * CHUNK + offset))
-            sums.store(place, sums.load(place, CHUNK // 2) + part)
+        for offset, sixteen_sums in ((0, low.widen(INT32, signed=False) - shifted), (CHUNK // 2, high.widen(INT32))):
+            slot = builder.add(first, INT64(chunk * CHUNK + offset))
+            sums.store(slot, sums.load(slot, CHUNK // 2) + sixteen_sums)
 
 
 def shuffled(register: Lanes) -> Lanes:
@@ -180,11 +180,11 @@ def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[list[Lanes
 
     def look(registers: list[Lanes]) -> list[Lanes]:
         index = interleaved(registers)
-        found = [_byte(permuted(low, index), i) for i in range(len(registers))]
+        decays = [_byte(permuted(low, index), i) for i in range(len(registers))]
         if not wide:
-            return found
+            return decays
         upper = permuted(high, index)
-        return [one | _byte(upper, i) << 8 for i, one in enumerate(found)]
+        return [low_byte | _byte(upper, i) << 8 for i, low_byte in enumerate(decays)]
 
     def permuted(parts: list[Any], lanes: Lanes) -> Lanes:
         """Every byte looked up in place."""
@@ -219,10 +219,10 @@ def drawn(
     """Makes the code that moves registers on by one draw and looks their decays up, 16 from each of some places."""
 
     def decays(places: list[Any]) -> list[Lanes]:
-        at = [builder.add(start, place) for place in places]
-        moved = [shuffle(registers.load(place, NEURONS)) for place in at]
-        for place, register in zip(at, moved):
-            registers.store(place, register)
+        positions = [builder.add(start, position) for position in places]
+        moved = [shuffle(registers.load(position, NEURONS)) for position in positions]
+        for position, register in zip(positions, moved):
+            registers.store(position, register)
         return look(moved)
 
     return decays
@@ -258,7 +258,7 @@ def fire_given(typing, levels, row, decays, decays_at):
     """Step a `bundles.Row` with the decays (int32) from `decays_at`; arguments and result as `fire_drawn`'s."""
 
     def write(builder, levels, row, decays, decays_at):
-        load = lambda places: [decays.load(builder.add(decays_at, place), NEURONS) for place in places]
+        load = lambda places: [decays.load(builder.add(decays_at, position), NEURONS) for position in places]
         return _fire(builder, levels, row, load)
 
     return build(types.int64, (levels, row, decays, decays_at), write)
@@ -305,14 +305,14 @@ class Tally:
 
 
 @intrinsic
-def append(typing, rows, at, lists, start, stop, base):
-    """rows[at : at + stop - start] = base + lists[start:stop] (uint32), sixteen at a time: it writes up to 15 more."""
-    return build(types.void, (rows, at, lists, start, stop, base), _append)
+def append(typing, rows, end, lists, start, stop, base):
+    """rows[end : end + stop - start] = base + lists[start:stop] (uint32), by sixteens: it writes up to 15 more."""
+    return build(types.void, (rows, end, lists, start, stop, base), _append)
 
 
-def _append(builder, rows, at, lists, start, stop, base):
+def _append(builder, rows, end, lists, start, stop, base):
     shift = broadcast(builder, builder.trunc(base, INT32), NEURONS)
-    ahead = builder.sub(at, start)
+    ahead = builder.sub(end, start)
     # whole vectors: what is written behind the end is overwritten by the next list, or lies in the slack
     with loop(builder, start, stop, NEURONS) as (position, _):
         rows.store(builder.add(position, ahead), lists.load(position, NEURONS) + shift)
@@ -339,23 +339,23 @@ def first_bit(typing, word):
 
 
 @intrinsic
-def append_bits(typing, lists, at, word, base):
-    """lists[at...] = base + the numbers of the bits set in a word, ascending; it writes up to 15 more. Returns the end.
+def append_bits(typing, lists, end, word, base):
+    """lists[end...] = base + the numbers of the bits set in a word, ascending; up to 15 more. Returns the end.
 
     Only for processors that gather chosen lanes (AVX-512).
     """
-    return build(types.int64, (lists, at, word, base), _append_bits)
+    return build(types.int64, (lists, end, word, base), _append_bits)
 
 
-def _append_bits(builder, lists, at, word, base):
+def _append_bits(builder, lists, end, word, base):
     shift = broadcast(builder, builder.trunc(base, INT32), NEURONS)
     for first in range(0, CHUNK, NEURONS):
         sixteen = builder.trunc(builder.lshr(word, INT64(first)), INT16)
         numbers = shift + Lanes(builder, ir.Constant(shift.value.type, [first + i for i in range(NEURONS)]))
         # sixteen are written, as many count as bits are set; the next sixteen begin behind those
-        lists.store(at, compress(builder, numbers, sixteen))
-        at = builder.add(at, builder.zext(builder.ctpop(sixteen), INT64))
-    return at
+        lists.store(end, compress(builder, numbers, sixteen))
+        end = builder.add(end, builder.zext(builder.ctpop(sixteen), INT64))
+    return end
 
 
 @intrinsic

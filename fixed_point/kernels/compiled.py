@@ -20,10 +20,10 @@ SHARED = {Path(__file__).resolve().parent, Path(__file__).resolve().parent.paren
 @lru_cache(maxsize=16)
 def digest(*folders: Path) -> str:
     """SHA-256 over every Python file of the folders."""
-    found = sha256()
+    sha = sha256()
     for file in sorted(file for folder in folders for file in folder.glob("*.py")):
-        found.update(file.name.encode() + file.read_bytes())
-    return found.hexdigest()
+        sha.update(file.name.encode() + file.read_bytes())
+    return sha.hexdigest()
 
 
 class SourceCache(FunctionCache):
@@ -44,10 +44,10 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Compile without the interpreter's lock; options are those of numba's njit."""
     if function is None:
         return lambda later: kernel(later, **options)
-    made = njit(function, nogil=True, **options)
+    dispatcher = njit(function, nogil=True, **options)
     # in place of cache=True, whose stamp knows one file only
-    made._cache = SourceCache(function)  # type: ignore[attr-defined]
-    return made
+    dispatcher._cache = SourceCache(function)  # type: ignore[attr-defined]
+    return dispatcher
 
 
 def inner(function: Callable[..., Any] | None = None, **options: Any) -> Any:

@@ -28,7 +28,7 @@ if AVAILABLE:
 else:
 
     @inner
-    def products(source, wide, at, activity, pixel, count, sums, sums_at):
+    def products(source, wide, begins, activity, pixel, count, sums, sums_at):
         """Never with a step here: tiles have no weights to multiply with."""
 
 
@@ -36,21 +36,21 @@ arranged, together = BY.arranged, BY.together
 
 
 @inner
-def crowded(source, limit, found):
-    """found (T,): the steps of a `bundles.Source` at which more than `limit` bits of its inputs are set."""
+def crowded(source, limit, chosen):
+    """Mark in chosen (T,) the steps of a `bundles.Source` at which more than `limit` bits of its inputs are set."""
     steps, pixels, channels = source.values.shape
     flat = source.values.reshape(-1)
     for t in range(steps):
         count = 0
         for pixel in range(pixels):
-            at = (t * pixels + pixel) * channels + source.first
+            position = (t * pixels + pixel) * channels + source.first
             for plane in range(source.planes):
                 c = 0
                 while c + CHUNK <= source.per_tap:
-                    count += bits_set(marked(flat, at + c, plane))
+                    count += bits_set(marked(flat, position + c, plane))
                     c += CHUNK
                 # channels beyond whole words, bit by bit
                 while c < source.per_tap:
-                    count += (flat[at + c] >> plane) & 1
+                    count += (flat[position + c] >> plane) & 1
                     c += 1
-        found[t] = count > limit
+        chosen[t] = count > limit

@@ -116,18 +116,18 @@ class Array:
     def look_up(self, index: Lanes) -> Lanes:
         """One element for each lane, at the position in that lane."""
         # lane by lane: no instruction gathers bytes
-        found = ir.Constant(ir.VectorType(self.data.type.pointee, index.value.type.count), ir.Undefined)
+        values = ir.Constant(ir.VectorType(self.data.type.pointee, index.value.type.count), ir.Undefined)
         for lane in range(index.value.type.count):
             position = self.builder.extract_element(index.value, INT32(lane))
-            found = self.builder.insert_element(found, self.item(position), INT32(lane))
-        return Lanes(self.builder, found)
+            values = self.builder.insert_element(values, self.item(position), INT32(lane))
+        return Lanes(self.builder, values)
 
 
 def broadcast(builder: Any, scalar: Any, lanes: int) -> Lanes:
     """A scalar in every lane."""
     empty = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
-    one = builder.insert_element(empty, scalar, INT32(0))
-    return Lanes(builder, builder.shuffle_vector(one, empty, ir.Constant(ir.VectorType(INT32, lanes), None)))
+    first_lane = builder.insert_element(empty, scalar, INT32(0))
+    return Lanes(builder, builder.shuffle_vector(first_lane, empty, ir.Constant(ir.VectorType(INT32, lanes), None)))
 
 
 def has(feature: str) -> bool:
@@ -174,8 +174,8 @@ def short_products(first: Lanes, second: Lanes) -> Lanes:
 
 def compress(builder: Any, lanes: Lanes, bits: Any) -> Lanes:
     """The lanes (16 of 32 bits) whose bit is set in a 16 bit number, moved to the front; needs avx512f."""
-    kind, one = lanes.value.type, ir.VectorType(ir.IntType(1), lanes.value.type.count)
-    chosen, none = builder.bitcast(bits, one), ir.Constant(kind, None)
+    kind, mask_type = lanes.value.type, ir.VectorType(ir.IntType(1), lanes.value.type.count)
+    chosen, none = builder.bitcast(bits, mask_type), ir.Constant(kind, None)
     name = f"avx512.mask.compress.v{kind.count}i32"
     return Lanes(builder, instruction(builder, name, kind, lanes.value, none, chosen))
 
@@ -183,7 +183,10 @@ def compress(builder: Any, lanes: Lanes, bits: Any) -> Lanes:
 def opened(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """An argument as intrinsics read it: an array as Array, a bundle (NamedTuple) field by field, a number as it is."""
     if isinstance(kind, (types.NamedTuple, types.NamedUniTuple)):
-        fields = (opened(context, builder, part, builder.extract_value(value, i)) for i, part in enumerate(kind.types))
+        fields = (
+            opened(context, builder, field_type, builder.extract_value(value, i))
+            for i, field_type in enumerate(kind.types)
+        )
         return kind.instance_class(*fields)
     if not isinstance(kind, types.Array):
         return value
@@ -197,7 +200,7 @@ def build(result: Any, kinds: tuple[Any, ...], write: Callable[..., Any]) -> tup
 
     def generate(context, builder, signature, arguments):
         given = (opened(context, builder, kind, value) for kind, value in zip(kinds, arguments))
-        made = write(builder, *given)
-        return context.get_dummy_value() if made is None else made
+        written = write(builder, *given)
+        return context.get_dummy_value() if written is None else written
 
     return result(*kinds), generate

@@ -73,39 +73,39 @@ def end(typing):
 
 
 @intrinsic
-def multiply(typing, activity, at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart):
+def multiply(typing, activity, activity_at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart):
     """sums = activity times weight: 32 rows and 32 channels, over blocks of 64 inputs.
 
-    activity: uint8, row r from byte at + r * apart. weight: int8 as `pack` lays it out, two columns of matrices from
-    byte weight_at. sums: int32, row r from sums_at + r * sums_apart, written.
+    activity: uint8, row r from byte activity_at + r * apart. weight: int8 as `pack` lays it out, two columns of
+    matrices from byte weight_at. sums: int32, row r from sums_at + r * sums_apart, written.
     """
 
-    def write(builder, activity, at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart):
+    def write(builder, activity, activity_at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart):
         # matrices 0 to 3: sums of both halves of the rows by both halves of the channels; 4, 5: activity; 6, 7: weights
         number = [INT8(i) for i in ALL]
         for i in range(4):
             act(builder, "tilezero", number[i])
         column = builder.mul(blocks, INT64(BLOCK * SIDE))
         with loop(builder, INT64(0), blocks) as (block, _):
-            left = builder.add(at, builder.mul(block, INT64(BLOCK)))
+            left = builder.add(activity_at, builder.mul(block, INT64(BLOCK)))
             right = builder.add(weight_at, builder.mul(block, INT64(BLOCK * SIDE)))
             for half in range(2):
                 rows = builder.add(left, builder.mul(apart, INT64(half * SIDE)))
                 act(builder, "tileloadd64", number[4 + half], activity.at(rows), apart)
-                place = builder.add(right, column) if half else right
-                act(builder, "tileloadd64", number[6 + half], weight.at(place), INT64(BLOCK))
+                position = builder.add(right, column) if half else right
+                act(builder, "tileloadd64", number[6 + half], weight.at(position), INT64(BLOCK))
             for i in range(4):
                 act(builder, "tdpbusd", number[i], number[4 + i // 2], number[6 + i % 2])
         # in bytes
         stride = builder.mul(sums_apart, INT64(4))
         for i in range(4):
-            place = builder.add(
+            position = builder.add(
                 sums_at, builder.add(builder.mul(sums_apart, INT64(i // 2 * SIDE)), INT64(i % 2 * SIDE))
             )
-            pointer = builder.bitcast(sums.at(place), INT8.as_pointer())
+            pointer = builder.bitcast(sums.at(position), INT8.as_pointer())
             act(builder, "tilestored64", number[i], pointer, stride)
 
-    kinds = activity, at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart
+    kinds = activity, activity_at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart
     return build(types.void, kinds, write)
 
 
@@ -128,34 +128,34 @@ class Seen(NamedTuple):
 
 
 @intrinsic
-def collect(typing, seen, activity, activity_at, row_bytes):
+def collect(typing, view, activity, activity_at, row_bytes):
     """Rows of activity, one for each step that is `Seen`, written `row_bytes` apart from activity_at."""
 
-    def write(builder, seen, activity, activity_at, row_bytes):
+    def write(builder, view, activity, activity_at, row_bytes):
         def copy(widths):
-            with loop(builder, INT64(0), seen.taps) as (tap, _):
-                source = builder.sext(seen.window.item(builder.add(seen.window_at, tap)), INT64)
-                offset = builder.mul(source, seen.apart)
-                target = builder.add(activity_at, builder.mul(tap, seen.per_tap))
+            with loop(builder, INT64(0), view.taps) as (tap, _):
+                source = builder.sext(view.window.item(builder.add(view.window_at, tap)), INT64)
+                offset = builder.mul(source, view.apart)
+                target = builder.add(activity_at, builder.mul(tap, view.per_tap))
                 with builder.if_else(builder.icmp_signed(">=", source, INT64(0))) as (inside, outside):
-                    for part, given in ((inside, seen.values), (outside, None)):
-                        with part, loop(builder, seen.start, seen.stop) as (step, _):
-                            row = builder.mul(builder.sub(step, seen.start), row_bytes)
-                            place = builder.add(seen.at.item(step), offset)
-                            _copy(builder, given, place, activity, builder.add(target, row), seen.per_tap, widths)
+                    for branch, given in ((inside, view.values), (outside, None)):
+                        with branch, loop(builder, view.start, view.stop) as (step, _):
+                            row = builder.mul(builder.sub(step, view.start), row_bytes)
+                            position = builder.add(view.at.item(step), offset)
+                            _copy(builder, given, position, activity, builder.add(target, row), view.per_tap, widths)
 
         # the usual layers have whole lines of inputs: copied without the loops for what is left over
-        whole = builder.icmp_unsigned("==", builder.and_(seen.per_tap, INT64(BLOCK - 1)), INT64(0))
+        whole = builder.icmp_unsigned("==", builder.and_(view.per_tap, INT64(BLOCK - 1)), INT64(0))
         with builder.if_else(whole) as (lines, any_bytes):
             with lines:
                 copy((BLOCK,))
             with any_bytes:
                 copy((BLOCK, SIDE, 1))
 
-    return build(types.void, (seen, activity, activity_at, row_bytes), write)
+    return build(types.void, (view, activity, activity_at, row_bytes), write)
 
 
-def _copy(builder, values, at, target, target_at, count, widths):
+def _copy(builder, values, values_at, target, target_at, count, widths):
     """Code that copies bytes, or zeros where `values` is None: as many at a time as a width says, then the next."""
     start = INT64(0)
     # each width takes what the one before has left over
@@ -163,20 +163,20 @@ def _copy(builder, values, at, target, target_at, count, widths):
         stop = builder.and_(count, INT64(-lanes))
         with loop(builder, start, stop, lanes) as (position, _):
             none = ir.Constant(ir.VectorType(INT8, lanes), None)
-            seen = Lanes(builder, none) if values is None else values.load(builder.add(at, position), lanes)
-            target.store(builder.add(target_at, position), seen)
+            piece = Lanes(builder, none) if values is None else values.load(builder.add(values_at, position), lanes)
+            target.store(builder.add(target_at, position), piece)
         start = stop
 
 
 @inner
-def products(source, wide, at, activity, pixel, count, sums, sums_at):
+def products(source, wide, begins, activity, pixel, count, sums, sums_at):
     """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and step i.
 
-    source: `bundles.Source` of bytes, in which step i begins at byte at[i]. wide: as `pack` lays it out. activity:
+    source: `bundles.Source` of bytes, in which step i begins at byte begins[i]. wide: as `pack` lays it out. activity:
     bytes that `together` asks for. sums: int32, flat, rows of whole chunks of channels from `sums_at`. More than one
     pixel only where all rows fit.
     """
-    values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(at)
+    values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(begins)
     channels, per_tap = source.values.shape[2], source.per_tap
     blocks = (taps * per_tap + BLOCK - 1) // BLOCK
     apart, padded = row_bytes(blocks), len(wide) // (blocks * BLOCK)
@@ -186,8 +186,8 @@ def products(source, wide, at, activity, pixel, count, sums, sums_at):
     for start in range(0, n, ROWS):
         for j in range(count):
             stop = min(start + ROWS, n)
-            seen = Seen(values, at, start, stop, channels, window, (pixel + j) * taps, taps, per_tap)
-            collect(seen, activity, aligned + j * n * apart, apart)
+            view = Seen(values, begins, start, stop, channels, window, (pixel + j) * taps, taps, per_tap)
+            collect(view, activity, aligned + j * n * apart, apart)
         for channel in range(0, padded, 2 * SIDE):
             multiply(
                 activity, aligned, apart, wide, channel * blocks * BLOCK, blocks,

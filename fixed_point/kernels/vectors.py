@@ -50,48 +50,48 @@ class Seen(NamedTuple):
 
 
 @intrinsic
-def dot_window(typing, seen, weight, base, sums, sums_at, sums_apart):
+def dot_window(typing, view, weight, base, sums, sums_at, sums_apart):
     """Sums of 64 output channels at one pixel for four steps, over all taps of its window.
 
-    seen: `Seen`. weight: as `pack` lays it out, from byte `base`. sums (int32, flat): written from
+    view: `Seen`. weight: as `pack` lays it out, from byte `base`. sums (int32, flat): written from
     sums_at + s * sums_apart for step s.
     """
 
-    def write(builder, seen, weight, base, sums, sums_at, sums_apart):
+    def write(builder, view, weight, base, sums, sums_at, sums_apart):
         none = ir.Constant(ir.VectorType(INT32, LANES), None)
         # four steps of 64 channels are 16 vectors of sums; with four of weights they stay in the 32 registers
         places = [[cgutils.alloca_once(builder, none.type) for _ in range(PARTS)] for _ in range(STEPS)]
-        for place in (place for step in places for place in step):
-            builder.store(none, place)
-        begins = [seen.at.item(builder.add(seen.four, INT64(step))) for step in range(STEPS)]
-        per_tap = builder.mul(seen.groups, INT64(INPUTS * CHUNK))
-        with loop(builder, INT64(0), seen.taps) as (tap, _):
-            source = builder.sext(seen.window.item(builder.add(seen.window_at, tap)), INT64)
+        for slot in (slot for step in places for slot in step):
+            builder.store(none, slot)
+        begins = [view.at.item(builder.add(view.four, INT64(step))) for step in range(STEPS)]
+        per_tap = builder.mul(view.groups, INT64(INPUTS * CHUNK))
+        with loop(builder, INT64(0), view.taps) as (tap, _):
+            source = builder.sext(view.window.item(builder.add(view.window_at, tap)), INT64)
             with builder.if_then(builder.icmp_signed(">=", source, INT64(0))):
-                offset = builder.mul(source, seen.apart)
+                offset = builder.mul(source, view.apart)
                 inputs = [builder.add(begin, offset) for begin in begins]
                 weights_at = builder.add(base, builder.mul(tap, per_tap))
-                with loop(builder, INT64(0), seen.groups) as (group, _):
-                    _four_inputs(builder, seen.values, inputs, weight, weights_at, group, places)
+                with loop(builder, INT64(0), view.groups) as (group, _):
+                    _four_inputs(builder, view.values, inputs, weight, weights_at, group, places)
         for step, own in enumerate(places):
             first = builder.add(sums_at, builder.mul(sums_apart, INT64(step)))
-            for part, place in enumerate(own):
-                sums.store(builder.add(first, INT64(part * LANES)), Lanes(builder, builder.load(place)))
+            for number, slot in enumerate(own):
+                sums.store(builder.add(first, INT64(number * LANES)), Lanes(builder, builder.load(slot)))
 
-    return build(types.void, (seen, weight, base, sums, sums_at, sums_apart), write)
+    return build(types.void, (view, weight, base, sums, sums_at, sums_apart), write)
 
 
 def _four_inputs(builder, values, inputs, weight, weights_at, group, places):
     """Code that adds the products of four inputs of a tap to the sums of all steps and channels."""
     at_weight = builder.add(weights_at, builder.mul(group, INT64(INPUTS * CHUNK)))
-    signed = [weight.load(builder.add(at_weight, INT64(part * CHUNK)), LANES, INT32).value for part in range(PARTS)]
+    signed = [weight.load(builder.add(at_weight, INT64(number * CHUNK)), LANES, INT32).value for number in range(PARTS)]
     inside = builder.mul(group, INT64(INPUTS))
     for begin, own in zip(inputs, places):
         # four bytes as one number, put into every lane: a lane multiplies them by the four weights of its channel
         four = values.load(builder.add(begin, inside), 1, INT32).value
         unsigned = broadcast(builder, builder.extract_element(four, INT32(0)), LANES).value
-        for part, place in enumerate(own):
-            builder.store(dot(builder, builder.load(place), unsigned, signed[part]), place)
+        for number, slot in enumerate(own):
+            builder.store(dot(builder, builder.load(slot), unsigned, signed[number]), slot)
 
 
 def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
@@ -110,20 +110,20 @@ def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
 
 
 @inner
-def products(source, wide, at, activity, pixel, count, sums, sums_at):
+def products(source, wide, begins, activity, pixel, count, sums, sums_at):
     """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and step i.
 
-    source: `bundles.Source` of bytes, in which step i begins at byte at[i], steps as `arranged`. wide: as `pack` lays
-    it out. sums: int32, flat, rows of whole chunks of channels from `sums_at`. activity: nothing here.
+    source: `bundles.Source` of bytes, in which step i begins at begins[i], steps as `arranged`. wide: as `pack` lays it
+    out. sums: int32, flat, rows of whole chunks of channels from `sums_at`. activity: nothing here.
     """
-    values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(at)
+    values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(begins)
     inputs, groups = taps * source.per_tap, source.per_tap // INPUTS
     padded = len(wide) // inputs
     for j in range(count):
         for four in range(0, n, STEPS):
-            seen = Seen(values, at, four, source.values.shape[2], window, (pixel + j) * taps, taps, groups)
+            view = Seen(values, begins, four, source.values.shape[2], window, (pixel + j) * taps, taps, groups)
             for chunk in range(0, padded, CHUNK):
-                dot_window(seen, wide, inputs * chunk, sums, sums_at + (j * n + four) * padded + chunk, padded)
+                dot_window(view, wide, inputs * chunk, sums, sums_at + (j * n + four) * padded + chunk, padded)
 
 
 @kernel
@@ -135,10 +135,10 @@ def arranged(chosen):
         chosen[steps[len(steps) - rest :]] = False
         steps = steps[: len(steps) - rest]
     # the repeated step is made twice, which costs less than code for fewer steps
-    found = np.empty((len(steps) + STEPS - 1) // STEPS * STEPS, np.int64)
-    for i in range(len(found)):
-        found[i] = steps[min(i, len(steps) - 1)]
-    return found
+    rows = np.empty((len(steps) + STEPS - 1) // STEPS * STEPS, np.int64)
+    for i in range(len(rows)):
+        rows[i] = steps[min(i, len(steps) - 1)]
+    return rows
 
 
 @kernel

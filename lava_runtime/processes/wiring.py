@@ -52,10 +52,10 @@ class ResidualSumModel(Guarded):
         """The message that arrived `wait` steps ago."""
         if not wait:
             return message
-        place = self.time_step % wait
+        slot = self.time_step % wait
         # the place in the ring was written `wait` steps ago, and is free once it is read
-        arrived = line[place].copy()
-        line[place] = message
+        arrived = line[slot].copy()
+        line[slot] = message
         return arrived
 
     def advance(self) -> None:
@@ -63,7 +63,8 @@ class ResidualSumModel(Guarded):
         a = self.waited(self.a_in.recv(), self.a_line, waits[0])
         b = self.waited(self.b_in.recv(), self.b_line, waits[1])
         parts = (
-            arranged(wire.decode(part), out.pixels) for wire, part in ((self.params["a"], a), (self.params["b"], b))
+            arranged(wire.decode(message), out.pixels)
+            for wire, message in ((self.params["a"], a), (self.params["b"], b))
         )
         self.s_out.send(out.encode(np.add(*parts, dtype=KINDS[out.bits])))
 
