@@ -90,9 +90,20 @@ def read_foreign(path: str | Path, shown: Shown) -> Network:
 
 
 def currents(network: Network, pixels: np.ndarray) -> np.ndarray:
-    """Turn pixels uint8 into what the network's input takes: input currents where it was read with `Shown.levels`."""
-    table = network.metadata.get(CURRENTS)
-    return pixels if table is None else np.array(json.loads(table), np.int32)[pixels]
+    """Turn pixels uint8 into what the network's input takes: input currents where it was read with `Shown.levels`.
+
+    FileError where the table that the network carries for this is damaged.
+    """
+    text = network.metadata.get(CURRENTS)
+    if text is None:
+        return pixels
+    try:
+        table = np.array(json.loads(text))
+    except (ValueError, RecursionError):
+        table = np.empty(0)
+    if table.shape != (GREY_LEVELS,) or table.dtype.kind != "i" or np.abs(table).max() > STATE_MAX:
+        raise FileError(f"the network's table of input currents is damaged, it must be {GREY_LEVELS} whole numbers")
+    return table.astype(np.int32)[pixels]
 
 
 @dataclass

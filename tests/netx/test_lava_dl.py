@@ -344,6 +344,13 @@ def test_input_currents_that_are_no_whole_numbers_are_refused(
         read_foreign(tmp_path / "a.net", Shown(6, levels=(0, 255)))
 
 
+@pytest.mark.parametrize("text", ["no", "[1, 2]", "{}", str([1.5] * 256), str([2**23] * 256), str([2**70] * 256)])
+def test_a_damaged_table_of_currents_is_refused(text: str) -> None:
+    network = replace(ours(), metadata={"currents": text})
+    with pytest.raises(FileError, match="table of input currents is damaged"):
+        currents(network, np.zeros((1, 2, 6, 5), np.uint8))
+
+
 def test_values_need_input_neurons(home: Path) -> None:
     with pytest.raises(FileError, match="has no neurons, so that its input has no weight and bias"):
         read_foreign(home / "plain.net", Shown(6, shape=(2, 6, 5), levels=(0, 1)))
