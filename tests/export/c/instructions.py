@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -49,19 +51,34 @@ MULTIPLIER = replace(RISCV, compiler=(RISCV.compiler[0], "-march=rv32im", "-mabi
 VERSIONS: dict[str, tuple[c.Build, Mapping[str, str]]] = {
     "rv32i": (RISCV, {}),
     "cortex-m0": (ARM, {}),
+    "rv32i, functions apart": (replace(RISCV, options=(*RISCV.options, "-fno-inline")), {}),
     "rv32im, products": (MULTIPLIER, PRODUCTS),
     "rv32im, dense products": (MULTIPLIER, DENSE),
     "cortex-m0, dense products": (ARM, {old: new for old, new in DENSE.items() if old != LEAK}),
 }
 
 
-def count(program: c.Program, images: np.ndarray, states: np.ndarray, plugin: Path) -> int:
-    """Instructions of a run over these images."""
+def count(program: c.Program, images: np.ndarray, states: np.ndarray, plugin: Path) -> Counter[str]:
+    """Instructions of a run over these images, by function."""
     layers = len(program.network.layers)
     data = np.uint32(len(images)).astype("<u4").tobytes() + bytes(layers) + states.tobytes()
     data += images.astype(program.pixel).tobytes()
     command = [*program.build.emulator, "-plugin", str(plugin), str(program.path)]
-    return int(subprocess.run(command, input=data, capture_output=True, check=True).stderr)
+    printed = subprocess.run(command, input=data, capture_output=True, check=True).stderr.decode()
+    starts = functions(program)
+    found: Counter[str] = Counter()
+    for line in printed.splitlines():
+        address, executed = map(int, line.split())
+        found[starts[bisect_right(starts, (address, "~")) - 1][1]] += executed
+    return found
+
+
+def functions(program: c.Program) -> list[tuple[int, str]]:
+    """Address and name of every function, in order."""
+    tool = program.build.compiler[0].replace("gcc", "nm")
+    text = subprocess.run([tool, program.path], capture_output=True, check=True, text=True).stdout
+    entries = (line.split() for line in text.splitlines())
+    return sorted((int(address, 16), name) for address, kind, name in entries if kind in "tT" and name[0] != "$")
 
 
 def compiled_plugin(folder: Path) -> Path:
@@ -83,13 +100,16 @@ def main() -> None:
         with mock.patch.object(c, "files", lambda network, kernels=kernels: texts | {"randhet.c": kernels}):
             program = c.Program(network, build, trace=False)
         equal = bool((program.run(pixels, states).sums == expected).all())
-        instructions = count(program, pixels, states, plugin) - count(program, pixels[:1], states, plugin)
+        later = count(program, pixels, states, plugin) - count(program, pixels[:1], states, plugin)
         found = {
             "equal": equal,
-            "instructions": instructions,
+            "instructions": later.total(),
             **sizes(program.path, build.compiler[0].replace("gcc", "size")),
         }
         print(f"{name}: {json.dumps(found)}", flush=True)
+        print(
+            "   ", {function: f"{number / later.total():.1%}" for function, number in later.most_common(6)}, flush=True
+        )
 
 
 if __name__ == "__main__":
