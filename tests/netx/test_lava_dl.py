@@ -17,6 +17,7 @@ import pytest
 
 from randhet.base.errors import FileError
 from randhet.fixed_point import add_only, engine, reference
+from randhet.fixed_point.backends import runner
 from randhet.fixed_point.network import Conv, Cuba, Dense, Flatten, Input, Layer, Network, ReadOut
 from randhet.lava_runtime.runner import run as lava
 from randhet.netx.lava_dl import Shown, currents, load_network, read_foreign
@@ -301,6 +302,16 @@ def test_the_largest_sum_that_fits_is_read_out(home: Path, tmp_path: Path) -> No
         put(file, "layer/3/weight", np.full((5, 9), 100))
     network = read_foreign(tmp_path / "a.net", Shown(145, levels=(-1.0, 1.0)))
     assert isinstance(network.layers[-1].neuron, ReadOut)
+
+
+@pytest.mark.parametrize("name", ["reference", "engine", "add-only", "onnx"])
+def test_a_read_out_takes_the_lowest_weight_of_lava_dl(name: str) -> None:
+    """-128, which quantisation here does not use: 5 steps of -128 * (1 + 2 + 3 + 255)."""
+    if name == "onnx":
+        pytest.importorskip("onnxruntime")
+    read_out = Layer("last", Dense(np.full((2, 4), -128, np.int8)), (0,), ReadOut(np.zeros(2, np.int32)))
+    result = runner(name)(Network((Layer("input", Input((4,))), read_out), 5), np.array([[1, 2, 3, 255]], np.uint8))
+    assert result.sums.tolist() == [[-167_040, -167_040]]
 
 
 def test_a_last_layer_that_can_spike_stays_as_it_is(home: Path) -> None:
