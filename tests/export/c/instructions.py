@@ -101,15 +101,10 @@ def main() -> None:
             program = c.Program(network, build, trace=False)
         equal = bool((program.run(pixels, states).sums == expected).all())
         later = count(program, pixels, states, plugin) - count(program, pixels[:1], states, plugin)
-        found = {
-            "equal": equal,
-            "instructions": later.total(),
-            **sizes(program.path, build.compiler[0].replace("gcc", "size")),
-        }
-        print(f"{name}: {json.dumps(found)}", flush=True)
-        print(
-            "   ", {function: f"{number / later.total():.1%}" for function, number in later.most_common(6)}, flush=True
-        )
+        size = sizes(program.path, build.compiler[0].replace("gcc", "size"))
+        print(f"{name}: {json.dumps({'equal': equal, 'instructions': later.total(), **size})}", flush=True)
+        shares = {function: f"{number / later.total():.1%}" for function, number in later.most_common(6)}
+        print(f"    {json.dumps(shares)}", flush=True)
 
 
 if __name__ == "__main__":
