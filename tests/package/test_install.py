@@ -95,7 +95,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     expected |= {f"randhet/checkpoints/{name}.pt" for name in SHIPPED}
     for room in (path.name for path in (ROOT / "randhet").iterdir() if path.is_symlink()):
         for path in (ROOT / room).rglob("*"):
-            if path.suffix in (".py", ".toml", ".html"):
+            if path.suffix in (".py", ".toml", ".html", ".c", ".h") or path.name == "Makefile":
                 expected.add(f"randhet/{path.relative_to(ROOT).as_posix()}")
     assert names == expected
 
@@ -137,12 +137,12 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, empty: Path, tmp_p
     """Without Lava, in a folder of its own; `.ci/run` runs the whole demo in such an environment."""
     install(wheel, empty)
     file, *rest = examined(empty, tmp_path)
-    assert file.is_relative_to(tmp_path / "venv") and rest == ["0.1.0", "digits"]
+    assert file.is_relative_to(tmp_path / "venv") and rest == ["0.2.0", "digits"]
 
 
 def test_an_editable_install_finds_rooms_and_checkpoints(tree: Path, empty: Path, tmp_path: Path) -> None:
     install(tree, empty, "--editable")
     file, *rest = examined(empty, tmp_path)
-    assert file == tree / "randhet" / "__init__.py" and rest == ["0.1.0", "digits"]
+    assert file == tree / "randhet" / "__init__.py" and rest == ["0.2.0", "digits"]
     where = python("-c", "import randhet.train.models as m; print(m.__file__)", cwd=tmp_path, by=empty).strip()
     assert Path(where).resolve() == tree / "train" / "models.py"
