@@ -14,6 +14,7 @@ import json
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from shutil import which
 
@@ -24,6 +25,7 @@ from equality import assert_equal  # noqa: E402
 
 from hardware_tests.random_networks import Run, fingerprint, numbered  # noqa: E402
 from randhet.export.c import run as c  # noqa: E402
+from randhet.export.c.write import HERE, KERNELS  # noqa: E402
 from randhet.fixed_point import reference  # noqa: E402
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
@@ -48,6 +50,11 @@ def differs(run: Run, build: c.Build) -> str:
     return ""
 
 
+def kernels() -> str:
+    """SHA-256 of the kernels' text: a record is of these kernels."""
+    return sha256(b"".join((HERE / name).read_bytes() for name in KERNELS)).hexdigest()
+
+
 def checked(number: int) -> dict[str, str]:
     """Compare one network on each compiler's program; by compiler, what differs."""
     run, found = numbered(number), builds()
@@ -69,7 +76,7 @@ def main() -> int:
                 equal[name] += not text
                 if text:
                     print(f"network {number}, {name}: {text}", flush=True)
-    record = {"fingerprint": fingerprint(range(20)), "compared": compared, "equal": equal}
+    record = {"fingerprint": fingerprint(range(20)), "kernels": kernels(), "compared": compared, "equal": equal}
     print(json.dumps(record))
     if given.out:
         given.out.write_text(json.dumps(record) + "\n", "utf-8")

@@ -79,6 +79,7 @@ def test_clang_has_nothing_to_warn_of(number: int) -> None:
 def test_the_record_is_of_these_networks_and_says_that_nothing_differs() -> None:
     record = json.loads(sanitized.RECORD.read_text())
     assert record["fingerprint"] == fingerprint(range(20)), "the generator has changed: tests/export/c/sanitized.py"
+    assert record["kernels"] == sanitized.kernels(), "the kernels have changed: tests/export/c/sanitized.py"
     assert record["equal"] == record["compared"]
     assert record["compared"]["gcc"] >= 500
 
