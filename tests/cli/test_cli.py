@@ -235,7 +235,7 @@ def test_images_of_another_size(files: Path, tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         for i in range(3):
             Image.fromarray(np.full((5, 5), i, np.uint8)).save(tmp_path / label / f"{i}.png")
-    said = "shape (1, 5, 5), the network takes integers of (1, 8, 8)"
+    said = "are (1, 5, 5), the network takes (1, 8, 8)"
     assert_refused(call("run", files / "model.net", "--data", tmp_path), said)
     assert_refused(call("compare", files / "model.pt", files / "model.net", "--data", tmp_path), said)
 
