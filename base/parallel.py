@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from randhet.base.child import safe_children
 from randhet.base.errors import FileError, RandhetError
+from randhet.base.files import destination
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -95,6 +96,7 @@ def _appending(path: Path, identity: Mapping[str, Any] | None) -> Iterator[FileI
     """The file, open at the end of its last whole line, with its header; without a buffer that close would write."""
     lock = _lock()
     try:
+        path = destination(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab+", buffering=0)
     except OSError as error:

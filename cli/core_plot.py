@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from randhet.base.errors import RandhetError
+from randhet.base.files import replacing
 from randhet.fixed_point.chips.mapping import Mapping
 
 KINDS = (".png", ".svg", ".pdf")
@@ -31,9 +31,8 @@ def draw(mapping: Mapping, file: Path) -> None:
     _layers(names, mapping)
     _cores(memory, mapping)
     figure.suptitle(f"{mapping.cores} cores on {mapping.chips} {mapping.chip.name} chip(s)", fontsize=11)
-    temporary = file.with_name(f".{file.name}.part{file.suffix}")
-    figure.savefig(temporary, dpi=150)
-    os.replace(temporary, file)
+    with replacing(file) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _layers(axes, mapping: Mapping) -> None:  # type: ignore[no-untyped-def]

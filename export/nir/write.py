@@ -7,8 +7,6 @@ kept in the metadata, from which `nir_read` restores the same float graph. A res
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import fields
 from functools import singledispatch
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from randhet.base.errors import FileError
+from randhet.base.files import replacing
 from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     AveragePool,
@@ -52,14 +50,8 @@ def write(path: str | Path, graph: FloatGraph, dt: float = OURS.dt) -> None:
 
 def save(path: str | Path, graph: nir.NIRGraph) -> None:
     """Write a NIR graph beside `path`, then rename. The same graph gives the same bytes."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            nir.write(Path(folder) / path.name, graph)
-            os.replace(Path(folder) / path.name, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
+    with replacing(path) as temporary:
+        nir.write(temporary, graph)
 
 
 def to_nir(graph: FloatGraph, dt: float = OURS.dt) -> nir.NIRGraph:

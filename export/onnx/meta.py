@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from randhet.base.errors import FileError
+from randhet.base.files import replacing_all
 from randhet.fixed_point.network import Layer, Network
 from randhet.netx.words import FORMAT_VERSION, decay_word, entries, neuron_word
 
@@ -93,19 +92,14 @@ def float_metadata(graph: Any, kind: str, steps: int, taus: str, source: Mapping
 
 def save(path: str | Path, model: onnx.ModelProto, external_limit: int = EXTERNAL_LIMIT) -> None:
     """Infer shapes, check, write in a folder beside `path`, then rename. Over the limit, tensors go to PATH.data."""
-    path = Path(path)
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    external = size > external_limit
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            written = Path(folder) / path.name
-            onnx.save_model(model, written, save_as_external_data=external, location=f"{path.name}.data")
-            onnx.checker.check_model(str(written), full_check=True)
-            for file in sorted(Path(folder).iterdir(), reverse=True):
-                file.replace(path.parent / file.name)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
+    with replacing_all(path) as temporary:
+        external: dict[str, Any] = {
+            "save_as_external_data": size > external_limit,
+            "location": f"{temporary.name}.data",
+        }
+        onnx.save_model(model, temporary, **external)
+        onnx.checker.check_model(str(temporary), full_check=True)
 
 
 def load_metadata(model: onnx.ModelProto) -> dict[str, str]:

@@ -59,3 +59,13 @@ def test_a_link_to_an_input_is_the_input(folder: Path) -> None:
     assert result.exit_code == 2
     assert "cannot write link: it is an input" in " ".join(result.stderr.split())
     assert (folder / "link").is_symlink()
+
+
+@pytest.mark.parametrize("option", ["-o", "--onnx", "--onnx-float", "--nir"])
+def test_a_link_stays_a_link_for_every_format(option: str, folder: Path) -> None:
+    (folder / "target").write_text("old")
+    (folder / "out").symlink_to("target")
+    result = call("export", "digits-vanilla-at", "--samples", 8, option, "out")
+    assert result.exit_code == 0, result.stderr
+    assert (folder / "out").is_symlink()
+    assert (folder / "target").read_bytes() != b"old"
