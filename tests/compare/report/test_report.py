@@ -260,6 +260,20 @@ def test_the_page_in_a_browser(browser: Any, place: Path, width: int, scheme: st
     page.close()
 
 
+SIDEWAYS = """[...document.querySelectorAll('body, body :not(svg *)')]
+  .filter(it => it.clientWidth > 0 && it.scrollWidth > it.clientWidth)
+  .map(it => `${it.tagName} ${it.id} ${it.ariaLabel}: ${it.scrollWidth} in ${it.clientWidth}`)"""
+
+
+@pytest.mark.parametrize("width", [900, 1100, 1280])
+def test_nothing_scrolls_sideways_on_a_wide_screen(browser: Any, place: Path, width: int) -> None:
+    """Every table is seen whole."""
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto(place.as_uri())
+    assert page.evaluate(SIDEWAYS) == []
+    page.close()
+
+
 def test_figures_have_ink_on_the_screen(browser: Any, place: Path, tmp_path: Path) -> None:
     from PIL import Image
 
