@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import singledispatch
 from itertools import takewhile
 from typing import Any
@@ -33,6 +34,8 @@ from randhet.export.graph import (
     Pair,
     TimeMean,
 )
+from randhet.export.in_time import InTime
+from randhet.export.readers import rolled, stepwise, translated
 from randhet.train import layers
 from randhet.train.layers import Encode, Flatten, GlobalAveragePool, MeanOverTime, Normalise
 from randhet.train.neurons import LIF, HetLIF, RandomTauLIF
@@ -70,16 +73,50 @@ class _Tracer(fx.Tracer):
 
 def trace(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
     """The float graph of a model that takes images (N, *shape) in 0..1; ExportError lists all that is not supported."""
+    if isinstance(model, InTime):
+        return in_time(_traced(model.model, shape)[0], model.steps)
+    graph, looped = _traced(model, shape)
+    return in_time(graph, looped) if looped else graph
+
+
+def timed(model: nn.Module, shape: tuple[int, ...], steps: int | None = None) -> nn.Module:
+    """The model as one of images (N, *shape): itself where it has an Encode, else wrapped with T steps, `InTime`.
+
+    ExportError where nobody says T, or where the model and steps say different ones.
+    """
+    if isinstance(model, InTime):
+        return model
+    graph, looped = _traced(model, shape)
+    encoded = [node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)]
+    own = looped or (encoded[0] if encoded else None)
+    if own is not None and steps not in (None, own):
+        raise ExportError(f"the model runs {own} time steps, {steps} are asked for: leave the number out, or change it")
+    if looped:
+        return InTime(model, looped, "loop")
+    if own is None and steps is None:
+        raise ExportError("the model does not say its number of time steps: give steps, or add Encode(steps)")
+    return model if steps is None or encoded else InTime(model, steps, "step" if stepwise(model) else "sequence")
+
+
+def _traced(model: nn.Module, shape: tuple[int, ...]) -> tuple[FloatGraph, int | None]:
+    """The graph, and T where the model's forward has a loop over time of its own."""
+    model.eval()
+    ours = translated(model)
     try:
-        traced = _Tracer().trace(model.eval())
+        traced = _Tracer().trace(ours.eval())
     except Exception as error:  # fx raises many kinds, all mean that forward() branches on its data
         raise ExportError(f"the model's forward cannot be traced: {str(error).splitlines()[0]}") from None
-    modules, refused = dict(model.named_modules()), list[str]()
-    nodes: list[FloatNode] = []
-    names: dict[fx.Node, str] = {}
-    for node in traced.nodes:
-        if node.op == "output":
-            continue
+    looped = rolled(traced, model)
+    graph = FloatGraph(tuple(_nodes(traced, dict(ours.named_modules()), shape)))
+    shapes(graph)  # what does not fit together is said by name, before anything is folded
+    _neurons_have_currents(graph)
+    return graph, looped
+
+
+def _nodes(traced: fx.Graph, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> list[FloatNode]:
+    """The operations that the output depends on, in order; ExportError with all that are not supported."""
+    nodes, refused, names = list[FloatNode](), list[str](), dict[fx.Node, str]()
+    for node in _needed(traced):
         inputs = tuple(names[read] for read in node.all_input_nodes)
         name = _name(node, inputs, {known.name for known in nodes})
         try:
@@ -91,10 +128,47 @@ def trace(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
         nodes += [FloatNode(name, operation, inputs)] if operation else []
     if refused:
         raise ExportError(f"not supported: {'; '.join(refused)}. Supported are +, {', '.join(supported())}")
-    graph = FloatGraph(tuple(nodes))
-    shapes(graph)  # what does not fit together is said by name, before anything is folded
-    _neurons_have_currents(graph)
-    return graph
+    return nodes
+
+
+def _needed(traced: fx.Graph) -> list[fx.Node]:
+    """The nodes that the first output depends on, in order: what comes last is then the output."""
+    output = next(node for node in traced.nodes if node.op == "output")
+    needed, waiting = set[fx.Node](), list(output.all_input_nodes[:1])
+    while waiting:
+        node = waiting.pop()
+        if node not in needed:
+            needed.add(node)
+            waiting += node.all_input_nodes
+    inputs = [node.name for node in needed if node.op == "placeholder"]
+    if len(inputs) != 1:
+        raise ExportError(f"the model's output depends on {len(inputs)} inputs, it must depend on the images alone")
+    return [node for node in traced.nodes if node in needed]
+
+
+def in_time(graph: FloatGraph, steps: int) -> FloatGraph:
+    """A graph of one step, or of sequences, with the encoding of images before it and the mean over time behind it."""
+    if any(isinstance(node.operation, Encoding) for node in graph.nodes):
+        raise ExportError(f"the model says its own number of time steps with Encode: leave out the {steps} steps")
+    names = {node.name for node in graph.nodes}
+    encode, mean = (_free(name, names) for name in ("encode", "mean"))
+    image, *rest = graph.nodes
+    behind = [
+        replace(node, inputs=tuple(encode if read == image.name else read for read in node.inputs)) for node in rest
+    ]
+    nodes = [image, FloatNode(encode, Encoding(steps), (image.name,)), *behind]
+    if not isinstance(nodes[-1].operation, TimeMean):
+        nodes.append(FloatNode(mean, TimeMean(), (nodes[-1].name,)))
+    return FloatGraph(tuple(nodes))
+
+
+def _free(base: str, taken: Collection[str]) -> str:
+    """A name that is not taken: base, base_2, ..."""
+    name, number = base, 1
+    while name in taken:
+        number += 1
+        name = f"{base}_{number}"
+    return name
 
 
 def _changed(module: nn.Module) -> str:
@@ -176,11 +250,7 @@ def _name(node: fx.Node, inputs: tuple[str, ...], taken: set[str]) -> str:
     if node.op != "call_module":
         holder = inputs[-1].rpartition(".")[0] if inputs else ""
         base = f"{holder}.add" if holder else "add"
-    name, number = base, 1
-    while name in taken:
-        number += 1
-        name = f"{base}_{number}"
-    return name
+    return _free(base, taken)
 
 
 def _array(tensor: torch.Tensor | None, size: int = 0) -> Array:

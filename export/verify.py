@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from randhet.base.kinds import assert_never
+from randhet.export import readers
 from randhet.export.graph import (
     Affine,
     AveragePool,
@@ -35,6 +37,7 @@ from randhet.export.graph import (
     Normalisation,
     TimeMean,
 )
+from randhet.export.in_time import InTime, first
 from randhet.train.neurons import RandomTauLIF, neurons, replaying
 
 IMAGES = 2
@@ -45,10 +48,12 @@ TOLERANCE = 1e-8
 
 def verify(model: nn.Module, graph: FloatGraph, images: np.ndarray) -> None:
     """Raise ExportError that names the first layer whose output the graph does not give. images (N, C, Y, X) uint8."""
+    readers.reset(model)  # what is left of an earlier call may not be copied
     twin = copy.deepcopy(model).cpu().double().eval()
     pixels = torch.from_numpy(np.ascontiguousarray(images[:IMAGES])).double() / 255
-    with torch.no_grad(), listening(twin) as heard:
+    with torch.no_grad(), listening(twin.model if isinstance(twin, InTime) else twin) as heard:
         output = twin(pixels)
+    heard.gather(graph)
     values: dict[str, Tensor] = {}
     for node in graph.nodes:
         given, certain = _value(node, [values[name] for name in node.inputs], pixels, heard)
@@ -73,6 +78,15 @@ class Heard:
         """The module of a node, which has a number behind its name where the module is called again."""
         return name if name in self.modules else re.sub(r"_\d+$", "", name)
 
+    def gather(self, graph: FloatGraph) -> None:
+        """Stack what a module gave step by step, called T times as often as the graph has it, as (T, N, ...)."""
+        (steps,) = (node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding))
+        uses = Counter(self.target(node.name) for node in graph.nodes)
+        for name, count in uses.items():
+            calls = self.outputs.get(name, [])
+            if len(calls) == steps * count and steps > 1:
+                self.outputs[name] = [torch.stack(calls[use::count]) for use in range(count)]
+
     def next_output(self, name: str) -> Tensor | None:
         """What the module of a node gave at its next call; None for what is no module."""
         waiting = self.outputs.get(self.target(name))
@@ -95,8 +109,9 @@ def listening(model: nn.Module) -> Iterator[Heard]:
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                heard.outputs.setdefault(name, []).append(output.clone())  # what follows may change it in place
+            value = first(output) if isinstance(output, (Tensor, tuple)) else None
+            if isinstance(value, Tensor):
+                heard.outputs.setdefault(name, []).append(value.clone())  # what follows may change it in place
 
         return hook
 

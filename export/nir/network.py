@@ -36,8 +36,6 @@ def network(
     steps = {node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)}
     if len(steps) != 1:
         raise ExportError(f"the graph encodes images {len(steps)} times, it needs exactly one encoding")
-    for node in graph.nodes:
-        graph = graph.without(node.name) if isinstance(node.operation, Encoding) else graph
     quantised, calibration = _calibrated(fold(graph), Plan(settings), steps.pop(), images, progress)
     if inclusive:
         quantised = replace(quantised, layers=tuple(_inclusive(layer) for layer in quantised.layers))

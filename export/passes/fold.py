@@ -11,6 +11,7 @@ from randhet.export.graph import (
     Affine,
     Array,
     AveragePool,
+    Encoding,
     ExportError,
     FloatConv,
     FloatDense,
@@ -24,6 +25,13 @@ from randhet.export.graph import (
 from randhet.fixed_point.reference import taps
 
 PIXEL_MAX = 255
+
+
+def drop_encoding(graph: FloatGraph) -> FloatGraph:
+    """Integers read the image at every step, so that nothing is left of an encoding."""
+    for node in graph.nodes:
+        graph = graph.without(node.name) if isinstance(node.operation, Encoding) else graph
+    return graph
 
 
 def fold_batch_norm(graph: FloatGraph) -> FloatGraph:

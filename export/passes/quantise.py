@@ -16,7 +16,6 @@ import torch
 from randhet.export.graph import (
     Array,
     AveragePool,
-    Encoding,
     ExportError,
     FloatAdd,
     FloatConv,
@@ -173,7 +172,7 @@ def quantise(graph: FloatGraph, plan: Plan, steps: int) -> Network:
     _check_names(graph, plan)
     for node in graph.nodes:
         inputs = tuple(index[name] for name in node.inputs)
-        if isinstance(node.operation, (Encoding, FloatNeuron)):
+        if isinstance(node.operation, FloatNeuron):
             index[node.name] = inputs[0]
             continue
         index[node.name] = len(layers)
@@ -212,8 +211,6 @@ def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Pl
 def neuron_of(graph: FloatGraph, node: FloatNode) -> FloatNode | None:
     """The neuron behind a layer with weights, None for the output; anything else cannot be deployed."""
     readers = graph.readers(node.name)
-    while len(readers) == 1 and isinstance(readers[0].operation, Encoding):
-        readers = graph.readers(readers[0].name)
     if not readers and node is graph.nodes[-1]:
         return None
     if len(readers) != 1 or not isinstance(readers[0].operation, FloatNeuron):
