@@ -173,11 +173,25 @@ static int32_t spent(int32_t weight, uint32_t bits)
     }
 }
 
-/* Add one input's weights, one per output channel, to the sums: once for a spike, else as its value says. */
+/* Add one input's weights, one per output channel, to the sums: once for a spike, else as its value says. Most
+ * instructions of an image are spent on spikes: eight weights at a time stand at fixed distances from one pointer, and
+ * the loop is counted once for all of them. */
 static void add_column(int32_t *sums, const int8_t *weight, int32_t outputs, int32_t value)
 {
     const uint32_t bits = value < 0 ? (uint32_t)-value : (uint32_t)value;
     if (value == 1) {
+        for (; outputs >= 8; outputs -= 8) {
+            sums[0] += weight[0];
+            sums[1] += weight[1];
+            sums[2] += weight[2];
+            sums[3] += weight[3];
+            sums[4] += weight[4];
+            sums[5] += weight[5];
+            sums[6] += weight[6];
+            sums[7] += weight[7];
+            sums += 8;
+            weight += 8;
+        }
         for (; outputs > 0; outputs--) {
             *sums++ += *weight++;
         }
