@@ -56,6 +56,13 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
 
 
+class BatchNorm1d(nn.BatchNorm1d):
+    """torch's BatchNorm1d of (N, features), with statistics over steps and images alike."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_steps(super().forward, x, 2)
+
+
 class Linear(nn.Linear):
     """torch's Linear, at every step."""
 
@@ -65,6 +72,13 @@ class AvgPool2d(nn.AvgPool2d):
 
     def __init__(self, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> None:
         super().__init__(kernel_size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_steps(super().forward, x, 4)
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """torch's MaxPool2d, at every step."""
 
     def forward(self, x: Tensor) -> Tensor:
         return over_steps(super().forward, x, 4)

@@ -1,0 +1,141 @@
+"""The leaky neuron as other libraries have it, step by step under autograd, and leaky read-outs.
+
+    m[t] = tau*m[t-1] + g*x[t]                  g = 1 - tau, or the drive where one is given (1: x enters whole)
+    s[t] = 1 if m[t] > theta else 0             m[t] >= theta where the threshold is inclusive
+    reset "zero": m <- 0 where s;  reset "subtract": m <- m - theta*s;  detached
+    reset_delay 0: at once; 1: the spike of step t acts at t+1, on tau*m[t] + g*x[t+1]
+
+Sources: snnTorch 1.0 (`Leaky`, `Lapicque`), SpikingJelly 2.0 (`LIFNode`, `IFNode`, `ParametricLIFNode`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from randhet.base.errors import RandhetError
+from randhet.train.neurons import Neuron, Reset, surrogate
+
+
+class Spike(torch.autograd.Function):
+    """1 where the distance to the threshold is above 0 (or 0, where that is included); the arctan surrogate behind."""
+
+    @staticmethod
+    def forward(ctx: Any, distance: Tensor, alpha: float, inclusive: bool) -> Tensor:
+        ctx.alpha = alpha
+        ctx.save_for_backward(distance)
+        return (distance >= 0 if inclusive else distance > 0).to(distance.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return grads[0] * surrogate(ctx.saved_tensors[0], ctx.alpha), None, None
+
+
+def held(module: nn.Module, decay: float | Tensor, learn: bool) -> None:
+    """Give a module its decay: a number, a buffer, or a parameter where it learns."""
+    if learn:
+        module.decay = nn.Parameter(torch.as_tensor(decay, dtype=torch.get_default_dtype()).clone())
+    elif isinstance(decay, Tensor) and decay.dim():
+        module.register_buffer("decay", decay.detach().clone())
+    else:
+        module.decay = float(decay)
+
+
+def leaked(m: Tensor, x: Tensor, decay: Tensor, drive: float | None) -> Tensor:
+    """tau*m + g*x."""
+    if drive is None:
+        return decay * m + (1 - decay) * x
+    return decay * m + (x if drive == 1 else drive * x)
+
+
+class GeneralLIF(Neuron):
+    """Integrate currents (T, N, ...) leakily and spike; the module's equations with every choice open.
+
+    decay: tau in 0..1, a number or a tensor that broadcasts against (N, ...), learned where `learn`. drive: what x is
+    multiplied by, None for 1 - tau. reset_delay: 0 or 1 steps. inclusive: m = theta spikes. RandhetError for others.
+    """
+
+    decay: float | Tensor
+
+    def __init__(
+        self,
+        decay: float | Tensor,
+        threshold: float = 1.0,
+        *,
+        drive: float | None = None,
+        reset: Reset = "zero",
+        reset_delay: int = 0,
+        inclusive: bool = False,
+        learn: bool = False,
+        alpha: float = 2.0,
+    ) -> None:
+        super().__init__(threshold, alpha, reset)
+        if reset_delay not in (0, 1):
+            raise RandhetError(f"reset_delay is {reset_delay}, the limits are 0 to 1")
+        self.drive, self.reset_delay, self.inclusive = drive, reset_delay, inclusive
+        held(self, decay, learn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        decay = torch.as_tensor(self.decay, dtype=x.dtype, device=x.device).clamp(0, 1)
+        m, fired = torch.zeros_like(x[0]), torch.zeros_like(x[0])
+        spikes, membranes = [], []
+        for current in x:
+            m = leaked(m, current, decay, self.drive)
+            m = self.after_reset(m, fired) if self.reset_delay else m
+            spike: Tensor = Spike.apply(m - self.threshold, self.alpha, self.inclusive)
+            fired = spike.detach()
+            spikes.append(spike)
+            membranes.append(m)
+            m = m if self.reset_delay else self.after_reset(m, fired)
+        if self.recorded is not None:
+            self.recorded.append((torch.stack(spikes).detach(), torch.stack(membranes).detach()))
+        return torch.stack(spikes)
+
+    def after_reset(self, m: Tensor, fired: Tensor) -> Tensor:
+        """What spikes leave of a membrane potential."""
+        return m - fired * self.threshold if self.reset == "subtract" else m * (1 - fired)
+
+    def extra_repr(self) -> str:
+        size = tuple(self.decay.shape) if isinstance(self.decay, Tensor) else ()
+        decay = f"decays of shape {size}" if size else f"decay={float(self.decay):.4g}"
+        limit = f"{'inclusive ' if self.inclusive else ''}threshold={self.threshold}"
+        return f"{decay}, drive={self.drive}, {limit}, reset={self.reset}, reset_delay={self.reset_delay}"
+
+
+class LeakyReadOut(nn.Module):
+    """Membrane potentials (T, N, ...) of neurons that never spike: m[t] = tau*m[t-1] + g*x[t], as in `GeneralLIF`."""
+
+    decay: float | Tensor
+
+    def __init__(self, decay: float | Tensor, *, drive: float | None = None, learn: bool = False) -> None:
+        super().__init__()
+        self.drive = drive
+        held(self, decay, learn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        decay = torch.as_tensor(self.decay, dtype=x.dtype, device=x.device).clamp(0, 1)
+        m, membranes = torch.zeros_like(x[0]), []
+        for current in x:
+            m = leaked(m, current, decay, self.drive)
+            membranes.append(m)
+        return torch.stack(membranes)
+
+    def extra_repr(self) -> str:
+        size = tuple(self.decay.shape) if isinstance(self.decay, Tensor) else ()
+        return (f"decays of shape {size}" if size else f"decay={float(self.decay):.4g}") + f", drive={self.drive}"
+
+
+class LastStep(nn.Module):
+    """(T, N, classes) to (N, classes): the last step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[-1]
+
+
+class MaxOverTime(nn.Module):
+    """(T, N, classes) to (N, classes): the largest of all steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(0)
