@@ -73,7 +73,9 @@ class FloatNeuron:
     """One of the kinds randhet (with sampling, sigma), vanilla or het (with decay, a number or one per neuron).
 
     m = decay*m + (1 - decay)*x, spike where m > threshold; reset: a spike sets m to 0 or subtracts the threshold.
-    Foreign networks bring two more: integrate, m = m + x; cuba, u = synapse*u + x, m = decay*m + u.
+    Foreign networks bring two more: integrate, m = m + x; cuba, u = synapse*u + x, m = decay*m + u. drive: what x is
+    multiplied by, None as above. reset_delay 1: a spike resets at the next step, after its decay. inclusive: m =
+    threshold spikes.
     """
 
     kind: str
@@ -83,6 +85,19 @@ class FloatNeuron:
     decay: Array = field(default_factory=lambda: np.array(0.5))
     synapse: float = 0.0
     reset: Reset = "zero"
+    drive: float | None = None
+    reset_delay: int = 0
+    inclusive: bool = False
+
+    @property
+    def unusual(self) -> str:
+        """What other formats cannot represent of it, in words; "" where there is nothing."""
+        parts = {
+            f"currents multiplied by {self.drive}": self.drive is not None,
+            "a reset one step late": self.reset_delay,
+            "spikes at the threshold itself": self.inclusive,
+        }
+        return " and ".join(part for part, present in parts.items() if present)
 
 
 @dataclass(frozen=True, eq=False)

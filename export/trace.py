@@ -37,6 +37,7 @@ from randhet.export.graph import (
 from randhet.export.in_time import InTime
 from randhet.export.readers import rolled, stepwise, translated
 from randhet.train import layers
+from randhet.train.general import GeneralLIF
 from randhet.train.layers import Encode, Flatten, GlobalAveragePool, MeanOverTime, Normalise
 from randhet.train.neurons import LIF, HetLIF, RandomTauLIF
 
@@ -320,6 +321,22 @@ def _(module: LIF) -> FloatOperation:
 @convert.register
 def _(module: HetLIF) -> FloatOperation:
     return FloatNeuron("het", module.threshold, decay=_array(module.decay), reset=module.reset)
+
+
+@convert.register
+def _(module: GeneralLIF) -> FloatOperation:
+    """Decays are clamped as its forward does; one that keeps everything, with a drive, integrates."""
+    decay = np.clip(_array(torch.as_tensor(module.decay)), 0, 1)
+    kind = "integrate" if (decay == 1).all() else "het" if decay.ndim else "vanilla"
+    return FloatNeuron(
+        kind,
+        module.threshold,
+        decay=decay,
+        reset=module.reset,
+        drive=0.0 if kind == "integrate" and module.drive is None else module.drive,
+        reset_delay=module.reset_delay,
+        inclusive=module.inclusive,
+    )
 
 
 def _encoding(module: Encode) -> FloatOperation:

@@ -204,16 +204,22 @@ def _pool(operation: AveragePool, x: Tensor) -> Tensor:
 
 
 def _neuron(operation: FloatNeuron, x: Tensor, drawn: list[Tensor]) -> Value:
-    """m = tau*m + (1 - tau)*x, spike where m > threshold, reset; certain: no step came close to the threshold."""
+    """m = tau*m + g*x, spike where m > threshold, reset; certain: no step came close to the threshold."""
     taus = drawn.pop(0) if operation.kind == "randhet" else torch.from_numpy(np.asarray(operation.decay, np.float64))
     each = operation.kind == "randhet" and operation.sampling == "step"
-    m, spikes = torch.zeros_like(x[0]), torch.empty_like(x)
+    m, fired, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0], dtype=torch.bool), torch.empty_like(x)
     certain = torch.ones_like(x, dtype=torch.bool)
     for t in range(len(x)):
         tau = taus[t] if each else taus
-        m = tau * m + (1 - tau) * x[t]
-        fired = m > operation.threshold
+        m = tau * m + (1 - tau if operation.drive is None else operation.drive) * x[t]
+        m = _after(operation, m, fired) if operation.reset_delay else m
+        fired = m >= operation.threshold if operation.inclusive else m > operation.threshold
         certain[t:] &= (m - operation.threshold).abs() > TOLERANCE
         spikes[t] = fired.to(x.dtype)
-        m = torch.where(fired, m - operation.threshold if operation.reset == "subtract" else torch.zeros_like(m), m)
+        m = m if operation.reset_delay else _after(operation, m, fired)
     return spikes, certain
+
+
+def _after(operation: FloatNeuron, m: Tensor, fired: Tensor) -> Tensor:
+    """What spikes leave of a membrane potential."""
+    return torch.where(fired, m - operation.threshold if operation.reset == "subtract" else torch.zeros_like(m), m)

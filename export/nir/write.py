@@ -156,6 +156,8 @@ def _(operation: FloatFlatten, shape: Shape, dt: float) -> nir.NIRNode:
 @convert.register
 def _(operation: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
     """Other tools would run a subtracted threshold as a reset to zero: NIR cannot represent it."""
+    if operation.unusual:
+        raise ExportError(f"NIR cannot represent {operation.unusual}")
     if operation.reset != "zero":
         raise ExportError(f"NIR cannot represent reset {operation.reset!r}, only a reset to zero")
     return NEURONS[operation.kind](operation, shape, dt)

@@ -213,6 +213,8 @@ class _Graph(ABC):
 
     def _neuron(self, name: str, neuron: FloatNeuron, x: Wire) -> Wire:
         """The membrane of its kind; spike where m > theta; there m = 0, or m - theta."""
+        if neuron.unusual:
+            raise ExportError(f"neuron {name} has {neuron.unusual}, which float ONNX is not written for")
         body, membrane = self.body, MEMBRANES[neuron.kind](self, name, neuron, x)
         fired = body.op("Greater", membrane, np.float32(neuron.threshold))
         self.next(f"{name}/next", body.op("Where", fired, self._after(neuron, membrane), membrane), x.shape)

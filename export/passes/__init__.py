@@ -10,7 +10,15 @@ from randhet.export.graph import FloatGraph
 from randhet.export.passes.activity import Activity
 from randhet.export.passes.clip import clip
 from randhet.export.passes.correct import correct_bias
-from randhet.export.passes.fold import drop_encoding, fold_batch_norm, fold_normalisation, fold_pools, fold_time
+from randhet.export.passes.fold import (
+    drop_encoding,
+    fold_batch_norm,
+    fold_drive,
+    fold_normalisation,
+    fold_pools,
+    fold_time,
+    spread_decays,
+)
 from randhet.export.passes.quantise import Plan
 
 
@@ -32,6 +40,8 @@ FLOAT_PASSES = (
     Pass(fold_batch_norm, ("drop_encoding",)),
     Pass(fold_normalisation, ("fold_batch_norm",)),
     Pass(fold_pools, ("fold_batch_norm",)),
+    Pass(fold_drive, ("fold_batch_norm",)),
+    Pass(spread_decays, ("fold_drive",)),
     Pass(fold_time),
 )
 

@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     Affine,
     Array,
@@ -18,6 +19,7 @@ from randhet.export.graph import (
     FloatFlatten,
     FloatGraph,
     FloatInput,
+    FloatNeuron,
     FloatNode,
     Normalisation,
     TimeMean,
@@ -106,6 +108,59 @@ def conv(operation: FloatConv, image: Array) -> Array:
         split = plane.reshape(groups, per_group, *plane.shape[2:])
         total = total + np.einsum("goc,gcyx->goyx", weight[..., i, j], split)
     return total.reshape(out, *total.shape[2:])
+
+
+def fold_drive(graph: FloatGraph) -> FloatGraph:
+    """A neuron's own factor g of its currents goes into the layer with weights before it, as g / (1 - decay)."""
+    for node in graph.nodes:
+        neuron = node.operation
+        if isinstance(neuron, FloatNeuron) and neuron.drive is not None:
+            source = graph.node(node.inputs[0])
+            if not isinstance(source.operation, (FloatConv, FloatDense)) or len(graph.readers(source.name)) != 1:
+                raise ExportError(f"neuron {node.name} does not follow a convolution or dense layer of its own")
+            gain = _gain(node.name, neuron, len(source.operation.weight))
+            graph = graph.changed(source.name, multiplied(source.operation, gain))
+            graph = graph.changed(node.name, replace(neuron, drive=None))
+    return graph
+
+
+def spread_decays(graph: FloatGraph) -> FloatGraph:
+    """Decays that differ are given for every neuron of their layer."""
+    known = shapes(graph)
+    for node in graph.nodes:
+        neuron = node.operation
+        if isinstance(neuron, FloatNeuron) and neuron.kind == "het":
+            shape = known[node.name]
+            try:
+                decay = np.broadcast_to(neuron.decay, (1, *shape)).reshape(shape)
+            except ValueError:
+                raise ExportError(
+                    f"neuron {node.name} has decays of shape {neuron.decay.shape}, its layer has {shape}"
+                ) from None
+            graph = graph.changed(node.name, replace(neuron, decay=decay))
+    return graph
+
+
+def _gain(name: str, neuron: FloatNeuron, channels: int) -> Array:
+    """What the weights of each channel are multiplied by, (channels,)."""
+    assert neuron.drive is not None
+    if neuron.kind == "integrate":
+        return np.full(channels, neuron.drive)
+    rows = neuron.decay.reshape(len(neuron.decay), -1) if neuron.decay.ndim else neuron.decay.reshape(1, 1)
+    if len(rows) not in (1, channels) or np.ptp(rows, axis=1).any():
+        raise ExportError(
+            f"neuron {name} multiplies its currents by {neuron.drive} and has decays that differ within a channel: "
+            "let its decay differ between channels only"
+        )
+    if (rows == 1).any():
+        raise ExportError(f"neuron {name} has a decay of 1 in some channels: let all integrate, or none")
+    return np.broadcast_to(neuron.drive / (1 - rows[:, 0]), channels)
+
+
+def multiplied(operation: FloatConv | FloatDense, gain: Array) -> FloatConv | FloatDense:
+    """The layer whose outputs are multiplied by gain (channels,)."""
+    bias = operation.bias * gain.reshape(-1, *[1] * (operation.bias.ndim - 1))
+    return replace(operation, weight=operation.weight * gain.reshape(-1, *[1] * (operation.weight.ndim - 1)), bias=bias)
 
 
 def fold_pools(graph: FloatGraph) -> FloatGraph:

@@ -54,6 +54,8 @@ from randhet.fixed_point.network import (
 from randhet.train.scales import FLOOR, SCALES, Scales, candidates, chosen, mantissa
 
 UNITY = 1 << DECAY_BITS
+COARSE, WRONG = 0.01, 0.05
+"""A constant decay's leak may change by so much when it is rounded before it gets all bits; before it is refused."""
 PASSES = ("clip", "correct_bias")
 """What may be done to scales and biases with calibration data, in this order (`randhet.export.passes`)."""
 
@@ -240,8 +242,11 @@ def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Spiking:
     neuron, f = node.operation, plan.f(node.name)
     assert isinstance(neuron, FloatNeuron)
     units = scale * 2.0**-f
+    if neuron.reset_delay:
+        raise ExportError(f"neuron {node.name} resets one step late, which integers are not written for yet")
     exact = neuron.threshold / units
-    threshold = _fit(exact, node.name, "threshold")
+    # m >= theta in integers is m > theta - 1
+    threshold = _fit(exact, node.name, "threshold") - neuron.inclusive
     if threshold.min() < 1:
         channel = int(exact.argmin())
         raise ExportError(
@@ -250,8 +255,30 @@ def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Spiking:
     whole_bias = _fit(plan.bias(node.name, bias, units), node.name, "bias")
     if neuron.kind in CUBA:
         return _cuba(node.name, neuron, threshold, whole_bias, f)
-    decay = DECAYS[neuron.kind](neuron, plan.settings)
-    return Lif(threshold, whole_bias, decay, plan.settings.k, f, neuron.reset)
+    settings = replace(plan.settings, k=decay_bits(node.name, neuron, plan.settings))
+    decay = DECAYS[neuron.kind](neuron, settings)
+    return Lif(threshold, whole_bias, decay, settings.k, f, neuron.reset)
+
+
+def decay_bits(name: str, neuron: FloatNeuron, settings: QuantSettings) -> int:
+    """settings.k; all bits there are where the default ones would change the leak of a layer or channel by over 1 %.
+
+    ExportError where even these change it by over 5 %.
+    """
+    rows = neuron.decay.reshape(len(neuron.decay), -1) if neuron.decay.ndim else neuron.decay.reshape(1, 1)
+    if neuron.kind == "randhet" or settings.k != QuantSettings.k or np.ptp(rows, axis=1).any():
+        return settings.k
+    few = rows[:, 0]
+    off = lambda k: np.abs(np.clip(np.rint(few * 2**k), 0, 2**k - 1) / 2**k - few) / np.maximum(1 - few, 1e-12)
+    if off(settings.k).max() <= COARSE:
+        return settings.k
+    if (worst := off(DECAY_BITS)).max() > WRONG:
+        decay = few[worst.argmax()]
+        raise ExportError(
+            f"layer {name}: decay {decay:g} leaks {1 - decay:.3g} a step, the least that can be told apart is "
+            f"{1 / UNITY:.3g}: use fewer, longer time steps"
+        )
+    return DECAY_BITS
 
 
 def _fit(value: Array, name: str, what: str) -> np.ndarray:
