@@ -40,7 +40,7 @@ def held(module: nn.Module, decay: float | Tensor, learn: bool) -> None:
     elif isinstance(decay, Tensor) and decay.dim():
         module.register_buffer("decay", decay.detach().clone())
     else:
-        module.decay = float(decay)
+        setattr(module, "decay", float(decay))  # noqa: B010 (a number on a module whose type does not declare it)
 
 
 def leaked(m: Tensor, x: Tensor, decay: Tensor, drive: float | None) -> Tensor:

@@ -86,11 +86,16 @@ def wiring(graph: FloatGraph, kept: set[str]) -> list[tuple[str, str]]:
     return edges + [(source, "output") for source in sources[graph.nodes[-1].name]]
 
 
+USUAL = ("drive", "reset_delay", "inclusive")
+"""Fields of a neuron that always have their defaults here: others are refused."""
+
+
 def describe(graph: FloatGraph, dt: float) -> dict[str, Any]:
     """The graph without its arrays, of which only the shapes: what `nir_read` needs besides the NIR nodes."""
     nodes = []
     for node in graph.nodes:
-        values = {field.name: getattr(node.operation, field.name) for field in fields(node.operation)}
+        named = (field.name for field in fields(node.operation) if field.name not in USUAL)
+        values = {name: getattr(node.operation, name) for name in named}
         arrays = {name: list(value.shape) for name, value in values.items() if isinstance(value, np.ndarray)}
         plain = {name: value for name, value in values.items() if name not in arrays}
         kind = type(node.operation).__name__
