@@ -161,4 +161,4 @@ def check_pair(checkpoint: Checkpoint, network: Network, images: Images) -> None
     source = network.metadata.get("source")
     if source is not None and source != weights_hash(checkpoint.state):
         raise RandhetError("the network was exported from other weights than this checkpoint's: export it again")
-    check_images(network.input, images.pixels)
+    check_images(network.input, network.steps, images.pixels)

@@ -11,25 +11,33 @@ import numpy as np
 
 from randhet.base.errors import NetworkError
 from randhet.base.kinds import assert_never
-from randhet.fixed_point.facts import Range, bounds, ranges
+from randhet.fixed_point.facts import SPIKE, Range, bounds, ranges
+from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.layers import (
     MAX_DECAY_BITS,
     SUM_MAX,
     WEIGHT_MAX,
     Add,
+    And,
+    Concat,
     Conv,
     Cuba,
     Decay,
     Declared,
     Dense,
     Flatten,
+    Iand,
     Input,
     Layer,
+    Leaky,
     Lif,
+    MaxPool,
     Neuron,
     Operation,
     ReadOut,
     Shape,
+    Spiking,
+    Spread,
     SumPool,
     declared,
 )
@@ -67,6 +75,8 @@ def _parts(layer: Layer) -> Iterator[tuple[Any, Any]]:
     yield layer.operation, Operation
     if layer.neuron is not None:
         yield layer.neuron, Neuron
+    if isinstance(layer.neuron, Leaky):
+        yield layer.neuron.dynamics, Spiking
     if layer.lif is not None:
         yield layer.lif.decay, Decay
 
@@ -91,9 +101,11 @@ def _arity(layer: Layer) -> tuple[int, int]:
     match layer.operation:
         case Input():
             return 0, 0
-        case Add():
+        case Add() | Concat():
             return 2, MAX_INPUTS
-        case Conv() | Dense() | SumPool() | Flatten():
+        case And() | Iand():
+            return 2, 2
+        case Conv() | Dense() | SumPool() | MaxPool() | Spread() | Flatten():
             return 1, 1
         case _:
             assert_never(layer.operation)
@@ -110,6 +122,8 @@ def _wiring(i: int, layer: Layer) -> Iterator[str]:
         yield "only the first layer may be an input"
     if (layer.weighted is not None) != (layer.neuron is not None):
         yield f"{kind} {'needs a' if layer.neuron is None else 'cannot have a'} neuron"
+    if layer.recurrent is not None and not layer.spikes:
+        yield "recurrent weights read the layer's own spikes, and its neuron sends none"
 
 
 def read_outs(layers: Layers, steps: int) -> Iterator[str]:
@@ -134,23 +148,53 @@ def _geometry(layer: Layer) -> Iterator[str]:
     operation = layer.operation
     match operation:
         case Input():
-            if not operation.shape or min(operation.shape) < 1:
-                yield f"input shape {operation.shape} has an empty axis"
-            if not 1 <= operation.bits <= 24:
-                yield f"input has {operation.bits} bits, the limits are 1 to 24"
+            yield from _input(operation)
         case Conv():
             yield from _weights(layer, operation.weight, 4)
             if min(*operation.stride, *operation.dilation, operation.groups) < 1 or min(operation.padding) < 0:
                 yield "stride, dilation and groups must be at least 1, padding at least 0"
         case Dense():
             yield from _weights(layer, operation.weight, 2)
+            yield from _recurrent(layer, operation)
         case SumPool():
-            if min(*operation.kernel, *operation.stride) < 1:
-                yield f"pool kernel {operation.kernel} and stride {operation.stride} must be at least 1"
-        case Add() | Flatten():
+            yield from _window(operation)
+        case MaxPool():
+            yield from _window(operation)
+            yield from _padding(operation)
+        case Spread():
+            if min(operation.stride) < 1 or min(operation.extra) < 0:
+                yield f"spread by stride {operation.stride}, at least 1, and extra {operation.extra}, at least 0"
+        case Add() | And() | Iand() | Concat() | Flatten():
             pass
         case _:
             assert_never(operation)
+
+
+def _input(operation: Input) -> Iterator[str]:
+    if not operation.shape or min(operation.shape) < 1:
+        yield f"input shape {operation.shape} has an empty axis"
+    if not 1 <= operation.bits <= 24:
+        yield f"input has {operation.bits} bits, the limits are 1 to 24"
+
+
+def _padding(pool: MaxPool) -> Iterator[str]:
+    # so that every window holds a value that is not padded
+    if not all(0 <= 2 * size <= edge for size, edge in zip(pool.padding, pool.kernel)):
+        yield f"pool padding {pool.padding} must be 0 to half the kernel {pool.kernel}"
+
+
+def _window(pool: SumPool | MaxPool) -> Iterator[str]:
+    if min(*pool.kernel, *pool.stride) < 1:
+        yield f"pool kernel {pool.kernel} and stride {pool.stride} must be at least 1"
+
+
+def _recurrent(layer: Layer, dense: Dense) -> Iterator[str]:
+    if dense.recurrent is None:
+        return
+    yield from _weights(layer, dense.recurrent, 2)
+    width = len(dense.weight)
+    if dense.recurrent.shape != (width, width):
+        yield f"recurrent weights are of shape {dense.recurrent.shape}, its neurons need {(width, width)}"
 
 
 def _weights(layer: Layer, weight: np.ndarray, axes: int) -> Iterator[str]:
@@ -180,9 +224,9 @@ def _taps(layer: Layer, shape: Shape) -> int:
     match layer.operation:
         case Conv():
             return prod(shape[1:]) * prod(layer.operation.weight.shape[2:])
-        case SumPool():
+        case SumPool() | MaxPool():
             return prod(shape[1:]) * prod(layer.operation.kernel)
-        case Input() | Dense() | Add() | Flatten():
+        case Input() | Dense() | Add() | And() | Iand() | Concat() | Spread() | Flatten():
             return 0
         case _:
             assert_never(layer.operation)
@@ -195,7 +239,20 @@ def neurons(layers: Layers, steps: int) -> Iterator[str]:
             yield from _of(layer, _neuron(layer.neuron, shape))
 
 
+def _leaky(neuron: Leaky, shape: Shape) -> Iterator[str]:
+    """The rules of a leaky read-out: its potential moves as that of a neuron that never spikes."""
+    yield from _fields(neuron, shape, 0)
+    yield from _neuron(neuron.dynamics, shape)
+    if not (neuron.dynamics.threshold == STATE_MAX).all():
+        yield f"a leaky read-out never spikes, its threshold must be {STATE_MAX}"
+    if isinstance(neuron.dynamics, Lif) and (neuron.dynamics.reset, neuron.dynamics.reset_delay) != ("zero", 0):
+        yield "a leaky read-out never spikes, its reset must be 'zero' with reset delay 0"
+
+
 def _neuron(neuron: Neuron, shape: Shape) -> Iterator[str]:
+    if isinstance(neuron, Leaky):
+        yield from _leaky(neuron, shape)
+        return
     if not isinstance(neuron, Lif):
         yield from _fields(neuron, shape, 0)
         return
@@ -218,7 +275,7 @@ def _fields(component: Any, shape: Shape, top: int, prefix: str = "") -> Iterato
 
 
 def _allowed(limits: Declared, shape: Shape) -> set[Shape]:
-    shapes_of = {"channel": shape[:1], "neuron": shape, "draw": (256,)}
+    shapes_of: dict[str, Shape] = {"layer": (), "channel": shape[:1], "neuron": shape, "draw": (256,)}
     return {shapes_of[per] for per in limits.per}
 
 
@@ -251,6 +308,9 @@ def _sums(neuron: Neuron | None, sent: Range, bound: int, steps: int) -> Iterato
             reach, limit = bound << neuron.f, CUBA_MAX
         case ReadOut():
             reach, limit = sent.peak * steps, SUM_MAX
+        case Leaky():
+            yield from _sums(neuron.dynamics, sent, bound, steps)
+            reach, limit = sent.peak * (steps if neuron.read == "sum" else 1), SUM_MAX
         case None:
             reach, limit = sent.peak, SUM_MAX
         case _:
@@ -260,8 +320,18 @@ def _sums(neuron: Neuron | None, sent: Range, bound: int, steps: int) -> Iterato
         yield f"{what} can reach {reach}, the limit is {limit}"
 
 
+def gates(layers: Layers, steps: int) -> Iterator[str]:
+    """AND and IAND read spikes: what they read is 0 or 1."""
+    sent = ranges(layers)
+    for layer in layers:
+        for source in layer.inputs if isinstance(layer.operation, And | Iand) else ():
+            if sent[source] != SPIKE:
+                low, high = sent[source]
+                yield f"layer {layer.name}: {layers[source].name} sends {low}..{high}, a gate reads spikes, 0 and 1"
+
+
 STRUCTURE = (graph, read_outs, settings)
-VALUES = (sizes, neurons, sums)
+VALUES = (sizes, neurons, sums, gates)
 
 
 def faults(layers: Layers, steps: int) -> list[str]:
@@ -283,11 +353,13 @@ def check(layers: Layers, steps: int) -> None:
         raise NetworkError("; ".join(broken))
 
 
-def check_images(operation: Input, images: np.ndarray, first_image: int = 0) -> None:
+def check_images(operation: Input, steps: int, images: np.ndarray, first_image: int = 0) -> None:
     """Raise NetworkError unless images are integers of the input's shape and range, with numbers 0..2^62 - 1."""
-    if images.shape[1:] != operation.shape or images.dtype.kind not in "iu":
+    shape = (steps, *operation.shape) if operation.sequence else operation.shape
+    if images.shape[1:] != shape or images.dtype.kind not in "iu":
+        what = "recordings of T frames" if operation.sequence else "still images"
         raise NetworkError(
-            f"images are {images.dtype} of shape {images.shape[1:]}, the network takes integers of {operation.shape}"
+            f"images are {images.dtype} of shape {images.shape[1:]}, the network takes {what}, integers of {shape}"
         )
     span = ranges([Layer("input", operation)])[0]
     if images.size and not (span.low <= images.min() and images.max() <= span.high):

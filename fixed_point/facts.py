@@ -13,18 +13,25 @@ from typing import NamedTuple
 import numpy as np
 
 from randhet.base.kinds import assert_never
+from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.layers import (
     Add,
+    And,
+    Concat,
     Conv,
     Cuba,
     Dense,
     Flatten,
+    Iand,
     Input,
     Layer,
+    Leaky,
     Lif,
+    MaxPool,
     Neuron,
     Operation,
     ReadOut,
+    Spread,
     SumPool,
     Weighted,
 )
@@ -53,22 +60,31 @@ class Range(NamedTuple):
 
 
 SPIKE = Range(0, 1)
+STATE = Range(-STATE_MAX, STATE_MAX)
 
 
-def fan_in_weights(operation: Weighted) -> np.ndarray:
+def fan_in_weights(weight: np.ndarray) -> np.ndarray:
     """Weights as (out, fan in) int64."""
-    return operation.weight.reshape(len(operation.weight), -1).astype(np.int64)
+    return weight.reshape(len(weight), -1).astype(np.int64)
 
 
 def sum_range(operation: Weighted, read: Range) -> Range:
     """Range of the synaptic sums a over all channels, exact: sums of the least and the largest of w*low and w*high."""
-    weight = fan_in_weights(operation)
+    extremes = _extremes(operation.weight, read)
+    if isinstance(operation, Dense) and operation.recurrent is not None:
+        own = _extremes(operation.recurrent, SPIKE)
+        extremes = [(low + a, high + b) for (low, high), (a, b) in zip(extremes, own)]
+    return Range(min(0, *(low for low, _ in extremes)), max(0, *(high for _, high in extremes)))
+
+
+def _extremes(weight: np.ndarray, read: Range) -> list[tuple[int, int]]:
+    """Least and largest sum of each output channel."""
+    weight = fan_in_weights(weight)
     up, down = np.maximum(weight, 0).sum(axis=1), np.maximum(-weight, 0).sum(axis=1)
     # Python's integers: low and high of a chain of sums may pass 64 bits before the network is refused
-    extremes = {(int(p), int(n)) for p, n in zip(up, down)}
-    low = min(p * read.low - n * read.high for p, n in extremes)
-    high = max(p * read.high - n * read.low for p, n in extremes)
-    return Range(min(low, 0), max(high, 0))
+    return [
+        (int(p) * read.low - int(n) * read.high, int(p) * read.high - int(n) * read.low) for p, n in zip(up, down)
+    ]  # fmt: skip
 
 
 def _shifted(span: Range, bias: np.ndarray) -> Range:
@@ -81,6 +97,8 @@ def _sent(neuron: Neuron | None, sums: Range) -> Range:
             return SPIKE
         case ReadOut():
             return _shifted(sums, neuron.bias)
+        case Leaky():
+            return STATE
         case None:
             return sums
         case _:
@@ -99,7 +117,11 @@ def _values(operation: Operation, read: Sequence[Range]) -> Range:
             return Range(sum(span.low for span in read), sum(span.high for span in read))
         case SumPool():
             return Range(prod(operation.kernel) * read[0].low, prod(operation.kernel) * read[0].high)
-        case Flatten():
+        case Concat():
+            return Range(min(span.low for span in read), max(span.high for span in read))
+        case And() | Iand():
+            return SPIKE
+        case MaxPool() | Spread() | Flatten():
             return read[0]
         case _:
             assert_never(operation)

@@ -33,6 +33,15 @@ def leak(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, int]:
     return sat24(x + ((decay * (membrane - x)) >> k))
 
 
+def leak_after(membrane: Int, x: Int, decay: Int, k: int, spike: Int, threshold: Int, reset: str) -> tuple[Int, int]:
+    """Compute `leak` with the reset of the step before, spike s: sat24(x + ((A*(m - x)) >> k) - s*theta), or 0 where s.
+
+    The first for "subtract", the second for "zero"; others raise ValueError.
+    """
+    moved = x + ((decay * (membrane - x)) >> k)
+    return sat24(np.where(spike != 0, reset_to(moved, threshold, reset), moved))
+
+
 def leak_by_addition(membrane: Int, x: Int, decay: Int, k: int) -> tuple[Int, int]:
     """Compute `leak` by additions and shifts: acc = (acc + (d if bit i of A else 0)) >> 1, i = 0..k-1."""
     difference = membrane - x

@@ -24,6 +24,7 @@ Pair = tuple[int, int]
 Array = NDArray[np.integer]
 Sampling = Literal["step", "forward"]
 Reset = Literal["zero", "subtract"]
+Read = Literal["sum", "last", "max"]
 
 WEIGHT_MAX = 127
 SUM_MAX = 2**31 - 1
@@ -38,8 +39,8 @@ MAX_FRACTION = 16
 class Declared:
     """What a field of a neuron may hold: integers low..high in `unit`, or one of `names`.
 
-    high None: 2^k - 1, k the neuron's. per: the shapes an array may have, "channel" (C,), "neuron" (C, Y, X) or
-    "draw" (256,); a scalar where empty.
+    high None: 2^k - 1, k the neuron's. per: the shapes an array may have, "layer" (), "channel" (C,), "neuron"
+    (C, Y, X) or "draw" (256,); a scalar where empty.
     """
 
     low: int = 0
@@ -73,11 +74,16 @@ def declared(component: Any) -> Iterator[tuple[str, Declared, Any]]:
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """Graded spikes of the image, the same at every step: unsigned integers of `bits` bits, or signed ones."""
+    """Graded spikes, unsigned integers of `bits` bits or signed ones: a still image, or one frame a step.
+
+    shape (C, Y, X) or (C,) of one frame. sequence False: images (N, *shape), the same at every step. sequence True:
+    recordings (N, T, *shape).
+    """
 
     shape: Shape
     bits: int = 8
     signed: bool = False
+    sequence: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +102,14 @@ class Conv:
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """a[o] = sum w[o,i] * s[i]; weight (out, in) int8 -127..127, input flattened in (channel, y, x) order."""
+    """a[o] = sum w[o,i] * s[i]; weight (out, in) int8 -127..127, input flattened in (channel, y, x) order.
+
+    recurrent (out, out) int8: the layer also reads its own spikes of the step before, a[t] = W s[t] + U out[t-1], with
+    out[-1] = 0. Both in units of the same scale.
+    """
 
     weight: Array
+    recurrent: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +126,46 @@ class SumPool:
 
 
 @dataclass(frozen=True, eq=False)
+class MaxPool:
+    """Largest value of windows of `kernel` every `stride`; on spikes an OR. What is padded is never the largest."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class And:
+    """Residual AND of two layers of spikes: min(a, b)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Iand:
+    """Residual IAND of two layers of spikes: (1 - a) * b, a the first that is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Concat:
+    """The channels of two or more layers one after another; (y, x) of all are the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Put zeros between values: (C, Y, X) to (C, (Y-1)*stride + 1 + extra, ...), value y at y*stride, extra at the end.
+
+    A transposed convolution is a convolution on values that were spread, with its kernel flipped.
+    """
+
+    stride: Pair
+    extra: Pair = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
 class Flatten:
     """(C, Y, X) to (C*Y*X,), channel slowest."""
 
 
-Operation = Input | Conv | Dense | Add | SumPool | Flatten
+Operation = Input | Conv | Dense | Add | And | Iand | Concat | SumPool | MaxPool | Spread | Flatten
 Weighted = Conv | Dense
 
 
@@ -159,13 +205,18 @@ Decay = Constant | PerNeuron | Drawn
 
 # --- neurons ------------------------------------------------------------------------------------------------------
 
+NO_FLOOR = -STATE_MAX
+"""The lowest membrane potential there is: a floor here changes nothing."""
+
 
 @dataclass(frozen=True, eq=False)
 class Lif:
     """Leaky integrate-and-fire: x = sat24((a << f) + b); m = sat24(x + ((A*(m - x)) >> k)); spike where m > threshold.
 
     a is the synaptic sum, b the bias, x the current, m the membrane potential, A the decay of k bits, f the number of
-    fractional bits. A spike sets m to 0 ("zero") or lowers it by the threshold ("subtract"), at once.
+    fractional bits. A spike sets m to 0 ("zero") or lowers it by the threshold ("subtract"): at once, or with
+    reset_delay 1 at the next step, after the decay of the full m ("zero": m = 0 there whatever x is; "subtract":
+    m = sat24(x + ((A*(m - x)) >> k) - threshold)). m is not allowed below `floor`; it is raised before it is compared.
     """
 
     threshold: Array = value(1, STATE_MAX, "scale * 2^-f", "channel")
@@ -174,8 +225,17 @@ class Lif:
     k: int = value(1, MAX_DECAY_BITS, "bits", default=8)
     f: int = value(0, MAX_FRACTION, "bits", default=6)
     reset: Reset = choice(Reset, "zero")
+    reset_delay: int = value(0, 1, "steps", default=0)
+    floor: Array = value(
+        NO_FLOOR, 0, "scale * 2^-f", "layer", "channel", factory=lambda: np.array(NO_FLOOR, np.int32)
+    )  # fmt: skip
 
     spikes: ClassVar[bool] = True
+
+    @property
+    def floored(self) -> bool:
+        """Whether the floor can change anything."""
+        return bool((self.floor > NO_FLOOR).any())
 
     @property
     def drawn(self) -> Drawn | None:
@@ -211,7 +271,38 @@ class ReadOut:
 
 
 Spiking = Lif | Cuba
-Neuron = Spiking | ReadOut
+
+
+@dataclass(frozen=True, eq=False)
+class Leaky:
+    """Leaky read-out: the membrane potential of `dynamics`, whose threshold, 2^23 - 1, is never passed.
+
+    The layer sends m at every step. read: what the prediction is made from, the "sum" of m over the steps (their mean
+    times T), the "last" one, or the largest ("max").
+    """
+
+    dynamics: Spiking
+    read: Read = choice(Read, "last")
+
+    spikes: ClassVar[bool] = False
+
+    @property
+    def f(self) -> int:
+        """Fractional bits of what is read."""
+        return self.dynamics.f
+
+    @property
+    def bias(self) -> Array:
+        """The bias of the dynamics."""
+        return self.dynamics.bias
+
+
+Neuron = Spiking | ReadOut | Leaky
+
+
+def read_of(neuron: Neuron | None) -> Read:
+    """What is read of the last layer's outputs over the steps: their sum unless a leaky read-out says otherwise."""
+    return neuron.read if isinstance(neuron, Leaky) else "sum"
 
 
 # --- layer --------------------------------------------------------------------------------------------------------
@@ -241,19 +332,31 @@ class Layer:
         return self.spiking is not None
 
     @property
-    def spiking(self) -> Spiking | None:
-        """The neuron where it spikes, else None."""
+    def dynamics(self) -> Spiking | None:
+        """What moves its membrane potential: the neuron where it spikes, that of a leaky read-out, else None."""
+        if isinstance(self.neuron, Leaky):
+            return self.neuron.dynamics
         return None if isinstance(self.neuron, ReadOut) else self.neuron
 
     @property
+    def spiking(self) -> Spiking | None:
+        """The neuron where it spikes, else None."""
+        return None if isinstance(self.neuron, Leaky) else self.dynamics
+
+    @property
     def lif(self) -> Lif | None:
-        """The neuron where it is a `Lif`, else None."""
-        return self.neuron if isinstance(self.neuron, Lif) else None
+        """Its dynamics where they are a `Lif`, else None."""
+        return self.dynamics if isinstance(self.dynamics, Lif) else None
 
     @property
     def cuba(self) -> Cuba | None:
-        """The neuron where it is a `Cuba`, else None."""
-        return self.neuron if isinstance(self.neuron, Cuba) else None
+        """Its dynamics where they are a `Cuba`, else None."""
+        return self.dynamics if isinstance(self.dynamics, Cuba) else None
+
+    @property
+    def recurrent(self) -> Array | None:
+        """The weights on its own spikes of the step before, else None."""
+        return self.operation.recurrent if isinstance(self.operation, Dense) else None
 
     @property
     def drawn(self) -> Drawn | None:

@@ -15,7 +15,9 @@ from randhet.fixed_point.check import check
 from randhet.fixed_point.facts import Range
 from randhet.fixed_point.layers import (
     Add,
+    And,
     Array,
+    Concat,
     Constant,
     Conv,
     Cuba,
@@ -23,27 +25,33 @@ from randhet.fixed_point.layers import (
     Dense,
     Drawn,
     Flatten,
+    Iand,
     Input,
     Layer,
+    Leaky,
     Lif,
+    MaxPool,
     Neuron,
     Operation,
     Pair,
     PerNeuron,
+    Read,
     ReadOut,
     Reset,
     Sampling,
     Shape,
     Spiking,
+    Spread,
     SumPool,
     Weighted,
+    read_of,
 )
 from randhet.fixed_point.shape import shapes
 
 __all__ = [
-    "Add", "Array", "Constant", "Conv", "Cuba", "Decay", "Dense", "Drawn", "Flatten", "Input", "Layer", "Lif",
-    "Network", "Neuron", "Operation", "Pair", "PerNeuron", "Range", "ReadOut", "Reset", "Sampling", "Shape", "Spiking",
-    "SumPool", "Weighted",
+    "Add", "And", "Array", "Concat", "Constant", "Conv", "Cuba", "Decay", "Dense", "Drawn", "Flatten", "Iand", "Input",
+    "Layer", "Leaky", "Lif", "MaxPool", "Network", "Neuron", "Operation", "Pair", "PerNeuron", "Range", "Read",
+    "ReadOut", "Reset", "Sampling", "Shape", "Spiking", "Spread", "SumPool", "Weighted", "read_of",
 ]  # fmt: skip
 
 

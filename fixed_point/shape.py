@@ -7,7 +7,23 @@ from math import prod
 
 from randhet.base.errors import NetworkError
 from randhet.base.kinds import assert_never
-from randhet.fixed_point.layers import Add, Conv, Dense, Flatten, Input, Layer, Operation, Shape, SumPool
+from randhet.fixed_point.layers import (
+    Add,
+    And,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Iand,
+    Input,
+    Layer,
+    MaxPool,
+    Operation,
+    Pair,
+    Shape,
+    Spread,
+    SumPool,
+)
 
 
 def window_count(size: int, kernel: int, stride: int, padding: int = 0, dilation: int = 1) -> int:
@@ -24,10 +40,16 @@ def output_shape(operation: Operation, inputs: Sequence[Shape]) -> Shape:
             return _conv(operation, inputs[0])
         case Dense():
             return _dense(operation, inputs[0])
-        case Add():
-            return _add(inputs)
+        case Add() | And() | Iand():
+            return _alike(inputs)
+        case Concat():
+            return _concat(inputs)
         case SumPool():
-            return _pool(operation, inputs[0])
+            return _pool("sum pool", operation.kernel, operation.stride, (0, 0), inputs[0])
+        case MaxPool():
+            return _pool("max pool", operation.kernel, operation.stride, operation.padding, inputs[0])
+        case Spread():
+            return _spread(operation, inputs[0])
         case Flatten():
             return (prod(inputs[0]),)
         case _:
@@ -54,18 +76,30 @@ def _dense(operation: Dense, read: Shape) -> Shape:
     return (out,)
 
 
-def _add(inputs: Sequence[Shape]) -> Shape:
+def _alike(inputs: Sequence[Shape]) -> Shape:
     if len(set(inputs)) != 1:
         raise NetworkError(f"residual sum of different shapes {', '.join(map(str, inputs))}")
     return inputs[0]
 
 
-def _pool(operation: SumPool, read: Shape) -> Shape:
-    (channels, *sizes) = _image(read, "sum pool")
-    shape = tuple(map(window_count, sizes, operation.kernel, operation.stride))
+def _concat(inputs: Sequence[Shape]) -> Shape:
+    if len({shape[1:] for shape in inputs}) != 1:
+        raise NetworkError(f"concatenation of shapes {', '.join(map(str, inputs))}, only channels may differ")
+    return (sum(shape[0] for shape in inputs), *inputs[0][1:])
+
+
+def _pool(name: str, kernel: Pair, stride: Pair, padding: Pair, read: Shape) -> Shape:
+    (channels, *sizes) = _image(read, name)
+    shape = tuple(map(window_count, sizes, kernel, stride, padding))
     if min(shape) < 1:
-        raise NetworkError(f"sum pool kernel {operation.kernel} does not fit its input {read}")
+        raise NetworkError(f"{name} kernel {kernel} does not fit its input {read}")
     return (channels, *shape)
+
+
+def _spread(operation: Spread, read: Shape) -> Shape:
+    (channels, *sizes) = _image(read, "spread")
+    lengths = [(n - 1) * step + 1 + more for n, step, more in zip(sizes, operation.stride, operation.extra)]
+    return (channels, *lengths)
 
 
 def _image(shape: Shape, reader: str) -> Shape:

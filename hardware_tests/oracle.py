@@ -24,6 +24,15 @@ CLOCKS = 8
 """Clocks of the register for one draw."""
 
 
+def read(neuron: ir.Neuron | None, steps: list[Flat]) -> Flat:
+    """Return what is read of the last layer: the sum over the steps unless the neuron is read otherwise."""
+    if not isinstance(neuron, ir.Leaky) or neuron.read == "sum":
+        return [sum(values) for values in zip(*steps)]
+    if neuron.read == "last":
+        return steps[-1]
+    return [max(values) for values in zip(*steps)] if neuron.read == "max" else _unknown("read-out", neuron.read)
+
+
 @dataclass
 class Expected:
     """Outputs and, of neurons, membrane potentials before the reset: per layer name, image and step, flat."""
@@ -40,8 +49,9 @@ def run(network: ir.Network, images: list, seed: int, first_image: int = 0) -> E
     draws = [_Draws(network, i, shape[i], seed, first_image) for i, _ in _numbered(network)]
     expected = Expected({layer.name: [] for layer in network.layers})
     for image in images:
-        cells = [_cell(layer.neuron, shape[i], draws[i]) for i, layer in _numbered(network)]
-        steps = [_step(network, terms, cells, _flatten(image), expected) for _ in range(network.steps)]
+        cells = [_layer_cell(layer, shape[i], draws[i]) for i, layer in _numbered(network)]
+        frames = image if network.input.sequence else [image] * network.steps
+        steps = [_step(network, terms, cells, _flatten(frame), expected) for frame in frames]
         for i, layer in _numbered(network):
             expected.outputs[layer.name].append([outputs[i] for outputs, _ in steps])
             if layer.neuron is not None:
@@ -60,7 +70,8 @@ def _step(
     membranes: list[Flat] = []
     for i, layer in _numbered(network):
         read = [value for j in layer.inputs for value in outputs[j]] or image
-        output, membrane, saturated = cells[i]([sum(w * read[index] for w, index in terms_of) for terms_of in terms[i]])
+        gather = _gather(layer.operation)
+        output, membrane, saturated = cells[i]([gather([(w, read[index]) for w, index in own]) for own in terms[i]])
         outputs.append(output)
         membranes.append(membrane)
         expected.saturations += saturated
@@ -89,11 +100,12 @@ def _fits(size: int, kernel: int, stride: int, padding: int, dilation: int) -> i
 def _shapes(network: ir.Network) -> list[Shape]:
     shapes: list[Shape] = []
     for layer in network.layers:
-        shapes.append(_shape(layer.operation, shapes[layer.inputs[0]] if layer.inputs else ()))
+        shapes.append(_shape(layer.operation, [shapes[j] for j in layer.inputs] or [()]))
     return shapes
 
 
-def _shape(operation: ir.Operation, into: Shape) -> Shape:
+def _shape(operation: ir.Operation, read: list[Shape]) -> Shape:
+    into = read[0]
     match operation:
         case ir.Input():
             return operation.shape
@@ -105,9 +117,16 @@ def _shape(operation: ir.Operation, into: Shape) -> Shape:
             return (operation.weight.shape[0],)
         case ir.SumPool():
             return (into[0], *(_fits(*side, 0, 1) for side in zip(into[1:], operation.kernel, operation.stride)))
+        case ir.MaxPool():
+            sides = zip(into[1:], operation.kernel, operation.stride, operation.padding, (1, 1))
+            return (into[0], *(_fits(*side) for side in sides))
+        case ir.Spread():
+            return (into[0], *(1 + s * (n - 1) + e for n, s, e in zip(into[1:], operation.stride, operation.extra)))
+        case ir.Concat():
+            return (sum(each[0] for each in read), *into[1:])
         case ir.Flatten():
             return (prod(into),)
-        case ir.Add():
+        case ir.Add() | ir.And() | ir.Iand():
             return into
         case _:
             _unknown("operation", operation)
@@ -116,18 +135,36 @@ def _shape(operation: ir.Operation, into: Shape) -> Shape:
 # --- operations: terms of each value, flat in (channel, y, x) order, over what is read, input after input -------------
 
 
+def _gather(operation: ir.Operation) -> Callable[[list[tuple[int, int]]], int]:
+    """Return what makes one value of its terms, (weight, value read): a sum, or the largest, or a gate."""
+    match operation:
+        case ir.MaxPool():
+            return lambda terms: max(value for _, value in terms)
+        case ir.And():
+            return lambda terms: int(all(value == 1 for _, value in terms))
+        case ir.Iand():
+            return lambda terms: int([value for _, value in terms] == [0, 1])
+        case _:
+            return lambda terms: sum(weight * value for weight, value in terms)
+
+
 def _terms(operation: ir.Operation, into: list[Shape], out: Shape) -> Terms:
     match operation:
-        case ir.Input() | ir.Flatten():
+        case ir.Input() | ir.Flatten() | ir.Concat():
+            # the values that are read stand one branch after another, which is one channel after another
             return [[(1, n)] for n in range(prod(out))]
-        case ir.Add():
+        case ir.Spread():
+            return [list(_spread_from(operation, into[0], *index)) for index in product(*map(range, out))]
+        case ir.Add() | ir.And() | ir.Iand():
             return [[(1, branch * prod(out) + n) for branch in range(len(into))] for n in range(prod(out))]
         case ir.Dense():
             return [[(w, n) for n, w in enumerate(row)] for row in operation.weight.tolist()]
         case ir.Conv():
             return [list(_conv(operation, into[0], out, *index)) for index in product(*map(range, out))]
         case ir.SumPool():
-            return [list(_pool(operation, into[0], *index)) for index in product(*map(range, out))]
+            return [list(_pool(operation, (0, 0), into[0], *index)) for index in product(*map(range, out))]
+        case ir.MaxPool():
+            return [list(_pool(operation, operation.padding, into[0], *index)) for index in product(*map(range, out))]
         case _:
             _unknown("operation", operation)
 
@@ -141,10 +178,20 @@ def _conv(operation: ir.Conv, into: Shape, out: Shape, o: int, y: int, x: int) -
             yield int(operation.weight[o, c, i, j]), (channel * into[1] + row) * into[2] + column
 
 
-def _pool(operation: ir.SumPool, into: Shape, c: int, y: int, x: int) -> Iterator[tuple[int, int]]:
+def _pool(
+    operation: ir.SumPool | ir.MaxPool, padding: tuple[int, int], into: Shape, c: int, y: int, x: int
+) -> Iterator[tuple[int, int]]:
     (ky, kx), (sy, sx) = operation.kernel, operation.stride
     for i, j in product(range(ky), range(kx)):
-        yield 1, (c * into[1] + y * sy + i) * into[2] + x * sx + j
+        row, column = y * sy + i - padding[0], x * sx + j - padding[1]
+        if 0 <= row < into[1] and 0 <= column < into[2]:
+            yield 1, (c * into[1] + row) * into[2] + column
+
+
+def _spread_from(operation: ir.Spread, into: Shape, c: int, y: int, x: int) -> Iterator[tuple[int, int]]:
+    (row, down), (column, across) = divmod(y, operation.stride[0]), divmod(x, operation.stride[1])
+    if down == across == 0 and row < into[1] and column < into[2]:
+        yield 1, (c * into[1] + row) * into[2] + column
 
 
 # --- neurons ----------------------------------------------------------------------------------------------------------
@@ -176,6 +223,22 @@ def _spread(values: list, shape: Shape) -> Flat:
     return [value for value in flat for _ in range(each)]
 
 
+def _layer_cell(layer: ir.Layer, shape: Shape, draws: _Draws) -> Cell:
+    """Return the cell of a layer; of one that reads itself, its own outputs are added with their weights first."""
+    cell = _cell(layer.neuron, shape, draws)
+    if not isinstance(layer.operation, ir.Dense) or layer.operation.recurrent is None:
+        return cell
+    rows, sent = layer.operation.recurrent.tolist(), [0] * prod(shape)
+
+    def step(sums: Flat) -> tuple[Flat, Flat, int]:
+        added = [total + sum(w * s for w, s in zip(row, sent)) for total, row in zip(sums, rows)]
+        output, membrane, saturated = cell(added)
+        sent[:] = output
+        return output, membrane, saturated
+
+    return step
+
+
 def _cell(neuron: ir.Neuron | None, shape: Shape, draws: _Draws) -> Cell:
     match neuron:
         case None:
@@ -186,32 +249,53 @@ def _cell(neuron: ir.Neuron | None, shape: Shape, draws: _Draws) -> Cell:
             return _cuba(neuron, shape)
         case ir.ReadOut():
             return _read_out(neuron, shape)
+        case ir.Leaky():
+            return _leaky(_cell(neuron.dynamics, shape, draws))
         case _:
             _unknown("neuron", neuron)
 
 
-def _lif(neuron: ir.Lif, shape: Shape, draws: _Draws) -> Cell:
-    bias, theta = _spread(neuron.bias.tolist(), shape), _spread(neuron.threshold.tolist(), shape)
-    decays, state = _decays(neuron.decay, prod(shape), draws), [0] * prod(shape)
-
+def _leaky(inside: Cell) -> Cell:
     def step(sums: Flat) -> tuple[Flat, Flat, int]:
-        before, saturated = [], 0
-        for n, (total, decay) in enumerate(zip(sums, next(decays))):
-            x, over = _sat(total * 2**neuron.f + bias[n])
-            m, under = _sat(x + decay * (state[n] - x) // 2**neuron.k)
-            saturated += over + under
-            before.append(m)
-        state[:] = [_after(m, limit, neuron.reset) for m, limit in zip(before, theta)]
-        return [int(m > limit) for m, limit in zip(before, theta)], before, saturated
+        _, membrane, saturated = inside(sums)
+        return membrane, membrane, saturated
 
     return step
 
 
+def _lif(neuron: ir.Lif, shape: Shape, draws: _Draws) -> Cell:
+    bias, theta = _spread(neuron.bias.tolist(), shape), _spread(neuron.threshold.tolist(), shape)
+    floor = _spread(neuron.floor.tolist(), shape)
+    decays, state, late = _decays(neuron.decay, prod(shape), draws), [0] * prod(shape), neuron.reset_delay == 1
+
+    def step(sums: Flat) -> tuple[Flat, Flat, int]:
+        before, saturated = [], 0
+        for n, (total, decay) in enumerate(zip(sums, next(decays), strict=True)):
+            x, over = _sat(total * 2**neuron.f + bias[n])
+            m = x + decay * (state[n] - x) // 2**neuron.k
+            if late and state[n] > theta[n]:
+                m = _after_spike(m, theta[n], neuron.reset)
+            m, under = _sat(m)
+            saturated += over + under
+            before.append(max(m, floor[n]))
+        fired = [m > limit for m, limit in zip(before, theta)]
+        state[:] = [
+            _after_spike(m, limit, neuron.reset) if spike and not late else m
+            for m, limit, spike in zip(before, theta, fired)
+        ]
+        return [int(spike) for spike in fired], before, saturated
+
+    return step
+
+
+def _after_spike(m: int, theta: int, reset: str) -> int:
+    """Return what a spike leaves of the membrane potential."""
+    return 0 if reset == "zero" else m - theta if reset == "subtract" else _unknown("reset", reset)
+
+
 def _after(m: int, theta: int, reset: str) -> int:
     """Return the membrane potential after the reset."""
-    if m <= theta:
-        return m
-    return 0 if reset == "zero" else m - theta if reset == "subtract" else _unknown("reset", reset)
+    return _after_spike(m, theta, reset) if m > theta else m
 
 
 def _decays(decay: ir.Decay, neurons: int, draws: _Draws) -> Iterator[Flat]:
@@ -290,7 +374,8 @@ class _Draws:
     def __init__(self, network: ir.Network, index: int, shape: Shape, seed: int, first_image: int) -> None:
         self.states: list[int] = []
         self.sizes: list[int] = []
-        decay = getattr(network.layers[index].neuron, "decay", None)
+        neuron = network.layers[index].neuron
+        decay = getattr(getattr(neuron, "dynamics", neuron), "decay", None)
         if not isinstance(decay, ir.Drawn):
             return
         rounds = {"forward": first_image, "step": first_image * network.steps}[decay.sampling]

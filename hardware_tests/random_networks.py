@@ -65,9 +65,9 @@ class Run:
         return [layer.name for layer in self.network.layers]
 
 
-def numbered(number: int) -> Run:
-    """Make the run with this number; the same number gives the same run."""
-    return make_run(Uniform(np.random.default_rng(number)))
+def numbered(number: int, wide: bool = False) -> Run:
+    """Make the run with this number; the same number gives the same run. wide: sequences and every kind there is."""
+    return make_run(Uniform(np.random.default_rng(number)), wide)
 
 
 def fingerprint(numbers: Iterable[int]) -> str:
@@ -78,6 +78,7 @@ def fingerprint(numbers: Iterable[int]) -> str:
         for layer in run.network.layers:
             digest.update(repr((type(layer.operation).__name__, layer.inputs, _fields(layer.neuron))).encode())
             digest.update(layer.weighted.weight.tobytes() if layer.weighted else b"")
+            digest.update(layer.recurrent.tobytes() if layer.recurrent is not None else b"")
     return digest.hexdigest()
 
 
@@ -87,9 +88,9 @@ def _fields(component: ir.Neuron | ir.Decay | None) -> list[Any]:
     return [type(component).__name__, *own, *(_fields(decay) if decay else [])]
 
 
-def make_run(choose: Choose) -> Run:
+def make_run(choose: Choose, wide: bool = False) -> Run:
     """Make a network with images, a seed and image numbers up to their end."""
-    network = make_network(choose)
+    network = make_network(choose, wide)
     images = make_images(choose, network)
     first = choose.of([0, 1, choose.number(2, 1000), 2**31 - 1, 2**32 + 5, 2**53 + 1, 2**61, IMAGE_END - len(images)])
     return Run(network, images, choose.of([0, 2**64 - 1, choose.number(0, 2**64 - 1)]), first)
@@ -98,10 +99,11 @@ def make_run(choose: Choose) -> Run:
 def make_images(choose: Choose, network: ir.Network) -> np.ndarray:
     """Make 1 to 4 images: any values, or each pixel at one of its ends, or all at the same end."""
     (low, high), rng = network.ranges[0], np.random.default_rng(choose.number(0, 2**32 - 1))
+    shape = (network.steps, *network.input.shape) if network.input.sequence else network.input.shape
     styles: list[Callable[[], np.ndarray]] = [
-        lambda: rng.integers(low, high, network.input.shape, endpoint=True),
-        lambda: rng.choice([low, high], network.input.shape),
-        lambda: np.full(network.input.shape, choose.of([low, high])),
+        lambda: rng.integers(low, high, shape, endpoint=True),
+        lambda: rng.choice([low, high], shape),
+        lambda: np.full(shape, choose.of([low, high])),
     ]
     images = np.stack([choose.of(styles)() for _ in range(choose.number(1, 4))])
     wide = [kind for kind in (np.uint8, np.int16, np.int32, np.int64) if _holds(kind, low, high)]
@@ -112,15 +114,18 @@ def _holds(kind: type, low: int, high: int) -> bool:
     return bool(np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
 
 
-def make_network(choose: Choose) -> ir.Network:
+def make_network(choose: Choose, wide: bool = False) -> ir.Network:
     """Make 1 to 5 parts behind an input, and a read-out, a spiking dense layer, or neither."""
-    net = Growing(choose, np.random.default_rng(choose.number(0, 2**32 - 1)), choose.number(1, 5))
+    net = Growing(choose, np.random.default_rng(choose.number(0, 2**32 - 1)), choose.number(1, 5), wide)
     signed = choose.of([False, False, True])
     shape: ir.Shape = (choose.number(1, 3), choose.number(1, 6), choose.number(1, 6))
     if not choose.number(0, 9):
         shape = (choose.number(1, 20),)
-    net.push(ir.Input(shape, choose.of([1, 4, 8, 8, choose.number(1, 16), 16]), signed), ())
+    bits = choose.of([1, 4, 8, 8, choose.number(1, 16), 16])
+    net.push(ir.Input(shape, bits, signed, wide and choose.of([False, True])), ())
     parts = [grow_conv, grow_conv, grow_block, grow_pool, grow_add, grow_dense, grow_flatten]
+    if wide:
+        parts += [grow_max_pool, grow_gate, grow_gate, grow_concat, grow_spread, grow_recurrent]
     for _ in range(choose.number(1, 5)):
         choose.of(parts)(net, net.source())
     if choose.number(0, 3):
@@ -139,6 +144,7 @@ class Growing:
     choose: Choose
     rng: np.random.Generator
     steps: int
+    wide: bool
     layers: list[ir.Layer] = field(default_factory=list)
     shapes: list[ir.Shape] = field(default_factory=list)
     ranges: list[Range] = field(default_factory=list)
@@ -163,10 +169,8 @@ class Growing:
     def weigh(self, source: int, make: Callable[[], ir.Weighted], neuron: MakeNeuron) -> int:
         """Add a layer with weights, which are halved until its sums fit 32 bits."""
         operation, read = make(), self.ranges[source]
-        weight = operation.weight
         while (bound := sum_range(operation, read).peak) > SUM_MAX // (2 * self.steps):
-            weight = (weight / 2).astype(np.int8)
-            operation = with_weight(operation, weight)
+            operation = halved(operation)
         shape = output_shape(operation, [self.shapes[source]])
         return self.push(operation, (source,), neuron(self, shape, bound))
 
@@ -183,14 +187,15 @@ class Growing:
 
     def any_neuron(self) -> MakeNeuron:
         """Choose the neuron of the last layer."""
-        return self.choose.of([spiking, read_out])
+        return self.choose.of([spiking, read_out, *([leaky, leaky] if self.wide else [])])
 
 
-def with_weight(operation: ir.Weighted, weight: np.ndarray) -> ir.Weighted:
-    """Return the operation with other weights."""
-    if isinstance(operation, ir.Dense):
-        return ir.Dense(weight)
-    return ir.Conv(weight, operation.stride, operation.padding, operation.dilation, operation.groups)
+def halved(operation: ir.Weighted) -> ir.Weighted:
+    """Return the operation with weights of half the size."""
+    half = lambda weight: (weight / 2).astype(np.int8)
+    if isinstance(operation, ir.Dense) and operation.recurrent is not None:
+        return ir.Dense(half(operation.weight), half(operation.recurrent))
+    return replace(operation, weight=half(operation.weight))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -252,6 +257,51 @@ def grow_dense(net: Growing, source: int) -> int:
     return net.weigh(source, lambda: ir.Dense(net.weights(out, features)), spiking)
 
 
+def grow_recurrent(net: Growing, source: int) -> int:
+    """Add a dense layer that also reads its own spikes."""
+    features = prod(net.shapes[source])
+    out = net.choose.number(1, max(1, min(9, MAX_TERMS // features)))
+    return net.weigh(source, lambda: ir.Dense(net.weights(out, features), net.weights(out, out)), spiking)
+
+
+def grow_max_pool(net: Growing, source: int) -> int:
+    """Add a max pool of any geometry, with padding; a gate where there is no picture."""
+    if len(net.shapes[source]) != 3:
+        return grow_gate(net, source)
+    _, y, x = net.shapes[source]
+    kernel = (net.choose.number(1, min(3, y)), net.choose.number(1, min(3, x)))
+    padding = (net.choose.number(0, kernel[0] // 2), net.choose.number(0, kernel[1] // 2))
+    return net.push(ir.MaxPool(kernel, (net.choose.number(1, 2), net.choose.number(1, 2)), padding), (source,))
+
+
+def grow_gate(net: Growing, source: int) -> int:
+    """Add an AND or IAND of two layers of spikes; a dense layer first where the source sends other values."""
+    if net.ranges[source] != Range(0, 1):
+        source = grow_dense(net, source)
+    alike = [i for i, span in enumerate(net.ranges) if span == Range(0, 1) and net.shapes[i] == net.shapes[source]]
+    return net.push(net.choose.of([ir.And(), ir.Iand()]), (net.choose.of(alike), source))
+
+
+def grow_concat(net: Growing, source: int) -> int:
+    """Add a concatenation of 2 or 3 layers of the same rows and columns, small enough to go on with."""
+    alike = [i for i, shape in enumerate(net.shapes) if shape[1:] == net.shapes[source][1:]]
+    others = tuple(net.choose.of(alike) for _ in range(net.choose.number(1, 2)))
+    if sum(prod(net.shapes[i]) for i in (source, *others)) > MAX_TERMS // 4:
+        return grow_add(net, source)
+    return net.push(ir.Concat(), (source, *others))
+
+
+def grow_spread(net: Growing, source: int) -> int:
+    """Spread values by 1 to 3 with zeros between and behind, and convolve them: a transposed convolution."""
+    if len(net.shapes[source]) != 3 or prod(net.shapes[source]) > MAX_TERMS // 20:
+        return grow_flatten(net, source)
+    stride, extra = (
+        (net.choose.number(1, 3), net.choose.number(1, 2)),
+        (net.choose.number(0, 2), net.choose.number(0, 1)),
+    )
+    return grow_conv(net, net.push(ir.Spread(stride, extra), (source,)))
+
+
 def grow_flatten(net: Growing, source: int) -> int:
     """Add a flattening, of a picture or of what is flat already."""
     return net.push(ir.Flatten(), (source,))
@@ -274,11 +324,28 @@ def read_out(net: Growing, shape: ir.Shape, bound: int) -> ir.ReadOut:
     return ir.ReadOut(net.rng.integers(-top, top, shape[0], endpoint=True))
 
 
+def leaky(net: Growing, shape: ir.Shape, bound: int) -> ir.Leaky:
+    """Make a leaky read-out, read in any way, of either dynamics."""
+    inner = spiking(net, shape, bound)
+    still = {"threshold": np.full(shape[0], STATE_MAX, np.int32)}
+    if isinstance(inner, ir.Lif):
+        return ir.Leaky(replace(inner, **still, reset="zero", reset_delay=0), net.choose.of(get_args(ir.Read)))
+    return ir.Leaky(replace(inner, **still), net.choose.of(get_args(ir.Read)))
+
+
 def lif(net: Growing, shape: ir.Shape, bound: int) -> ir.Lif:
     """Make a Lif with any decay and reset; bits, fraction, threshold and bias up to their ends."""
     k, f = net.choose.number(1, MAX_DECAY_BITS), net.choose.of([0, 6, 6, net.choose.number(0, MAX_FRACTION), 16])
     threshold, bias = levels(net, shape, bound, f)
-    return ir.Lif(threshold, bias, decay(net, shape, k), k, f, net.choose.of(get_args(ir.Reset)))
+    made = ir.Lif(threshold, bias, decay(net, shape, k), k, f, net.choose.of(get_args(ir.Reset)))
+    return replace(made, reset_delay=net.choose.number(0, 1), floor=floor(net, threshold)) if net.wide else made
+
+
+def floor(net: Growing, threshold: np.ndarray) -> np.ndarray:
+    """Choose no floor, minus the threshold, one for the layer, or one at its ends."""
+    ends = net.rng.choice([-STATE_MAX, -1, 0], len(threshold))
+    one = np.array(-net.choose.number(0, 2 * int(threshold.max())))
+    return net.choose.of([np.array(-STATE_MAX), -threshold, np.maximum(one, -STATE_MAX), ends]).astype(np.int32)
 
 
 def cuba(net: Growing, shape: ir.Shape, bound: int) -> ir.Cuba:

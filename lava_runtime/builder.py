@@ -13,6 +13,7 @@ from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine.calls import kept
 from randhet.fixed_point.engine.plan import top
 from randhet.fixed_point.network import Network
+from randhet.fixed_point.plain import refuse
 from randhet.lava_runtime.plan import LayerPlan, Run
 from randhet.lava_runtime.processes import process
 from randhet.lava_runtime.wire import Wire, wires
@@ -87,6 +88,8 @@ def _port(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
         case ir.Flatten():
             # no process: a message has no shape, its reader knows the order
             return built.ports[layer.inputs[0]]
+        case ir.And() | ir.Iand() | ir.Concat() | ir.MaxPool() | ir.Spread():
+            refuse(layer.operation)
         case _:
             assert_never(layer.operation)
 
@@ -103,6 +106,8 @@ def _neurons(plan: LayerPlan, floating: bool) -> process.Layer:
             return process.ReadOutLayer(plan, neuron, floating)
         case None:
             raise NetworkError(f"layer {plan.name} has weights and no neuron")
+        case ir.Leaky():
+            refuse(neuron)
         case _:
             assert_never(neuron)
 

@@ -20,6 +20,7 @@ from randhet.base import child
 from randhet.base.errors import NetworkError, RandhetError
 from randhet.fixed_point.check import check_images
 from randhet.fixed_point.network import Network
+from randhet.fixed_point.plain import require_plain
 from randhet.fixed_point.reference import master_seed
 from randhet.fixed_point.result import Result, Trace
 from randhet.lava_runtime import guard
@@ -64,7 +65,8 @@ def run(
     """
     require_lava()
     network = network if isinstance(network, Network) else read(network)
-    check_images(network.input, images, first_image)
+    require_plain(network, "lava")
+    check_images(network.input, network.steps, images, first_image)
     _check_model(network, model)
     if unknown := set(probes) - {layer.name for layer in network.layers}:
         raise NetworkError(f"no layer is called {', '.join(sorted(unknown))}")

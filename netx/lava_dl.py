@@ -367,7 +367,7 @@ def _sums(network: Network, layer: Layer) -> tuple[Int, Int]:
     """Least and largest synaptic sum of each channel, (C,)."""
     weighted, read = layer.weighted, network.ranges[layer.inputs[0]]
     assert weighted is not None, layer.name
-    up, down = (np.maximum(sign * fan_in_weights(weighted), 0).sum(axis=1) for sign in (1, -1))
+    up, down = (np.maximum(sign * fan_in_weights(weighted.weight), 0).sum(axis=1) for sign in (1, -1))
     return up * read.low - down * read.high, up * read.high - down * read.low
 
 

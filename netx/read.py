@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
 import h5py
+import numpy as np
 
 from randhet.base.errors import FileError, NetworkError
 from randhet.fixed_point.network import (
     Add,
+    And,
+    Concat,
     Conv,
     Dense,
     Flatten,
+    Iand,
     Input,
     Layer,
+    Leaky,
+    MaxPool,
     Network,
     Neuron,
     Operation,
+    Spiking,
+    Spread,
     SumPool,
 )
 from randhet.netx import version1
@@ -115,12 +123,39 @@ def _neuron(layer: Node) -> Neuron:
     """The neuron of a layer, field by field as its kind declares them; its bias is kept beside the weights."""
     node = group(layer, "neuron")
     kind = _kind(node, "type", NEURONS)
-    declared = [entry for entry in entries(kind) if entry.name != "bias"]
-    _no_others(node, {"type", *(entry.word for entry in declared), *EXTRAS[kind]})
+    _no_others(node, {"type", *_words(kind), *EXTRAS[kind]})
     exponent = node.integer("bias_exp") if node.has("bias_exp") else 0
-    neuron: Neuron = kind(bias=bias(layer, exponent), **{entry.name: _value(node, entry) for entry in declared})
+    if kind is Leaky:
+        neuron: Neuron = Leaky(_dynamics(node, bias(layer, exponent)), **_values(node, kind, "dynamics"))
+    else:
+        neuron = kind(bias=bias(layer, exponent), **_values(node, kind, "bias"))
     _compare_extras(node, neuron)
     return neuron
+
+
+def _dynamics(neuron: Node, own: np.ndarray) -> Spiking:
+    """What moves the membrane potential of a leaky read-out."""
+    node = group(neuron, "dynamics")
+    kind = _kind(node, "type", {word: each for word, each in NEURONS.items() if each in get_args(Spiking)})
+    _no_others(node, {"type", *_words(kind)})
+    return cast(Spiking, kind(bias=own, **_values(node, kind, "bias")))
+
+
+def _words(kind: type) -> set[str]:
+    """The entries of a kind of neuron; its bias is kept beside the weights."""
+    return {entry.word for entry in entries(kind) if entry.name != "bias"}
+
+
+def _values(node: Node, kind: type, without: str) -> dict[str, Any]:
+    wanted = [
+        entry for entry in entries(kind) if entry.name != without and not (_later(entry) and not node.has(entry.word))
+    ]
+    return {entry.name: _value(node, entry) for entry in wanted}
+
+
+def _later(entry: Entry) -> bool:
+    """Whether the first files of version 2 lack the field: then it has its default."""
+    return entry.name in ("reset_delay", "floor")
 
 
 def _compare_extras(node: Node, neuron: Neuron) -> None:
@@ -159,8 +194,17 @@ def _value(node: Node, entry: Entry) -> Any:
     if entry.limits.names:
         return node.text(entry.word)
     if entry.limits.per:
-        return node.array(entry.word, axes=(1, 3) if "neuron" in entry.limits.per else (1,))
+        return node.array(entry.word, axes=tuple(sorted({AXES[per] for per in entry.limits.per} | _flat(entry))))
     return node.integer(entry.word) - entry.added
+
+
+AXES = {"layer": 0, "channel": 1, "neuron": 3, "draw": 1}
+"""Number of axes of an array by what it has one value of."""
+
+
+def _flat(entry: Entry) -> set[int]:
+    """A layer of neurons without places has one axis."""
+    return {1} if entry.limits and "neuron" in entry.limits.per else set()
 
 
 UNDECLARED: dict[str, Callable[[Node, str], Any]] = {"float": Node.number, "Decay": lambda node, word: _decay(node)}
@@ -171,7 +215,8 @@ VERSIONS = {1: Version(version1.neuron, False), FORMAT_VERSION: Version(_neuron,
 
 
 def _input(node: Node) -> Input:
-    return Input(tuple(node.array("shape").tolist()), node.integer("bits"), bool(node.integer("signed")))
+    sequence = bool(node.integer("sequence")) if node.has("sequence") else False
+    return Input(tuple(node.array("shape").tolist()), node.integer("bits"), bool(node.integer("signed")), sequence)
 
 
 def _conv(node: Node) -> Conv:
@@ -179,11 +224,20 @@ def _conv(node: Node) -> Conv:
     return Conv(node.array("weight", "i", (4,)), stride, padding, dilation, node.integer("groups"))
 
 
+def _dense(node: Node) -> Dense:
+    return Dense(*(node.array(key, "i", (2,)) for key in ("weight", "recurrent") if node.has(key) or key == "weight"))
+
+
 MAKERS: dict[type, Callable[[Node], Operation]] = {
     Input: _input,
     Conv: _conv,
-    Dense: lambda node: Dense(node.array("weight", "i", (2,))),
+    Dense: _dense,
     Add: lambda node: Add(),
+    And: lambda node: And(),
+    Iand: lambda node: Iand(),
+    Concat: lambda node: Concat(),
     SumPool: lambda node: SumPool(node.pair("kernel"), node.pair("stride")),
+    MaxPool: lambda node: MaxPool(node.pair("kernel"), node.pair("stride"), node.pair("padding")),
+    Spread: lambda node: Spread(node.pair("stride"), node.pair("extra")),
     Flatten: lambda node: Flatten(),
 }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from randhet.fixed_point.layers import Cuba, Lif, Neuron, ReadOut
+from randhet.fixed_point.layers import Cuba, Leaky, Lif, Neuron, ReadOut
 
 SHIFT = 6
 """Stock NetX shifts sums, vThMant and bias mantissas by this much; its bias mantissa is an int16."""
@@ -17,6 +17,7 @@ EXTRAS: Mapping[type, tuple[str, ...]] = {
     Lif: (),
     Cuba: ("refDelay", "gradedSpike", "bias_exp", "vThMant"),
     ReadOut: (),
+    Leaky: (),
 }
 
 

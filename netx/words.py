@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from randhet.base.kinds import assert_never
 from randhet.fixed_point.layers import (
     Add,
+    And,
+    Concat,
     Constant,
     Conv,
     Cuba,
@@ -21,12 +23,16 @@ from randhet.fixed_point.layers import (
     Dense,
     Drawn,
     Flatten,
+    Iand,
     Input,
+    Leaky,
     Lif,
+    MaxPool,
     Neuron,
     Operation,
     PerNeuron,
     ReadOut,
+    Spread,
     SumPool,
 )
 
@@ -38,10 +44,15 @@ OPERATIONS: Mapping[str, type] = {
     "conv": Conv,
     "dense": Dense,
     "add": Add,
+    "and": And,
+    "iand": Iand,
+    "concat": Concat,
     "sum_pool": SumPool,
+    "max_pool": MaxPool,
+    "spread": Spread,
     "flatten": Flatten,
 }
-NEURONS: Mapping[str, type] = {"RHLIF": Lif, "CUBA": Cuba, "READOUT": ReadOut}
+NEURONS: Mapping[str, type] = {"RHLIF": Lif, "CUBA": Cuba, "READOUT": ReadOut, "LEAKY": Leaky}
 DECAYS: Mapping[str, type] = {"constant": Constant, "per_neuron": PerNeuron, "drawn": Drawn}
 
 RENAMED = {"current_decay": ("iDecay", 1), "voltage_decay": ("vDecay", 0)}
@@ -51,7 +62,7 @@ RENAMED = {"current_decay": ("iDecay", 1), "voltage_decay": ("vDecay", 0)}
 class Entry(NamedTuple):
     """A field: its name, its word in the file, what the file's integer is larger by, its declaration.
 
-    limits None: not declared; then `kind` says what it is, "float" or "Decay".
+    limits None: not declared; then `kind` says what it is, "float", "Decay" or "Spiking".
     """
 
     name: str
@@ -68,7 +79,7 @@ def entries(kind: Any) -> Iterator[Entry]:
         yield Entry(field.name, word, added, field.metadata.get("declared"), str(field.type))
 
 
-def operation_word(operation: Operation) -> str:
+def operation_word(operation: Operation) -> str:  # noqa: C901 (a case a kind)
     """The word for the kind of an operation."""
     match operation:
         case Input():
@@ -79,8 +90,18 @@ def operation_word(operation: Operation) -> str:
             return "dense"
         case Add():
             return "add"
+        case And():
+            return "and"
+        case Iand():
+            return "iand"
+        case Concat():
+            return "concat"
         case SumPool():
             return "sum_pool"
+        case MaxPool():
+            return "max_pool"
+        case Spread():
+            return "spread"
         case Flatten():
             return "flatten"
         case _:
@@ -96,6 +117,8 @@ def neuron_word(neuron: Neuron) -> str:
             return "CUBA"
         case ReadOut():
             return "READOUT"
+        case Leaky():
+            return "LEAKY"
         case _:
             assert_never(neuron)
 

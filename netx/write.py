@@ -8,6 +8,7 @@ version, steps, classes, metadata, seed (only where the user asked for a reprodu
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,21 @@ from randhet.base.files import replacing
 from randhet.base.kinds import assert_never
 from randhet.fixed_point.network import (
     Add,
+    And,
+    Concat,
     Conv,
     Dense,
     Flatten,
+    Iand,
     Input,
     Layer,
+    Leaky,
+    MaxPool,
     Network,
     Neuron,
     Operation,
     Shape,
+    Spread,
     SumPool,
 )
 from randhet.netx.read import read
@@ -79,20 +86,27 @@ def _operation(operation: Operation) -> Fields:
     """The datasets that say what an operation is, its shape aside."""
     match operation:
         case Input():
-            return {"bits": operation.bits, "signed": int(operation.signed)}
+            return {name: int(getattr(operation, name)) for name in ("bits", "signed", "sequence")}
         case Conv():
-            geometry = {
-                name: np.array(getattr(operation, name), np.int64) for name in ("stride", "padding", "dilation")
-            }
+            geometry = _pairs(operation, "stride", "padding", "dilation")
             return {"weight": operation.weight.astype(np.int8), **geometry, "groups": operation.groups}
         case Dense():
-            return {"weight": operation.weight.astype(np.int8)}
+            own = {} if operation.recurrent is None else {"recurrent": operation.recurrent.astype(np.int8)}
+            return {"weight": operation.weight.astype(np.int8), **own}
         case SumPool():
-            return {"kernel": np.array(operation.kernel), "stride": np.array(operation.stride)}
-        case Add() | Flatten():
+            return _pairs(operation, "kernel", "stride")
+        case MaxPool():
+            return _pairs(operation, "kernel", "stride", "padding")
+        case Spread():
+            return _pairs(operation, "stride", "extra")
+        case Add() | And() | Iand() | Concat() | Flatten():
             return {}
         case _:
             assert_never(operation)
+
+
+def _pairs(operation: Operation, *names: str) -> Fields:
+    return {name: np.array(getattr(operation, name), np.int64) for name in names}
 
 
 # --- neurons --------------------------------------------------------------------------------------------------------
@@ -101,7 +115,8 @@ def _operation(operation: Operation) -> Fields:
 def _neuron(neuron: Neuron) -> Fields:
     """The datasets of neuron/, and the bias, which NetX keeps beside the weights."""
     word, inside, added = neuron_word(neuron), _declared(neuron), extras(neuron)
-    bias = inside.pop("bias") >> added.get("bias_exp", 0)
+    inside.pop("dynamics/bias" if isinstance(neuron, Leaky) else "bias")
+    bias = neuron.bias.astype(np.int32) >> added.get("bias_exp", 0)
     fields = {"type": word, **inside, **added}
     return {"bias": bias, **{f"neuron/{key}": value for key, value in fields.items()}}
 
@@ -111,12 +126,19 @@ def _declared(component: Any) -> Fields:
     fields: Fields = {}
     for entry in entries(component):
         value = getattr(component, entry.name)
-        if entry.kind == "Decay":
-            inside = {"kind": decay_word(value), **_declared(value)}
+        if entry.kind in NESTED:
+            inside = {**NESTED[entry.kind](value), **_declared(value)}
             fields |= {f"{entry.word}/{key}": each for key, each in inside.items()}
         else:
             fields[entry.word] = _packed(value, entry)
     return fields
+
+
+NESTED: dict[str, Callable[[Any], Fields]] = {
+    "Decay": lambda decay: {"kind": decay_word(decay)},
+    "Spiking": lambda neuron: {"type": neuron_word(neuron)},
+}
+"""Fields that are groups of their own, and the word that says which kind is in the group."""
 
 
 def _packed(value: Any, entry: Entry) -> Any:

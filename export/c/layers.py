@@ -12,6 +12,7 @@ from randhet.base.kinds import assert_never
 from randhet.export.c.plan import Plan, channels_of
 from randhet.export.c.text import Table, structure
 from randhet.fixed_point import network as ir
+from randhet.fixed_point.plain import refuse
 
 REACH = 2**30
 """Positions, rows and columns that a window may pass through stay below: 32 bit arithmetic holds them."""
@@ -81,6 +82,8 @@ def part(site: Site) -> Part:
         case ir.Flatten():
             fields = {**_order(site, site.read), "in": site.sources[0]}
             return _still(site, "order", fields, f"randhet_flatten(&order_{number});")
+        case ir.And() | ir.Iand() | ir.Concat() | ir.MaxPool() | ir.Spread():
+            refuse(operation)
         case _:
             assert_never(operation)
 
@@ -204,6 +207,8 @@ def _neuron(site: Site) -> Part:
             return _call(site, "read_out", {**fields, "membrane": site.plan.states[site.number]}, bias)
         case None:
             raise NetworkError(f"layer {site.layer.name} has weights and no neuron")
+        case ir.Leaky():
+            refuse(neuron)
         case _:
             assert_never(neuron)
 

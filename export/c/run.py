@@ -22,6 +22,7 @@ from randhet.export.c.write import HERE, files
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.check import check_images
 from randhet.fixed_point.generator import core_seed, core_starts, jump
+from randhet.fixed_point.plain import require_plain
 from randhet.fixed_point.reference import join, master_seed
 from randhet.fixed_point.result import Result, Trace
 
@@ -73,7 +74,8 @@ def run(
 
     build: another compiler or processor than this one's.
     """
-    check_images(network.input, images, first_image)
+    require_plain(network, "c")
+    check_images(network.input, network.steps, images, first_image)
     master = master_seed(network, seed)
     program = Program(network, build or here(), trace=True)
     parts = []

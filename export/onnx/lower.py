@@ -17,6 +17,7 @@ from randhet.export.onnx.graph import Scope
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
 from randhet.fixed_point.network import Range, Shape
+from randhet.fixed_point.plain import refuse
 from randhet.fixed_point.reference import per_channel
 
 WEIGHT_ZERO = np.uint8(128)
@@ -107,6 +108,8 @@ def operate(operation: ir.Operation, scope: Scope, read: list[Wire], out: Wire) 
             return narrow(scope, _pool(operation, scope, read[0], out.shape), out)
         case ir.Flatten():
             return replace(out, name=_flat(scope, read[0]).name)
+        case ir.And() | ir.Iand() | ir.Concat() | ir.MaxPool() | ir.Spread():
+            refuse(operation)
         case _:
             assert_never(operation)
 
@@ -169,6 +172,8 @@ def fire(neuron: ir.Neuron, step: Step) -> Fired:
             return _cuba(neuron, step)
         case ir.ReadOut():
             return _read_out(neuron, step)
+        case ir.Leaky():
+            refuse(neuron)
         case _:
             assert_never(neuron)
 

@@ -19,6 +19,7 @@ from randhet.export.onnx.meta import load_metadata
 from randhet.export.onnx.registers import seeds
 from randhet.fixed_point.check import check_images
 from randhet.fixed_point.network import Network
+from randhet.fixed_point.plain import require_plain
 from randhet.fixed_point.reference import join, master_seed
 from randhet.fixed_point.result import Result, Trace
 
@@ -83,7 +84,8 @@ class Graph:
 
     def check(self, images: np.ndarray, probes: Collection[str], first_image: int) -> None:
         """Refuse images or numbers that do not fit, and probes the graph has no output for."""
-        check_images(self.network.input, images, first_image)
+        require_plain(self.network, "onnx")
+        check_images(self.network.input, self.network.steps, images, first_image)
         missing = [name for name in probes if f"{name}/output" not in self.outputs]
         if missing:
             raise NetworkError(f"the ONNX file has no trace of {', '.join(missing)}; write it with these as probes")

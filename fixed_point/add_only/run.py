@@ -17,6 +17,7 @@ from randhet.fixed_point.check import check_images
 from randhet.fixed_point.engine.moves import flat, logical, move
 from randhet.fixed_point.engine.plan import last_reader
 from randhet.fixed_point.network import Dense, Flatten, Input, Network
+from randhet.fixed_point.plain import require_plain
 from randhet.fixed_point.result import Result, Trace
 
 
@@ -48,7 +49,8 @@ def run_counted(
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Result, dict[str, Counts]]:
     """The same, with the counts of every layer and step beside the result."""
-    check_images(network.input, images, first_image)
+    require_plain(network, "add-only")
+    check_images(network.input, network.steps, images, first_image)
     workers = threads or os.cpu_count() or 1
     if workers < 1 or batch < 1:
         raise RandhetError(f"threads {workers} and batch {batch} must be at least 1")

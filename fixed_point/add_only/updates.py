@@ -18,6 +18,7 @@ from randhet.fixed_point.engine.calls import padded as filled
 from randhet.fixed_point.engine.guard import padded
 from randhet.fixed_point.engine.plan import Registers, Tile, channels_last, visits
 from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.plain import refuse
 
 Run = Callable[[Inputs, Scratch, Output, int, int, np.ndarray], None]
 """Runs pixels low..high of a tile, given the states of its entries at the image's start."""
@@ -56,6 +57,8 @@ def program(neuron: ir.Neuron, context: Place, tile: Tile) -> Program:
             return Program(_cuba(neuron, context, tile), NO_ENTRIES)
         case ir.ReadOut():
             return Program(_sums, NO_ENTRIES)
+        case ir.Leaky():
+            refuse(neuron)
         case _:
             assert_never(neuron)
 
@@ -73,6 +76,8 @@ def neuron_cost(neuron: ir.Neuron) -> NeuronCost:
             return NeuronCost(2 * 13 + 3, 2 * (2 * 13 + 1) + 1, 2 + 2 + 2 + 1)
         case ir.ReadOut():
             return NeuronCost(2, 0, 0)
+        case ir.Leaky():
+            refuse(neuron)
         case _:
             assert_never(neuron)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from randhet.base.kinds import assert_never
-from randhet.fixed_point.network import Array, Constant, Cuba, Drawn, Lif, Neuron, PerNeuron, ReadOut
+from randhet.fixed_point.network import Array, Constant, Cuba, Drawn, Leaky, Lif, Neuron, PerNeuron, ReadOut
 
 STATE_BITS = 24
 SUM_BITS = 32
@@ -44,6 +44,8 @@ def needs(neuron: Neuron) -> Needs:
             return Needs(2 * STATE_BITS, leak="constant", decay_bits=width, reset="zero", standard=True)
         case ReadOut():
             return Needs(SUM_BITS)
+        case Leaky():
+            return needs(neuron.dynamics)
         case _:
             assert_never(neuron)
 

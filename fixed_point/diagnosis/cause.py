@@ -18,7 +18,7 @@ from randhet.base.kinds import assert_never
 from randhet.fixed_point.diagnosis.fit import Mask, bias_shift, start_window, tau_window, weight_changes
 from randhet.fixed_point.diagnosis.seen import ANY, Seen, SeenCuba, SeenLif, SeenReadOut, SeenSpiking
 from randhet.fixed_point.integer import STATE_MAX, Int
-from randhet.fixed_point.network import Cuba, Lif, Network, ReadOut
+from randhet.fixed_point.network import Cuba, Leaky, Lif, Network, ReadOut
 from randhet.fixed_point.result import Trace
 
 
@@ -301,6 +301,8 @@ def explain(
             return cuba(SeenCuba(*known, neuron))
         case ReadOut():
             return read_out(SeenReadOut(*known, neuron))
+        case Leaky():
+            return Cause("leaky read-out", "its membrane potential differs")
         case None:
             return wiring(Seen(*known))
         case _:

@@ -11,6 +11,7 @@ from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
 from randhet.fixed_point import reference
 from randhet.fixed_point.network import Range, Shape
+from randhet.fixed_point.plain import refuse
 from randhet.fixed_point.shape import window_count
 
 Values = np.ndarray
@@ -53,6 +54,8 @@ def move(
             return flat(read[0], shape)
         case ir.Conv() | ir.Dense():
             raise TypeError(f"{type(operation).__name__} has weights: its values are summed, not moved")
+        case ir.And() | ir.Iand() | ir.Concat() | ir.MaxPool() | ir.Spread():
+            refuse(operation)
         case _:
             assert_never(operation)
 

@@ -23,6 +23,7 @@ from randhet.fixed_point.engine.plan import (
 )
 from randhet.fixed_point.kernels.bundles import NO_RECORD, NO_STATE, Decays, Output
 from randhet.fixed_point.kernels.registers import jump, states_of_rounds
+from randhet.fixed_point.plain import refuse
 
 Job = Callable[[], calls.Tally]
 OfPart = Callable[[int, Tile, int], Decays]
@@ -132,6 +133,8 @@ def load(neuron: ir.Neuron, place: Place, synapse: Synapse) -> Neurons:
             return Cuba(neuron, place, synapse)
         case ir.ReadOut():
             return ReadOut(neuron, place, synapse)
+        case ir.Leaky():
+            refuse(neuron)
         case _:
             assert_never(neuron)
 

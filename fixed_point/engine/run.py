@@ -17,6 +17,7 @@ from randhet.fixed_point.engine.moves import Values, flat, logical, move
 from randhet.fixed_point.engine.neurons import Job, Neurons, Place, Work, load
 from randhet.fixed_point.engine.plan import Synapse, last_reader, make_synapse, top
 from randhet.fixed_point.network import Network
+from randhet.fixed_point.plain import require_plain
 from randhet.fixed_point.result import Result, Trace
 
 
@@ -32,7 +33,8 @@ def run(
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Run images (N, C, Y, X) uint8; arguments and result as the reference's. threads None: one per processor."""
-    check_images(network.input, images, first_image)
+    require_plain(network, "engine")
+    check_images(network.input, network.steps, images, first_image)
     workers = threads or os.cpu_count() or 1
     if workers < 1 or batch < 1:
         raise RandhetError(f"threads {workers} and batch {batch} must be at least 1")

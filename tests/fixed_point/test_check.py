@@ -87,9 +87,9 @@ class Slower(ir.Constant):
 KINDS: list[tuple[Layers, str]] = [
     (
         changed(STEM, operation=Wider(byte(3, 4, 1, 3, 3), padding=(1, 1))),
-        "layer stem: Wider is not one of Input, Conv, Dense, Add, SumPool, Flatten",
+        "layer stem: Wider is not one of Input, Conv, Dense, Add, And, Iand, Concat, SumPool, MaxPool, Spread, Flatten",
     ),
-    (changed(SUM, operation=None), "layer sum: NoneType is not one of Input, Conv, Dense, Add, SumPool, Flatten"),
+    (changed(SUM, operation=None), "layer sum: NoneType is not one of Input, Conv, Dense, Add, And, Iand, Concat, SumPool, MaxPool, Spread, Flatten"),
     (stem(Faster(ints(9, 4), ints(0, 4))), "layer stem: Faster is not one of Lif, Cuba, ReadOut"),
     (stem("Lif"), "layer stem: str is not one of Lif, Cuba, ReadOut"),  # type: ignore[arg-type]
     (stem(neuron(decay=Slower(5))), "layer stem: Slower is not one of Constant, PerNeuron, Drawn"),
@@ -389,11 +389,11 @@ IMAGES: list[tuple[Input, np.ndarray, int, str]] = [
 @pytest.mark.parametrize(("operation", "images", "first", "sentence"), IMAGES, ids=[it[-1][:50] for it in IMAGES])
 def test_wrong_images_are_refused(operation: Input, images: np.ndarray, first: int, sentence: str) -> None:
     with pytest.raises(NetworkError) as caught:
-        check_images(operation, images, first)
+        check_images(operation, 1, images, first)
     assert str(caught.value) == sentence
 
 
 def test_images_at_their_limits_are_accepted() -> None:
-    check_images(SIGNED, PIXELS(-8, 7), 2**62 - 1)
-    check_images(SIGNED, PIXELS(-8, 7).repeat(3, 0), 2**62 - 3)
-    check_images(SIGNED, PIXELS(0, 0)[:0], 0)
+    check_images(SIGNED, 1, PIXELS(-8, 7), 2**62 - 1)
+    check_images(SIGNED, 1, PIXELS(-8, 7).repeat(3, 0), 2**62 - 3)
+    check_images(SIGNED, 1, PIXELS(0, 0)[:0], 0)
