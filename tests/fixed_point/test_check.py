@@ -46,6 +46,7 @@ LAYERS = (
     Layer("flat", Flatten(), (4,)),
     Layer("read", Dense(byte(1, 10, 16)), (5,), ir.ReadOut(ints(-7, 10))),
 )
+OPERATIONS = "Input, Conv, Dense, Add, And, Iand, Concat, SumPool, MaxPool, Spread, Flatten"
 STEPS = 4
 INPUT, STEM, BRANCH, SUM, POOL, FLAT, READ = range(7)
 Layers = tuple[Layer, ...]
@@ -87,9 +88,9 @@ class Slower(ir.Constant):
 KINDS: list[tuple[Layers, str]] = [
     (
         changed(STEM, operation=Wider(byte(3, 4, 1, 3, 3), padding=(1, 1))),
-        "layer stem: Wider is not one of Input, Conv, Dense, Add, And, Iand, Concat, SumPool, MaxPool, Spread, Flatten",
+        "layer stem: Wider is not one of " + OPERATIONS,
     ),
-    (changed(SUM, operation=None), "layer sum: NoneType is not one of Input, Conv, Dense, Add, And, Iand, Concat, SumPool, MaxPool, Spread, Flatten"),
+    (changed(SUM, operation=None), "layer sum: NoneType is not one of " + OPERATIONS),
     (stem(Faster(ints(9, 4), ints(0, 4))), "layer stem: Faster is not one of Lif, Cuba, ReadOut"),
     (stem("Lif"), "layer stem: str is not one of Lif, Cuba, ReadOut"),  # type: ignore[arg-type]
     (stem(neuron(decay=Slower(5))), "layer stem: Slower is not one of Constant, PerNeuron, Drawn"),
