@@ -279,7 +279,8 @@ def grow_gate(net: Growing, source: int) -> int:
     if net.ranges[source] != Range(0, 1):
         source = grow_dense(net, source)
     alike = [i for i, span in enumerate(net.ranges) if span == Range(0, 1) and net.shapes[i] == net.shapes[source]]
-    return net.push(net.choose.of([ir.And(), ir.Iand()]), (net.choose.of(alike), source))
+    gates: list[ir.Operation] = [ir.And(), ir.Iand()]
+    return net.push(net.choose.of(gates), (net.choose.of(alike), source))
 
 
 def grow_concat(net: Growing, source: int) -> int:
@@ -313,7 +314,7 @@ MakeNeuron = Callable[[Growing, ir.Shape, int], ir.Neuron]
 """Make a neuron for a layer of this shape whose |sums| have this bound."""
 
 
-def spiking(net: Growing, shape: ir.Shape, bound: int) -> ir.Neuron:
+def spiking(net: Growing, shape: ir.Shape, bound: int) -> ir.Spiking:
     """Make a neuron that spikes: three in four are Lif."""
     return cuba(net, shape, bound) if not net.choose.number(0, 3) and bound <= CUBA_MAX else lif(net, shape, bound)
 
@@ -326,11 +327,12 @@ def read_out(net: Growing, shape: ir.Shape, bound: int) -> ir.ReadOut:
 
 def leaky(net: Growing, shape: ir.Shape, bound: int) -> ir.Leaky:
     """Make a leaky read-out, read in any way, of either dynamics."""
-    inner = spiking(net, shape, bound)
-    still = {"threshold": np.full(shape[0], STATE_MAX, np.int32)}
+    inner, top = spiking(net, shape, bound), np.full(shape[0], STATE_MAX, np.int32)
     if isinstance(inner, ir.Lif):
-        return ir.Leaky(replace(inner, **still, reset="zero", reset_delay=0), net.choose.of(get_args(ir.Read)))
-    return ir.Leaky(replace(inner, **still), net.choose.of(get_args(ir.Read)))
+        inner = replace(inner, threshold=top, reset="zero", reset_delay=0)
+    else:
+        inner = replace(inner, threshold=top)
+    return ir.Leaky(inner, net.choose.of(get_args(ir.Read)))
 
 
 def lif(net: Growing, shape: ir.Shape, bound: int) -> ir.Lif:
