@@ -75,10 +75,10 @@ def _parts(layer: Layer) -> Iterator[tuple[Any, Any]]:
     yield layer.operation, Operation
     if layer.neuron is not None:
         yield layer.neuron, Neuron
-    if isinstance(layer.neuron, Leaky):
-        yield layer.neuron.dynamics, Spiking
-    if layer.lif is not None:
-        yield layer.lif.decay, Decay
+    if type(layer.neuron) in get_args(Neuron) and layer.dynamics is not None:
+        yield layer.dynamics, Spiking
+        if layer.lif is not None:
+            yield layer.lif.decay, Decay
 
 
 def graph(layers: Layers, steps: int) -> Iterator[str]:
@@ -324,7 +324,7 @@ def gates(layers: Layers, steps: int) -> Iterator[str]:
     """AND and IAND read spikes: what they read is 0 or 1."""
     sent = ranges(layers)
     for layer in layers:
-        for source in layer.inputs if isinstance(layer.operation, And | Iand) else ():
+        for source in dict.fromkeys(layer.inputs) if isinstance(layer.operation, And | Iand) else ():
             if sent[source] != SPIKE:
                 low, high = sent[source]
                 yield f"layer {layer.name}: {layers[source].name} sends {low}..{high}, a gate reads spikes, 0 and 1"

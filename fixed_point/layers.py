@@ -231,6 +231,12 @@ class Lif:
     )  # fmt: skip
 
     spikes: ClassVar[bool] = True
+    read: ClassVar[Read] = "sum"
+
+    @property
+    def dynamics(self) -> Lif:
+        """What moves the membrane potential."""
+        return self
 
     @property
     def floored(self) -> bool:
@@ -258,6 +264,12 @@ class Cuba:
     f: int = value(0, MAX_FRACTION, "bits", default=6)
 
     spikes: ClassVar[bool] = True
+    read: ClassVar[Read] = "sum"
+
+    @property
+    def dynamics(self) -> Cuba:
+        """What moves the membrane potential."""
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,7 +279,9 @@ class ReadOut:
     bias: Array = value(-SUM_MAX, SUM_MAX, "scale", "channel", "neuron")
 
     spikes: ClassVar[bool] = False
+    read: ClassVar[Read] = "sum"
     f: ClassVar[int] = 0
+    dynamics: ClassVar[None] = None
 
 
 Spiking = Lif | Cuba
@@ -302,7 +316,7 @@ Neuron = Spiking | ReadOut | Leaky
 
 def read_of(neuron: Neuron | None) -> Read:
     """What is read of the last layer's outputs over the steps: their sum unless a leaky read-out says otherwise."""
-    return neuron.read if isinstance(neuron, Leaky) else "sum"
+    return "sum" if neuron is None else neuron.read
 
 
 # --- layer --------------------------------------------------------------------------------------------------------
@@ -334,14 +348,12 @@ class Layer:
     @property
     def dynamics(self) -> Spiking | None:
         """What moves its membrane potential: the neuron where it spikes, that of a leaky read-out, else None."""
-        if isinstance(self.neuron, Leaky):
-            return self.neuron.dynamics
-        return None if isinstance(self.neuron, ReadOut) else self.neuron
+        return None if self.neuron is None else self.neuron.dynamics
 
     @property
     def spiking(self) -> Spiking | None:
         """The neuron where it spikes, else None."""
-        return None if isinstance(self.neuron, Leaky) else self.dynamics
+        return self.dynamics if self.neuron is not None and self.neuron.spikes else None
 
     @property
     def lif(self) -> Lif | None:

@@ -346,8 +346,8 @@ def lif(net: Growing, shape: ir.Shape, bound: int) -> ir.Lif:
 def floor(net: Growing, threshold: np.ndarray) -> np.ndarray:
     """Choose no floor, minus the threshold, one for the layer, or one at its ends."""
     ends = net.rng.choice([-STATE_MAX, -1, 0], len(threshold))
-    one = np.array(-net.choose.number(0, 2 * int(threshold.max())))
-    return net.choose.of([np.array(-STATE_MAX), -threshold, np.maximum(one, -STATE_MAX), ends]).astype(np.int32)
+    one = max(-net.choose.number(0, 2 * int(threshold.max())), -STATE_MAX)
+    return np.asarray(net.choose.of([-STATE_MAX, -threshold, one, ends]), np.int32)
 
 
 def cuba(net: Growing, shape: ir.Shape, bound: int) -> ir.Cuba:

@@ -27,7 +27,6 @@ from randhet.fixed_point.network import (
     Iand,
     Input,
     Layer,
-    Leaky,
     MaxPool,
     Network,
     Neuron,
@@ -115,7 +114,7 @@ def _pairs(operation: Operation, *names: str) -> Fields:
 def _neuron(neuron: Neuron) -> Fields:
     """The datasets of neuron/, and the bias, which NetX keeps beside the weights."""
     word, inside, added = neuron_word(neuron), _declared(neuron), extras(neuron)
-    inside.pop("dynamics/bias" if isinstance(neuron, Leaky) else "bias")
+    inside = {key: value for key, value in inside.items() if key not in ("bias", "dynamics/bias")}
     bias = neuron.bias.astype(np.int32) >> added.get("bias_exp", 0)
     fields = {"type": word, **inside, **added}
     return {"bias": bias, **{f"neuron/{key}": value for key, value in fields.items()}}

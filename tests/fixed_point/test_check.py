@@ -91,8 +91,8 @@ KINDS: list[tuple[Layers, str]] = [
         "layer stem: Wider is not one of " + OPERATIONS,
     ),
     (changed(SUM, operation=None), "layer sum: NoneType is not one of " + OPERATIONS),
-    (stem(Faster(ints(9, 4), ints(0, 4))), "layer stem: Faster is not one of Lif, Cuba, ReadOut"),
-    (stem("Lif"), "layer stem: str is not one of Lif, Cuba, ReadOut"),  # type: ignore[arg-type]
+    (stem(Faster(ints(9, 4), ints(0, 4))), "layer stem: Faster is not one of Lif, Cuba, ReadOut, Leaky"),
+    (stem("Lif"), "layer stem: str is not one of Lif, Cuba, ReadOut, Leaky"),  # type: ignore[arg-type]
     (stem(neuron(decay=Slower(5))), "layer stem: Slower is not one of Constant, PerNeuron, Drawn"),
     (stem(neuron(decay=128)), "layer stem: int is not one of Constant, PerNeuron, Drawn"),
     (stem(neuron(decay=None)), "layer stem: NoneType is not one of Constant, PerNeuron, Drawn"),
@@ -373,13 +373,13 @@ IMAGES: list[tuple[Input, np.ndarray, int, str]] = [
         Input((1, 2, 1)),
         PIXELS(0, 0),
         0,
-        "images are int16 of shape (1, 1, 2), the network takes integers of (1, 2, 1)",
+        "images are int16 of shape (1, 1, 2), the network takes still images, integers of (1, 2, 1)",
     ),
     (
         Input((1, 1, 2)),
         np.zeros((1, 1, 1, 2)),
         0,
-        "images are float64 of shape (1, 1, 2), the network takes integers of (1, 1, 2)",
+        "images are float64 of shape (1, 1, 2), the network takes still images, integers of (1, 1, 2)",
     ),
     (SIGNED, PIXELS(0, 0), -1, f"first_image is -1, images have numbers 0 to {2**62 - 1}"),
     (SIGNED, PIXELS(0, 0), 2**62, f"first_image is {2**62}, images have numbers 0 to {2**62 - 1}"),

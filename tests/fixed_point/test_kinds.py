@@ -60,6 +60,14 @@ def with_operation(operation: ir.Operation, inputs: tuple[int, ...]) -> Network:
     return Network((*layers, last), 4)
 
 
+def gated(operation: ir.Operation) -> Network:
+    """The operation on the spikes of two convolutions."""
+    network = with_operation(operation, (1, 1))
+    first, conv, gate, last = network.layers
+    other = Layer("other", ir.Conv(-weights(2, 2, 2, 2), padding=(1, 1)), (0,), lif(2))
+    return replace(network, layers=(first, conv, other, replace(gate, inputs=(1, 2)), replace(last, inputs=(3,))))
+
+
 def with_neuron(neuron: ir.Neuron) -> Network:
     """A dense layer of such neurons behind a spiking one."""
     first = Layer("first", ir.Dense(weights(4, 12)), (0,), lif(4))
@@ -79,11 +87,17 @@ SPECIMENS: dict[Any, Callable[[], Network]] = {
     ir.Conv: lambda: with_operation(ir.Conv(weights(2, 2, 1, 2)), (1,)),
     ir.Dense: lambda: with_operation(ir.Dense(weights(3, 24)), (1,)),
     ir.Add: lambda: with_operation(ir.Add(), (1, 1)),
+    ir.And: lambda: with_operation(ir.And(), (1, 1)),
+    ir.Iand: lambda: gated(ir.Iand()),
+    ir.Concat: lambda: with_operation(ir.Concat(), (1, 1)),
+    ir.MaxPool: lambda: with_operation(ir.MaxPool((2, 2), (1, 2), (1, 0)), (1,)),
+    ir.Spread: lambda: with_operation(ir.Spread((2, 1), (0, 1)), (1,)),
     ir.SumPool: lambda: with_operation(ir.SumPool((2, 2), (1, 2)), (1,)),
     ir.Flatten: lambda: with_operation(ir.Flatten(), (1,)),
     ir.Lif: lambda: with_neuron(lif(3)),
     ir.Cuba: lambda: with_neuron(ir.Cuba(ints(900, 3), ints(7, 3), 3000, 40)),
     ir.ReadOut: lambda: with_neuron(ir.ReadOut(ints(-8, 3))),
+    ir.Leaky: lambda: with_neuron(ir.Leaky(ir.Lif(ints(2**23 - 1, 3), ints(70, 3)), "max")),
     ir.Constant: lambda: with_neuron(lif(3, decay=ir.Constant(200))),
     ir.PerNeuron: lambda: with_neuron(lif(3, decay=ir.PerNeuron(np.array([0, 100, 255], np.uint16)))),
     ir.Drawn: lambda: with_neuron(lif(3, decay=ir.Drawn(neurons_per_core=2))),

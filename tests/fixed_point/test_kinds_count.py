@@ -19,7 +19,7 @@ from randhet.fixed_point import layers
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("base", "fixed_point", "train", "netx", "export", "lava_runtime", "compare", "cli", "benchmarks")
-KINDS = {"Lif", "Cuba", "ReadOut", "Constant", "PerNeuron", "Drawn"}
+KINDS = {"Lif", "Cuba", "ReadOut", "Leaky", "Constant", "PerNeuron", "Drawn"}
 UNIONS = {"Neuron", "Spiking", "Decay"}
 HOME = "randhet.fixed_point.layers"
 MODULES = {HOME, "randhet.fixed_point.network"}
@@ -176,7 +176,7 @@ def test_the_kinds_are_those_of_the_representation() -> None:
         (IMPORT + "x = isinstance(neuron, Lif)", ["isinstance"]),
         (IMPORT + "x = isinstance(neuron, (Lif, Cuba))", ["isinstance", "isinstance"]),
         (MODULE + "x = isinstance(neuron, ir.Lif)", ["isinstance"]),
-        ("from randhet.fixed_point.layers import Lif as Leaky\nx = isinstance(neuron, Leaky)", ["isinstance"]),
+        ("from randhet.fixed_point.layers import Lif as Other\nx = isinstance(neuron, Other)", ["isinstance"]),
         ("import randhet.fixed_point.network\nx = isinstance(n, randhet.fixed_point.network.Lif)", ["isinstance"]),
         (IMPORT + "match neuron:\n    case Lif() | Cuba():\n        pass", ["case", "case"]),
         (MODULE + "match neuron:\n    case ir.Lif():\n        pass", ["case"]),

@@ -214,7 +214,7 @@ def test_saturations_are_counted() -> None:
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        (np.zeros((1, 3, 8, 8), np.uint8), "takes integers of"),
+        (np.zeros((1, 3, 8, 8), np.uint8), "takes still images, integers of"),
         (np.zeros((1, 1, 1, 1), np.float32), "float32"),
         (np.full((1, 1, 1, 1), 256, np.int64), "256"),
     ],

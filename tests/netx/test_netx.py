@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +17,8 @@ from randhet.base.errors import FileError, NetworkError
 from randhet.fixed_point.diagnosis.difference import differences
 from randhet.fixed_point.network import (
     Add,
+    And,
+    Concat,
     Constant,
     Conv,
     Cuba,
@@ -24,16 +26,22 @@ from randhet.fixed_point.network import (
     Dense,
     Drawn,
     Flatten,
+    Iand,
     Input,
     Layer,
+    Leaky,
     Lif,
+    MaxPool,
     Network,
     Neuron,
     Operation,
     PerNeuron,
+    Read,
     ReadOut,
     Reset,
     Sampling,
+    Spiking,
+    Spread,
     SumPool,
 )
 from randhet.netx import stock, words
@@ -70,7 +78,7 @@ def replace_dataset(key: str, value: object) -> Callable[[h5py.File], None]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(networks())
+@given(networks(wide=True))
 def test_any_network_round_trips(tmp_path: Path, network: Network) -> None:
     write(tmp_path / "a.net", network)
     assert list(differences(read(tmp_path / "a.net"), network)) == []
@@ -84,7 +92,11 @@ NEURONS: list[Neuron] = [
     Lif(ints(9, 2), ints(0, 2), Constant(3), reset="subtract"),
     Cuba(ints(640, 2), ints(64, 2), current_decay=4095, voltage_decay=17),
     Cuba(ints(641, 2), np.arange(8, dtype=np.int32).reshape(2, 2, 2), current_decay=-1, voltage_decay=4096, f=3),
+    Lif(ints(9, 2), ints(0, 2), Constant(3), reset="subtract", reset_delay=1, floor=ints(-9, 2)),
+    Lif(ints(9, 2), ints(0, 2), reset_delay=1, floor=np.array(-4, np.int32)),
     ReadOut(ints(-(2**30), 2)),
+    Leaky(Lif(ints(2**23 - 1, 2), ints(5, 2), Drawn(), f=3), "max"),
+    Leaky(Cuba(ints(2**23 - 1, 2), np.arange(8, dtype=np.int32).reshape(2, 2, 2), 7, 17), "sum"),
 ]
 
 
@@ -108,6 +120,42 @@ def test_every_kind_has_a_word_and_is_tried_here() -> None:
     assert all(words.NEURONS[words.neuron_word(neuron)] is type(neuron) for neuron in NEURONS)
     assert all(words.DECAYS[words.decay_word(neuron.decay)] is type(neuron.decay) for neuron in lifs)
     assert {neuron.reset for neuron in lifs} == set(get_args(Reset)) and set(stock.EXTRAS) == set(get_args(Neuron))
+    leaky = [neuron for neuron in NEURONS if isinstance(neuron, Leaky)]
+    assert {type(neuron.dynamics) for neuron in leaky} == set(get_args(Spiking))
+
+
+def test_fields_that_came_later_have_their_defaults_in_older_files(tmp_path: Path) -> None:
+    network = single(NEURONS[4])
+    write(tmp_path / "a.net", network)
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        del file["layer/1/neuron/floor"], file["layer/1/neuron/reset_delay"], file["layer/0/sequence"]
+    assert list(differences(read(tmp_path / "a.net"), network)) == []
+
+
+OPERATIONS: list[tuple[Input, tuple[int, ...], Operation]] = [
+    (Input((2, 4, 3), bits=1, sequence=True), (0,), MaxPool((2, 3), (1, 2), (1, 1))),
+    (Input((2, 4, 3), bits=1), (0, 0), And()),
+    (Input((2, 4, 3), bits=1), (0, 0), Iand()),
+    (Input((2, 4, 3), bits=5, signed=True), (0, 0, 0), Concat()),
+    (Input((2, 4, 3), bits=16), (0,), Spread((2, 3), (1, 0))),
+]
+
+
+@pytest.mark.parametrize(("first", "reads", "operation"), OPERATIONS, ids=lambda it: type(it).__name__)
+def test_operations_without_weights_round_trip(
+    tmp_path: Path, first: Input, reads: tuple[int, ...], operation: Operation
+) -> None:
+    network = Network((Layer("input", first), Layer("it", operation, reads)), 3)
+    write(tmp_path / "a.net", network)
+    assert list(differences(read(tmp_path / "a.net"), network)) == []
+
+
+def test_recurrent_weights_round_trip(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    dense = Dense(*(rng.integers(-9, 10, shape).astype(np.int8) for shape in ((3, 4), (3, 3))))
+    network = Network((Layer("input", Input((4,))), Layer("it", dense, (0,), Lif(ints(9, 3), ints(0, 3)))), 3)
+    write(tmp_path / "a.net", network)
+    assert list(differences(read(tmp_path / "a.net"), network)) == []
 
 
 def test_the_fields_of_a_neuron_lie_under_their_own_names(tmp_path: Path) -> None:
@@ -115,7 +163,8 @@ def test_the_fields_of_a_neuron_lie_under_their_own_names(tmp_path: Path) -> Non
     with h5py.File(tmp_path / "a.net") as file:
         neuron = file["layer/1/neuron"]
         assert file.attrs["version"] == 2 and file["layer/1/bias"][()].tolist() == [-3, -3]
-        assert sorted(neuron) == ["decay", "f", "k", "reset", "threshold", "type"] and neuron["reset"][0] == b"zero"
+        assert sorted(neuron) == ["decay", "f", "floor", "k", "reset", "reset_delay", "threshold", "type"]
+        assert neuron["reset"][0] == b"zero"
         assert sorted(neuron["decay"]) == ["kind", "neurons_per_core", "sampling", "sigma", "table"]
         assert neuron["decay/kind"][0] == b"drawn" and neuron["decay/sigma"][()] == 1.5
 
@@ -123,10 +172,13 @@ def test_the_fields_of_a_neuron_lie_under_their_own_names(tmp_path: Path) -> Non
 def test_the_page_names_every_word() -> None:
     page = (Path(__file__).parents[2] / "docs" / "file-format.md").read_text("utf-8")
     neurons = {f"neuron/{entry.word}" for kind in get_args(Neuron) for entry in words.entries(kind)}
+    operations = {field.name for kind in get_args(Operation) for field in fields(kind)}
     decays = {f"neuron/decay/{entry.word}" for kind in get_args(Decay) for entry in words.entries(kind)}
     extras = {f"neuron/{key}" for keys in stock.EXTRAS.values() for key in keys}
-    kinds = {*words.OPERATIONS, *words.NEURONS, *words.DECAYS, *get_args(Reset), *get_args(Sampling)}
-    wanted = neurons - {"neuron/bias", "neuron/decay"} | decays | extras | kinds | {"bias", "neuron/decay/kind"}
+    kinds = {*words.OPERATIONS, *words.NEURONS, *words.DECAYS, *get_args(Reset), *get_args(Sampling), *get_args(Read)}
+    wanted = (
+        neurons - {"neuron/bias", "neuron/decay"} | operations | decays | extras | kinds | {"bias", "neuron/decay/kind"}
+    )
     assert [word for word in sorted(wanted) if f"`{word}`" not in page] == []
     assert f"`version` ({words.FORMAT_VERSION})" in page
 
@@ -230,7 +282,7 @@ def attribute(name: str, value: object) -> Callable[[h5py.File], None]:
 
 
 DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
-    (replace_dataset("layer/1/type", np.array([b"recurrent"])), "layer/1/type is 'recurrent', known are"),
+    (replace_dataset("layer/1/type", np.array([b"attention"])), "layer/1/type is 'attention', known are"),
     (replace_dataset("layer/1/neuron/type", np.array([b"RF"])), "layer/1/neuron/type is 'RF', known are"),
     (replace_dataset("layer/1/weight", np.full((1, 1, 3, 3), 128, np.int16)), r"largest \|weight\| is 128"),
     (replace_dataset("layer/1/weight", np.ones((1, 1, 3, 3))), "layer/1/weight is float64"),
@@ -256,7 +308,7 @@ DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
     (replace_dataset("layer/1/bias", np.array([2**31])), r"bias lies in 0..2147483648, the limits"),
     (added("layer/1/delay", np.array([1])), "layer/1/delay is not known here, known are"),
     (added("layer/2/weight", np.array([1])), "layer/2/weight is not known here, known are"),
-    (added("layer/1/neuron/reset_delay", 1), "neuron/reset_delay is not known here, known are"),
+    (added("layer/1/neuron/refractory", 1), "neuron/refractory is not known here, known are"),
     (added("layer/1/neuron/decay/mantissa", 1), "decay/mantissa is not known here, known are kind"),
     (added("layer/4/neuron/bias_exp", 6), "neuron/bias_exp is not known here, known are type"),
     (replace_dataset("layer/1/stride", np.array([1, 2, 3])), "stride has 3 entries"),
