@@ -7,9 +7,7 @@ element's draws depend on the seed, the step and its place in memory, never on t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from randhet.train import kernels
-from randhet.train.kernels import BITS, BLOCK, CONSTANT, FORWARD, STEP, Cell, Decays, Part
+from randhet.train.attacks.spiking import Site
+from randhet.train.kernels import BITS, CONSTANT, FORWARD, STEP, Cell, Decays, Part
+from randhet.train.threads import share
 from randhet.train.world import world
 
 MODES = {"step": STEP, "forward": FORWARD}
-SMALL = 1 << 15
-"""Below so many elements another thread costs more than it gives."""
 
 
 @lru_cache(256)
@@ -82,28 +80,16 @@ def flat(x: Tensor) -> tuple[NDArray[Any], int]:
     return line.numpy(), stride
 
 
-@cache
-def pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that last as long as the program, one pool per number of them."""
-    return ThreadPoolExecutor(threads)
-
-
-def share(count: int, elements: int, work: Callable[[int, int], None]) -> None:
-    """Call work(first, last) over 0..count in whole blocks, on as many threads as torch uses."""
-    threads = torch.get_num_threads() if elements >= SMALL else 1
-    neurons = -(-count // (threads * BLOCK)) * BLOCK
-    parts = [(first, min(first + neurons, count)) for first in range(0, count, neurons)]
-    if len(parts) == 1:
-        work(*parts[0])
-    else:
-        list(pool(threads).map(lambda ends: work(*ends), parts))
-
-
 class CpuLif(torch.autograd.Function):
-    """All T steps, forward and backward, for currents (T, N, ...) that `supported` takes; strict threshold."""
+    """All T steps, forward and backward, for currents (T, N, ...) that `supported` takes; strict threshold.
+
+    site: gives the slopes of the spikes instead of `cell.alpha`. Learned decays then are constants, without gradient.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, learned: Tensor | None, decays: Decays, cell: Cell) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, learned: Tensor | None, decays: Decays, cell: Cell, site: Site | None = None
+    ) -> Tensor:
         order = memory_order(x)
         x = arranged(x, order)
         if learned is not None:
@@ -111,18 +97,23 @@ class CpuLif(torch.autograd.Function):
         decays = numbered(decays, x)
         period = period_of(x, decays)
         spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
-        (currents, stride), (out, _) = flat(x), flat(spikes)
+        distance = torch.empty(0 if site is None else x.shape)
+        (currents, stride), (out, _), u = flat(x), flat(spikes), distance.reshape(-1).numpy()
         block = lambda first, last: Part(len(x), stride, period, first, last)
-        share(period, x.numel(), lambda *ends: kernels.forward(currents, out, block(*ends), decays, cell))
-        ctx.order, ctx.decays, ctx.cell = order, decays, cell
-        ctx.save_for_backward(x, learned)
+        share(period, x.numel(), lambda *ends: kernels.forward(currents, out, u, block(*ends), decays, cell))
+        ctx.order, ctx.decays, ctx.cell, ctx.period = order, decays, cell, period
+        slopes = None if site is None else arranged(site(restored(distance, order)), order).contiguous()
+        ctx.save_for_backward(*((x, learned) if slopes is None else (spikes, slopes)))
+        ctx.sited = site is not None
         return restored(spikes, order)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, learned = ctx.saved_tensors
-        decays, cell, period = ctx.decays, ctx.cell, period_of(x, ctx.decays)
         grad = grads[0].permute(0, *ctx.order).contiguous()
+        if ctx.sited:
+            return restored(_sited(ctx, grad), ctx.order), None, None, None, None
+        x, learned = ctx.saved_tensors
+        decays, cell, period = ctx.decays, ctx.cell, ctx.period
         grad_x = torch.empty_like(grad)
         gradient = torch.zeros(0 if learned is None else period)
         (currents, stride), (given, _), (out, _), own = flat(x), flat(grad), flat(grad_x), gradient.numpy()
@@ -131,7 +122,22 @@ class CpuLif(torch.autograd.Function):
         if learned is not None:
             shaped = restored(gradient.reshape(1, 1, *x.shape[2:]), ctx.order)[0, 0]
             gradient = shaped.sum_to_size(learned.shape)
-        return restored(grad_x, ctx.order), None if learned is None else gradient, None, None
+        return restored(grad_x, ctx.order), None if learned is None else gradient, None, None, None
+
+
+def _sited(ctx: Any, grad: Tensor) -> Tensor:
+    """The gradient by the currents, in memory order, under slopes that were given."""
+    spikes, slopes = ctx.saved_tensors
+    grad_x = torch.empty_like(grad)
+    (fired, _), (slope, _), (given, _), (out, _) = flat(spikes), flat(slopes), flat(grad), flat(grad_x)
+    part = lambda first, last: Part(len(grad), 0, ctx.period, first, last)
+    subtract = ctx.cell.subtract
+    share(
+        ctx.period,
+        grad.numel(),
+        lambda *ends: kernels.backward_given(slope, fired, given, out, part(*ends), ctx.decays, subtract),
+    )
+    return grad_x
 
 
 def period_of(x: Tensor, decays: Decays) -> int:

@@ -13,11 +13,11 @@ from numba import njit, types
 from numba.extending import overload
 
 from randhet.base.errors import RandhetError
+from randhet.train.threads import BLOCK
 
 CONSTANT, STEP, FORWARD = 0, 1, 2
 """Where decays come from: an array; drawn at every step; drawn at step 0 and held."""
 BITS = 12
-BLOCK = 512
 _U32, _U15, _U16 = np.uint32, np.uint32(15), np.uint32(16)
 _A, _B = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
 _SHIFT = np.uint32(32 - BITS)
@@ -172,8 +172,11 @@ def tau_gradient(
 
 
 @njit(cache=True, nogil=True)
-def forward(x: np.ndarray, spikes: np.ndarray, block: Part, decays: Decays, cell: Cell) -> None:
-    """Spikes (T*M,) of currents (T*M,), or (M,) where the stride is 0, for the neurons of a part."""
+def forward(x: np.ndarray, spikes: np.ndarray, u: np.ndarray, block: Part, decays: Decays, cell: Cell) -> None:
+    """Spikes (T*M,) of currents (T*M,), or (M,) where the stride is 0, for the neurons of a part.
+
+    u (T*M,) float32 becomes the membrane potential before the reset less the threshold; an empty one is left alone.
+    """
     m, tau, index = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
     total, theta = len(spikes) // block.steps, np.float32(cell.theta)
     for image in range(0, total, block.period):
@@ -187,6 +190,8 @@ def forward(x: np.ndarray, spikes: np.ndarray, block: Part, decays: Decays, cell
                 row, out = t * block.stride + neuron, t * total + neuron
                 integrate(x[row : row + size], tau[:size], m[:size], theta, cell.subtract)
                 spike(m[:size], spikes[out : out + size], theta)
+                if len(u):
+                    u[out : out + size] = m[:size] - theta
 
 
 @njit(cache=True, nogil=True)
@@ -219,3 +224,36 @@ def backward(
                         m[t, :size], x[row : row + size], theta, subtract,
                     )  # fmt: skip
                 carry(own, open_[:size], tau[min(t, drawn - 1), :size], carried[:size], grad_x[out : out + size])
+
+
+@njit(cache=True, nogil=True)
+def gated(
+    slope: np.ndarray, grad: np.ndarray, spikes: np.ndarray, own: np.ndarray, open_: np.ndarray, subtract: Any
+) -> None:
+    """own <- grad * slope; open_ <- 0 where a spike set the membrane potential to zero, else 1."""
+    one = np.float32(1)
+    for j in range(len(own)):
+        own[j] = widen(grad[j]) * slope[j]
+        open_[j] = one if subtract else one - widen(spikes[j])
+
+
+@njit(cache=True, nogil=True)
+def backward_given(
+    slope: np.ndarray, spikes: np.ndarray, grad: np.ndarray, grad_x: np.ndarray,
+    block: Part, decays: Decays, subtract: Any,
+) -> None:  # fmt: skip
+    """grad_x (T*M,) from grad (T*M,) where d spike / d m is given, (T*M,) float32; of the rest tau is made again."""
+    steps, drawn = block.steps, block.steps if decays.mode == STEP else 1
+    tau, index = np.empty((drawn, BLOCK), np.float32), np.empty(BLOCK, np.uint32)
+    own, open_, carried = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    total = len(grad) // steps
+    for image in range(0, total, block.period):
+        for start in range(block.first, block.last, BLOCK):
+            size, neuron = min(BLOCK, block.last - start), image + start
+            for t in range(drawn):
+                fill(tau[t, :size], t, start, decays, index[:size])
+            carried[:] = 0
+            for t in range(steps - 1, -1, -1):
+                here = slice(t * total + neuron, t * total + neuron + size)
+                gated(slope[here], grad[here], spikes[here], own[:size], open_[:size], subtract)
+                carry(own[:size], open_[:size], tau[min(t, drawn - 1), :size], carried[:size], grad_x[here])

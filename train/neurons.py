@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
+from randhet.train.attacks.spiking import Given, Site, TimeMean
 from randhet.train.cpu import CpuLif, constant_decays, drawn, random_decays, supported
 from randhet.train.kernels import Cell, Decays
 
@@ -44,10 +45,21 @@ def logit(p: float) -> float:
 
 
 class FusedLif(torch.autograd.Function):
-    """All T steps forward and backward. Keeps the membranes (T, N, ...) for backward, never the decays."""
+    """All T steps forward and backward. Keeps the membranes (T, N, ...) for backward, never the decays.
+
+    site: gives the slopes of the spikes, d spike / d m, instead of `cell.alpha`.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, learned: Tensor | None, decay: Decay, slope: Slope | None, cell: Cell) -> Any:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        learned: Tensor | None,
+        decay: Decay,
+        slope: Slope | None,
+        cell: Cell,
+        site: Site | None = None,
+    ) -> Any:
         membranes = torch.empty_like(x, memory_format=torch.contiguous_format)
         spikes = torch.empty_like(membranes)
         m = torch.zeros_like(membranes[0])
@@ -56,13 +68,14 @@ class FusedLif(torch.autograd.Function):
             spikes[t] = membranes[t] > cell.theta
             m = after_reset(membranes[t], cell)
         ctx.decay, ctx.slope, ctx.cell = decay, slope, cell
-        ctx.save_for_backward(membranes, x if learned is not None else None, learned)
+        slopes = None if site is None else site(membranes - cell.theta)
+        ctx.save_for_backward(membranes, x if learned is not None else None, learned, slopes)
         ctx.mark_non_differentiable(membranes)
         return spikes, membranes
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        membranes, x, learned = ctx.saved_tensors
+        membranes, x, learned, slopes = ctx.saved_tensors
         cell = ctx.cell
         grad_x, gradient = torch.empty_like(membranes), None if learned is None else torch.zeros_like(learned)
         carried = torch.zeros_like(membranes[0])
@@ -70,7 +83,7 @@ class FusedLif(torch.autograd.Function):
             m, decay = membranes[t], ctx.decay(t).to(membranes.dtype)
             if not cell.subtract:  # m - theta has the slope of m, a membrane potential set to 0 has none
                 carried.masked_fill_(m > cell.theta, 0)
-            carried.addcmul_(grads[0][t], surrogate(m - cell.theta, cell.alpha))
+            carried.addcmul_(grads[0][t], surrogate(m - cell.theta, cell.alpha) if slopes is None else slopes[t])
             if gradient is not None:
                 before = after_reset(membranes[t - 1], cell) if t else torch.zeros_like(m)
                 by_tau = carried * (before - x[t])
@@ -78,7 +91,7 @@ class FusedLif(torch.autograd.Function):
             kept = carried * decay
             torch.sub(carried, kept, out=grad_x[t])
             carried = kept
-        return grad_x, gradient, None, None, None
+        return grad_x, gradient, None, None, None, None
 
 
 def after_reset(membrane: Tensor, cell: Cell) -> Tensor:
@@ -88,12 +101,19 @@ def after_reset(membrane: Tensor, cell: Cell) -> Tensor:
 
 
 class Neuron(nn.Module):
-    """What the neurons share: threshold, surrogate, reset, and an optional recording of spikes and membranes."""
+    """What the neurons share: threshold, surrogate, reset, and an optional recording of spikes and membranes.
+
+    surrogate_rule: what an attack puts in place of the surrogate (`randhet.train.attacks.spiking`); None in training.
+    """
+
+    stochastic = False
+    """Whether two answers to the same current can differ."""
 
     def __init__(self, threshold: float = 0.5, alpha: float = 2.0, reset: Reset = "zero") -> None:
         super().__init__()
         self.threshold, self.alpha, self.reset = threshold, alpha, reset
         self.recorded: list[tuple[Tensor, Tensor]] | None = None
+        self.surrogate_rule: Site | None = None
 
     @property
     def reset(self) -> Reset:
@@ -116,13 +136,25 @@ class Neuron(nn.Module):
     ) -> Tensor:
         """Currents (T, N, ...) to spikes of the same shape; compiled where that is possible and nobody records."""
         cell = Cell(float(self.threshold), float(self.alpha), self.reset == "subtract")
+        site = self.surrogate_rule if x.requires_grad and torch.is_grad_enabled() else None
+        if site is not None and site.time != "carried":
+            return self._without_time(x, decay, cell, site)
         if decays is not None and self.recorded is None and supported(x):
-            spikes: Tensor = CpuLif.apply(x, learned, decays, cell)
+            spikes: Tensor = CpuLif.apply(x, learned, decays, cell, site)
             return spikes
-        spikes, membranes = FusedLif.apply(x, learned, decay, slope, cell)
+        spikes, membranes = FusedLif.apply(x, learned, decay, slope, cell, site)
         if self.recorded is not None:
             self.recorded.append((spikes.detach(), membranes))
         return spikes
+
+    def _without_time(self, x: Tensor, decay: Decay, cell: Cell, site: Site) -> Tensor:
+        """Spikes whose gradient passes to the currents past the membrane potential, mixed over time or not."""
+        with torch.no_grad():
+            spikes, membranes = FusedLif.apply(x, None, decay, None, cell)
+        given: Tensor = Given.apply(
+            TimeMean.apply(x) if site.time == "mean" else x, spikes, site(membranes - cell.theta)
+        )
+        return given
 
 
 class RandomTauLIF(Neuron):
@@ -146,6 +178,20 @@ class RandomTauLIF(Neuron):
         self.sampler: Sampler | None = None
         self.w = shared if shared is not None or bounds is None else nn.Parameter(torch.zeros(()))
         self.fixed, self.sigma = sigma, sigma
+
+    @property
+    def stochastic(self) -> bool:  # type: ignore[override]
+        """Whether decays are drawn; with a sampler they are given."""
+        return self.sampler is None
+
+    @contextmanager
+    def at_mean(self) -> Iterator[None]:
+        """Within the block tau = 1/2, the mean of sigmoid(sigma*n), n ~ N(0, 1), at any sigma."""
+        before, self.sampler = self.sampler, torch.tensor(0.5).expand
+        try:
+            yield
+        finally:
+            self.sampler = before
 
     @property
     def sigma(self) -> float:

@@ -18,7 +18,7 @@ def apgd(problem: Problem, steps: int, loss: Loss = cross_entropy) -> Examples:
     there was none, or where the clean image itself was misclassified when asked once.
     """
     skipped, shortlist = problem.wrong(problem.images), Shortlist()
-    before = point = _start(problem)
+    before = point = problem.touching_start()
     answer = problem.ask(point, loss)
     state = _Schedule(problem, point, answer)
     shortlist.offer(point, answer.margin)
@@ -48,26 +48,18 @@ def checkpoints(steps: int) -> set[int]:
     return set(steps_at)
 
 
-def _start(problem: Problem) -> Tensor:
-    """Uniform, stretched so that the farthest pixel of each image has moved by eps."""
-    noise = 2 * torch.rand_like(problem.images) - 1
-    farthest = noise.abs().amax(dim=(1, 2, 3), keepdim=True)
-    return (problem.images + problem.eps * noise / farthest).clamp_(0, 1)
-
-
 class _Schedule:
     """Step size, (N, 1, 1, 1), and the best point by loss, image by image."""
 
     def __init__(self, problem: Problem, point: Tensor, answer: Answer) -> None:
         count = len(point)
-        self.step = torch.full((count, 1, 1, 1), 2 * problem.eps)
+        self.step = point.new_full((count, 1, 1, 1), 2 * problem.eps)
         self.best, self.best_answer = point, answer
         self.checked = answer.loss
-        self.last = torch.zeros(
-            count
-        )  # of the released code: the first step counts as a rise where its loss is above 0
-        self.rises, self.iterations = torch.zeros(count), 0
-        self.halved = torch.ones(count, dtype=torch.bool)
+        # of the released code: the first step counts as a rise where its loss is above 0
+        self.last = point.new_zeros(count)
+        self.rises, self.iterations = point.new_zeros(count), 0
+        self.halved = torch.ones(count, dtype=torch.bool, device=point.device)
 
     def update(self, point: Tensor, answer: Answer) -> None:
         self.rises += answer.loss > self.last

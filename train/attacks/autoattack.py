@@ -52,6 +52,7 @@ def in_turn(problem: Problem, attacks: Iterator[Attack] | list[Attack]) -> Examp
         if not active.any():
             break
         active_problem = problem.only(active)
+        active_problem.forget()
         examples = attack(active_problem)
         fooled = _spread(active, active_problem.wrong(examples.stock)) & standing
         stock, standing = _place(active, fooled, examples.stock, stock), standing & ~fooled

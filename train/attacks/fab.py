@@ -21,7 +21,7 @@ def fab(problem: Problem, steps: int, rank: int | None = None) -> Examples:
     stretched to the full radius.
     """
     classes = _targets(problem, rank)
-    nearest, distance = problem.images, torch.full((len(problem.images),), torch.inf)
+    nearest, distance = problem.images, problem.images.new_full((len(problem.images),), torch.inf)
     attacked = ~problem.wrong(problem.images)
     point, shortlist = problem.images, Shortlist()
     for _ in range(steps):
@@ -41,7 +41,7 @@ def _step(problem: Problem, point: Tensor, classes: Tensor) -> Tensor:
     """One step from (N, C, Y, X) towards the nearest of the linearised boundaries to classes (N, J)."""
     gaps, gradients = differences(problem, point, classes)
     nearest = (gaps.abs() / (gradients.abs().sum(2) + TINY)).argmin(1)
-    rows = torch.arange(len(point))
+    rows = torch.arange(len(point), device=point.device)
     gap, normal = gaps[rows, nearest], gradients[rows, nearest]
     flat, clean = point.flatten(1), problem.images.flatten(1)
     here = to_plane(flat, normal, -gap)
@@ -56,16 +56,16 @@ def _targets(problem: Problem, rank: int | None) -> Tensor:
     if rank is not None:
         return target(problem, rank)[:, None]
     count = problem.logits(problem.images[:1]).shape[1]
-    others = torch.arange(count - 1).expand(len(problem.labels), -1)
+    others = torch.arange(count - 1, device=problem.labels.device).expand(len(problem.labels), -1)
     return others + (others >= problem.labels[:, None])
 
 
 def differences(problem: Problem, points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """z_j - z_y for classes (N, J), and its gradients (N, J, pixels), means over the draws."""
     points = points.detach().requires_grad_(True)
-    gaps = torch.zeros(classes.shape)
-    gradients = torch.zeros(*classes.shape, points[0].numel())
-    for _ in range(problem.draws):
+    gaps = points.new_zeros(classes.shape)
+    gradients = points.new_zeros(*classes.shape, points[0].numel())
+    for _ in problem.passes():
         logits = problem.model(points)
         gap = logits.gather(1, classes) - logits.gather(1, problem.labels[:, None])
         gaps += gap.detach() / problem.draws
@@ -85,8 +85,8 @@ def to_plane(points: Tensor, normal: Tensor, gap: Tensor) -> Tensor:
     way = torch.sign(gap)[:, None] * torch.sign(normal)
     room, order = torch.where(way > 0, 1 - points, points).sort(1)
     weight = normal.abs().gather(1, order)
-    spent = torch.cat([torch.zeros(len(points), 1), (weight * room).cumsum(1)], 1)
-    left = weight.sum(1, keepdim=True) - torch.cat([torch.zeros(len(points), 1), weight.cumsum(1)], 1)
+    spent = torch.cat([points.new_zeros(len(points), 1), (weight * room).cumsum(1)], 1)
+    left = weight.sum(1, keepdim=True) - torch.cat([points.new_zeros(len(points), 1), weight.cumsum(1)], 1)
     reach = ((gap.abs()[:, None] - spent) / left.clamp_min(TINY)).amax(1, keepdim=True).clamp_min(0)
     return way * torch.minimum(reach, torch.where(way > 0, 1 - points, points))
 

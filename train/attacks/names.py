@@ -1,29 +1,33 @@
 """Attacks by name: `pgd10` ten steps, `pgd10x20` 20 EOT samples per gradient, `pgd10@mean` at mean decay factors.
 
-NAME[STEPS][xDRAWS][-dDECAY][@mean], NAME one of FAMILIES
+NAME[STEPS][xDRAWS][rRESTARTS][-dDECAY][+SURROGATE][@mean], NAME one of FAMILIES, SURROGATE as in `choice`
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
 from randhet.train.attacks import autoattack
 from randhet.train.attacks.apgd import apgd, apgd_targeted
+from randhet.train.attacks.choice import FORM as SURROGATE
+from randhet.train.attacks.choice import NAMES, Choice, attacked, chosen, restarted
 from randhet.train.attacks.fab import fab
 from randhet.train.attacks.fgsm import fgsm
 from randhet.train.attacks.losses import cross_entropy, dlr
 from randhet.train.attacks.mifgsm import mifgsm
 from randhet.train.attacks.pgd import pgd
 from randhet.train.attacks.problem import Examples, Problem, is_random
+from randhet.train.attacks.sapgd import sa_pgd, sa_pgd_targeted
+from randhet.train.attacks.spiking import mean_taus
 from randhet.train.attacks.square import square
-from randhet.train.neurons import RandomTauLIF, neurons, replaying
+
+__all__ = ["FAMILIES", "NAMES", "REDRAWS", "Attack", "Family", "mean_taus", "parse", "parse_list", "run", "spelled"]
 
 REDRAWS = 10
 """Fresh draws behind each choice between two examples."""
@@ -39,11 +43,14 @@ class Attack:
     draws: int = 1
     decay: float = 1.0
     mean: bool = False
+    restarts: int = 1
+    surrogate: Choice | None = None
 
     @property
     def iterated(self) -> bool:
-        """Whether there are two readings."""
-        return FAMILIES[self.family].iterated
+        """Whether there are two evaluations."""
+        searched = self.surrogate is not None and self.surrogate.search
+        return FAMILIES[self.family].iterated or self.restarts > 1 or searched
 
     def check(self, classes: int) -> None:
         """RandhetError where its loss needs more classes than the network has."""
@@ -55,7 +62,8 @@ class Attack:
 class Family:
     """run: the algorithm. steps: default number, None where the name must say it, 0 where there is none to say.
 
-    eot: whether xDRAWS may follow. classes: how many its loss needs. iterated: whether there are two readings.
+    eot: whether xDRAWS may follow. classes: how many its loss needs. iterated: whether there are two evaluations.
+    gradients: whether a surrogate can matter.
     """
 
     run: Callable[[Problem, Attack], Examples]
@@ -64,6 +72,7 @@ class Family:
     decay: bool = False
     classes: int = 2
     iterated: bool = True
+    gradients: bool = True
 
 
 FAMILIES = {
@@ -74,7 +83,10 @@ FAMILIES = {
     "apgd": Family(lambda p, a: apgd(p, a.steps, cross_entropy), None),
     "apgd-dlr": Family(lambda p, a: apgd(p, a.steps, dlr), None, classes=3),
     "apgd-t": Family(lambda p, a: apgd_targeted(p, a.steps, 1), None, classes=4),
-    "square": Family(lambda p, a: square(p, a.steps), 5000),
+    "sa-pgd": Family(lambda p, a: sa_pgd(p, a.steps, cross_entropy), None),
+    "sa-pgd-dlr": Family(lambda p, a: sa_pgd(p, a.steps, dlr), None, classes=3),
+    "sa-pgd-t": Family(lambda p, a: sa_pgd_targeted(p, a.steps, 1), None, classes=4),
+    "square": Family(lambda p, a: square(p, a.steps), 5000, gradients=False),
     "fab": Family(lambda p, a: fab(p, a.steps), 100),
     "fab-t": Family(lambda p, a: fab(p, a.steps, 1), 100),
     "aa": Family(lambda p, a: autoattack.standard(p), 0, eot=False, classes=4),
@@ -84,9 +96,12 @@ WORDS = {"square": "Square", "aa": "AutoAttack", "aa-rand": "AutoAttack rand"}
 """Families that are not written in capitals."""
 # the longest name first: fgsmx20 is fgsm with draws, and apgd-t10 not apgd
 FAMILY = "|".join(sorted(FAMILIES, key=len, reverse=True))
-FORM = r"({family})({count})?(?:x({count}))?(?:-d(\d+(?:\.\d+)?))?(@mean)?"
-PATTERN = re.compile(FORM.format(family=FAMILY, count=r"\d+"))
-TEMPLATE = re.compile(FORM.format(family=FAMILY, count=r"\d+|{\w+}"))
+FORM = (
+    r"(?P<family>%s)(?P<steps>%s)?(?:x(?P<draws>%s))?(?:r(?P<restarts>\d+))?"
+    r"(?:-d(?P<decay>\d+(?:\.\d+)?))?(?:\+(?P<surrogate>%s))?(?P<mean>@mean)?"
+)
+PATTERN = re.compile(FORM % (FAMILY, r"\d+", r"\d+", SURROGATE))
+TEMPLATE = re.compile(FORM % (FAMILY, r"\d+|{\w+}", r"\d+|{\w+}", SURROGATE))
 """The same with {n} or {m} where a number may be, as in sweeps."""
 
 
@@ -94,21 +109,40 @@ def parse(name: str) -> Attack:
     """The attack of this name, RandhetError where there is none."""
     match = PATTERN.fullmatch(name)
     if match is None:
-        raise RandhetError(f"attack {name!r} is not one of {', '.join(FAMILIES)}, with steps as in pgd10 or pgd10x20")
-    family, steps, draws, decay, mean = match.groups()
-    known = FAMILIES[family]
-    for given, allowed, what in (
-        (steps, known.steps != 0, "steps"),
-        (draws, known.eot, "draws"),
-        (decay, known.decay, "decay"),
+        raise RandhetError(f"attack {name!r} is {_unknown(name)}")
+    part = match.groupdict()
+    known = FAMILIES[part["family"]]
+    _check(name, known, part)
+    numbers = {word: int(part[word] or 1) for word in ("draws", "restarts")}
+    surrogate = None if part["surrogate"] is None else chosen(part["surrogate"])
+    steps, decay = int(part["steps"] or known.steps or 0), float(part["decay"] or 1)
+    return Attack(
+        name, part["family"], steps, decay=decay, mean=part["mean"] is not None, surrogate=surrogate, **numbers
+    )
+
+
+def _unknown(name: str) -> str:
+    """What is wrong with a name that fits no pattern: its surrogate, or all of it."""
+    before, plus, after = name.partition("+")
+    if plus and PATTERN.fullmatch(before):
+        return f"followed by {after!r}, which is no surrogate; there are {', '.join(NAMES)}"
+    return f"not one of {', '.join(FAMILIES)}, with steps as in pgd10 or pgd10x20"
+
+
+def _check(name: str, known: Family, part: dict[str, str | None]) -> None:
+    """RandhetError where a part of a name does not go with its family."""
+    for word, allowed in (
+        ("steps", known.steps != 0),
+        ("draws", known.eot),
+        ("decay", known.decay),
+        ("surrogate", known.gradients),
     ):
-        if given is not None and not allowed:
-            raise RandhetError(f"attack {name!r}: {family} takes no {what}")
-    if steps is None and known.steps is None:
-        raise RandhetError(f"attack {name!r} needs its number of steps, such as {family}10")
-    if (steps is not None and int(steps) < 1) or (draws is not None and int(draws) < 1):
-        raise RandhetError(f"attack {name!r}: steps and draws start at 1")
-    return Attack(name, family, int(steps or known.steps or 0), int(draws or 1), float(decay or 1), mean is not None)
+        if part[word] is not None and not allowed:
+            raise RandhetError(f"attack {name!r}: {part['family']} takes no {word}")
+    if part["steps"] is None and known.steps is None:
+        raise RandhetError(f"attack {name!r} needs its number of steps, such as {part['family']}10")
+    if any(part[word] is not None and int(part[word] or 0) < 1 for word in ("steps", "draws", "restarts")):
+        raise RandhetError(f"attack {name!r}: steps, draws and restarts start at 1")
 
 
 def spelled(name: str) -> str:
@@ -116,12 +150,14 @@ def spelled(name: str) -> str:
     match = TEMPLATE.fullmatch(name)
     if match is None:
         return name
-    family, *counts, decay, mean = match.groups()
-    steps, draws = (count and count.strip("{}") for count in counts)
-    parts = [WORDS.get(family, family.upper()) + (f"-{steps}" if steps else "")]
+    part = match.groupdict()
+    steps, draws = (part[word] and part[word].strip("{}") for word in ("steps", "draws"))
+    parts = [WORDS.get(part["family"], part["family"].upper()) + (f"-{steps}" if steps else "")]
     parts += [f"{draws} EOT sample{'s' * (draws != '1')}"] if draws else []
-    parts += [f"decay {decay}"] if decay else []
-    return ", ".join(parts + ["at mean decay factors"] * (mean is not None))
+    parts += [f"{part['restarts']} restarts"] if part["restarts"] else []
+    parts += [f"decay {part['decay']}"] if part["decay"] else []
+    parts += [f"surrogate {part['surrogate']}"] if part["surrogate"] else []
+    return ", ".join(parts + ["at mean decay factors"] * (part["mean"] is not None))
 
 
 def parse_list(text: str) -> tuple[Attack, ...]:
@@ -133,26 +169,22 @@ def parse_list(text: str) -> tuple[Attack, ...]:
 
 
 def run(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, eps: float, redraws: int = REDRAWS
+    attack: Attack,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    eps: float,
+    redraws: int = REDRAWS,
+    stochastic: bool | None = None,
 ) -> Examples:
-    """Adversarial examples for images (N, C, Y, X) in 0..1, |x' - x| <= eps; chance from torch's global generator."""
-    known = FAMILIES[attack.family]
-    if not attack.mean:
-        problem = Problem(model, images, labels, eps, attack.draws, redraws if is_random(model) else 1)
-        return _run(known, attack, problem)
-    with mean_taus(model):
-        return _run(known, attack, Problem(model, images, labels, eps))
+    """Adversarial examples for images (N, C, Y, X) in 0..1, |x' - x| <= eps; randomness from torch's global generator.
 
-
-def _run(known: Family, attack: Attack, problem: Problem) -> Examples:
-    attack.check(problem.logits(problem.images[:1]).shape[1])
-    return known.run(problem, attack)
-
-
-@contextmanager
-def mean_taus(model: nn.Module) -> Iterator[None]:
-    """Within the block every random neuron has tau = 1/2, the mean of sigmoid(sigma*n), n ~ N(0, 1), at any sigma."""
-    half = torch.tensor(0.5)
-    random = [name for name, neuron in neurons(model).items() if isinstance(neuron, RandomTauLIF)]
-    with replaying(model, dict.fromkeys(random, half.expand)):
-        yield
+    stochastic: whether two answers can differ; None takes what the modules of the model declare.
+    """
+    redrawn = is_random(model) if stochastic is None else stochastic
+    draws, redraws = (1, 1) if attack.mean else (attack.draws, redraws if redrawn else 1)
+    with mean_taus(model) if attack.mean else nullcontext():
+        problem = Problem(model, images, labels, eps, draws, redraws)
+        attack.check(problem.logits(images[:1]).shape[1])
+        once = lambda given: FAMILIES[attack.family].run(given, attack)
+        return attacked(problem, attack.surrogate, lambda given: restarted(given, attack.restarts, once))

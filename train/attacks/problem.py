@@ -1,9 +1,10 @@
 """What every attack is given, and gives back: the network behind questions that average over draws of its taus.
 
-A network that draws its taus answers every question differently, so an attack has two readings. Its *stock* result is
-what the published code returns; iterates that count as adversarial because they were misclassified once are, on such a
+A stochastic network answers every question differently, so an attack has two evaluations. Its *stock* result is what
+the published code returns; iterates that count as adversarial because they were misclassified once are, on such a
 network, often lucky. Its *noise-aware* result is, of the most promising iterates of the same run and the stock result,
-the one with the highest mean margin in fresh draws, and the stock result unless another is clearly ahead of it.
+the one with the highest mean margin in fresh draws, and the stock result unless another is clearly ahead of it. That an
+example should be asked about repeatedly before it counts was proposed for AutoAttack in its pull requests 104 and 105.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from randhet.train.attacks.losses import Loss, margin
-from randhet.train.neurons import RandomTauLIF, neurons
+from randhet.train.attacks.spiking import Rule
+from randhet.train.attacks.spiking import declared_stochastic as is_random
 
+__all__ = ["Answer", "Examples", "Problem", "Shortlist", "is_random", "new_seed", "pick", "same_draws", "strongest"]
 LEVEL = 0.05
 """Chance that any of the other examples replaces the stock one where none is better."""
 
@@ -46,6 +49,7 @@ class Problem:
     """A network in evaluation mode; images (N, C, Y, X) in 0..1; labels (N,); L-inf radius eps in units of 0..1.
 
     draws: of the taus behind each answer (EOT, Athalye et al. 2018). redraws: behind each choice between candidates.
+    rule: the surrogate in place of the network's own, where there is one; who makes the problem has put it in place.
     """
 
     model: nn.Module
@@ -54,10 +58,23 @@ class Problem:
     eps: float
     draws: int = 1
     redraws: int = 1
+    rule: Rule | None = None
 
     def only(self, which: Tensor) -> Problem:
         """The problem for some of the images, (N,) bool."""
         return replace(self, images=self.images[which], labels=self.labels[which])
+
+    def forget(self) -> None:
+        """Begin another attack: an adaptive surrogate keeps nothing of the images of the last one."""
+        if self.rule is not None:
+            self.rule.forget()
+
+    def passes(self) -> Iterator[None]:
+        """The `draws` forward passes of one gradient; an adaptive surrogate learns from the first of them."""
+        for i in range(self.draws):
+            if self.rule is not None:
+                self.rule.begin(learns=i == 0)
+            yield
 
     def inside(self, points: Tensor) -> Tensor:
         """The nearest point with |x - images| <= eps and x in 0..1."""
@@ -68,12 +85,18 @@ class Problem:
         reach = radius * self.eps
         return (self.images + torch.empty_like(self.images).uniform_(-reach, reach)).clamp_(0, 1)
 
+    def touching_start(self) -> Tensor:
+        """Uniform, stretched so that the farthest pixel of each image has moved by eps; then within 0..1."""
+        noise = 2 * torch.rand_like(self.images) - 1
+        farthest = noise.abs().amax(dim=(1, 2, 3), keepdim=True)
+        return (self.images + self.eps * noise / farthest).clamp_(0, 1)
+
     def ask(self, points: Tensor, loss: Loss) -> Answer:
         """Loss, its gradient, and the margin at points, averaged over `draws` draws."""
         points = points.detach().requires_grad_(True)
         gradient = torch.zeros_like(self.images)
-        losses, margins = torch.zeros(len(points)), torch.zeros(len(points))
-        for _ in range(self.draws):
+        losses, margins = points.new_zeros(len(points)), points.new_zeros(len(points))
+        for _ in self.passes():
             logits = self.model(points)
             values = loss(logits, self.labels)
             gradient += torch.autograd.grad(values.sum(), points)[0] / self.draws
@@ -132,8 +155,9 @@ class Shortlist:
 
 @contextmanager
 def same_draws(seed: int) -> Iterator[None]:
-    """Within the block torch's generator starts at the seed; what follows sees nothing of it."""
-    with torch.random.fork_rng(devices=[]):
+    """Within the block torch's generators start at the seed; what follows sees nothing of it."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
@@ -186,8 +210,3 @@ def clearly(count: int, rivals: int) -> float:
 def pick(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Image by image `yes` where `which`, (N,) bool."""
     return torch.where(which.view(-1, *[1] * (yes.dim() - 1)), yes, no)
-
-
-def is_random(model: nn.Module) -> bool:
-    """Whether two answers of the network can differ."""
-    return any(isinstance(neuron, RandomTauLIF) for neuron in neurons(model).values())

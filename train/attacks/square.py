@@ -42,7 +42,7 @@ def _stock(problem: Problem, start: Tensor, queries: int) -> Tensor:
 
 
 def _aware(problem: Problem, start: Tensor, queries: int) -> Tensor:
-    point, active = start.clone(), torch.ones(len(start), dtype=torch.bool)
+    point, active = start.clone(), torch.ones(len(start), dtype=torch.bool, device=start.device)
     for i in range(queries):
         if i % max(queries // 20, 1) == 0:
             active = ~problem.certain(point)
@@ -77,11 +77,11 @@ def _place(points: Tensor, axis: int, side: int) -> Tensor:
     """(N, 1, Y, 1) or (N, 1, 1, X) bool: a run of `side` at a random place of this axis."""
     length = points.shape[axis]
     side = min(side, length)
-    first = torch.randint(length - side + 1, (len(points), 1))
-    position = torch.arange(length)
+    first = torch.randint(length - side + 1, (len(points), 1), device=points.device)
+    position = torch.arange(length, device=points.device)
     run = (position >= first) & (position < first + side)
     return run[:, None, :, None] if axis == -2 else run[:, None, None, :]
 
 
 def _signs(like: Tensor) -> Tensor:
-    return torch.randint(2, like.shape).to(like) * 2 - 1
+    return torch.randint(2, like.shape, device=like.device).to(like) * 2 - 1
