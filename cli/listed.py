@@ -56,6 +56,7 @@ LISTS: dict[str, Callable[[], Iterable[str]]] = {
     "scales": keys("train.scales", "SCALES"),
     "segments": segments,
     "sizes": keys("benchmarks.networks", "SIZES"),
+    "surrogates": keys("train.attacks.choice", "NAMES"),
     "tools": keys("export.nir.steps", "TOOLS"),
     "trained": keys("train.models", "TRAINED"),
 }

@@ -80,6 +80,8 @@ def command(
 
     Attacks are {attacks}; N is the number of steps. pgd10x20 averages every gradient over 20 EOT samples, pgd10@mean
     makes its examples at the mean decay factors and transfers them, and mifgsm5-d0.1 sets the decay of the momentum.
+    sa-pgd50r3 is the best of three restarts. sa-pgd50+assg replaces the surrogate gradient of the network during the
+    attack; surrogates are {surrogates}.
     With --out, an interrupted run continues where it stopped. CKPT may also be a bare state dict of the paper's
     released script.
 
