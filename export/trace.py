@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
+from randhet.export import readers
 from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     Affine,
@@ -35,7 +36,7 @@ from randhet.export.graph import (
     TimeMean,
 )
 from randhet.export.in_time import InTime
-from randhet.export.readers import rolled, stepwise, translated
+from randhet.export.readers.read import read
 from randhet.train import layers
 from randhet.train.general import GeneralLIF
 from randhet.train.layers import Encode, Flatten, GlobalAveragePool, MeanOverTime, Normalise
@@ -74,44 +75,42 @@ class _Tracer(fx.Tracer):
 
 def trace(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
     """The float graph of a model that takes images (N, *shape) in 0..1; ExportError lists all that is not supported."""
+    if readers.foreign(model):
+        model = read(model, shape)
     if isinstance(model, InTime):
-        return in_time(_traced(model.model, shape)[0], model.steps)
-    graph, looped = _traced(model, shape)
-    return in_time(graph, looped) if looped else graph
+        return in_time(_traced(model.model, shape), model.steps)
+    return _traced(model, shape)
 
 
 def timed(model: nn.Module, shape: tuple[int, ...], steps: int | None = None) -> nn.Module:
-    """The model as one of images (N, *shape): itself where it has an Encode, else wrapped with T steps, `InTime`.
+    """The model as one of images (N, *shape), of our own modules.
 
-    ExportError where nobody says T, or where the model and steps say different ones.
+    Itself where it has an Encode, else wrapped with T steps, `InTime`; where modules are of other libraries, a model of
+    ours that spikes as it does, `randhet.export.readers`. ExportError where nobody says T, or two say different ones.
     """
     if isinstance(model, InTime):
         return model
-    graph, looped = _traced(model, shape)
-    encoded = [node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)]
-    own = looped or (encoded[0] if encoded else None)
-    if own is not None and steps not in (None, own):
-        raise ExportError(f"the model runs {own} time steps, {steps} are asked for: leave the number out, or change it")
-    if looped:
-        return InTime(model, looped, "loop")
-    if own is None and steps is None:
+    if readers.foreign(model):
+        return read(model, shape, steps)
+    encoded = [node.operation.steps for node in _traced(model, shape).nodes if isinstance(node.operation, Encoding)]
+    if not encoded and steps is None:
         raise ExportError("the model does not say its number of time steps: give steps, or add Encode(steps)")
-    return model if steps is None or encoded else InTime(model, steps, "step" if stepwise(model) else "sequence")
+    if encoded and steps not in (None, encoded[0]):
+        raise ExportError(
+            f"the model runs {encoded[0]} time steps, {steps} are asked for: leave the number out, or change it"
+        )
+    return model if steps is None or encoded else InTime(model, steps)
 
 
-def _traced(model: nn.Module, shape: tuple[int, ...]) -> tuple[FloatGraph, int | None]:
-    """The graph, and T where the model's forward has a loop over time of its own."""
-    model.eval()
-    ours = translated(model)
+def _traced(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
     try:
-        traced = _Tracer().trace(ours.eval())
+        traced = _Tracer().trace(model.eval())
     except Exception as error:  # fx raises many kinds, all mean that forward() branches on its data
         raise ExportError(f"the model's forward cannot be traced: {str(error).splitlines()[0]}") from None
-    looped = rolled(traced, model)
-    graph = FloatGraph(tuple(_nodes(traced, dict(ours.named_modules()), shape)))
+    graph = FloatGraph(tuple(_nodes(traced, dict(model.named_modules()), shape)))
     shapes(graph)  # what does not fit together is said by name, before anything is folded
     _neurons_have_currents(graph)
-    return graph, looped
+    return graph
 
 
 def _nodes(traced: fx.Graph, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> list[FloatNode]:

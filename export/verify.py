@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from randhet.base.kinds import assert_never
-from randhet.export import readers
 from randhet.export.graph import (
     Affine,
     AveragePool,
@@ -48,7 +47,6 @@ TOLERANCE = 1e-8
 
 def verify(model: nn.Module, graph: FloatGraph, images: np.ndarray) -> None:
     """Raise ExportError that names the first layer whose output the graph does not give. images (N, C, Y, X) uint8."""
-    readers.reset(model)  # what is left of an earlier call may not be copied
     twin = copy.deepcopy(model).cpu().double().eval()
     pixels = torch.from_numpy(np.ascontiguousarray(images[:IMAGES])).double() / 255
     with torch.no_grad(), listening(twin.model if isinstance(twin, InTime) else twin) as heard:

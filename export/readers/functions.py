@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,25 @@ from randhet.train import layers
 if TYPE_CHECKING:
     from randhet.export.readers.record import Recorder, Traced
 
-BRANCHING = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "equal", "allclose", "is_nonzero"}
+BRANCHING = {
+    "__bool__",
+    "__int__",
+    "__float__",
+    "__index__",
+    "item",
+    "tolist",
+    "numpy",
+    "equal",
+    "allclose",
+    "is_nonzero",
+}
 """What asks for values, so that the forward could take another way for other images."""
 SAME = {"contiguous", "clone", "detach", "detach_", "float", "double", "to", "cpu", "cuda", "type", "type_as", "data",
         "requires_grad_", "alias"}  # fmt: skip
 """What changes no value."""
-MOVES = {"view", "reshape", "flatten", "squeeze", "unsqueeze", "expand", "expand_as", "repeat", "__getitem__", "unflatten",
-         "permute", "transpose", "movedim", "view_as", "reshape_as", "select", "narrow", "swapaxes"}  # fmt: skip
+MOVES = {"view", "reshape", "flatten", "squeeze", "unsqueeze", "expand", "expand_as", "repeat", "__getitem__",
+         "unflatten", "permute", "transpose", "movedim", "view_as", "reshape_as", "select", "narrow",
+         "swapaxes"}  # fmt: skip
 """What changes where values stand, but no value."""
 ADDS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 SCALES = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__", "__itruediv__", "true_divide"}
@@ -60,13 +71,7 @@ def meaning(recorder: Recorder, name: str, func: Any, args: Any, kwargs: Any, re
 
 def as_layer(recorder: Recorder, name: str, module: nn.Module | None, given: Traced, result: Tensor) -> Any:
     """The result of a function that a module of ours computes as well; None for one that changes nothing."""
-    return recorder.layer(name if module is None else _with_settings(name, module), module, given, result)
-
-
-def _with_settings(name: str, module: nn.Module) -> str:
-    """The name of a function's module, another one for other settings."""
-    settings = "_".join(re.findall(r"\d+", module.extra_repr()))
-    return f"{name}_{settings}" if settings else name
+    return recorder.layer(name.strip("_"), module, given, result, () if module is None else (repr(module),))
 
 
 def _move(recorder: Recorder, given: Traced, result: Tensor, number: int) -> Any:

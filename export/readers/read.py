@@ -110,6 +110,8 @@ def _output(recorder: Recorder, twin: nn.Module, shown: Shown, steps: int | None
         recorder.template.layer(FLAT, layers.Flatten(), (IMAGE,))
     given = recorder.traced(shown.given, shown.signal)
     outputs = [output_of(twin(given), recorder)]
+    if recorder.refused:
+        raise ExportError(f"not supported: {'; '.join(recorder.refused)}")
     own = neuron_steps(recorder)
     count = stated(own, steps)
     if own == 1:
@@ -120,8 +122,6 @@ def _output(recorder: Recorder, twin: nn.Module, shown: Shown, steps: int | None
 
 def _understood(recorder: Recorder, shown: Shown, output: Traced) -> fx.GraphModule:
     """Our model of what was recorded, once it spikes as the model did."""
-    if recorder.refused:
-        raise ExportError(f"not supported: {'; '.join(recorder.refused)}")
     ours = rebuilt(recorder.template, output.signal, neuron_steps(recorder)).eval()
     compared(recorder, ours, shown.images, output)
     return ours.float()

@@ -16,7 +16,12 @@ from randhet.train.layers import Encode, MeanOverTime
 from randhet.train.neurons import Neuron, recording
 
 IMAGE = "input"
-READ_OUTS: dict[str, type[nn.Module]] = {"sum": MeanOverTime, "sequence": MeanOverTime, "max": MaxOverTime, "step": LastStep}
+READ_OUTS: dict[str, type[nn.Module]] = {
+    "sum": MeanOverTime,
+    "sequence": MeanOverTime,
+    "max": MaxOverTime,
+    "step": LastStep,
+}
 """What decides, by the form of the output."""
 CLOSE = 1e-9
 """A membrane potential this close to its threshold may pass it in one order of sums and not in another."""
@@ -31,7 +36,9 @@ def output_of(result: object, recorder: Recorder) -> Traced:
     steps = found(result)
     if not isinstance(result, list) or not steps or len(steps) != len(result):
         raise ExportError("the model's output does not depend on the images")
-    return recorder.traced(torch.stack([step.as_subclass(Tensor) for step in steps]), stacked([one.signal for one in steps]))
+    return recorder.traced(
+        torch.stack([step.as_subclass(Tensor) for step in steps]), stacked([one.signal for one in steps])
+    )
 
 
 def neuron_steps(recorder: Recorder) -> int:
@@ -99,8 +106,8 @@ def _readable(template: Template, output: Signal, steps: int) -> None:
     silent = isinstance(node.module, LeakyReadOut)
     if output.state and not silent:
         raise ExportError(
-            f"the model gives the membrane potential of {node.name}, which its resets change: give its spikes first, or "
-            'use reset_mechanism="none" in the last layer'
+            f"the model gives the membrane potential of {node.name}, which its resets change: give its spikes first, "
+            "or use a last layer without a reset"
         )
     if silent and not output.state and output.node in template.stateful:
         raise ExportError(f"the model gives the spikes of {node.name}, which has no reset: give its membrane potential")
@@ -132,8 +139,8 @@ def _equal(name: str, given: Tensor, spikes: Tensor, membranes: Tensor, neuron: 
     step = int(different.flatten(1).any(1).nonzero()[0])
     if ((membranes[step] - neuron.threshold).abs() > CLOSE)[different[step]].any():
         raise ExportError(
-            f"{name} gives other spikes than what was understood of it, from step {step} on: it computes something else "
-            "than its kind"
+            f"{name} gives other spikes than what was understood of it, from step {step} on: it computes something "
+            "else than its kind"
         )
     return False
 

@@ -1,7 +1,8 @@
 """Run a model on a few images and record what its layers are, in whatever way its forward is written.
 
-Every tensor that depends on the images is a `Traced`: it computes as any tensor, and tells the `Recorder` which function
-it goes through. Layers whose kind is known tell it themselves. What is not understood is kept, and refused at the end.
+Every tensor that depends on the images is a `Traced`: it computes as any tensor, and tells the `Recorder` which
+function it goes through. Layers whose kind is known tell it themselves. What is not understood is kept, and refused at
+the end.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Recorder:
         self.refused: list[str] = []
         self.calls: dict[str, Calls] = {}
         self.checked: set[str] = set()
+        self.kinds = {name: type(module).__name__ for name, module in model.named_modules()}
         for name, module in model.named_modules():
             if name in counterparts:
                 module.forward = partial(self.called, name, module.forward)
@@ -109,13 +111,17 @@ class Recorder:
                 return self._neuron(name, ours, values, result)
             return self.layer(name, ours, values[0], result)
         except ExportError as error:
-            first = result[0] if isinstance(result, (tuple, list)) else result
-            refused = self.refuse(f"{name}{error}", first)
-            return type(result)(refused for _ in result) if isinstance(result, (tuple, list)) else refused
+            what = f"{name} ({self.kinds[name]}){error}"
+            return _each(result, lambda value: self.refuse(what, value))
 
     @torch.no_grad()
-    def layer(self, name: str, ours: nn.Module | None, given: Traced, result: Tensor) -> Traced:
-        """The result of a layer without a state, which our module must give too."""
+    def layer(
+        self, name: str, ours: nn.Module | None, given: Traced, result: Tensor, settings: tuple[str, ...] = ()
+    ) -> Traced:
+        """The result of a layer without a state, which our module must give too.
+
+        settings: of a function, which is called by another name wherever it stands.
+        """
         signal = given.signal
         if signal.node == ODD:
             return self.traced(result, signal)
@@ -124,7 +130,7 @@ class Recorder:
             return self.traced(result, signal)
         if signal.state or signal.form in ("sum", "max"):
             raise ExportError(", which reads what was gathered over the steps: it must be the output of the model")
-        node = self.template.layer(name, ours, (signal.node,))
+        node = self.template.layer(name, ours, (signal.node,), settings)
         if node.name not in self.checked:
             self.checked.add(node.name)
             _same(ours(plain(given)), result)
@@ -157,7 +163,9 @@ class Recorder:
         """The result of a torch function, with what it is."""
         name = functions.name_of(func)
         if name in functions.BRANCHING:
-            raise ExportError(f"the model's forward asks for values of a tensor ({name}): it must not branch on its data")
+            raise ExportError(
+                f"the model's forward asks for values of a tensor ({name}): it must not branch on its data"
+            )
         if name in functions.SAME:  # a change of type would end the comparison in float64
             value = plain(args[0])
             return self.traced(value, args[0].signal)
@@ -167,21 +175,20 @@ class Recorder:
             return result
         try:
             if any(traced.signal.node == ODD for traced in found((args, kwargs))):
-                return _each(result, lambda value, _: self.traced(value, Signal(ODD)))
+                return _each(result, lambda value: self.traced(value, Signal(ODD)))
             return functions.meaning(self, name, func, args, kwargs, result)
         except ExportError as error:
-            return _each(result, lambda value, _: self.refuse(f"function {name}{error}", value))
+            what = f"function {name}{error}"
+            return _each(result, lambda value: self.refuse(what, value))
 
 
 def _tensors(result: Any) -> bool:
     return isinstance(result, Tensor) or (isinstance(result, (tuple, list)) and any(map(_tensors, result)))
 
 
-def _each(result: Any, change: Callable[[Tensor, int], Any]) -> Any:
-    """A function of each tensor of a result and its number."""
-    if isinstance(result, Tensor):
-        return change(result, 0)
-    return tuple(change(value, i) for i, value in enumerate(result))
+def _each(result: Any, change: Callable[[Tensor], Any]) -> Any:
+    """A function of each tensor of a result."""
+    return change(result) if isinstance(result, Tensor) else tuple(map(change, result))
 
 
 def _same(ours: Tensor, result: Any) -> None:

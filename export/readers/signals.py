@@ -73,11 +73,22 @@ class Template:
     stateful: set[str] = field(default_factory=set)
     """Neurons that give their states beside what they send."""
 
-    def layer(self, target: str, module: nn.Module | None, inputs: tuple[str, ...], moving: bool = False) -> Node:
-        """The node of a module (a sum, where there is none) that reads these nodes: the known one, or a new one."""
-        key = (target, *inputs)
+    def layer(
+        self,
+        target: str,
+        module: nn.Module | None,
+        inputs: tuple[str, ...],
+        settings: tuple[str, ...] = (),
+        moving: bool = False,
+    ) -> Node:
+        """The node of a module (a sum, where there is none) that reads these nodes: the known one, or a new one.
+
+        settings: what tells functions of one name from each other; each stands for itself in the result.
+        """
+        key = (target, *settings, *inputs)
         if key not in self.keys:
             name = self.free(target)
+            target = name if settings else target
             moving = moving or any(self.nodes[read].moving for read in inputs if read in self.nodes)
             self.nodes[name] = Node(name, target, module, inputs, moving)
             self.keys[key] = name
