@@ -14,6 +14,7 @@ from randhet.export.graph import (
     FloatFlatten,
     FloatGraph,
     FloatInput,
+    FloatMaxPool,
     FloatOperation,
 )
 from randhet.fixed_point.check import MAX_VALUES
@@ -54,6 +55,14 @@ def _(operation: FloatConv, read: tuple[Shape, ...]) -> Shape:
         raise ExportError(f"takes {per_group * operation.groups} channels of (y, x), its input has shape {read[0]}")
     geometry = zip(read[0][1:], kernel, operation.stride, operation.padding, operation.dilation)
     return _image(out, [window_count(*numbers) for numbers in geometry], read[0])
+
+
+@output_shape.register
+def _(operation: FloatMaxPool, read: tuple[Shape, ...]) -> Shape:
+    if len(read[0]) != 3:
+        raise ExportError(f"takes (channel, y, x), its input has shape {read[0]}")
+    geometry = zip(read[0][1:], operation.kernel, operation.stride, operation.padding)
+    return _image(read[0][0], [window_count(*numbers) for numbers in geometry], read[0])
 
 
 @output_shape.register

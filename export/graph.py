@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randhet.base.errors import RandhetError
-from randhet.fixed_point.network import Reset
+from randhet.fixed_point.network import Read, Reset
 
 Array = NDArray[np.float64]
 Pair = tuple[int, int]
@@ -75,7 +75,7 @@ class FloatNeuron:
     m = decay*m + (1 - decay)*x, spike where m > threshold; reset: a spike sets m to 0 or subtracts the threshold.
     Foreign networks bring two more: integrate, m = m + x; cuba, u = synapse*u + x, m = decay*m + u. drive: what x is
     multiplied by, None as above. reset_delay 1: a spike resets at the next step, after its decay. inclusive: m =
-    threshold spikes.
+    threshold spikes. read: a leaky read-out, which never spikes and sends m; "sum" stands for the mean over the steps.
     """
 
     kind: str
@@ -88,6 +88,7 @@ class FloatNeuron:
     drive: float | None = None
     reset_delay: int = 0
     inclusive: bool = False
+    read: Read | None = None
 
     @property
     def unusual(self) -> str:
@@ -96,6 +97,7 @@ class FloatNeuron:
             f"currents multiplied by {self.drive}": self.drive is not None,
             "a reset one step late": self.reset_delay,
             "spikes at the threshold itself": self.inclusive,
+            "a membrane potential that is read": self.read is not None,
         }
         return " and ".join(part for part, present in parts.items() if present)
 
@@ -114,6 +116,15 @@ class AveragePool:
 
 
 @dataclass(frozen=True, eq=False)
+class FloatMaxPool:
+    """Largest value of windows; what is padded is never the largest."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
 class FloatFlatten:
     """(C, Y, X) to (C*Y*X,)."""
 
@@ -121,6 +132,13 @@ class FloatFlatten:
 @dataclass(frozen=True, eq=False)
 class TimeMean:
     """Mean over the T steps."""
+
+
+@dataclass(frozen=True, eq=False)
+class TimeRead:
+    """The last of the T steps, or the largest value of all: of the membrane potentials of a leaky read-out."""
+
+    read: Read
 
 
 FloatOperation = (
@@ -133,8 +151,10 @@ FloatOperation = (
     | FloatNeuron
     | FloatAdd
     | AveragePool
+    | FloatMaxPool
     | FloatFlatten
     | TimeMean
+    | TimeRead
 )
 
 

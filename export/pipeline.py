@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from randhet.export.graph import Encoding, ExportError, FloatGraph, TimeMean
+from randhet.export.graph import Encoding, ExportError, FloatGraph, TimeMean, TimeRead
 from randhet.export.passes import fold, refine
 from randhet.export.passes.activity import Activity, watch
 from randhet.export.passes.calibrate import Calibration, calibrate, representable
@@ -100,7 +100,7 @@ def export_model(
 def _decides_by_mean(traced: FloatGraph) -> None:
     """ExportError for outputs of every step: whoever reads the last step's would get another network than their own."""
     last, steps = traced.nodes[-1], steps_of(traced)
-    if not isinstance(last.operation, TimeMean):
+    if not isinstance(last.operation, (TimeMean, TimeRead)):
         raise ExportError(
             f"the model ends in {last.name} with an output for each of {steps} time steps: it must end in "
             "MeanOverTime() of randhet.train.layers, since the exported network decides by the sum over all steps"

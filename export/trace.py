@@ -28,23 +28,32 @@ from randhet.export.graph import (
     FloatFlatten,
     FloatGraph,
     FloatInput,
+    FloatMaxPool,
     FloatNeuron,
     FloatNode,
     FloatOperation,
     Normalisation,
     Pair,
     TimeMean,
+    TimeRead,
 )
 from randhet.export.in_time import InTime
 from randhet.export.readers.read import read
 from randhet.train import layers
-from randhet.train.general import GeneralLIF
+from randhet.train.general import GeneralLIF, LastStep, LeakyReadOut, MaxOverTime
 from randhet.train.layers import Encode, Flatten, GlobalAveragePool, MeanOverTime, Normalise
 from randhet.train.neurons import LIF, HetLIF, RandomTauLIF
 
 SKIPPED = (nn.Identity, nn.Dropout)
 """Modules that do nothing in evaluation mode."""
-OVER_TIME = (layers.Conv2d, layers.BatchNorm2d, layers.Linear, layers.AvgPool2d)
+OVER_TIME = (
+    layers.Conv2d,
+    layers.BatchNorm1d,
+    layers.BatchNorm2d,
+    layers.Linear,
+    layers.AvgPool2d,
+    layers.MaxPool2d,
+)
 """This project's own subclasses of torch's layers: the same at every step."""
 HARMLESS = {"__init__", "extra_repr", "__repr__"}
 """Methods that a subclass may have of its own without computing anything else than its parent."""
@@ -298,6 +307,13 @@ def _(module: nn.AvgPool2d) -> FloatOperation:
 
 
 @convert.register
+def _(module: nn.MaxPool2d) -> FloatOperation:
+    if _pair(module.dilation) != (1, 1) or module.ceil_mode or module.return_indices:
+        raise ExportError(", which has dilation, ceil_mode or return_indices")
+    return FloatMaxPool(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
+
+
+@convert.register
 def _(module: nn.Flatten) -> FloatOperation:
     return FloatFlatten()
 
@@ -324,18 +340,21 @@ def _(module: HetLIF) -> FloatOperation:
 
 @convert.register
 def _(module: GeneralLIF) -> FloatOperation:
+    moving = _leaky(module, module.threshold)
+    return replace(moving, reset=module.reset, reset_delay=module.reset_delay, inclusive=module.inclusive)
+
+
+@convert.register
+def _(module: LeakyReadOut) -> FloatOperation:
+    return replace(_leaky(module, np.inf), read="sum")
+
+
+def _leaky(module: GeneralLIF | LeakyReadOut, threshold: float) -> FloatNeuron:
     """Decays are clamped as its forward does; one that keeps everything, with a drive, integrates."""
     decay = np.clip(_array(torch.as_tensor(module.decay)), 0, 1)
     kind = "integrate" if (decay == 1).all() else "het" if decay.ndim else "vanilla"
-    return FloatNeuron(
-        kind,
-        module.threshold,
-        decay=decay,
-        reset=module.reset,
-        drive=0.0 if kind == "integrate" and module.drive is None else module.drive,
-        reset_delay=module.reset_delay,
-        inclusive=module.inclusive,
-    )
+    drive = 0.0 if kind == "integrate" and module.drive is None else module.drive
+    return FloatNeuron(kind, threshold, decay=decay, drive=drive)
 
 
 def _encoding(module: Encode) -> FloatOperation:
@@ -349,6 +368,8 @@ CONSTANT: dict[type[nn.Module], Callable[[Any], FloatOperation]] = {
     Flatten: lambda module: FloatFlatten(),
     Encode: lambda module: _encoding(module),
     MeanOverTime: lambda module: TimeMean(),
+    LastStep: lambda module: TimeRead("last"),
+    MaxOverTime: lambda module: TimeRead("max"),
 }
 for _module_type, _converter in CONSTANT.items():
     convert.register(_module_type, _converter)

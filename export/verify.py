@@ -31,10 +31,12 @@ from randhet.export.graph import (
     FloatFlatten,
     FloatGraph,
     FloatInput,
+    FloatMaxPool,
     FloatNeuron,
     FloatNode,
     Normalisation,
     TimeMean,
+    TimeRead,
 )
 from randhet.export.in_time import InTime, first
 from randhet.train.neurons import RandomTauLIF, neurons, replaying
@@ -165,10 +167,14 @@ def _value(node: FloatNode, read: list[Tensor], pixels: Tensor, heard: Heard) ->
             return torch.stack(torch.broadcast_tensors(*read)).sum(0), None
         case AveragePool():
             return _pool(operation, read[0]), None
+        case FloatMaxPool():
+            return _max_pool(operation, read[0]), None
         case FloatFlatten():
             return read[0].flatten(-3), None
         case TimeMean():
             return read[0].mean(0), None
+        case TimeRead():
+            return read[0][-1] if operation.read == "last" else read[0].amax(0), None
         case _:
             assert_never(operation)
 
@@ -201,21 +207,29 @@ def _pool(operation: AveragePool, x: Tensor) -> Tensor:
     return means.reshape(*x.shape[:-3], *means.shape[1:])
 
 
+def _max_pool(operation: FloatMaxPool, x: Tensor) -> Tensor:
+    largest = F.max_pool2d(_images(x), operation.kernel, operation.stride, operation.padding)
+    return largest.reshape(*x.shape[:-3], *largest.shape[1:])
+
+
 def _neuron(operation: FloatNeuron, x: Tensor, drawn: list[Tensor]) -> Value:
     """m = tau*m + g*x, spike where m > threshold, reset; certain: no step came close to the threshold."""
     taus = drawn.pop(0) if operation.kind == "randhet" else torch.from_numpy(np.asarray(operation.decay, np.float64))
     each = operation.kind == "randhet" and operation.sampling == "step"
-    m, fired, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0], dtype=torch.bool), torch.empty_like(x)
+    m, fired, sent = torch.zeros_like(x[0]), torch.zeros_like(x[0], dtype=torch.bool), torch.empty_like(x)
     certain = torch.ones_like(x, dtype=torch.bool)
     for t in range(len(x)):
         tau = taus[t] if each else taus
         m = tau * m + (1 - tau if operation.drive is None else operation.drive) * x[t]
         m = _after(operation, m, fired) if operation.reset_delay else m
+        if operation.read:
+            sent[t] = m
+            continue
         fired = m >= operation.threshold if operation.inclusive else m > operation.threshold
         certain[t:] &= (m - operation.threshold).abs() > TOLERANCE
-        spikes[t] = fired.to(x.dtype)
+        sent[t] = fired.to(x.dtype)
         m = m if operation.reset_delay else _after(operation, m, fired)
-    return spikes, certain
+    return sent, None if operation.read else certain
 
 
 def _after(operation: FloatNeuron, m: Tensor, fired: Tensor) -> Tensor:

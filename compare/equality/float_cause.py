@@ -67,6 +67,10 @@ class Spot:
     fired: NDArray[np.bool_]
 
 
+LATE = ("", ", one step late")
+"""When a reset acts, by its delay."""
+
+
 def weighted(graph: FloatGraph, layer: str) -> tuple[FloatConv | FloatDense, FloatNeuron]:
     """Find the folded operation with weights, and the neuron, behind a layer of the integer network."""
     for node in graph.nodes:
@@ -122,9 +126,8 @@ def _synapse(layer: Layer) -> Weighted:
 
 def _kinds(neuron: Lif, model: FloatNeuron) -> Cause | None:
     """Require that a spike does the same to both membrane potentials."""
-    if neuron.reset == model.reset:
-        return None
-    return Cause("reset", f"the integers are reset {RESETS[neuron.reset]}, the float model {RESETS[model.reset]}")
+    own, other = (f"{RESETS[one.reset]}{LATE[one.reset_delay]}" for one in (neuron, model))
+    return None if own == other else Cause("reset", f"the integers are reset {own}, the float model {other}")
 
 
 def _decays(layer_run: SeenLif, model: FloatNeuron, index: tuple[int, ...]) -> Cause | None:

@@ -86,7 +86,7 @@ def wiring(graph: FloatGraph, kept: set[str]) -> list[tuple[str, str]]:
     return edges + [(source, "output") for source in sources[graph.nodes[-1].name]]
 
 
-USUAL = ("drive", "reset_delay", "inclusive")
+USUAL = ("drive", "reset_delay", "inclusive", "read")
 """Fields of a neuron that always have their defaults here: others are refused."""
 
 

@@ -13,7 +13,7 @@ from randhet.export.passes.activity import Told, chunks, source, sums, weighted
 from randhet.export.passes.quantise import OutOfRange, Plan, quantise
 from randhet.fixed_point import reference
 from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.network import Layer, Network, Spiking
+from randhet.fixed_point.network import Layer, Network
 from randhet.fixed_point.result import Result
 
 HEADROOM = 1.25
@@ -34,7 +34,7 @@ class LayerRange:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Ranges of every spiking layer over the calibration images, and the number of saturations, which is 0."""
+    """Ranges of every layer with membrane potentials over the calibration images; the number of saturations is 0."""
 
     images: int
     layers: tuple[LayerRange, ...]
@@ -76,9 +76,8 @@ def _lower(plan: Plan, layer: str, bits: int, reason: str = "currents leave 24 b
 
 def measure(network: Network, images: np.ndarray, seed: int = 0, done: Told | None = None) -> Calibration:
     """Run the images and record the ranges."""
-    cells = spiking_layers(network)
-    layers = [layer for layer in weighted(network) if layer.name in cells]
-    ranges = {name: LayerRange(name, 0, 0, 0.0, neuron.f) for name, neuron in cells.items()}
+    layers = [layer for layer in weighted(network) if layer.dynamics]
+    ranges = {layer.name: LayerRange(layer.name, 0, 0, 0.0, layer.dynamics.f) for layer in layers if layer.dynamics}
     saturations = 0
     for result in chunks(network, images, seed, done):
         saturations += result.saturations
@@ -99,10 +98,5 @@ def _widened(layer_range: LayerRange, network: Network, layer: Layer, result: Re
         layer_range,
         current=max(layer_range.current, int(np.abs(x).max(initial=0))),
         membrane=max(layer_range.membrane, int(np.abs(trace.membrane).max(initial=0))),
-        rate=layer_range.rate + result.spikes[layer.name] / (images * trace.membrane[0].size),
+        rate=layer_range.rate + result.spikes.get(layer.name, 0) / (images * trace.membrane[0].size),
     )
-
-
-def spiking_layers(network: Network) -> dict[str, Spiking]:
-    """Neurons that spike, by layer name."""
-    return {layer.name: layer.spiking for layer in network.layers if layer.spiking}

@@ -19,10 +19,12 @@ from randhet.export.graph import (
     FloatFlatten,
     FloatGraph,
     FloatInput,
+    FloatMaxPool,
     FloatNeuron,
     FloatNode,
     Normalisation,
     TimeMean,
+    TimeRead,
 )
 from randhet.fixed_point.reference import taps
 
@@ -68,9 +70,17 @@ def fold_normalisation(graph: FloatGraph) -> FloatGraph:
             _spread(value, channels, readers[0].name) for value in (readers[0].operation.mean, readers[0].operation.std)
         )
         graph = graph.without(readers[0].name)
-    for node in graph.readers(image.name):
+    for node in _flattened_readers(graph, image.name):
         graph = graph.changed(node.name, _normalised(node, mean, std, image.operation.shape))
     return graph
+
+
+def _flattened_readers(graph: FloatGraph, name: str) -> list[FloatNode]:
+    """What reads a node, also in one row."""
+    deeper = lambda reader: (
+        _flattened_readers(graph, reader.name) if isinstance(reader.operation, FloatFlatten) else [reader]
+    )
+    return [node for reader in graph.readers(name) for node in deeper(reader)]
 
 
 def _spread(value: Array, channels: int, name: str) -> Array:
@@ -180,7 +190,7 @@ def fold_pools(graph: FloatGraph) -> FloatGraph:
 def _weighted_readers(graph: FloatGraph, name: str) -> list[FloatNode]:
     weighted = []
     for reader in graph.readers(name):
-        passes = isinstance(reader.operation, (FloatFlatten, AveragePool))
+        passes = isinstance(reader.operation, (FloatFlatten, AveragePool, FloatMaxPool))
         weighted += _weighted_readers(graph, reader.name) if passes else [reader]
     return weighted
 
@@ -215,10 +225,21 @@ def shape_of(graph: FloatGraph, name: str) -> tuple[int, int]:
 
 
 def fold_time(graph: FloatGraph) -> FloatGraph:
-    """The mean over T does not move the arg max of a sum over T; it must be the output."""
+    """The mean over T does not move the arg max of a sum over T; it must be the output. Read-outs take other reads."""
     for node in graph.nodes:
-        if isinstance(node.operation, TimeMean):
+        if isinstance(node.operation, (TimeMean, TimeRead)):
             if node is not graph.nodes[-1]:
                 raise ExportError(f"the mean over time {node.name} must be the model's output")
+            if isinstance(node.operation, TimeRead):
+                graph = _read(graph, graph.node(node.inputs[0]), node.operation)
             graph = graph.without(node.name)
     return graph
+
+
+def _read(graph: FloatGraph, source: FloatNode, how: TimeRead) -> FloatGraph:
+    if not isinstance(source.operation, FloatNeuron) or source.operation.read is None:
+        raise ExportError(
+            f"the {how.read} of the T steps of {source.name} is read, which is possible for membrane potentials alone: "
+            "end the model in MeanOverTime()"
+        )
+    return graph.changed(source.name, replace(source.operation, read=how.read))

@@ -23,6 +23,7 @@ from randhet.export.graph import (
     FloatFlatten,
     FloatGraph,
     FloatInput,
+    FloatMaxPool,
     FloatNeuron,
     FloatNode,
     FloatOperation,
@@ -42,7 +43,9 @@ from randhet.fixed_point.network import (
     Flatten,
     Input,
     Layer,
+    Leaky,
     Lif,
+    MaxPool,
     Network,
     Operation,
     PerNeuron,
@@ -204,7 +207,7 @@ def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Pl
         return Layer(node.name, structure(operation, node.name), inputs)
     neuron = neuron_of(graph, node)
     if neuron is None:
-        return _classifier(node, operation, inputs, plan)
+        return _classifier(node, operation, inputs, plan, read_out_of(graph, node))
     settings, scale = plan.of(neuron.name), layer_scales(neuron.name, node, plan)
     cell = spiking(neuron, operation.bias, scale, plan)
     return Layer(neuron.name, _synapse(operation, scale, settings), inputs, cell, scale)
@@ -213,11 +216,18 @@ def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Pl
 def neuron_of(graph: FloatGraph, node: FloatNode) -> FloatNode | None:
     """The neuron behind a layer with weights, None for the output; anything else cannot be deployed."""
     readers = graph.readers(node.name)
-    if not readers and node is graph.nodes[-1]:
+    if (not readers and node is graph.nodes[-1]) or read_out_of(graph, node):
         return None
     if len(readers) != 1 or not isinstance(readers[0].operation, FloatNeuron):
         raise ExportError(f"{node.name} must be read by exactly one neuron, or be the output of the model")
     return readers[0]
+
+
+def read_out_of(graph: FloatGraph, node: FloatNode) -> FloatNode | None:
+    """The leaky read-out that reads the last layer with weights, None where its sums are the output."""
+    last = graph.nodes[-1]
+    leaky = isinstance(last.operation, FloatNeuron) and last.operation.read is not None
+    return last if leaky and last.inputs == (node.name,) else None
 
 
 def _synapse(operation: FloatConv | FloatDense, scale: Array, settings: QuantSettings) -> Conv | Dense:
@@ -227,9 +237,14 @@ def _synapse(operation: FloatConv | FloatDense, scale: Array, settings: QuantSet
     return Conv(weight, operation.stride, operation.padding, operation.dilation, operation.groups)
 
 
-def _classifier(node: FloatNode, operation: FloatConv | FloatDense, inputs: tuple[int, ...], plan: Plan) -> Layer:
-    """One scale for all classes, because they are compared; its bias is in units of that scale, f = 0."""
+def _classifier(
+    node: FloatNode, operation: FloatConv | FloatDense, inputs: tuple[int, ...], plan: Plan, leaky: FloatNode | None
+) -> Layer:
+    """One scale for all classes, because they are compared; the bias of a sum is in units of that scale, f = 0."""
     scale = layer_scales(node.name, node, plan)
+    if leaky is not None:
+        cell = read_leaky(replace(leaky, name=node.name), operation.bias, scale, plan)
+        return Layer(node.name, _synapse(operation, scale, plan.of(node.name)), inputs, cell, scale[:1])
     bias = np.rint(plan.bias(node.name, operation.bias, scale))
     if np.abs(bias).max(initial=0) >= 2**31:
         raise ExportError(f"{node.name}: bias {bias[np.abs(bias).argmax()]:.0f} does not fit 32 bits")
@@ -237,13 +252,22 @@ def _classifier(node: FloatNode, operation: FloatConv | FloatDense, inputs: tupl
     return Layer(node.name, synapse, inputs, ReadOut(bias.astype(np.int32)), scale[:1])
 
 
+def read_leaky(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Leaky:
+    """A leaky read-out: the neuron's dynamics with the threshold that is never passed."""
+    neuron = node.operation
+    assert isinstance(neuron, FloatNeuron)
+    assert neuron.read is not None
+    reachable = replace(neuron, threshold=float(scale.max()))  # any that can be represented
+    cell = spiking(replace(node, operation=reachable), bias, scale, plan)
+    never = np.full(len(scale), STATE_MAX, np.int32)
+    return Leaky(replace(cell, threshold=never), neuron.read)
+
+
 def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Spiking:
     """Threshold, bias and decays of a neuron in the units of its channels."""
     neuron, f = node.operation, plan.f(node.name)
     assert isinstance(neuron, FloatNeuron)
     units = scale * 2.0**-f
-    if neuron.reset_delay:
-        raise ExportError(f"neuron {node.name} resets one step late, which integers are not written for yet")
     exact = neuron.threshold / units
     # m >= theta in integers is m > theta - 1
     threshold = _fit(exact, node.name, "threshold") - neuron.inclusive
@@ -257,7 +281,7 @@ def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Spiking:
         return _cuba(node.name, neuron, threshold, whole_bias, f)
     settings = replace(plan.settings, k=decay_bits(node.name, neuron, plan.settings))
     decay = DECAYS[neuron.kind](neuron, settings)
-    return Lif(threshold, whole_bias, decay, settings.k, f, neuron.reset)
+    return Lif(threshold, whole_bias, decay, settings.k, f, neuron.reset, neuron.reset_delay)
 
 
 def decay_bits(name: str, neuron: FloatNeuron, settings: QuantSettings) -> int:
@@ -334,8 +358,11 @@ CUBA: dict[str, Callable[[FloatNeuron], tuple[float, float]]] = {
 
 def _cuba(name: str, neuron: FloatNeuron, threshold: np.ndarray, bias: np.ndarray, f: int) -> Cuba:
     """Decays of 12 bits: the current keeps (4095 - i)/4096 of itself, the voltage (4096 - v)/4096; 0 and all of it."""
-    if neuron.reset != "zero":
-        raise ExportError(f"layer {name}: a {neuron.kind} neuron with reset {neuron.reset!r}, Cuba resets to zero only")
+    if neuron.reset != "zero" or neuron.reset_delay:
+        raise ExportError(
+            f"layer {name}: a {neuron.kind} neuron with reset {neuron.reset!r}{' one step late' * neuron.reset_delay}: "
+            "it can be reset to zero at once only, let it leak (a decay below 1) or change its reset"
+        )
     synapse, decay = CUBA[neuron.kind](neuron)
     kept = min(round(synapse * UNITY), UNITY - 1)
     return Cuba(threshold, bias, UNITY - 1 - kept, min(UNITY - round(decay * UNITY), UNITY - 1), f)
@@ -361,6 +388,11 @@ def _(operation: FloatAdd, name: str) -> Operation:
 def _(operation: AveragePool, name: str) -> Operation:
     assert operation.kernel is not None
     return SumPool(operation.kernel, operation.stride or operation.kernel)
+
+
+@structure.register
+def _(operation: FloatMaxPool, name: str) -> Operation:
+    return MaxPool(operation.kernel, operation.stride, operation.padding)
 
 
 @structure.register

@@ -55,7 +55,7 @@ def name_of(func: Any) -> str:
 def meaning(recorder: Recorder, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
     """The result with its signal; ExportError, behind the function's name, for what is not understood."""
     if name in RANDOM:
-        raise ExportError(" draws random numbers: encode images directly, as currents")
+        raise ExportError("draws random numbers: encode images directly, as currents")
     if name in CONSTANT:
         return result
     if name == "unbind":
@@ -65,7 +65,7 @@ def meaning(recorder: Recorder, name: str, func: Any, args: Any, kwargs: Any, re
             return understand(recorder, func, args, kwargs, result)
     layer = LAYERS.get(name)
     if layer is None:
-        raise ExportError(": use a module that is supported, or do it outside of the model")
+        raise ExportError("has no counterpart: use a supported module, or do it outside of the model")
     return as_layer(recorder, name, layer(*args[1:], **kwargs), args[0], result)
 
 
@@ -84,7 +84,7 @@ def _moved(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor
     tags = torch.arange(given.numel(), dtype=torch.float64).reshape(given.shape)
     way = moved(given.signal, tuple(given.shape), func(tags, *args[1:], **kwargs))
     if way is None:
-        raise ExportError(f" arranges {tuple(given.shape)} as {tuple(result.shape)}, which has no counterpart")
+        raise ExportError(f"arranges {tuple(given.shape)} as {tuple(result.shape)}, which has no counterpart")
     signal, flat = way
     if not flat:
         return recorder.traced(result, signal)
@@ -98,11 +98,11 @@ def _added(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor
 
     a, b = args[:2]
     if kwargs.get("alpha", 1) != 1:
-        raise ExportError(" has a factor: write a + b")
+        raise ExportError("has a factor: write a + b")
     for one, other in ((a, b), (b, a)):
         if not isinstance(other, Traced):
             if torch.as_tensor(other).count_nonzero() or result.shape != one.shape:
-                raise ExportError(" adds a constant: make it the bias of a layer")
+                raise ExportError("adds a constant: make it the bias of a layer")
             return recorder.traced(result, one.signal)
     if total := gathered(a.signal, b.signal):
         return recorder.traced(result, total)
@@ -112,9 +112,9 @@ def _added(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor
 def _residual(recorder: Recorder, a: Signal, b: Signal) -> Signal:
     """Two layers at the same steps, as one; a layer that does not change from step to step fits any."""
     if a.form != b.form or a.form not in ("step", "sequence", "merged") or a.state or b.state:
-        raise ExportError(" adds what is not two layers")
+        raise ExportError("adds what is not two layers")
     if None not in (a.steps, b.steps) and a.steps != b.steps:
-        raise ExportError(f" adds step {a.at[0]} of {a.node} and step {b.at[0]} of {b.node}")
+        raise ExportError(f"adds step {a.at[0]} of {a.node} and step {b.at[0]} of {b.node}")
     name = recorder.template.layer("add", None, (a.node, b.node)).name
     return (a if a.steps is not None else b).of(name)
 
@@ -125,12 +125,12 @@ def _scaled(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tenso
 
     given, other = (args[0], args[1]) if isinstance(args[0], Traced) else (args[1], args[0])
     if isinstance(other, Traced) or torch.as_tensor(other).numel() != 1:
-        raise ExportError(" multiplies layers: only sums of layers are supported")
+        raise ExportError("multiplies layers: only sums of layers are supported")
     factor = float(func(torch.ones((), dtype=torch.float64), other))
     if factor == 1:
         return recorder.traced(result, given.signal)
     if given.signal.form != "sum" or factor <= 0:
-        raise ExportError(f" multiplies by {factor:.3g}: put the factor into the weights of a layer")
+        raise ExportError(f"multiplies by {factor:.3g}: put the factor into the weights of a layer")
     return recorder.traced(result, replace(given.signal, scale=given.signal.scale * factor))
 
 
@@ -154,7 +154,7 @@ def _reduced(how: str) -> Callable[..., Any]:
         image = {given.dim() - 2, given.dim() - 1}
         if how == "mean" and given.dim() - signal.axes == 3 and {axis % given.dim() for axis in dims} == image:
             return _image_mean(recorder, given, result)
-        raise ExportError(f" over axes {dims} of {tuple(given.shape)}: only the steps or the whole image are reduced")
+        raise ExportError(f"over axes {dims} of {tuple(given.shape)}: only the steps or the whole image are reduced")
 
     return understand
 
@@ -171,7 +171,7 @@ def _stack(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor
     dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     signals = [one.signal for one in args[0] if isinstance(one, Traced)]
     if dim != 0 or len(signals) != len(args[0]):
-        raise ExportError(f" along axis {dim}: steps are stacked along axis 0")
+        raise ExportError(f"along axis {dim}: steps are stacked along axis 0")
     return recorder.traced(result, stacked(signals))
 
 
@@ -182,7 +182,7 @@ def _cat(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor) 
     dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     signals = [one.signal for one in args[0] if isinstance(one, Traced)]
     if dim != 0 or len(signals) != len(args[0]) or any(one.form != "sequence" or len(one.at) != 1 for one in signals):
-        raise ExportError(f" along axis {dim}: only steps are put together, along axis 0")
+        raise ExportError(f"along axis {dim}: only steps are put together, along axis 0")
     return recorder.traced(result, stacked([replace(one, form="step") for one in signals]))
 
 
@@ -206,13 +206,13 @@ def _max_pool(kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: 
 def _avg_pool(kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, *more: Any,
               **named: Any) -> nn.Module:  # fmt: skip
     if padding not in (0, (0, 0)) or ceil_mode or more or named:
-        raise ExportError(" has padding, ceil_mode or a divisor of its own")
+        raise ExportError("has padding, ceil_mode or a divisor of its own")
     return layers.AvgPool2d(kernel_size, stride)
 
 
 def _adaptive(output_size: Any) -> nn.Module:
     if output_size not in (1, (1, 1)):
-        raise ExportError(f" to {output_size}: only a mean over the whole image, to 1, is supported")
+        raise ExportError(f"to {output_size}: only a mean over the whole image, to 1, is supported")
     return layers.GlobalAveragePool()
 
 

@@ -59,6 +59,15 @@ def plain(value: Any) -> Any:
     return value
 
 
+def doubled(value: Any) -> Any:
+    """Nested arguments in float64, where a forward makes states of its own in float32."""
+    if isinstance(value, Tensor):
+        return value.double() if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {key: doubled(one) for key, one in value.items()}
+    return tuple(map(doubled, value)) if isinstance(value, tuple) else value
+
+
 @dataclass(eq=False)
 class Calls:
     """What a neuron was called with and gave: the layer it reads, its steps, its spikes of each."""
@@ -100,9 +109,10 @@ class Recorder:
     def called(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """A layer's forward: its own result on plain tensors, traced."""
         with torch.no_grad():
-            result = forward(*plain(args), **plain(kwargs))
+            result = forward(*doubled(plain(args)), **doubled(plain(kwargs)))
         if not found((args, kwargs)):
-            return result
+            what = f"{name} ({self.kinds[name]}), which reads what does not depend on the images"
+            return _each(result, lambda value: self.refuse(what, value))
         ours, values = self.counterparts[name], (*args, *kwargs.values())
         try:
             if not isinstance(values[0], Traced):
@@ -178,7 +188,7 @@ class Recorder:
                 return _each(result, lambda value: self.traced(value, Signal(ODD)))
             return functions.meaning(self, name, func, args, kwargs, result)
         except ExportError as error:
-            what = f"function {name}{error}"
+            what = f"function {name} {error}"
             return _each(result, lambda value: self.refuse(what, value))
 
 

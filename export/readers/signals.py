@@ -153,7 +153,7 @@ def stacked(signals: list[Signal]) -> Signal:
     """A sequence of steps of one layer; ExportError where they are not its steps 0, 1, ... in order."""
     head = signals[0]
     if any((one.node, one.state, one.form) != (head.node, head.state, "step") for one in signals):
-        raise ExportError(" puts together what is not the steps of one layer")
+        raise ExportError("puts together what is not the steps of one layer")
     if head.steps is None:
         return replace(head, form="sequence", count=len(signals))
     steps = tuple(step for one in signals for step in one.at)

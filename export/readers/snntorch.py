@@ -69,7 +69,7 @@ def _plain(module: Any) -> None:
 def _threshold(module: Any) -> float:
     if module.threshold.numel() != 1:
         raise ExportError(f", whose {module.threshold.numel()} thresholds differ: use one a layer")
-    if not (level := float(module.threshold)) > 0:
+    if not (level := float(module.threshold.detach())) > 0:
         raise ExportError(f", whose threshold is {level:.3g}, it must be positive")
     return level
 
@@ -80,7 +80,7 @@ def _reset(module: Any) -> str:
 
 
 def _number(value: Tensor) -> float | Tensor:
-    return float(value) if value.numel() == 1 else value.detach()
+    return float(value.detach()) if value.numel() == 1 else value.detach()
 
 
 def _neuron(decay: Tensor, drive: float, module: Any, reset: str, delay: int, learn: bool) -> nn.Module:
