@@ -20,9 +20,10 @@ class ExportError(RandhetError):
 
 @dataclass(frozen=True, eq=False)
 class FloatInput:
-    """The image, pixels in 0..1; after folding the normalisation, bytes 0..255."""
+    """The image, pixels in 0..1; after folding the normalisation, bytes 0..255. sequence: one such frame a step."""
 
     shape: tuple[int, ...]
+    sequence: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +64,10 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """The same value at each of T steps."""
+    """The same value at each of T steps; of a sequence, its frames."""
 
     steps: int
+    sequence: bool = False
 
 
 @dataclass(frozen=True, eq=False)

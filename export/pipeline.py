@@ -77,9 +77,10 @@ def export_model(
     progress: Progress | None = None,
 ) -> Exported:
     """The same for a module of supported layers that takes images (N, C, Y, X) in 0..1 and ends in MeanOverTime."""
-    if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
+    if images.ndim not in (4, 5) or images.dtype != np.uint8 or not len(images):
         raise ExportError(
-            f"calibration images are {images.dtype} of shape {images.shape}, they must be (N, C, Y, X) uint8"
+            f"calibration images are {images.dtype} of shape {images.shape}, they must be (N, C, Y, X) uint8, "
+            "recordings (N, T, C, Y, X)"
         )
     if seed is not None and not 0 <= seed < 2**64:
         raise ExportError(f"seed is {seed}, the limits are 0 to 2^64 - 1")

@@ -41,7 +41,7 @@ from randhet.export.in_time import InTime
 from randhet.export.readers.read import read
 from randhet.train import layers
 from randhet.train.general import GeneralLIF, LastStep, LeakyReadOut, MaxOverTime
-from randhet.train.layers import Encode, Flatten, GlobalAveragePool, MeanOverTime, Normalise
+from randhet.train.layers import Encode, Flatten, Frames, GlobalAveragePool, MeanOverTime, Normalise
 from randhet.train.neurons import LIF, HetLIF, RandomTauLIF
 
 SKIPPED = (nn.Identity, nn.Dropout)
@@ -116,10 +116,26 @@ def _traced(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
         traced = _Tracer().trace(model.eval())
     except Exception as error:  # fx raises many kinds, all mean that forward() branches on its data
         raise ExportError(f"the model's forward cannot be traced: {str(error).splitlines()[0]}") from None
-    graph = FloatGraph(tuple(_nodes(traced, dict(model.named_modules()), shape)))
+    graph = _of_frames(FloatGraph(tuple(_nodes(traced, dict(model.named_modules()), shape))))
     shapes(graph)  # what does not fit together is said by name, before anything is folded
     _neurons_have_currents(graph)
     return graph
+
+
+def _of_frames(graph: FloatGraph) -> FloatGraph:
+    """The graph with one frame as its input where the model takes recordings of T frames."""
+    frames = [node for node in graph.nodes if isinstance(node.operation, Encoding) and node.operation.sequence]
+    if not frames:
+        return graph
+    image = graph.nodes[0]
+    assert isinstance(image.operation, FloatInput) and isinstance(frames[0].operation, Encoding)
+    (steps, *frame), wanted = image.operation.shape, frames[0].operation.steps
+    if len(frame) not in (1, 3) or steps != wanted or graph.readers(image.name) != frames:
+        raise ExportError(
+            f"the model takes recordings of {wanted} frames before anything else, those given are of shape "
+            f"{image.operation.shape} (T, C, Y, X)"
+        )
+    return graph.changed(image.name, FloatInput(tuple(frame), sequence=True))
 
 
 def _nodes(traced: fx.Graph, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> list[FloatNode]:
@@ -367,6 +383,7 @@ CONSTANT: dict[type[nn.Module], Callable[[Any], FloatOperation]] = {
     GlobalAveragePool: lambda module: AveragePool(),
     Flatten: lambda module: FloatFlatten(),
     Encode: lambda module: _encoding(module),
+    Frames: lambda module: Encoding(module.steps, sequence=True),
     MeanOverTime: lambda module: TimeMean(),
     LastStep: lambda module: TimeRead("last"),
     MaxOverTime: lambda module: TimeRead("max"),

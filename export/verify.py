@@ -159,6 +159,8 @@ def _value(node: FloatNode, read: list[Tensor], pixels: Tensor, heard: Heard) ->
             return F.linear(read[0], torch.from_numpy(operation.weight), torch.from_numpy(operation.bias)), None
         case Affine():
             return _affine(operation, read[0]), None
+        case Encoding(sequence=True):
+            return read[0].transpose(0, 1), None
         case Encoding():
             return read[0].unsqueeze(0).expand(operation.steps, *read[0].shape), None
         case FloatNeuron():

@@ -124,6 +124,17 @@ class Encode(nn.Module):
         return x.unsqueeze(0).expand(self.steps, *x.shape)
 
 
+class Frames(nn.Module):
+    """Recordings (N, T, ...) to (T, N, ...), a frame for each of T steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(0, 1)
+
+
 class MeanOverTime(nn.Module):
     """(T, N, classes) to (N, classes)."""
 

@@ -110,9 +110,17 @@ def best_path(out: str | Path) -> Path:
 
 
 def fit(settings: ModelSettings, data: Images) -> ModelSettings:
-    """The model settings with the data's channels, size and number of classes."""
-    channels, *size = data.pixels.shape[1:]
-    return replace(settings, in_channels=channels, image_size=(size[0], size[1]), classes=len(data.classes))
+    """The model settings with the data's channels, size and number of classes, and its steps where they are frames."""
+    channels, y, x = data.frame
+    steps = data.pixels.shape[1] if data.sequence else settings.steps
+    return replace(
+        settings,
+        in_channels=channels,
+        image_size=(y, x),
+        classes=len(data.classes),
+        steps=steps,
+        sequence=data.sequence,
+    )
 
 
 def _begin(
@@ -260,7 +268,8 @@ def _step(run: Run, batch: Images, name: str) -> float:
     images, labels = tensors(batch)
     images = augment(images, run.settings.crop, run.settings.flip)
     mine = whole.part(len(batch))
-    images = images[mine].to(device).contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if images.dim() == 4 else torch.contiguous_format
+    images = images[mine].to(device).contiguous(memory_format=layout)
     run.optimiser.zero_grad(set_to_none=True)
     with _deployed(run):
         share = len(images) * whole.size / len(batch)

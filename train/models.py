@@ -15,6 +15,7 @@ from randhet.train.layers import (
     Conv2d,
     Encode,
     Flatten,
+    Frames,
     GlobalAveragePool,
     Linear,
     MeanOverTime,
@@ -44,7 +45,7 @@ class ModelSettings:
     sigmas: one per neuron layer in order of computation, instead of sigma for all. train_sigma: no, a sigma per layer
     or one global, kept inside sigma_bounds, starting at sigma or sigmas. thresholds, alphas (of the surrogate): one per
     neuron layer likewise, instead of threshold, of 2; decays: of vanilla neurons, instead of 0.5. reset: a spike sets
-    the membrane potential to zero, or subtracts the threshold from it.
+    the membrane potential to zero, or subtracts the threshold from it. sequence: it takes recordings (N, T, C, Y, X).
     """
 
     in_channels: int = 3
@@ -66,6 +67,7 @@ class ModelSettings:
     alphas: tuple[float, ...] = ()
     decays: tuple[float, ...] = ()
     reset: Reset = "zero"
+    sequence: bool = False
 
     def __post_init__(self) -> None:
         if not self.widths or len(self.widths) != len(self.blocks) or len(self.widths) > 3:
@@ -153,6 +155,7 @@ class NeuronFactory:
 NAMED: dict[str, ModelSettings] = {
     "sew-resnet19": ModelSettings(),
     "sew-digits": ModelSettings(1, 10, (8, 8), (32, 64), (1, 1), steps=4),
+    "sew-events": ModelSettings(2, 10, (20, 20), (16, 32), (1, 1), steps=18, stem_stride=2, sequence=True),
     "sew-cifar": ModelSettings(3, 10, (32, 32), (32, 64, 128), (1, 1, 1), steps=4, stem_stride=2),
     "sew-small": ModelSettings(3, 10, (32, 32), (16, 32, 64), (1, 1, 1), steps=4),
 }
@@ -191,7 +194,10 @@ class BasicBlock(nn.Module):
 
 
 class SEWResNet(nn.Module):
-    """Images (N, C, Y, X) in 0..1 to logits (N, classes): stem, stages of basic blocks, pool, linear, mean over T."""
+    """Images (N, C, Y, X) in 0..1 to logits (N, classes): stem, stages of basic blocks, pool, linear, mean over T.
+
+    With settings.sequence it takes recordings (N, T, C, Y, X), a frame for each step.
+    """
 
     def __init__(self, settings: ModelSettings, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -201,7 +207,7 @@ class SEWResNet(nn.Module):
         width = settings.widths[0]
         self.conv1 = Conv2d(settings.in_channels, width, 3, settings.stem_stride, 1, bias=False)
         self.bn1 = BatchNorm2d(width)
-        self.encode = Encode(settings.steps)
+        self.encode = Frames(settings.steps) if settings.sequence else Encode(settings.steps)
         neuron = NeuronFactory(settings)
         self.node1 = neuron((width, y, x))
         stages = []
@@ -226,7 +232,11 @@ class SEWResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.node1(self.encode(self.bn1(self.conv1(self.normalise(images)))))
+        if self.settings.sequence:
+            x = self.node1(self.bn1(self.conv1(self.normalise(self.encode(images)))))
+        else:
+            # the first layer of a still image runs once for all steps
+            x = self.node1(self.encode(self.bn1(self.conv1(self.normalise(images)))))
         for name in self.stages:
             x = getattr(self, name)(x)
         return self.mean_over_time(self.fc1(self.flatten(self.pool(x))))

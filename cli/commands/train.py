@@ -99,7 +99,9 @@ def both(config: Path | None, model: str | None, chosen: dict[str, Any]) -> tupl
         tables[table] |= {name: typed(name, value, hints[name]) for name, value in chosen.items() if name in hints}
     if model:
         tables["model"]["name"] = model
-    default = {"digits": "sew-digits"}.get(tables["training"].get("data", "digits"), "sew-small")
+    default = {"digits": "sew-digits", "digits-events": "sew-events"}.get(
+        tables["training"].get("data", "digits"), "sew-small"
+    )
     if "eps" in chosen and "attack_step" not in chosen:
         tables["training"].pop("attack_step", None)
     return configuration.settings(default, tables["model"], tables["training"])

@@ -376,7 +376,7 @@ def structure(operation: FloatOperation, name: str) -> Operation:
 
 @structure.register
 def _(operation: FloatInput, name: str) -> Operation:
-    return Input(operation.shape)
+    return Input(operation.shape, sequence=operation.sequence)
 
 
 @structure.register

@@ -21,7 +21,7 @@ class DataError(RandhetError):
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """pixels (N, C, Y, X) uint8, labels (N,) int64 indices into classes."""
+    """Images: pixels (N, C, Y, X) uint8, or recordings (N, T, C, Y, X), a frame a step; labels (N,) into classes."""
 
     name: str
     pixels: NDArray[np.uint8]
@@ -30,6 +30,16 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def sequence(self) -> bool:
+        """Whether these are recordings, which change over time."""
+        return self.pixels.ndim == 5
+
+    @property
+    def frame(self) -> tuple[int, ...]:
+        """(C, Y, X) of an image, or of one frame of a recording."""
+        return self.pixels.shape[-3:]
 
     def take(self, count: int | None) -> Images:
         """The first `count` images; all of them for None. More than there are is an error."""
@@ -102,7 +112,13 @@ def shuffled(whole: Images) -> Images:
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of the pixels in 0..1, what training normalises with."""
-    mean = images.pixels.mean(axis=(0, 2, 3), dtype=np.float64) / 255
-    std = images.pixels.std(axis=(0, 2, 3), dtype=np.float64) / 255
+    """Mean and standard deviation per channel of the pixels in 0..1, what training normalises with.
+
+    Of recordings the mean is 0, so that where no event is, nothing is.
+    """
+    axes = (0, 1, 3, 4) if images.sequence else (0, 2, 3)
+    std = images.pixels.std(axis=axes, dtype=np.float64) / 255
+    if images.sequence:
+        return (0.0,) * len(std), tuple(np.where(std == 0, 1.0, std).tolist())
+    mean = images.pixels.mean(axis=axes, dtype=np.float64) / 255
     return tuple(mean.tolist()), tuple(np.maximum(std, 1e-3).tolist())

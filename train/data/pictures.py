@@ -8,7 +8,12 @@ from torch.nn import functional as F
 
 
 def augment(images: Tensor, crop: int, flip: bool) -> Tensor:
-    """Random shift by up to `crop` pixels over zeros, and random mirror, per image (N, C, Y, X)."""
+    """Random shift by up to `crop` pixels over zeros, and random mirror, per image (N, C, Y, X).
+
+    All frames of a recording (N, T, C, Y, X) move alike.
+    """
+    if images.dim() == 5:
+        return augment(images.flatten(1, 2), crop, flip).unflatten(1, images.shape[1:3])
     n, _, height, width = images.shape
     if crop:
         rows = torch.randint(2 * crop + 1, (n, 1)) + torch.arange(height)

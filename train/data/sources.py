@@ -1,19 +1,23 @@
 """Image data by name or path, as arrays of bytes. Needs no torch, and torchvision only for the sets it reads.
 
-digits is embedded (scikit-learn); cifar10, cifar100, svhn, mnist and fashion-mnist are torchvision's, NAME:FOLDER where
-they lie in a folder of yours; a path is a folder of images (`folders`) or of MNIST-like idx files (`idx`).
+digits is embedded (scikit-learn), digits-events are the same seen by a simulated event camera; cifar10, cifar100, svhn,
+mnist and fashion-mnist are torchvision's, NAME:FOLDER where they lie in a folder of yours; a path is a folder of images
+(`folders`) or of MNIST-like idx files (`idx`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randhet.train.data.folders import folder
 from randhet.train.data.idx import idx_folder, is_idx_folder
 from randhet.train.data.images import DataError, Images, Split, channel_statistics, held_out
+from randhet.train.data.simulated import record
 from randhet.train.data.vision import VISION, from_torchvision
 
 __all__ = ["NAMED", "DataError", "Images", "Split", "channel_statistics", "digits", "held_out", "load"]
@@ -41,4 +45,26 @@ def digits(split: Split) -> Images:
     return held_out(whole, split)
 
 
-NAMED: dict[str, Callable[[Split], Images]] = {"digits": digits}
+EVENT_STEPS = 18
+
+
+def digits_events(split: Split) -> Images:
+    """The digits, 16x16, seen by a simulated event camera (`simulated`): 18 frames of ON and OFF events, 2x20x20."""
+    still = digits(split)
+    pictures = enlarged(still.pixels[:, 0] / 255.0)
+    return replace(still, name="digits-events", pixels=record(pictures, EVENT_STEPS))
+
+
+def enlarged(pictures: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Pictures (N, Y, X) of twice the size, by linear interpolation with edges kept."""
+    for axis in (1, 2):
+        size = pictures.shape[axis]
+        places = np.clip((np.arange(2 * size) + 0.5) / 2 - 0.5, 0, size - 1)
+        low = np.floor(places).astype(int)
+        part = np.expand_dims(places - low, tuple(other for other in range(3) if other != axis))
+        first, second = (np.take(pictures, index, axis) for index in (low, np.minimum(low + 1, size - 1)))
+        pictures = (1 - part) * first + part * second
+    return pictures
+
+
+NAMED: dict[str, Callable[[Split], Images]] = {"digits": digits, "digits-events": digits_events}
