@@ -99,7 +99,7 @@ def sized(checkpoint: Any, images: Any) -> Any:
 
     if not checkpoint.record.get("published"):
         return checkpoint
-    y, x = images.pixels.shape[2:]
+    _, y, x = images.frame
     return replace(checkpoint, settings=replace(checkpoint.settings, image_size=(y, x)))
 
 

@@ -47,7 +47,7 @@ class Setup:
         for name in ("draws", "redraws"):
             if getattr(self, name) < 1:
                 raise RandhetError(f"{name} is {getattr(self, name)}, it must be at least 1")
-        settings, (channels, *size) = self.checkpoint.settings, self.images.pixels.shape[1:]
+        settings, (channels, *size) = self.checkpoint.settings, self.images.frame
         if tuple(size) != settings.image_size:
             sizes = (f"{y} x {x}" for y, x in (size, settings.image_size))
             raise RandhetError("data {} has {} pixels, the network {}".format(self.images.name, *sizes))
