@@ -57,7 +57,7 @@ def as_input(images: Images, network: Network) -> Images:
     from randhet.cli.console import err
     from randhet.netx.lava_dl import currents
 
-    fitted = images.as_input((network.steps, *network.input.shape) if network.input.sequence else network.input.shape)
+    fitted = images.as_input(network.image_shape)
     if fitted is not images:
         shape = images.pixels.shape[1:]
         err.print(

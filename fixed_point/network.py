@@ -87,6 +87,11 @@ class Network:
             object.__setattr__(self, name, value)
 
     @property
+    def image_shape(self) -> Shape:
+        """Shape of one image, (T, *shape) of one recording where the input is a sequence."""
+        return (self.steps, *self.input.shape) if self.input.sequence else self.input.shape
+
+    @property
     def input(self) -> Input:
         """The input operation."""
         operation = self.layers[0].operation

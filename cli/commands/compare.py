@@ -160,7 +160,7 @@ def _budget(checkpoint: CheckpointData, network: Network, images: Images, stage:
     from randhet.export.trace import trace
     from randhet.train.checkpoint import build
 
-    graph = fold(trace(build(checkpoint), network.shapes[0]))
+    graph = fold(trace(build(checkpoint), network.image_shape))
     done = stage("error budget", 2 + 2 * len(PARTS))
     return costs(network, graph, images.pixels, images.labels, done=done)
 

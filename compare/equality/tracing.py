@@ -126,7 +126,7 @@ def _first_spike(
     spike = first(floats, fixed, spiking, start, ("output",))
     if spike is None:
         return None
-    graph = fold(graph_of(model, network.shapes[0]))
+    graph = fold(graph_of(model, network.image_shape))
     cause = float_cause.explain(network, graph, spike, floats, fixed, seed, start)
     index, integers = (spike.image - start, spike.step, *spike.neuron), fixed[spike.layer].membrane
     assert integers is not None

@@ -58,7 +58,7 @@ def find(
     """Budget and recommendation on images; calibration (N, C, Y, X) uint8 for the passes of other bits."""
     check_pair(checkpoint, network, images)
     settings = settings_of(network)
-    graph = fold(trace(build(checkpoint), network.shapes[0]))
+    graph = fold(trace(build(checkpoint), network.image_shape))
     done = stage("error budget", 2 + 2 * len(PARTS))
     error_budget = budget(network, graph, images.pixels, images.labels, draws, done)
     done = stage("bits per layer", steps_of(network))

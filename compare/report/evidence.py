@@ -82,17 +82,21 @@ class LayerOperations:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """taus None: nothing is drawn; energy: by chip, an estimate or why there is none; images: how many were counted."""
+    """taus None: nothing is drawn; energy: by chip, an estimate or why there is none; images: how many were counted.
+
+    recording: the first input (T, C, values) where inputs change over time.
+    """
 
     taus: Taus | None
     trials: Trials
     operations: tuple[LayerOperations, ...]
     energy: dict[str, Estimate | str]
     images: int
+    recording: NDArray[np.uint8] | None = None
 
 
 def gather(network: Network, pixels: NDArray[np.uint8], labels: NDArray[np.int64], seed: int = 0) -> Evidence:
-    """Runs the engine on one image and the add-only engine on the first few; images (N, C, Y, X)."""
+    """Runs the engine on one image and the add-only engine on the first few; images (N, C, Y, X) or recordings."""
     from randhet.fixed_point.add_only.run import run_counted
 
     counted = pixels[:COUNTED]
@@ -103,6 +107,7 @@ def gather(network: Network, pixels: NDArray[np.uint8], labels: NDArray[np.int64
         operations=tuple(_operations(name, count, len(counted)) for name, count in counts.items()),
         energy={name: _energy(network, name, counted, result) for name in chip.names()},
         images=len(counted),
+        recording=pixels[0].reshape(*pixels.shape[1:3], -1) if network.input.sequence else None,
     )
 
 

@@ -113,23 +113,34 @@ def heat_maps(layers: Sequence[LayerFinding]) -> list[Picture]:
 def _heat(
     layers: Sequence[LayerFinding], name: str, title: str, caption: str, of: Callable[[StepFinding], float], unit: str
 ) -> Picture:
-    values = np.array([[of(step) for step in layer.steps] for layer in layers])
+    values, starts = columns(np.array([[of(step) for step in layer.steps] for layer in layers]))
     with canvas(0.9 + 0.3 * len(layers)) as (plot, axes):
         axes.pcolormesh(values, cmap="cividis", vmin=0, vmax=max(values.max(), 1e-9), edgecolors="none")
         top = max(values.max(), 1e-9)
         for (row, step), value in np.ndenumerate(values):
             ink = "#ffffff" if value < 0.55 * top else "#000000"
             axes.text(step + 0.5, row + 0.5, brief(value), ha="center", va="center", color=ink, fontsize=8.5)
-        axes.set(xticks=np.arange(values.shape[1]) + 0.5, xticklabels=range(values.shape[1]), xlabel="time step")
+        axes.set(xticks=np.arange(values.shape[1]) + 0.5, xticklabels=starts, xlabel="time step")
         axes.set(yticks=np.arange(len(layers)) + 0.5, yticklabels=[layer.layer for layer in layers])
         axes.invert_yaxis()
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    row, step = divmod(int(values.argmax()), values.shape[1])
-    most = f"at most {brief(values.max())} {unit}, in {layers[row].layer} at step {step}"
+    row, column = divmod(int(values.argmax()), values.shape[1])
+    most = f"at most {brief(values.max())} {unit}, in {layers[row].layer} at step {starts[column]}"
     alt = f"{title} by layer and time step: {most}."
     return picture(name, title, plot, alt, caption)
+
+
+COLUMNS = 18
+"""Time steps that have room side by side, with a number in each."""
+
+
+def columns(values: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Values by step (rows, T), and the step of each column; of long runs the means of equal stretches of steps."""
+    steps = values.shape[1]
+    starts = np.unique(np.linspace(0, steps, min(steps, COLUMNS), endpoint=False).astype(int))
+    return np.add.reduceat(values, starts, axis=1) / np.diff([*starts, steps]), starts.tolist()
 
 
 def brief(value: float) -> str:
@@ -165,6 +176,27 @@ def density(sigma: float) -> tuple[np.ndarray, np.ndarray]:
     tau = np.linspace(0.002, 0.998, 400)
     z = logit(tau) / sigma
     return tau, np.exp(-z * z / 2) / (np.sqrt(2 * np.pi) * sigma * tau * (1 - tau))
+
+
+def recording(frames: np.ndarray) -> Picture:
+    """Where and when a recording (T, C, values) is not zero, a colour for each of its first channels."""
+    channels, colours = frames.shape[1], (PALETTE["float"], PALETTE["fixed"])
+    with canvas(2.9) as (plot, axes):
+        for channel, colour in zip(range(channels), colours):
+            step, place = np.nonzero(frames[:, channel])
+            axes.plot(
+                step + 0.5, place, "|", color=colour, markersize=2.5, label=f"channel {channel}"
+            )  # fmt: skip
+        axes.set(xlim=(0, len(frames)), ylim=(-1, frames.shape[2]), yticks=[], xlabel="time step", ylabel="pixel")
+        axes.legend(loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2)
+    nonzero = np.count_nonzero(frames, axis=(1, 2)) / frames[0].size
+    busiest = int(nonzero.argmax())
+    alt = f"Raster of the first recording: at most {100 * nonzero.max():.2g} % of its values, at step {busiest}."
+    caption = (
+        f"The first recording, {len(frames)} frames of {frames[0].size:,} values; a mark is a value that is not zero, "
+        f"which are {100 * nonzero.mean():.2g} % of all."
+    )
+    return picture("recording", "Input over time", plot, alt, caption)
 
 
 def raster(trials: Trials) -> Picture:

@@ -73,6 +73,8 @@ def pictures(report: Report) -> Iterator[Picture]:
     if report.evidence is not None:
         if report.evidence.taus is not None:
             yield figures.taus(report.evidence.taus)
+        if report.evidence.recording is not None:
+            yield figures.recording(report.evidence.recording)
         yield figures.raster(report.evidence.trials)
         yield figures.variability(report.evidence.trials)
         yield figures.operations(report.evidence.operations)

@@ -1,8 +1,8 @@
 """Attacks on frames of events: values are whole counts of events, and few of them may change.
 
 A count is a multiple of `EVENT`, 1/255 in the scale 0..1 of frames. pgd-frames changes every value by at most eps; sda
-changes at most so many values by one event each (SDA: Lun et al., CVPR 2025); retime moves at most so many events by one
-frame and neither adds nor removes any (spike retiming under a budget: arXiv:2602.03284).
+changes at most so many values by one event each, after the sparse dynamic attack of Lun et al., CVPR 2025; retime moves
+at most so many events by one frame and neither adds nor removes any (retiming under a budget: arXiv:2602.03284).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def pgd_frames(problem: Problem, steps: int) -> Examples:
 
 
 def sda(problem: Problem, budget: int) -> Examples:
-    """Change at most `budget` values by one event each, those of the largest gradient; then take back what is not needed.
+    """Change at most `budget` values by one event each, those of the largest gradient; take back what is not needed.
 
-    In each of ROUNDS rounds the values with the largest |grad CE| whose change stays in the ball are changed, for images
-    that are still classified right. Of the changes of a misclassified image those of the smallest gradient go back as
-    long as it stays misclassified in all redraws.
+    In each of ROUNDS rounds the values with the largest |grad CE| whose change stays in the ball are changed, of images
+    that are still classified right. Of a misclassified image the changes worth least go back as long as it stays
+    misclassified in all redraws.
     """
     _has_room(problem)
     point, shortlist = problem.images.clone(), Shortlist()

@@ -17,6 +17,7 @@ from randhet.train.attacks import autoattack
 from randhet.train.attacks.apgd import apgd, apgd_targeted
 from randhet.train.attacks.choice import FORM as SURROGATE
 from randhet.train.attacks.choice import NAMES, Choice, attacked, chosen, restarted
+from randhet.train.attacks.events import pgd_frames, retime, sda
 from randhet.train.attacks.fab import fab
 from randhet.train.attacks.fgsm import fgsm
 from randhet.train.attacks.losses import cross_entropy, dlr
@@ -89,6 +90,9 @@ FAMILIES = {
     "square": Family(lambda p, a: square(p, a.steps), 5000, gradients=False),
     "fab": Family(lambda p, a: fab(p, a.steps), 100),
     "fab-t": Family(lambda p, a: fab(p, a.steps, 1), 100),
+    "pgd-frames": Family(lambda p, a: pgd_frames(p, a.steps), None),
+    "sda": Family(lambda p, a: sda(p, a.steps), 100),
+    "retime": Family(lambda p, a: retime(p, a.steps), 100),
     "aa": Family(lambda p, a: autoattack.standard(p), 0, eot=False, classes=4),
     "aa-rand": Family(lambda p, a: autoattack.rand(p), 0, eot=False, classes=3),
 }

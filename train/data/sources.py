@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,15 @@ EVENT_STEPS = 18
 def digits_events(split: Split) -> Images:
     """The digits, 16x16, seen by a simulated event camera (`simulated`): 18 frames of ON and OFF events, 2x20x20."""
     still = digits(split)
-    pictures = enlarged(still.pixels[:, 0] / 255.0)
-    return replace(still, name="digits-events", pixels=record(pictures, EVENT_STEPS))
+    return replace(still, name="digits-events", pixels=_recorded(split))
+
+
+@lru_cache
+def _recorded(split: Split) -> NDArray[np.uint8]:
+    """Recordings of the digits, a few seconds' work, done once in a program; nobody may change them."""
+    frames = record(enlarged(digits(split).pixels[:, 0] / 255.0), EVENT_STEPS)
+    frames.setflags(write=False)
+    return frames
 
 
 def enlarged(pictures: NDArray[np.floating]) -> NDArray[np.floating]:
