@@ -64,7 +64,7 @@ Std = Annotated[
         "--std",
         metavar="S,S,S",
         help=f"{PUBLISHED}standard deviation of each channel.",
-        show_default="0.2023,0.1994,0.2010",
+        show_default="0.2471,0.2435,0.2616",
     ),
 ]
 

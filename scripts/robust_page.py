@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from randhet.base.errors import FileError
 from randhet.base.files import replacing
-from randhet.compare.equivalence import mean_interval
+from randhet.compare.equivalence import mean_interval, share_interval
 from randhet.compare.robustness.evaluation import chosen_apart
 
 Result = dict[str, Any]
@@ -245,7 +245,7 @@ def details(result: Result) -> Iterator[str]:
             "" if attack == "clean" else kind,
             percent(reading["accuracy"]),
             span(reading["interval"]),
-            span(reading["interval_images"]),
+            span(share_interval(float(shares(reading).mean()), len(shares(reading)))),
             percent(reading["majority"]),
         )
         for attack, kinds in result["readings"].items()
@@ -313,8 +313,10 @@ is therefore evaluated twice:
 - The **stock** evaluation takes the example that the published attack returns.
 - The **noise-aware** evaluation (*aware* in the tables) takes the most promising examples that the same attack visited
   and the stock example. It measures the mean margin of each in ten new repetitions. Where the best one leads the stock
-  example clearly, it is taken, and otherwise the stock example. A clear lead is more than 1.645 standard errors of the
-  difference for the results of this page; the present version takes Student's quantile at 5 % over all candidates.
+  example clearly, it is taken, and otherwise the stock example. A clear lead is one that Student's test finds at 5 %
+  over all candidates. The results of this page are of an earlier rule, 1.645 standard errors for each candidate: what
+  it chose cannot be chosen again from what was kept. That concerns the noise-aware evaluation of the stochastic
+  networks alone. Stock evaluations and deterministic networks are the same under both rules.
 
 In both, *accuracy* is in percent and is a mean over further Monte-Carlo repetitions that no attack has seen.
 *MRA*, the minimum robust accuracy, is the lowest accuracy over all attacks of a row in both evaluations. A minimum over

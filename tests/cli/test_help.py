@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from randhet.cli.app import app
 from randhet.cli.listed import LISTS, filled
 from randhet.fixed_point.backends import BACKENDS, Backend
+from randhet.train.published import Published
 
 GROUP: Any = typer.main.get_command(app)
 RAW = {
@@ -85,3 +86,11 @@ def test_no_braces_are_left_on_any_page() -> None:
     for command in GROUP.commands:
         assert not re.search(r"\{[a-z_]+\}", help_of(command)), command  # {CKPT} is an argument that must be given
     assert not re.search(r"\{[a-z_]+\}", (Path(__file__).parents[2] / "docs" / "commands.md").read_text())
+
+
+@pytest.mark.parametrize("command", ["export", "attack", "compare"])
+def test_defaults_of_published_state_dicts_are_those_that_are_used(command: str) -> None:
+    used, shown = Published(), help_of(command)
+    mean, deviation = (",".join(f"{value:.4f}" for value in values) for values in (used.mean, used.std))
+    for value in (used.steps, used.sampling, used.connect, mean, deviation):
+        assert f"[default: ({value})]" in shown

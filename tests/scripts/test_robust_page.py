@@ -22,7 +22,7 @@ def reading(accuracy: float, images: int = 100) -> dict[str, Any]:
     return {
         "accuracy": accuracy,
         "interval": [accuracy - 0.01, accuracy + 0.01],
-        "interval_images": [accuracy - 0.03, accuracy + 0.03],
+        "interval_images": [0, 1],  # of an earlier formula: the page takes the one of today
         "majority": accuracy,
         "draws": 10,
         "correct": " ".join(str(min(10, max(0, right - 10 * i))) for i in range(images)),
@@ -109,7 +109,8 @@ def test_the_page_holds_every_number_and_says_what_is_missing() -> None:
     page = render(results)
     for part in (
         "| cifar10-randhet-at | 100 | 63.4 | 34.5 | 23.1 | 23.1 | apgd10 aware | 20 min, 12 epochs |",
-        "| apgd10 | stock | 34.5 | 33.5 – 35.5 | 31.5 – 37.5 | 34.5 |",
+        # by Agresti and Coull: (34.5 + 1.92) / 103.84 = 0.3507, 1.96 * sqrt(0.3507 * 0.6493 / 103.84) = 0.0918
+        "| apgd10 | stock | 34.5 | 33.5 – 35.5 | 25.9 – 44.3 | 34.5 |",
         "reproduced: 34.5 against 17.1",
         "reproduced: 23.1 against 16.5",
         "no clear answer: 63.4 against 61.2",
