@@ -22,7 +22,10 @@ class BackendError(RandhetError):
 
 
 class Runner(Protocol):
-    """Run images (N, C, Y, X) with a master seed; the first has logical number first_image; trace the probed layers."""
+    """Run images (N, C, Y, X), or recordings (N, T, C, Y, X), with a master seed; trace the probed layers.
+
+    The first has logical number first_image. stream: they are pieces of one recording, and nothing is reset between.
+    """
 
     def __call__(
         self,
@@ -33,6 +36,7 @@ class Runner(Protocol):
         first_image: int,
         probes: Collection[str],
         progress: Callable[[int], None] | None = None,
+        stream: bool = False,
     ) -> Result: ...
 
 

@@ -86,6 +86,7 @@ def train(
                 part.as_classes(start.classes, "the checkpoint to start from") for part in (data, held_out)
             )
         model_settings = fit(model_settings, data)
+        _in_half_the_steps(model_settings, settings)
         started = _resumed(out, model_settings, settings, start) if resume else None
         mean, std = channel_statistics(data) if start is None else (start.mean, start.std)
         data, chosen = data.split(settings.validate)
@@ -102,6 +103,15 @@ def train(
         if processes.rank == 0:
             checkpoints.save(out, finished)
     return finished
+
+
+def _in_half_the_steps(model_settings: ModelSettings, settings: TrainSettings) -> None:
+    """RandhetError where some epochs should show recordings in half their steps."""
+    if model_settings.sequence and settings.short_epochs:
+        raise RandhetError(
+            f"short_epochs is {settings.short_epochs}, a recording of {model_settings.steps} frames cannot be shown in "
+            "half the time steps: leave it out"
+        )
 
 
 def best_path(out: str | Path) -> Path:

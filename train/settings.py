@@ -12,19 +12,20 @@ from randhet.train.scales import SCALES, Scales
 POSITIVE = ("epochs", "batch", "lr", "sr_distance")
 AT_LEAST_ZERO = ("momentum", "crop", "plain_epochs", "short_epochs", "validate", "rat_beta", "sr_weight")
 NAMES = {"objective": tuple(OBJECTIVES), "precision": ("float32", "bfloat16"), "qat_scales": SCALES}
-UNIT = ("eps", "attack_step", "robust_eps", "warmup", "start")
+UNIT = ("share", "eps", "attack_step", "robust_eps", "warmup", "start")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """eps, attack_step, robust_eps, sr_distance in pixel units of 0..1; crop: padding of the random crop, 0 for none.
 
-    weight_decay None: what goes with the objective. start: the attack's random start in parts of eps. redraw: the taus
-    are drawn anew between example and training pass (black-box adversarial training). warmup: part of the run in which
-    lr rises from 0, before its cosine decay. plain_epochs: the first ones, on clean images. short_epochs: the
-    first ones, with half the time steps. validate: how many training images are held out to pick the best checkpoint by
-    their accuracy under an RFGSM step of robust_eps. qat_bits: train with weights rounded to so many bits, at scales of
-    kind qat_scales; 0 for float weights. The defaults suit `digits`: 16/255 is one of its 17 grey levels.
+    weight_decay None: what goes with the objective. start: the attack's random start in parts of eps. share: of a
+    recording's values, how many at-events changes. redraw: the taus are drawn anew between example and training pass
+    (black-box adversarial training). warmup: part of the run in which lr rises from 0, before its cosine decay.
+    plain_epochs: the first ones, on clean images. short_epochs: the first ones, with half the time steps. validate: how
+    many training images are held out to pick the best checkpoint by their accuracy under an RFGSM step of robust_eps.
+    qat_bits: train with weights rounded to so many bits, at scales of kind qat_scales; 0 for float weights. The
+    defaults suit `digits`: 16/255 is one of its 17 grey levels.
     """
 
     data: str = "digits"
@@ -39,6 +40,7 @@ class TrainSettings:
     eps: float = 16 / 255
     attack_step: float = 16 / 255
     start: float = 0.1
+    share: float = 0.01
     redraw: bool = True
     plain_epochs: int = 0
     short_epochs: int = 0

@@ -30,6 +30,12 @@ def command(
     steps: Steps = None,
     bits: Bits = 8,
     levels: Levels = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="The inputs are consecutive pieces of one recording: no reset between them.", is_flag=True
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a network on test images and report accuracy, spikes and operation counts.
@@ -49,13 +55,15 @@ def command(
         raise RandhetError(
             f"{file} has one output, which is a value and no class: read it from the sums of randhet.run"
         )
+    if stream and not network.input.sequence:
+        raise RandhetError(f"--stream is for recordings, {file} takes still images")
     images = images_for(network, data, samples)
     known = network.seed if seed is None else seed
     seed = master_seed(network, seed)
     with stages() as stage:
         done = stage(backend, len(images))
         begin = time.perf_counter()
-        result = run(network, images.pixels, seed=seed, first_image=0, probes=(), progress=done)
+        result = run(network, images.pixels, seed=seed, first_image=0, probes=(), progress=done, stream=stream)
         seconds = time.perf_counter() - begin
     summary = {
         "backend": backend,

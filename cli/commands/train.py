@@ -88,6 +88,10 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+MODELS = {"digits": "sew-digits", "digits-events": "sew-events"}
+"""The model for data, where the command line names none."""
+
+
 def both(config: Path | None, model: str | None, chosen: dict[str, Any]) -> tuple[Any, Any]:
     """Model and training settings: defaults, then the file, then the command line."""
     from randhet.train import configuration
@@ -99,9 +103,9 @@ def both(config: Path | None, model: str | None, chosen: dict[str, Any]) -> tupl
         tables[table] |= {name: typed(name, value, hints[name]) for name, value in chosen.items() if name in hints}
     if model:
         tables["model"]["name"] = model
-    default = {"digits": "sew-digits", "digits-events": "sew-events"}.get(
-        tables["training"].get("data", "digits"), "sew-small"
-    )
+    default = MODELS.get(tables["training"].get("data", "digits"), "sew-small")
+    if default == "sew-events":
+        tables["training"] = {"objective": "at-events"} | tables["training"]
     if "eps" in chosen and "attack_step" not in chosen:
         tables["training"].pop("attack_step", None)
     return configuration.settings(default, tables["model"], tables["training"])

@@ -55,6 +55,7 @@ CHOICES = (
     Choice("eps", str, "L-infinity radius of the training attack, for pixels in 0..1, such as 4/255.", "16/255"),
     Choice("attack_step", str, "Step size of the training attack.", "eps"),
     Choice("start", float, "Radius of the random start of the training attack, as a share of eps.", "0.1"),
+    Choice("share", float, "Share of a recording's values that an example changes, for at-events.", "0.01"),
     Choice("redraw", bool, "Draw new decay factors between the attack and the training pass.", "yes"),
     Choice("plain_epochs", int, "Number of first epochs on clean images.", "0"),
     Choice("short_epochs", int, "Number of first epochs with half the time steps.", "0"),

@@ -52,7 +52,7 @@ def sda(problem: Problem, budget: int) -> Examples:
         allowed = (problem.inside(moved) - moved).abs() < EVENT / 2
         untouched = (point - problem.images).abs() < EVENT / 2
         gain = answer.gradient.abs() * (allowed & untouched)
-        point = torch.where(_largest(gain, part) & _active(problem, point), moved, point)
+        point = torch.where(largest(gain, part) & _active(problem, point), moved, point)
     return shortlist.examples(problem, _reduced(problem, whole(point)))
 
 
@@ -70,7 +70,7 @@ def retime(problem: Problem, budget: int) -> Examples:
         shortlist.offer(point, answer.margin)
         gains = torch.stack([_gain(answer.gradient, by) for by in (-1, 1)], dim=1)
         gains = torch.where((left >= EVENT / 2).unsqueeze(1), gains, -torch.inf)
-        chosen = _largest(gains.clamp_min(0).nan_to_num(0), part) & _active(problem, point).unsqueeze(1)
+        chosen = largest(gains.clamp_min(0).nan_to_num(0), part) & _active(problem, point).unsqueeze(1)
         # an event that could go both ways goes once
         chosen[:, 1] &= ~chosen[:, 0]
         taken = chosen.any(1) * EVENT
@@ -95,8 +95,8 @@ def _active(problem: Problem, point: Tensor) -> Tensor:
     return (~problem.certain(point)).view(-1, *[1] * (point.dim() - 1))
 
 
-def _largest(gain: Tensor, count: int) -> Tensor:
-    """(N, ...) bool: the `count` largest positive values of each image."""
+def largest(gain: Tensor, count: int) -> Tensor:
+    """(N, ...) bool: the `count` largest of the positive values of each image."""
     flat = gain.flatten(1)
     values, places = flat.topk(min(count, flat.shape[1]), dim=1)
     return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, places, values > 0).view(gain.shape)

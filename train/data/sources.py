@@ -52,15 +52,13 @@ EVENT_STEPS = 18
 def digits_events(split: Split) -> Images:
     """The digits, 16x16, seen by a simulated event camera (`simulated`): 18 frames of ON and OFF events, 2x20x20."""
     still = digits(split)
-    return replace(still, name="digits-events", pixels=_recorded(split))
+    return replace(still, name="digits-events", pixels=_recorded(split).copy())
 
 
 @lru_cache
 def _recorded(split: Split) -> NDArray[np.uint8]:
-    """Recordings of the digits, a few seconds' work, done once in a program; nobody may change them."""
-    frames = record(enlarged(digits(split).pixels[:, 0] / 255.0), EVENT_STEPS)
-    frames.setflags(write=False)
-    return frames
+    """Recordings of the digits, a few seconds' work, done once in a program."""
+    return record(enlarged(digits(split).pixels[:, 0] / 255.0), EVENT_STEPS)
 
 
 def enlarged(pictures: NDArray[np.floating]) -> NDArray[np.floating]:

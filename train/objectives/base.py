@@ -29,6 +29,9 @@ class Recipe(Protocol):
     def redraw(self) -> bool: ...
 
     @property
+    def share(self) -> float: ...
+
+    @property
     def rat_beta(self) -> float: ...
 
     @property
