@@ -60,10 +60,11 @@ def command(
     images = images_for(network, data, samples)
     known = network.seed if seed is None else seed
     seed = master_seed(network, seed)
+    carried: dict[str, Any] = {"stream": True} if stream else {}
     with stages() as stage:
         done = stage(backend, len(images))
         begin = time.perf_counter()
-        result = run(network, images.pixels, seed=seed, first_image=0, probes=(), progress=done, stream=stream)
+        result = run(network, images.pixels, seed=seed, first_image=0, probes=(), progress=done, **carried)
         seconds = time.perf_counter() - begin
     summary = {
         "backend": backend,
