@@ -90,6 +90,20 @@ class Levels(NamedTuple):
     """-1 where a spike leaves m - threshold, 0 where it leaves nothing: every bit of what is left, or none."""
 
 
+class ResetLevels(NamedTuple):
+    """`Levels` of neurons whose reset may be late or whose membrane potential may have a floor."""
+
+    bias: np.ndarray
+    bias_at: np.ndarray
+    threshold: np.ndarray
+    f: int
+    keep: int
+    late: int
+    """-1 where a spike acts at the next step, 0 where it acts at once."""
+    floor: np.ndarray
+    """The lowest membrane potential."""
+
+
 class Given(NamedTuple):
     """Decays that stand still: one per neuron, int32, whole chunks."""
 
@@ -148,6 +162,18 @@ class Kept(NamedTuple):
 
     current: int
     voltage: int
+
+
+class State(NamedTuple):
+    """What neurons carry from call to call, from the tile's first channel on: that of pixel p begins at out_pixel[p].
+
+    Empty where it begins at zero.
+    """
+
+    membrane: np.ndarray
+    """Membrane potentials, int32."""
+    current: np.ndarray
+    """Currents of CUBA neurons, int32."""
 
 
 class CubaCells(NamedTuple):

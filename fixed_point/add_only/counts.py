@@ -15,7 +15,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from randhet.fixed_point.network import Drawn
+from randhet.base.kinds import assert_never
+from randhet.fixed_point.network import (
+    Add,
+    And,
+    Concat,
+    Conv,
+    Dense,
+    Drawn,
+    Flatten,
+    Iand,
+    Input,
+    MaxPool,
+    Operation,
+    Shape,
+    Spread,
+    SumPool,
+)
 
 if TYPE_CHECKING:
     from randhet.fixed_point.add_only.job import Loaded
@@ -26,7 +42,7 @@ Steps = np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """One layer, per step. additions = accumulates + doublings + those of the neurons."""
+    """One layer, per step. additions = accumulates + doublings + those of the neurons, or of sums without weights."""
 
     accumulates: Steps
     doublings: Steps
@@ -63,6 +79,38 @@ def count_layer(loaded: Loaded, rows: Steps, images: int) -> Counts:
         draws=_draws(loaded.layer.drawn, per_step),
         dense_macs=np.full(len(rows), images * taps * synapse.per_tap * synapse.channels, np.int64),
     )
+
+
+def count_move(operation: Operation, shape: Shape, read: int, images: Steps) -> Counts | None:
+    """Counts of a layer without weights, None where it only moves values; images (T,) for which a step was done.
+
+    shape is that of what it sends, read the number of layers that it reads.
+    """
+    cost = move_cost(operation, read)
+    if not any((cost.additions, cost.comparisons)):
+        return None
+    values, none = images * prod(shape), np.zeros_like(images)
+    additions, comparisons = values * cost.additions, values * cost.comparisons
+    return Counts(none, none, none, additions, none, comparisons, none, none)
+
+
+def move_cost(operation: Operation, read: int) -> NeuronCost:
+    """Operations for one value that a layer without weights sends: of n values to one, n - 1; a gate compares two."""
+    match operation:
+        case Add():
+            return NeuronCost(read - 1, 0, 0)
+        case SumPool():
+            return NeuronCost(prod(operation.kernel) - 1, 0, 0)
+        case MaxPool():
+            return NeuronCost(0, 0, prod(operation.kernel) - 1)
+        case And() | Iand():
+            return NeuronCost(0, 0, 1)
+        case Input() | Concat() | Spread() | Flatten():
+            return NeuronCost(0, 0, 0)
+        case Conv() | Dense():
+            raise TypeError(f"{type(operation).__name__} has weights: its rows are counted")
+        case _:
+            assert_never(operation)
 
 
 def _draws(drawn: Drawn | None, per_step: Steps) -> Steps:

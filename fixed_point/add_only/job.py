@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from threading import local
 
 import numpy as np
 
 from randhet.fixed_point import network as ir
-from randhet.fixed_point.add_only.bundles import Inputs, Output, Scratch
+from randhet.fixed_point.add_only.bundles import Inputs, Output, Scratch, State
 from randhet.fixed_point.add_only.counts import NeuronCost
 from randhet.fixed_point.add_only.lists import SLACK
 from randhet.fixed_point.add_only.updates import Place, Program, neuron_cost, program
 from randhet.fixed_point.engine.guard import padded
 from randhet.fixed_point.engine.plan import (
+    Span,
     Synapse,
     Tile,
     channels_last,
@@ -22,7 +25,10 @@ from randhet.fixed_point.engine.plan import (
     image_starts,
     make_registers,
     make_synapse,
+    own_span,
+    with_own_spikes,
 )
+from randhet.fixed_point.engine.walk import LONGEST
 from randhet.fixed_point.kernels.blocks import CHUNK
 from randhet.fixed_point.kernels.registers import jump
 
@@ -31,6 +37,7 @@ SPARE = 3
 Call = tuple[int, "Part", int, int]
 """Image, part, first pixel, and the one after the last."""
 NO_VALUES = np.zeros(0, np.int64)
+NO_STATE = State(np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,19 +72,20 @@ def load(network: ir.Network, number: int, master: int) -> Loaded:
     layer, shape = network.layers[number], network.shapes[number]
     assert layer.weighted is not None and layer.neuron is not None  # a checked network has both or neither
     source = layer.inputs[0]
-    synapse = make_synapse(layer.weighted, network.shapes[source], network.ranges[source].peak)
+    span, steps = own_span(layer, network.ranges[source]), min(network.steps, LONGEST)
+    synapse = make_synapse(with_own_spikes(layer.weighted), network.shapes[source], span.peak)
     registers = None if layer.drawn is None else make_registers(layer.drawn, shape, number, master)
-    context, bias = Place(shape, network.steps, registers), channels_last(layer.neuron.bias, shape).astype(np.int32)
+    context, bias = Place(shape, registers), channels_last(layer.neuron.bias, shape).astype(np.int32)
     parts = [
         Part(
             tile,
             program(layer.neuron, context, tile),
-            _inputs(synapse, tile, network.ranges[source], network.steps),
-            _output(synapse, tile, network.steps),
+            _inputs(synapse, tile, span, steps),
+            _output(synapse, tile, steps),
         )
         for tile in synapse.tiles
     ]
-    return Loaded(layer, context, synapse, network.ranges[source].bits, neuron_cost(layer.neuron), bias, parts)
+    return Loaded(layer, context, synapse, span.bits, neuron_cost(layer.neuron), bias, parts)
 
 
 def _inputs(synapse: Synapse, tile: Tile, span: ir.Range, steps: int) -> Inputs:
@@ -147,22 +155,56 @@ class Memory(local):
         return self.room
 
 
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What neurons carry on, images first: membrane potentials, currents, and spikes that a layer reads itself."""
+
+    membrane: np.ndarray
+    current: np.ndarray
+    own: np.ndarray
+
+
+def at_rest(loaded: Loaded, images: int) -> Carried:
+    """Neurons that have seen nothing yet; no more than their layer has."""
+    layer, synapse = loaded.layer, loaded.synapse
+    size, none = (images, synapse.pixels, synapse.channels), (images, 0, 0)
+    return Carried(
+        np.zeros(size if layer.dynamics else none, np.int32),
+        np.zeros(size if layer.cuba else none, np.int32),
+        np.zeros(size if layer.recurrent is not None else none, np.uint8),
+    )
+
+
 class LayerJob:
-    """One layer in one batch."""
+    """One layer in one span; carried: where its neurons begin, None at rest."""
 
     def __init__(
-        self, loaded: Loaded, values: np.ndarray, first: int, probed: bool, memory: Memory, spare: Spare
+        self,
+        loaded: Loaded,
+        values: np.ndarray,
+        span: Span,
+        recorded: bool,
+        carried: Carried | None,
+        memory: Memory,
+        spare: Spare,
     ) -> None:
-        self.loaded, self.values, self.memory = loaded, np.ascontiguousarray(values), memory
+        self.loaded, self.values, self.span, self.memory = loaded, np.ascontiguousarray(values), span, memory
         synapse, layer, context = loaded.synapse, loaded.layer, loaded.context
-        size = (len(values), context.steps, synapse.pixels, synapse.channels)
-        self.out = spare.take(size, np.uint8 if layer.spikes else np.int32)
-        self.record = np.empty(size if probed else (len(values), 0), np.int32)
-        self.starts = np.zeros((len(values), 0), np.uint32)
+        size = (span.images, span.count, synapse.pixels, synapse.channels)
+        self.out = spare.take(size, np.uint8 if layer.dynamics else np.int32)
+        self.record = np.empty(size if recorded else (span.images, 0), np.int32)
+        self.starts = np.zeros((span.images, 0), np.uint32)
         if layer.drawn is not None and context.registers is not None:
-            self.starts = image_starts(context.registers, layer.drawn, context.steps, first, len(values))
+            self.starts = image_starts(context.registers, layer.drawn, span)
+        self.carried = at_rest(loaded, span.images) if carried is None and layer.recurrent is not None else carried
 
-    def calls(self, workers: int) -> list[Call]:
+    def jobs(self, workers: int) -> list[Callable[[], np.ndarray]]:
+        """Calls in any order, each of which returns [spikes, saturations, weight rows added at each step]."""
+        if self.loaded.layer.recurrent is not None:
+            return [partial(self._step_by_step, image) for image in range(self.span.images)]
+        return [partial(self._run, *call) for call in self._calls(workers)]
+
+    def _calls(self, workers: int) -> list[Call]:
         """Tiles outermost, so that their weights stay in the cache; few images are split into bands of pixels."""
         pixels, registers = self.loaded.synapse.pixels, self.loaded.context.registers
         images, parts = range(len(self.values)), self.loaded.parts
@@ -171,27 +213,55 @@ class LayerJob:
         bands = list(pairwise(np.linspace(0, pixels, count + 1).astype(int).tolist()))
         return [(image, tile_work, low, high) for tile_work in parts for image in images for low, high in bands]
 
-    def run(self, image: int, tile_work: Part, low: int, high: int) -> np.ndarray:
-        """All steps of one image and tile; returns [spikes, saturations, weight rows added at each step]."""
+    def _run(self, image: int, tile_work: Part, low: int, high: int) -> np.ndarray:
+        """All steps of one image and tile."""
         states = self.starts[image, tile_work.program.order]
         if low:
             jump(states, columns(low))
-        output = self._output(image, tile_work)
-        tile_work.program.run(self._inputs(image, tile_work), self._scratch(tile_work), output, low, high, states)
+        return self._call(image, tile_work, self.values[image], slice(0, self.span.count), (low, high), states)
+
+    def _step_by_step(self, image: int) -> np.ndarray:
+        """All steps of one image, all tiles of a step before the next, which reads the spikes that they send."""
+        assert self.carried is not None  # where a layer reads its own spikes
+        own, values, total = self.carried.own[image], self.values[image], np.zeros(2 + self.span.count, np.int64)
+        states = [self.starts[image, part.program.order] for part in self.loaded.parts]
+        for t in range(self.span.count):
+            read = values[min(t, len(values) - 1)]
+            both = np.concatenate([read, own], axis=1, dtype=read.dtype)[None]
+            for part, entries in zip(self.loaded.parts, states):
+                tally = self._call(image, part, both, slice(t, t + 1), (0, 1), entries)
+                part.program.move_on(entries)
+                total[:2] += tally[:2]
+                total[2 + t] += tally[2]
+            own[:] = self.out[image, t]
+        return total
+
+    def _call(
+        self, image: int, part: Part, values: np.ndarray, steps: slice, band: tuple[int, int], states: np.ndarray
+    ) -> np.ndarray:
+        """Some steps of one image, tile and band of pixels."""
+        inputs = part.inputs._replace(values=values.reshape(-1), step_at=part.inputs.step_at[: len(values)])
+        output, scratch = self._output(image, part, steps), self._scratch(part, values)
+        part.program.run(inputs, scratch, output, self._state(image, part), *band, states)
         # each tile spends its own rows; the counts want them once per channel
         return np.concatenate([output.tally, output.rows_used * output.width])
 
-    def _inputs(self, image: int, tile_work: Part) -> Inputs:
-        values = self.values[image]
-        return tile_work.inputs._replace(values=values.reshape(-1), step_at=tile_work.inputs.step_at[: len(values)])
+    def _output(self, image: int, part: Part, steps: slice) -> Output:
+        first, count = part.tile.offset, steps.stop - steps.start
+        out, record = (values[image][steps].reshape(-1)[first:] for values in (self.out, self.record))
+        rows, tally = np.zeros(count, np.int64), np.zeros(2, np.int64)
+        return part.output._replace(
+            out=out, record=record, out_step=part.output.out_step[:count], rows_used=rows, tally=tally
+        )
 
-    def _output(self, image: int, tile_work: Part) -> Output:
-        out, record = (values[image].reshape(-1)[tile_work.tile.offset :] for values in (self.out, self.record))
-        rows, tally = np.zeros(len(tile_work.output.out_step), np.int64), np.zeros(2, np.int64)
-        return tile_work.output._replace(out=out, record=record, rows_used=rows, tally=tally)
+    def _state(self, image: int, part: Part) -> State:
+        if self.carried is None:
+            return NO_STATE
+        flat = (values[image].reshape(-1) for values in (self.carried.membrane, self.carried.current))
+        return State(*(values[part.tile.offset :] for values in flat))
 
-    def _scratch(self, tile_work: Part) -> Scratch:
-        inputs, planes, (different, pixels) = tile_work.inputs, self.loaded.planes, self.values.shape[1:3]
+    def _scratch(self, tile_work: Part, values: np.ndarray) -> Scratch:
+        inputs, planes, (different, pixels) = tile_work.inputs, self.loaded.planes, values.shape[:2]
         return Scratch(
             lists=self.memory.lists(different * planes * pixels * inputs.per_tap + SLACK),
             begins=np.empty(int(inputs.begin_at[different]), np.int64),

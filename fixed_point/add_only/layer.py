@@ -59,13 +59,13 @@ def sum_layer(inputs, scratch, output, low, high):
 
 
 @inner
-def drawn_layer(inputs, scratch, output, low, high, levels, draws, cells):
+def drawn_layer(inputs, scratch, output, low, high, levels, draws, cells, state):
     """The same for neurons that draw their decays."""
     find_active(inputs, scratch)
     kernels.move_on(draws)
     entry, out, offset = 0, output.out if output.straight else cells.spikes, 0
     for pixel in range(low, high):
-        cells.membrane[:] = 0
+        begin(output, pixel, cells.membrane, state.membrane)
         entry = kernels.enter(draws, entry, pixel)
         for t in range(len(output.out_step)):
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
@@ -74,15 +74,16 @@ def drawn_layer(inputs, scratch, output, low, high, levels, draws, cells):
             bias_at, register_at = levels.bias_at[pixel], draws.register_at[t]
             tally = fire_drawn(scratch.sums, levels, bias_at, cells, out, offset, draws, register_at)
             put(output, t, pixel, cells, tally, output.straight)
+        end(output, pixel, cells.membrane, state.membrane)
 
 
 @inner
-def given_layer(inputs, scratch, output, low, high, levels, given, cells):
+def given_layer(inputs, scratch, output, low, high, levels, given, cells, state):
     """The same for neurons whose decays stand still."""
     find_active(inputs, scratch)
     out, offset = output.out if output.straight else cells.spikes, 0
     for pixel in range(low, high):
-        cells.membrane[:] = 0
+        begin(output, pixel, cells.membrane, state.membrane)
         for t in range(len(output.out_step)):
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
             if output.straight:
@@ -90,20 +91,39 @@ def given_layer(inputs, scratch, output, low, high, levels, given, cells):
             bias_at, decay_at = levels.bias_at[pixel], given.decay_at[pixel]
             tally = fire_given(scratch.sums, levels, bias_at, cells, out, offset, given, decay_at)
             put(output, t, pixel, cells, tally, output.straight)
+        end(output, pixel, cells.membrane, state.membrane)
 
 
 @inner
-def cuba_layer(inputs, scratch, output, low, high, levels, kept, cells):
+def cuba_layer(inputs, scratch, output, low, high, levels, kept, cells, state):
     """The same for CUBA neurons."""
     find_active(inputs, scratch)
     for pixel in range(low, high):
-        cells.u[:] = 0
-        cells.v[:] = 0
+        begin(output, pixel, cells.u, state.current)
+        begin(output, pixel, cells.v, state.membrane)
         for t in range(len(output.out_step)):
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
             saturated = kernels.cuba(scratch.sums, levels, levels.bias_at[pixel], kept, cells)
             fired = kernels.fire(cells.before, levels.threshold, cells.v, cells.spikes)
             put(output, t, pixel, cells, (np.int64(fired) << 32) | np.int64(saturated), False)
+        end(output, pixel, cells.u, state.current)
+        end(output, pixel, cells.v, state.membrane)
+
+
+@inner(forceinline=True)
+def begin(output, pixel, own, kept):
+    """One pixel's neurons begin at what is kept of them, or at 0 where that is empty."""
+    own[:] = 0
+    if len(kept):
+        offset = output.out_pixel[pixel]
+        kernels.store(kept[offset : offset + output.width], own, 0, output.width)
+
+
+@inner(forceinline=True)
+def end(output, pixel, own, kept):
+    """Keep what one pixel's neurons go on from, unless nothing is kept."""
+    if len(kept):
+        kernels.store(own, kept, output.out_pixel[pixel], output.width)
 
 
 @inner(forceinline=True)

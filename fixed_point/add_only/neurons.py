@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from randhet.fixed_point.kernels.blocks import NEURONS, Tally, current, drawn, loop, shuffled, table_reader
+from randhet.fixed_point.kernels.blocks import NEURONS, Reset, Tally, current, drawn, loop, shuffled, table_reader
 from randhet.fixed_point.kernels.lanes import INT8, INT32, INT64, Array, Lanes, broadcast, build
 
 GROUPS = 2
@@ -57,16 +57,20 @@ class Row(NamedTuple):
 
 def fire(builder: Any, row: Row, k: Any, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
     """Code for one step; decays(starts) makes the code for the decays of the 16 neurons from each start."""
-    clipped, fired = Tally(builder), Tally(builder)
+    reset, clipped, fired = Reset(builder, row.levels), Tally(builder), Tally(builder)
     with loop(builder, INT64(0), row.cells.neurons, GROUPS * NEURONS) as (position, _):
         starts = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
         inflow = [_current(builder, row, start) for start in starts]
-        differences = [row.cells.membrane.load(start, NEURONS) - x for start, (x, _) in zip(starts, inflow)]
-        leaks = products(builder, differences, decays(starts), k)
-        for start, (x, outside), leak in zip(starts, inflow, leaks):
+        stood = [row.cells.membrane.load(start, NEURONS) for start in starts]
+        leaks = products(builder, [m - x for m, (x, _) in zip(stood, inflow)], decays(starts), k)
+        for start, (x, outside), before, leak in zip(starts, inflow, stood, leaks):
             clipped.add(outside)
+            threshold = row.levels.threshold.load(start, NEURONS)
             # x + leak lies between m and x, which are 24 bit: it cannot saturate
-            fired.add(_spike(builder, row, start, x + leak))
+            m, below = reset.before(x + leak, before, threshold, start)
+            if below is not None:
+                clipped.add(below)
+            fired.add(_spike(builder, row, start, m))
     return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
 
 
@@ -79,12 +83,10 @@ def _current(builder: Any, row: Row, start: Any) -> tuple[Lanes, Lanes]:
 
 def _spike(builder: Any, row: Row, start: Any, m: Lanes) -> Lanes:
     """Threshold and reset of 16 membrane potentials; returns which of them spike."""
-    keep = broadcast(builder, builder.trunc(row.levels.keep, INT32), NEURONS)
     threshold = row.levels.threshold.load(start, NEURONS)
     spiking = m.compare(">", threshold)
     row.cells.before.store(start, m)
-    # both resets without a branch: keep has all bits or none
-    row.cells.membrane.store(start, spiking.where((m - threshold) & keep, m))
+    row.cells.membrane.store(start, Reset(builder, row.levels).after(m, spiking, threshold))
     row.spikes.store(builder.add(row.spikes_at, start), spiking.widen(INT8, signed=False))
     return spiking
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
-from randhet.base.errors import RandhetError
 from randhet.fixed_point import reference
-from randhet.fixed_point.add_only.counts import Counts, count_layer, total_operations
-from randhet.fixed_point.add_only.job import LayerJob, Memory, Spare, load
+from randhet.fixed_point.add_only.counts import Counts, count_layer, count_move, total_operations
+from randhet.fixed_point.add_only.job import Carried, LayerJob, Memory, Spare, at_rest, load
 from randhet.fixed_point.check import check_images
-from randhet.fixed_point.engine.moves import flat, logical, move
-from randhet.fixed_point.engine.plan import last_reader
-from randhet.fixed_point.network import Dense, Flatten, Input, Network
-from randhet.fixed_point.plain import require_plain
-from randhet.fixed_point.result import Result, Trace
+from randhet.fixed_point.engine.moves import flat
+from randhet.fixed_point.engine.plan import Span
+from randhet.fixed_point.engine.walk import Crew, Sent, Walk, require_room
+from randhet.fixed_point.network import Dense, Flatten, Input, Leaky, Network
+from randhet.fixed_point.result import Result
 
 
 def run(
@@ -31,10 +28,11 @@ def run(
     batch: int = 8,
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
+    stream: bool = False,
 ) -> Result:
-    """Run images (N, C, Y, X); arguments and result as the reference's, operations counted."""
-    options = {"first_image": first_image, "probes": probes, "batch": batch, "threads": threads, "progress": progress}
-    return run_counted(network, images, seed=seed, **options)[0]  # type: ignore[arg-type]
+    """Run images or recordings; arguments and result as the reference's, operations counted."""
+    options = {"probes": probes, "batch": batch, "threads": threads, "progress": progress, "stream": stream}
+    return run_counted(network, images, seed=seed, first_image=first_image, **options)[0]  # type: ignore[arg-type]
 
 
 def run_counted(
@@ -47,91 +45,59 @@ def run_counted(
     batch: int = 8,
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
+    stream: bool = False,
 ) -> tuple[Result, dict[str, Counts]]:
     """The same, with the counts of every layer and step beside the result."""
-    require_plain(network, "add-only")
     check_images(network.input, network.steps, images, first_image)
-    workers = threads or os.cpu_count() or 1
-    if workers < 1 or batch < 1:
-        raise RandhetError(f"threads {workers} and batch {batch} must be at least 1")
+    require_room(threads, batch)
     engine = AddOnly(network, reference.master_seed(network, seed), frozenset(probes))
-    parts: list[Result] = []
-    first = int(first_image)  # Python's: times T it may pass 64 bits
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(images), batch):
-            chunk = images[start : start + batch]
-            parts.append(engine.batch(chunk, first + start, pool, workers))
-            if progress:
-                progress(len(chunk))
+    # Python's integer: times T it may pass 64 bits
+    result = engine.run(images, int(first_image), batch, threads, progress, stream)
     counts = engine.counts(len(images))
-    return replace(reference.join(parts, network), operations=total_operations(counts)), counts
+    return replace(result, operations=total_operations(counts)), counts
 
 
-class AddOnly:
-    """A loaded network, its tables, and the weight rows it has added so far."""
+class AddOnly(Walk[Carried]):
+    """A loaded network, its tables, and the weight rows and values without weights that it has spent so far."""
 
     def __init__(self, network: Network, master: int, probes: frozenset[str]) -> None:
-        self.network, self.probes, self.last = network, probes, last_reader(network)
+        super().__init__(network, probes)
         self.memory, self.spare = Memory(), Spare()
         self.seen = {i for layer in network.layers if isinstance(layer.operation, Flatten) for i in layer.inputs}
         self.loaded = {i: load(network, i, master) for i, layer in enumerate(network.layers) if layer.weighted}
-        self.rows = {i: np.zeros(network.steps, np.int64) for i in self.loaded}
+        # of a layer with weights, rows added at each step; of one without, images for which a step was done
+        self.spent = [np.zeros(network.steps, np.int64) for _ in network.layers]
 
-    def batch(self, images: np.ndarray, first: int, pool: ThreadPoolExecutor, workers: int) -> Result:
-        """All layers for a few images."""
-        layers, kept = self.network.layers, dict[int, np.ndarray]()
-        spikes: dict[str, int] = {}
-        traces: dict[str, Trace] = {}
-        saturations = 0
-        for i, layer in enumerate(layers):
-            membranes = None
-            read = [kept[source] for source in layer.inputs]
-            if i in self.loaded:
-                kept[i], membranes, tally = self._layer(i, read[0], first, pool, workers)
-                saturations += int(tally[1])
-                if layer.spikes:
-                    spikes[layer.name] = int(tally[0])
-            else:
-                kept[i] = self._move(i, read, images, pool)
-            if layer.name in self.probes:
-                traces[layer.name] = self._trace(i, kept[i], membranes)
-            for source in {number for number in kept if self.last[number] <= i < len(layers) - 1}:
-                self._let_go(source, kept.pop(source))
-        sums = self._logical(len(layers) - 1, kept[len(layers) - 1]).sum(axis=1).reshape(len(images), -1)
-        return Result(sums.argmax(axis=1), sums, spikes, saturations, traces=traces)
-
-    def _move(self, i: int, read: list[np.ndarray], images: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
-        """The values of layer i, one without weights."""
-        layer = self.network.layers[i]
-        shape = self.network.shapes[layer.inputs[0]] if layer.inputs else ()
-        return move(layer.operation, read, images, shape, self.network.ranges[i], pool.map)
-
-    def _layer(
-        self, i: int, values: np.ndarray, first: int, pool: ThreadPoolExecutor, workers: int
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Values, membranes where they are probed, and [spikes, saturations, rows of each step] of one with weights."""
-        layer, loaded, steps = self.network.layers[i], self.loaded[i], self.network.steps
+    def weigh(self, i: int, values: np.ndarray, span: Span, carried: dict[int, Carried] | None, crew: Crew) -> Sent:
+        layer, loaded = self.network.layers[i], self.loaded[i]
         if isinstance(layer.operation, Dense):
             values = flat(values, self.network.shapes[layer.inputs[0]])
-        job = LayerJob(loaded, values, first, layer.name in self.probes, self.memory, self.spare)
-        tallies = sum(pool.map(lambda call: job.run(*call), job.calls(workers)), np.zeros(2 + steps, np.int64))
-        self.rows[i] += tallies[2:]
-        if layer.spikes:
-            return job.out, job.record if layer.name in self.probes else None, tallies
-        out = job.out + loaded.bias
-        return out, out.cumsum(axis=1, dtype=np.int64), tallies
+        if carried is not None and i not in carried:
+            carried[i] = at_rest(loaded, span.images)
+        probed, leaky = layer.name in self.probes, isinstance(layer.neuron, Leaky)
+        state = carried[i] if carried else None
+        job = LayerJob(loaded, values, span, probed or leaky, state, self.memory, self.spare)
+        tallies = sum(crew.pool.map(lambda call: call(), job.jobs(crew.workers)), np.zeros(2 + span.count, np.int64))
+        self.spent[i][span.start : span.stop] += tallies[2:]
+        if layer.dynamics is None:
+            return Sent(job.out + loaded.bias)
+        return Sent(job.record if leaky else job.out, job.record if probed else None, *tallies[:2].tolist())
 
-    def _let_go(self, i: int, values: np.ndarray) -> None:
+    def moved(self, i: int, read: list[np.ndarray], sent: np.ndarray, span: Span) -> None:
+        # what is the same at every step is done once
+        self.spent[i][span.start : span.start + sent.shape[1]] += len(sent)
+
+    def release(self, i: int, values: np.ndarray) -> None:
         """Keep the memory of layer i for later layers, unless a flattened layer may be another view of it."""
         if i not in self.seen and not isinstance(self.network.layers[i].operation, (Input, Flatten)):
             self.spare.give(values)
 
-    def _logical(self, i: int, values: np.ndarray) -> np.ndarray:
-        return logical(values, self.network.steps, self.network.shapes[i])
-
-    def _trace(self, i: int, values: np.ndarray, membranes: np.ndarray | None) -> Trace:
-        return Trace(self._logical(i, values), None if membranes is None else self._logical(i, membranes))
-
     def counts(self, images: int) -> dict[str, Counts]:
-        """What every layer with weights did, per step, summed over the images."""
-        return {self.network.layers[i].name: count_layer(self.loaded[i], self.rows[i], images) for i in self.rows}
+        """What every layer with weights did, per step, summed over images, and what the others added or compared."""
+        network, counts = self.network, dict[str, Counts]()
+        for i, layer in enumerate(network.layers):
+            if i in self.loaded:
+                counts[layer.name] = count_layer(self.loaded[i], self.spent[i], images)
+            elif found := count_move(layer.operation, network.shapes[i], len(layer.inputs), self.spent[i]):
+                counts[layer.name] = found
+        return counts

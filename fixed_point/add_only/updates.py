@@ -11,27 +11,40 @@ import numpy as np
 from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.add_only import layer as kernels
-from randhet.fixed_point.add_only.bundles import Cells, CubaCells, Draws, Given, Inputs, Kept, Levels, Output, Scratch
+from randhet.fixed_point.add_only.bundles import (
+    Cells,
+    CubaCells,
+    Draws,
+    Given,
+    Inputs,
+    Kept,
+    Levels,
+    Output,
+    ResetLevels,
+    Scratch,
+    State,
+)
 from randhet.fixed_point.add_only.counts import NeuronCost
-from randhet.fixed_point.engine.calls import kept
+from randhet.fixed_point.engine.calls import floors, kept, reset_differs
 from randhet.fixed_point.engine.calls import padded as filled
 from randhet.fixed_point.engine.guard import padded
 from randhet.fixed_point.engine.plan import Registers, Tile, channels_last, visits
 from randhet.fixed_point.integer import STATE_MAX
-from randhet.fixed_point.plain import refuse
+from randhet.fixed_point.kernels.registers import jump
 
-Run = Callable[[Inputs, Scratch, Output, int, int, np.ndarray], None]
-"""Runs pixels low..high of a tile, given the states of its entries at the image's start."""
+Entries = np.ndarray
+"""States of the registers' entries, uint32."""
+Run = Callable[[Inputs, Scratch, Output, State, int, int, Entries], None]
+"""Runs pixels low..high of a tile from a state, given the states of its registers' entries where the span begins."""
 
 NO_ENTRIES = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where neurons stand: the shape of their layer, T, and its registers where decays are drawn."""
+    """Where neurons stand: the shape of their layer, and its registers where decays are drawn."""
 
     shape: ir.Shape
-    steps: int
     registers: Registers | None
 
     @property
@@ -42,10 +55,13 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What runs a tile, and its entries in the order of their states (those of the last core at the end)."""
+    """What runs a tile, its entries in the order of their states (those of the last core at the end), and what moves
+    these states on by a step.
+    """
 
     run: Run
     order: np.ndarray
+    move_on: Callable[[Entries], None] = lambda entries: None
 
 
 def program(neuron: ir.Neuron, context: Place, tile: Tile) -> Program:
@@ -58,7 +74,7 @@ def program(neuron: ir.Neuron, context: Place, tile: Tile) -> Program:
         case ir.ReadOut():
             return Program(_sums, NO_ENTRIES)
         case ir.Leaky():
-            refuse(neuron)
+            return program(neuron.dynamics, context, tile)
         case _:
             assert_never(neuron)
 
@@ -67,17 +83,23 @@ def neuron_cost(neuron: ir.Neuron) -> NeuronCost:
     """Read off the kernels: current (shift, bias, four comparisons to clamp and saturate), decay, threshold.
 
     The decay of k bits is one subtraction, k conditional additions each with a shift of the sum and one of the decay's
-    bit, and the final addition; "subtract" takes one more subtraction. CUBA has two decays of 13 bits.
+    bit, and the final addition; "subtract" takes one more subtraction. A late reset compares once more, and once to
+    saturate what a threshold was taken from; a floor compares once. CUBA has two decays of 13 bits. What a leaky
+    read-out reads takes an addition or a comparison, if not the last value.
     """
     match neuron:
         case ir.Lif():
-            return NeuronCost(1 + 1 + neuron.k + 1 + (kept(neuron.reset) != 0), 1 + 2 * neuron.k, 5)
+            subtracts = int(kept(neuron.reset) != 0)
+            compared = 5 + neuron.reset_delay * (1 + subtracts) + neuron.floored
+            return NeuronCost(1 + 1 + neuron.k + 1 + subtracts, 1 + 2 * neuron.k, compared)
         case ir.Cuba():
             return NeuronCost(2 * 13 + 3, 2 * (2 * 13 + 1) + 1, 2 + 2 + 2 + 1)
         case ir.ReadOut():
             return NeuronCost(2, 0, 0)
         case ir.Leaky():
-            refuse(neuron)
+            moves = neuron_cost(neuron.dynamics)
+            summed, compared = int(neuron.read == "sum"), int(neuron.read == "max")
+            return NeuronCost(moves.additions + summed, moves.shifts, moves.comparisons + compared)
         case _:
             assert_never(neuron)
 
@@ -92,42 +114,57 @@ def _lif(neuron: ir.Lif, context: Place, tile: Tile) -> Program:
             assert_never(neuron.decay)
 
 
-def _sums(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
+def _sums(
+    inputs: Inputs, scratch: Scratch, output: Output, state: State, low: int, high: int, entries: Entries
+) -> None:
     kernels.sum_layer(inputs, scratch, output, low, high)
 
 
 def _given(neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, context: Place, tile: Tile) -> Run:
-    levels, width = _levels(neuron, context, tile, kept(neuron.reset)), padded(tile.width)
+    levels, width = _lif_levels(neuron, context, tile), padded(tile.width)
     mantissa = channels_last(np.asarray(decay.mantissa), context.shape)[:, tile.channels]
     given = Given(neuron.k, *_rows(mantissa, 0, context.pixels))
 
-    def run(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
-        kernels.given_layer(inputs, scratch, output, low, high, levels, given, _cells(width))
+    def run(
+        inputs: Inputs, scratch: Scratch, output: Output, state: State, low: int, high: int, entries: Entries
+    ) -> None:
+        kernels.given_layer(inputs, scratch, output, low, high, levels, given, _cells(width), state)
 
     return run
 
 
 def _drawn(neuron: ir.Lif, decay: ir.Drawn, context: Place, tile: Tile) -> Program:
     assert context.registers is not None  # every layer that draws has some
-    mine, steps = visits(context.registers, tile), context.steps
+    mine = visits(context.registers, tile)
     # the entries of the last core stand at the end, so that each of the two matrices moves one range of states
     ordered = mine.number[np.argsort(mine.last, kind="stable")]
-    levels, width = _levels(neuron, context, tile, kept(neuron.reset)), padded(tile.width)
-    count, fresh = len(ordered), np.zeros((steps - 1) * len(ordered), np.uint32)
+    levels, width = _lif_levels(neuron, context, tile), padded(tile.width)
+    count, last, held = len(ordered), len(ordered) - int(mine.last.sum()), decay.sampling == "forward"
+    near, far = context.registers.round()
     still = Draws(
         k=neuron.k, table=np.concatenate([decay.table & 0xFF, decay.table >> 8]).astype(np.uint8),
-        states=fresh, round_at=np.arange(steps + 1) * count, last=count - int(mine.last.sum()),
-        near=context.registers.round()[0], far=context.registers.round()[1], held=decay.sampling == "forward",
+        states=np.zeros(0, np.uint32), round_at=NO_ENTRIES, last=last, near=near, far=far, held=held,
         entry_pixel=mine.pixel, entry_channel=mine.channel, entry_state=np.argsort(ordered),
-        registers=np.zeros(0, np.uint32), register_at=np.arange(steps) * width,
+        registers=np.zeros(0, np.uint32), register_at=NO_ENTRIES,
     )  # fmt: skip
 
-    def run(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
-        own, registers = np.concatenate([states, fresh]), np.zeros(steps * width, np.uint32)
-        draws = still._replace(states=own, registers=registers)
-        kernels.drawn_layer(inputs, scratch, output, low, high, levels, draws, _cells(width))
+    def run(
+        inputs: Inputs, scratch: Scratch, output: Output, state: State, low: int, high: int, entries: Entries
+    ) -> None:
+        steps = len(output.out_step)
+        own = np.concatenate([entries, np.zeros((steps - 1) * count, np.uint32)])
+        registers = np.zeros(steps * width, np.uint32)
+        draws = still._replace(
+            states=own, round_at=np.arange(steps + 1) * count, registers=registers, register_at=np.arange(steps) * width
+        )
+        kernels.drawn_layer(inputs, scratch, output, low, high, levels, draws, _cells(width), state)
 
-    return Program(run, ordered)
+    def move_on(entries: Entries) -> None:
+        if not held:
+            jump(entries[:last], near)
+            jump(entries[last:], far)
+
+    return Program(run, ordered, move_on)
 
 
 def _cuba(neuron: ir.Cuba, context: Place, tile: Tile) -> Run:
@@ -135,16 +172,25 @@ def _cuba(neuron: ir.Cuba, context: Place, tile: Tile) -> Run:
     levels = levels._replace(threshold=levels.threshold[:width])
     parts = Kept(4096 - neuron.current_decay - 1, 4096 - neuron.voltage_decay)
 
-    def run(inputs: Inputs, scratch: Scratch, output: Output, low: int, high: int, states: np.ndarray) -> None:
+    def run(
+        inputs: Inputs, scratch: Scratch, output: Output, state: State, low: int, high: int, entries: Entries
+    ) -> None:
         u, v, before = np.zeros((3, width), np.int32)
         cells = CubaCells(u, v, np.zeros(width, np.int64), before, np.zeros(width, np.uint8))
-        kernels.cuba_layer(inputs, scratch, output, low, high, levels, parts, cells)
+        kernels.cuba_layer(inputs, scratch, output, low, high, levels, parts, cells, state)
 
     return run
 
 
 def _cells(width: int) -> Cells:
     return Cells(width, np.zeros(width, np.int32), np.zeros(width, np.int32), np.zeros(width, np.uint8))
+
+
+def _lif_levels(neuron: ir.Lif, context: Place, tile: Tile) -> Levels | ResetLevels:
+    levels = _levels(neuron, context, tile, kept(neuron.reset))
+    if not reset_differs(neuron):
+        return levels
+    return ResetLevels(*levels, -neuron.reset_delay, floors(neuron, context.shape, tile))
 
 
 def _levels(neuron: ir.Lif | ir.Cuba, context: Place, tile: Tile, keep: int) -> Levels:

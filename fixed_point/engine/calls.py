@@ -21,18 +21,21 @@ from randhet.fixed_point.kernels.bundles import (
     Decays,
     Levels,
     Output,
+    ResetLevels,
     State,
     Weights,
 )
+from randhet.fixed_point.layers import NO_FLOOR
 from randhet.fixed_point.network import Constant, Cuba, Drawn, Lif, PerNeuron, Reset, Shape
 
 NO_WEIGHTS = np.zeros(0, np.int8)
+AnyLevels = Levels | ResetLevels
 Tally = tuple[int, int]
 """Spikes, saturations."""
 
 
 def lif(
-    synapse: Synapse, tile: Tile, values: np.ndarray, levels: Levels, decays: Decays, state: State, output: Output
+    synapse: Synapse, tile: Tile, values: np.ndarray, levels: AnyLevels, decays: Decays, state: State, output: Output
 ) -> Tally:
     """Run `kernels.lif_tile` on activity (rows, pixels, channels)."""
     source = synapse.reads(tile, values)
@@ -64,11 +67,13 @@ def weights(synapse: Synapse, tile: Tile, values: np.ndarray) -> Weights:
     return Weights(tile.weight, tile.packed, wide, choice.limit(synapse.per_tap * synapse.source[0]))
 
 
-def lif_levels(neuron: Lif, shape: Shape, tile: Tile) -> Levels:
-    """Return bias and threshold of a tile, filled up with neurons that never fire."""
+def lif_levels(neuron: Lif, shape: Shape, tile: Tile) -> AnyLevels:
+    """Return bias and threshold of a tile, filled up with neurons that never fire; late resets and floors if any."""
     bias = padded(channels_last(neuron.bias, shape)[:, tile.channels], 0)
     threshold = padded(neuron.threshold[tile.channels], STATE_MAX)
-    levels = Levels(bias, threshold, neuron.f, neuron.k, kept(neuron.reset))
+    plain = Levels(bias, threshold, neuron.f, neuron.k, kept(neuron.reset))
+    late = ResetLevels(*plain, -neuron.reset_delay, floors(neuron, shape, tile)) if reset_differs(neuron) else None
+    levels = late or plain
     guard.levels(levels, prod(shape[1:]), whole(tile.width))
     return levels
 
@@ -103,6 +108,16 @@ def with_states(decays: Decays, states: np.ndarray) -> Decays:
 def _looked_at(decays: Decays, shape: Shape, tile: Tile) -> Decays:
     guard.decays(decays, prod(shape[1:]), whole(tile.width), tile.width)
     return decays
+
+
+def reset_differs(neuron: Lif) -> bool:
+    """Return whether a reset is late or the membrane potential has a floor, which kernels of their own do."""
+    return neuron.reset_delay > 0 or neuron.floored
+
+
+def floors(neuron: Lif, shape: Shape, tile: Tile) -> np.ndarray:
+    """Return the lowest membrane potentials of a tile, filled up with ones that change nothing."""
+    return padded(channels_last(neuron.floor, shape)[0, tile.channels], NO_FLOOR)
 
 
 def kept(reset: Reset) -> int:

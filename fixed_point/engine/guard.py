@@ -16,6 +16,7 @@ from randhet.fixed_point.kernels.bundles import (
     Decays,
     Levels,
     Output,
+    ResetLevels,
     Source,
     State,
     Weights,
@@ -61,10 +62,12 @@ def source(given: Source, rows: int, size: tuple[int, int]) -> None:
     array("values", given.values, (np.uint8, np.int32), (1, *size), (rows, *size))
 
 
-def levels(given: Levels, pixels: int, channels: int) -> None:
+def levels(given: Levels | ResetLevels, pixels: int, channels: int) -> None:
     """Look at what neurons of the LIF family are told, for so many channels of whole chunks."""
     array("bias", given.bias, (np.int32,), (channels,), (pixels * channels,))
     array("threshold", given.threshold, (np.int32,), (channels,))
+    if isinstance(given, ResetLevels):
+        array("floor", given.floor, (np.int32,), (channels,))
 
 
 def cuba_levels(given: CubaLevels, pixels: int, width: int) -> None:
@@ -99,8 +102,9 @@ def output(given: Output, state: State, pixels: int, width: int) -> None:
     if given.record is not NO_RECORD:
         array("record", given.record, (np.int32,), (0, 1, 1), out.shape)
     if state is not NO_STATE:
-        array("membrane", state.membrane, (np.int32,), out.shape)
-        array("current", state.current, (np.int32,), (0, 0, 0), out.shape)
+        one = (1, *out.shape[1:])
+        array("membrane", state.membrane, (np.int32,), one, out.shape)
+        array("current", state.current, (np.int32,), (0, 0, 0), state.membrane.shape)
 
 
 def padded(width: int) -> int:

@@ -70,9 +70,11 @@ def lif_pixels(source, weights, levels, decays, state, output, full, active, scr
     """Loop over pixels and rows for `lif_tile`."""
     padded, per_pixel = len(scratch.membrane), len(full.at)
     fired = clipped = entry = 0
+    first, stop, carried = output.offset, output.offset + scratch.width, carries(state, output)
     for pixel in range(output.low, output.high):
-        if len(state.membrane) == 0:
-            scratch.membrane[:] = 0
+        scratch.membrane[:] = 0
+        if carried:
+            copy_to(scratch.membrane[: scratch.width], state.membrane[0, pixel, first:stop])
         entry = enter(decays, scratch.registers, entry, pixel, len(output.out), padded)
         # the multiplying instructions want many rows at once: several pixels, of which this is number `ahead`
         ahead = (pixel - output.low) % full.group
@@ -84,7 +86,15 @@ def lif_pixels(source, weights, levels, decays, state, output, full, active, scr
             tally = update(levels, decays, state, output, scratch, t, pixel, row)
             fired += tally >> 32
             clipped += tally & 0xFFFFFFFF
+        if carried:
+            copy_to(state.membrane[0, pixel, first:stop], scratch.membrane)
     return fired, clipped
+
+
+@inner(forceinline=True)
+def carries(state, output):
+    """Whether the rows of the output are steps of one image that goes on from a `State`; else lanes, or none is."""
+    return 0 < len(state.membrane) < len(output.out)
 
 
 @inner(forceinline=True)
@@ -100,7 +110,7 @@ def enter(decays, registers, entry, pixel, rows, padded):
 @inner(forceinline=True)
 def update(levels, decays, state, output, scratch, t, pixel, row):
     """Update the neurons of one pixel at row t of the output, whose sums are in `row`; result as `fire_drawn`'s."""
-    membrane, padded, kept = scratch.membrane, len(scratch.membrane), len(state.membrane) > 0
+    membrane, padded, kept = scratch.membrane, len(scratch.membrane), len(state.membrane) == len(output.out)
     first, stop = output.offset, output.offset + scratch.width
     position = (t * output.out.shape[1] + pixel) * output.out.shape[2] + first if scratch.straight else 0
     if kept:
@@ -144,11 +154,14 @@ def cuba_tile(source, weights, levels, state, output):
 def cuba_pixels(source, weights, levels, state, output, active, total, cells):
     """Loop over pixels and rows for `cuba_tile`; cells: u, v and v before the reset of one pixel."""
     u, v, before = cells[0], cells[1], cells[2]
-    fired, clipped, kept = 0, 0, len(state.membrane) > 0
+    fired, clipped, kept, carried = 0, 0, len(state.membrane) == len(output.out), carries(state, output)
     first, stop = output.offset, output.offset + len(u)
     for pixel in range(output.low, output.high):
         u[:] = 0
         v[:] = 0
+        if carried:
+            copy_to(u, state.current[0, pixel, first:stop])
+            copy_to(v, state.membrane[0, pixel, first:stop])
         bias = levels.bias[min(pixel, len(levels.bias) - 1)]
         for t in range(len(output.out)):
             synapse(source, weights, active, t, pixel, total)
@@ -163,6 +176,9 @@ def cuba_pixels(source, weights, levels, state, output, active, total, cells):
                 copy_to(state.membrane[t, pixel, first:stop], v)
             if len(output.record) > 0:
                 copy_to(output.record[t, pixel, first:stop], before)
+        if carried:
+            copy_to(state.current[0, pixel, first:stop], u)
+            copy_to(state.membrane[0, pixel, first:stop], v)
     return fired, clipped
 
 

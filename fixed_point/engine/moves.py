@@ -10,8 +10,7 @@ import numpy as np
 from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
 from randhet.fixed_point import reference
-from randhet.fixed_point.network import Range, Shape
-from randhet.fixed_point.plain import refuse
+from randhet.fixed_point.network import Pair, Range, Shape
 from randhet.fixed_point.shape import window_count
 
 Values = np.ndarray
@@ -38,58 +37,118 @@ def narrow(span: Range) -> type:
     return np.uint8 if not span.signed and span.high <= 255 else np.int32
 
 
-def move(
-    operation: ir.Operation, read: list[Values], images: np.ndarray, shape: Shape, span: Range, each: Each = map
+def move(  # noqa: C901 (a case a kind)
+    operation: ir.Operation, read: list[Values], frames: np.ndarray, shape: Shape, span: Range, each: Each = map
 ) -> Values:
-    """The values of a layer without weights: shape is that of what it reads, span the range of what it sends."""
+    """The values of a layer without weights: shape is that of what it reads, span the range of what it sends.
+
+    frames (images, T or 1, *shape of the input).
+    """
+    kind = narrow(span)
     match operation:
         case ir.Input():
-            last = images.reshape(*images.shape[:2], -1).swapaxes(1, 2)[:, None]
-            return np.ascontiguousarray(last.astype(narrow(span)))
+            last = frames.reshape(*frames.shape[:3], -1).swapaxes(2, 3)
+            return np.ascontiguousarray(last.astype(kind))
         case ir.Add():
-            return _added(read, narrow(span), each)
+            return _combined(read, kind, accumulate, each)
+        case ir.And():
+            return _combined(read, kind, both, each)
+        case ir.Iand():
+            return _combined(read, kind, second_alone, each)
+        case ir.Concat():
+            return _joined(read, kind)
         case ir.SumPool():
-            return _pooled(operation, read[0], shape, narrow(span), each)
+            return _pooled(operation, (0, 0), accumulate, read[0], shape, kind, each)
+        case ir.MaxPool():
+            return _pooled(operation, operation.padding, larger, read[0], shape, kind, each)
+        case ir.Spread():
+            return _spread(operation, read[0], shape)
         case ir.Flatten():
             return flat(read[0], shape)
         case ir.Conv() | ir.Dense():
             raise TypeError(f"{type(operation).__name__} has weights: its values are summed, not moved")
-        case ir.And() | ir.Iand() | ir.Concat() | ir.MaxPool() | ir.Spread():
-            refuse(operation)
         case _:
             assert_never(operation)
 
 
-def _added(read: list[Values], kind: type, each: Each) -> Values:
+# --- two arrays to one, in the type of the third, which holds every result by the layer's range -----------------------
+
+Combine = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+
+
+def accumulate(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
+    """total = first + second."""
+    # unsafe: the sum is made in the narrow type itself, never in a wider copy
+    np.add(first, second, out=total, dtype=total.dtype, casting="unsafe")
+
+
+def larger(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
+    """total = max(first, second)."""
+    np.maximum(first, second, out=total, dtype=total.dtype, casting="unsafe")
+
+
+def both(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
+    """total = first and second, of spikes."""
+    np.minimum(first, second, out=total, dtype=total.dtype, casting="unsafe")
+
+
+def second_alone(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
+    """total = second and not first, of spikes."""
+    np.greater(second, first, out=total, casting="unsafe")
+
+
+def _combined(read: list[Values], kind: type, combine: Combine, each: Each) -> Values:
     total: Values = np.empty(np.broadcast_shapes(*(values.shape for values in read)), kind)
 
     def add(image: int) -> None:
         first, second, *others = (values[image] for values in read)
-        accumulate(first, second, total[image])
+        combine(first, second, total[image])
         for values in others:
-            accumulate(total[image], values, total[image])
+            combine(total[image], values, total[image])
 
     deque(each(add, range(len(total))), maxlen=0)
     return total
 
 
-def _pooled(operation: ir.SumPool, values: Values, shape: Shape, kind: type, each: Each) -> Values:
+def _joined(read: list[Values], kind: type) -> Values:
+    """Channels one after another; what is the same at every step is repeated where others are not."""
+    steps = max(values.shape[1] for values in read)
+    wide = [np.broadcast_to(values, (len(values), steps, *values.shape[2:])) for values in read]
+    return np.concatenate(wide, axis=3, dtype=kind, casting="unsafe")
+
+
+def _pooled(
+    pool: ir.SumPool | ir.MaxPool, padding: Pair, combine: Combine, values: Values, shape: Shape, kind: type, each: Each
+) -> Values:
     channels, *size = shape
-    rows, columns = (window_count(size[a], operation.kernel[a], operation.stride[a], 0, 1) for a in (0, 1))
+    rows, columns = (window_count(size[a], pool.kernel[a], pool.stride[a], padding[a]) for a in (0, 1))
     steps = values.shape[1]
-    pooled: Values = np.zeros((len(values), steps, rows * columns, channels), kind)
+    pooled: Values = np.empty((len(values), steps, rows * columns, channels), kind)
 
-    def pool(image: int) -> None:
-        grid = values[image].reshape(steps, *size, channels).transpose(0, 3, 1, 2)
+    def one(image: int) -> None:
+        grid = _padded(values[image].reshape(steps, *size, channels), padding).transpose(0, 3, 1, 2)
         total = pooled[image].reshape(steps, rows, columns, channels).transpose(0, 3, 1, 2)
-        for _, _, plane in reference.taps(grid, operation.kernel, operation.stride):
-            accumulate(total, plane, total)
+        (_, _, first), *others = reference.taps(grid, pool.kernel, pool.stride)
+        np.copyto(total, first, casting="unsafe")
+        for _, _, plane in others:
+            combine(total, plane, total)
 
-    deque(each(pool, range(len(pooled))), maxlen=0)
+    deque(each(one, range(len(pooled))), maxlen=0)
     return pooled
 
 
-def accumulate(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
-    """total = first + second in the type of total, which holds every sum by the layer's range."""
-    # unsafe: the sum is made in the narrow type itself, never in a wider copy
-    np.add(first, second, out=total, dtype=total.dtype, casting="unsafe")
+def _padded(grid: np.ndarray, padding: Pair) -> np.ndarray:
+    """(T, y, x, channels) with the lowest value of its type around, which is never the largest of a window."""
+    if not any(padding):
+        return grid
+    (py, px), lowest = padding, np.iinfo(grid.dtype).min
+    return np.pad(grid, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=lowest)
+
+
+def _spread(operation: ir.Spread, values: Values, shape: Shape) -> Values:
+    """Zeros between values and at the ends."""
+    (channels, rows, columns), (sy, sx), (ey, ex) = shape, operation.stride, operation.extra
+    height, width = (rows - 1) * sy + 1, (columns - 1) * sx + 1
+    wide = np.zeros((*values.shape[:2], height + ey, width + ex, channels), values.dtype)
+    wide[:, :, :height:sy, :width:sx] = values.reshape(*values.shape[:2], rows, columns, channels)
+    return wide.reshape(*values.shape[:2], -1, channels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine import calls
 from randhet.fixed_point.engine.moves import Values
 from randhet.fixed_point.engine.plan import (
+    Span,
     Synapse,
     Tile,
     channels_last,
@@ -21,54 +23,89 @@ from randhet.fixed_point.engine.plan import (
     make_registers,
     visits,
 )
-from randhet.fixed_point.kernels.bundles import NO_RECORD, NO_STATE, Decays, Output
+from randhet.fixed_point.kernels.bundles import NO_RECORD, NO_STATE, Decays, Output, State
 from randhet.fixed_point.kernels.registers import jump, states_of_rounds
-from randhet.fixed_point.plain import refuse
 
 Job = Callable[[], calls.Tally]
 OfPart = Callable[[int, Tile, int], Decays]
 """The decays of an image's tile from a pixel on."""
+OfLanes = Callable[[int, slice, Tile], Decays]
+"""The decays of a step of some images' tile."""
+NO_SPIKES = np.zeros((0, 0), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a layer stands: its number, shape, T and the master seed."""
+    """Where a layer stands: its number, shape and the master seed."""
 
     index: int
     shape: ir.Shape
-    steps: int
     master: int
 
 
 @dataclass(frozen=True, eq=False)
+class Carried:
+    """What neurons carry on, images first: membrane potentials and currents, and spikes that a layer reads itself."""
+
+    state: State = NO_STATE
+    own: np.ndarray = field(default_factory=lambda: NO_SPIKES)
+
+    def of(self, images: slice) -> State:
+        """The state of some images, for the kernels, which move it on in place."""
+        return State(*(values[images] for values in self.state)) if len(self.state.membrane) else NO_STATE
+
+
+@dataclass(frozen=True, eq=False)
 class Work:
-    """One layer in one batch: what it reads and writes, images first; record is empty where nothing is recorded."""
+    """One layer in one span: what it reads and writes, images first; record is empty where nothing is recorded.
+
+    carried: where its neurons begin, and what they carry on; None where they begin at rest and nothing goes on.
+    """
 
     synapse: Synapse
-    first_image: int
+    span: Span
     values: Values
     out: Values
     record: np.ndarray
+    carried: Carried | None = None
 
     def output(self, image: int, tile: Tile, low: int, high: int) -> Output:
         """Tell the kernels where to write."""
         record = self.record[image] if len(self.record) else NO_RECORD
         return Output(self.out[image], record, tile.offset, low, high)
 
+    def state(self, image: int) -> State:
+        """Tell the kernels where an image's neurons begin."""
+        return self.carried.of(slice(image, image + 1)) if self.carried else NO_STATE
+
+
+Lanes = Callable[[int, slice, Tile, np.ndarray, State, Output], calls.Tally]
+"""One step of a span for some images side by side: step, images, tile, what they read, their state, where to write."""
+
 
 class Neurons:
     """The neurons of a loaded layer."""
 
     integer: type = np.uint8
-    """What the layer sends."""
+    """What the layer's kernels write."""
+    records = False
+    """Whether membrane potentials are needed even where nobody traces them."""
+
+    def start(self, images: int, synapse: Synapse) -> Carried:
+        """Return the state at rest of so many images."""
+        return Carried()
 
     def jobs(self, work: Work, workers: int) -> Iterator[Job]:
         """Yield the calls that do the work, each returning (spikes, saturations)."""
         raise NotImplementedError
 
-    def membranes(self, work: Work) -> np.ndarray:
-        """Return membrane potentials before the reset, (images, T, pixels, channels), once the jobs are done."""
-        return work.record
+    def lanes(self, work: Work) -> Lanes:
+        """Return a call that does one step of several images."""
+        raise NotImplementedError
+
+    def sent(self, work: Work) -> Values:
+        """Return what the layer sends, once the jobs are done."""
+        return work.out
 
 
 class Lif(Neurons):
@@ -78,16 +115,27 @@ class Lif(Neurons):
         self.levels = {tile.offset: calls.lif_levels(neuron, place.shape, tile) for tile in synapse.tiles}
         self.decays = decays_of(neuron.decay, place, synapse)
 
+    def start(self, images: int, synapse: Synapse) -> Carried:
+        return Carried(State(at_rest(images, synapse), NO_STATE.current))
+
     def jobs(self, work: Work, workers: int) -> Iterator[Job]:
-        decays = self.decays.of_batch(work.first_image, len(work.values))
+        decays = self.decays.of_span(work.span)
 
         def call(image: int, tile: Tile, low: int, high: int) -> calls.Tally:
             given, output = decays(image, tile, low), work.output(image, tile, low, high)
-            return calls.lif(
-                work.synapse, tile, work.values[image], self.levels[tile.offset], given, NO_STATE, output
-            )  # fmt: skip
+            levels, state = self.levels[tile.offset], work.state(image)
+            return calls.lif(work.synapse, tile, work.values[image], levels, given, state, output)
 
         yield from spread(work, call, bands(work, workers) if self.decays.divisible else 1)
+
+    def lanes(self, work: Work) -> Lanes:
+        decays = self.decays.of_lanes(work.span)
+
+        def call(t: int, images: slice, tile: Tile, values: np.ndarray, state: State, output: Output) -> calls.Tally:
+            given, levels = decays(t, images, tile), self.levels[tile.offset]
+            return calls.lif(work.synapse, tile, values, levels, given, state, output)
+
+        return call
 
 
 class Cuba(Neurons):
@@ -96,12 +144,78 @@ class Cuba(Neurons):
     def __init__(self, neuron: ir.Cuba, place: Place, synapse: Synapse) -> None:
         self.levels = {tile.offset: calls.cuba_levels(neuron, place.shape, tile) for tile in synapse.tiles}
 
+    def start(self, images: int, synapse: Synapse) -> Carried:
+        return Carried(State(at_rest(images, synapse), at_rest(images, synapse)))
+
     def jobs(self, work: Work, workers: int) -> Iterator[Job]:
         def call(image: int, tile: Tile, low: int, high: int) -> calls.Tally:
-            output = work.output(image, tile, low, high)
-            return calls.cuba(work.synapse, tile, work.values[image], self.levels[tile.offset], NO_STATE, output)
+            levels, state, output = self.levels[tile.offset], work.state(image), work.output(image, tile, low, high)
+            return calls.cuba(work.synapse, tile, work.values[image], levels, state, output)
 
         yield from spread(work, call, bands(work, workers))
+
+    def lanes(self, work: Work) -> Lanes:
+        def call(t: int, images: slice, tile: Tile, values: np.ndarray, state: State, output: Output) -> calls.Tally:
+            return calls.cuba(work.synapse, tile, values, self.levels[tile.offset], state, output)
+
+        return call
+
+
+class Leaky(Neurons):
+    """A leaky read-out: membrane potentials of neurons that never spike are what is sent."""
+
+    records = True
+
+    def __init__(self, dynamics: Neurons) -> None:
+        self.dynamics = dynamics
+
+    def start(self, images: int, synapse: Synapse) -> Carried:
+        return self.dynamics.start(images, synapse)
+
+    def jobs(self, work: Work, workers: int) -> Iterator[Job]:
+        return self.dynamics.jobs(work, workers)
+
+    def sent(self, work: Work) -> Values:
+        return work.record
+
+
+class Recurrent(Neurons):
+    """Neurons of a dense layer that reads its own spikes too: step after step, the images of a thread side by side."""
+
+    def __init__(self, inner: Neurons) -> None:
+        self.inner = inner
+
+    def start(self, images: int, synapse: Synapse) -> Carried:
+        return Carried(self.inner.start(images, synapse).state, np.zeros((images, synapse.channels), np.uint8))
+
+    def jobs(self, work: Work, workers: int) -> Iterator[Job]:
+        carried = work.carried or self.start(work.span.images, work.synapse)
+        lanes, edges = self.inner.lanes(work), np.linspace(0, work.span.images, min(workers, work.span.images) + 1)
+        for low, high in pairwise(edges.astype(int).tolist()):
+            yield partial(_steps, work, lanes, carried, slice(low, high))
+
+
+def _steps(work: Work, lanes: Lanes, carried: Carried, images: slice) -> calls.Tally:
+    """All steps of some images: each reads what the layer sent at the step before, behind what it reads anyhow."""
+    own, state, fired, clipped = carried.own[images], carried.of(images), 0, 0
+    out = np.empty((len(own), 1, work.synapse.channels), np.uint8)
+    record = np.empty(out.shape, np.int32) if len(work.record) else NO_RECORD
+    for t in range(work.span.count):
+        read = work.values[images, min(t, work.values.shape[1] - 1), 0]
+        values = np.concatenate([read, own], axis=1, dtype=read.dtype)[:, None]
+        for tile in work.synapse.tiles:
+            spikes, saturated = lanes(t, images, tile, values, state, Output(out, record, tile.offset, 0, 1))
+            fired, clipped = fired + spikes, clipped + saturated
+        own[:] = out[:, 0]
+        work.out[images, t] = out
+        if len(work.record):
+            work.record[images, t] = record
+    return fired, clipped
+
+
+def at_rest(images: int, synapse: Synapse) -> np.ndarray:
+    """Zeros for every neuron of so many images."""
+    return np.zeros((images, synapse.pixels, synapse.channels), np.int32)
 
 
 class ReadOut(Neurons):
@@ -120,12 +234,15 @@ class ReadOut(Neurons):
 
         yield from spread(work, call, 1)
 
-    def membranes(self, work: Work) -> np.ndarray:
-        return work.out.cumsum(axis=1, dtype=np.int64)
 
-
-def load(neuron: ir.Neuron, place: Place, synapse: Synapse) -> Neurons:
+def load(layer: ir.Layer, place: Place, synapse: Synapse) -> Neurons:
     """Load the neurons of a layer, once for all batches."""
+    assert layer.neuron is not None  # every layer with weights has some
+    neurons = _load(layer.neuron, place, synapse)
+    return neurons if layer.recurrent is None else Recurrent(neurons)
+
+
+def _load(neuron: ir.Neuron, place: Place, synapse: Synapse) -> Neurons:
     match neuron:
         case ir.Lif():
             return Lif(neuron, place, synapse)
@@ -134,7 +251,7 @@ def load(neuron: ir.Neuron, place: Place, synapse: Synapse) -> Neurons:
         case ir.ReadOut():
             return ReadOut(neuron, place, synapse)
         case ir.Leaky():
-            refuse(neuron)
+            return Leaky(_load(neuron.dynamics, place, synapse))
         case _:
             assert_never(neuron)
 
@@ -150,38 +267,58 @@ class Given:
     def __init__(self, decay: ir.Constant | ir.PerNeuron, place: Place, synapse: Synapse) -> None:
         self.tiles = {tile.offset: calls.given(decay, place.shape, tile) for tile in synapse.tiles}
 
-    def of_batch(self, first: int, images: int) -> OfPart:
-        """Return those of a batch whose first image has this number."""
+    def of_span(self, span: Span) -> OfPart:
+        """Return those of a span's parts."""
         return lambda image, tile, low: self.tiles[tile.offset]
+
+    def of_lanes(self, span: Span) -> OfLanes:
+        """Return those of a span's steps."""
+        return lambda t, images, tile: self.tiles[tile.offset]
 
 
 class Drawn:
     """Decays drawn by registers, found by jumps. divisible: an image's pixels may be computed in any order."""
 
     def __init__(self, decay: ir.Drawn, place: Place, synapse: Synapse) -> None:
-        self.decay, self.steps, self.held = decay, place.steps, decay.sampling == "forward"
+        self.decay, self.held = decay, decay.sampling == "forward"
         self.registers = make_registers(decay, place.shape, place.index, place.master)
-        self.visits = {tile.offset: visits(self.registers, tile) for tile in synapse.tiles}
+        self.of_offset = {tile.offset: tile for tile in synapse.tiles}
+        self.visits = {offset: visits(self.registers, tile) for offset, tile in self.of_offset.items()}
         self.tiles = {
             tile.offset: calls.drawn(decay, self.visits[tile.offset], place.shape, tile) for tile in synapse.tiles
         }
         self.divisible = self.registers.aligned
 
-    def of_batch(self, first: int, images: int) -> OfPart:
-        """Return those of a batch whose first image has this number."""
-        starts = image_starts(self.registers, self.decay, self.steps, first, images)
-        round_ = self.registers.round()
+    def of_span(self, span: Span) -> OfPart:
+        """Return those of a span's parts."""
+        starts = image_starts(self.registers, self.decay, span)
 
         def of_part(image: int, tile: Tile, low: int) -> Decays:
-            mine = self.visits[tile.offset]
-            states = starts[image, mine.number]
-            if low:
-                # divisible: every entry is at pixel 0, `low` draws before
-                jump(states, columns(low))
-            rounds = states_of_rounds(states, mine.last, *round_, self.held, self.steps)
-            return calls.with_states(self.tiles[tile.offset], rounds)
+            return calls.with_states(self.tiles[tile.offset], self._rounds(starts[image], tile, low, span.count))
 
         return of_part
+
+    def of_lanes(self, span: Span) -> OfLanes:
+        """Return those of a span's steps, for which the states of all images are found in advance."""
+        starts = image_starts(self.registers, self.decay, span)
+        states = {
+            offset: np.stack([self._rounds(start, tile, 0, span.count) for start in starts], axis=1)
+            for offset, tile in self.of_offset.items()
+        }
+
+        def of_step(t: int, images: slice, tile: Tile) -> Decays:
+            return calls.with_states(self.tiles[tile.offset], np.ascontiguousarray(states[tile.offset][t, images]))
+
+        return of_step
+
+    def _rounds(self, start: np.ndarray, tile: Tile, low: int, count: int) -> np.ndarray:
+        """States (steps, entries) of a tile from a pixel on."""
+        mine = self.visits[tile.offset]
+        states = start[mine.number]
+        if low:
+            # divisible: every entry is at pixel 0, `low` draws before
+            jump(states, columns(low))
+        return states_of_rounds(states, mine.last, *self.registers.round(), self.held, count)
 
 
 def decays_of(decay: ir.Decay, place: Place, synapse: Synapse) -> Given | Drawn:

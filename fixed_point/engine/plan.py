@@ -14,7 +14,7 @@ from randhet.fixed_point.kernels import dense
 from randhet.fixed_point.kernels.blocks import CHUNK
 from randhet.fixed_point.kernels.bundles import Source, Weights
 from randhet.fixed_point.kernels.registers import jump, power, states_of_rounds
-from randhet.fixed_point.network import Conv, Dense, Drawn, Network, Range, Shape, Weighted
+from randhet.fixed_point.network import Conv, Dense, Drawn, Layer, Network, Range, Shape, Weighted
 from randhet.fixed_point.shape import window_count
 
 NOTHING = np.zeros((0, 0, 0), np.uint8)
@@ -256,11 +256,39 @@ def make_registers(decay: Drawn, shape: Shape, layer: int, master: int) -> Regis
     return Registers(seeds, sizes, first % pixels, first // pixels, first // per_core, first % per_core)
 
 
-def image_starts(registers: Registers, decay: Drawn, steps: int, first: int, images: int) -> np.ndarray:
-    """States of the entries at the start of each image, (images, entries): one jump to the first, then on by rounds."""
-    rounds = 1 if decay.sampling == "forward" else steps
-    start = registers.starts(first * rounds)
-    return states_of_rounds(start, registers.last, *registers.round(rounds), False, images)
+@dataclass(frozen=True)
+class Span:
+    """Steps start..stop - 1 of T = `steps`, of so many images, the first of which has the number `first`."""
+
+    first: int
+    images: int
+    steps: int
+    start: int
+    stop: int
+
+    @property
+    def count(self) -> int:
+        """How many steps."""
+        return self.stop - self.start
+
+
+def image_starts(registers: Registers, decay: Drawn, span: Span) -> np.ndarray:
+    """States of the entries where a span begins in each image, (images, entries): one jump, then on by rounds."""
+    rounds, ahead = (1, 0) if decay.sampling == "forward" else (span.steps, span.start)
+    start = registers.starts(span.first * rounds + ahead)
+    return states_of_rounds(start, registers.last, *registers.round(rounds), False, span.images)
+
+
+def with_own_spikes(operation: Weighted) -> Weighted:
+    """A recurrent layer as one that reads its own spikes of the step before behind what it reads: weights [W U]."""
+    if isinstance(operation, Dense) and operation.recurrent is not None:
+        return Dense(np.hstack([operation.weight, operation.recurrent]))
+    return operation
+
+
+def own_span(layer: Layer, read: Range) -> Range:
+    """Range of what the weights of `with_own_spikes` see of a layer's input, and of its own spikes."""
+    return read if layer.recurrent is None else Range(read.low, max(read.high, 1))
 
 
 def last_reader(network: Network) -> list[int]:

@@ -264,25 +264,55 @@ def fire_given(typing, levels, row, decays, decays_at):
     return build(types.int64, (levels, row, decays, decays_at), write)
 
 
+class Reset:
+    """Code of what a spike does to membrane potentials: at once, or late and with a floor where `levels` has these."""
+
+    def __init__(self, builder: Any, levels: Any) -> None:
+        number = lambda value: broadcast(builder, builder.trunc(value, INT32), NEURONS)
+        self.levels, self.keep = levels, number(levels.keep)
+        self.late = number(levels.late) if hasattr(levels, "late") else None
+
+    def left(self, m: Lanes, threshold: Lanes) -> Lanes:
+        """What a spike leaves of m."""
+        # keep is all ones or none: m - theta, or zero. One masked instruction more than a plain reset, where a branch
+        # would double the code
+        return (m - threshold) & self.keep
+
+    def before(self, m: Lanes, stood: Lanes, threshold: Lanes, place: Any) -> tuple[Lanes, Lanes | None]:
+        """m after a reset of the step before and the floor, and which lanes saturated; stood: m of the step before."""
+        if self.late is None:
+            return m, None
+        fired = stood.compare(">", threshold) & self.late.compare("!=", 0)
+        moved = fired.where(self.left(m, threshold), m)
+        held = moved.compare("<", -LIMIT).where(-LIMIT, moved)
+        floor = self.levels.floor.load(place, NEURONS)
+        return held.compare("<", floor).where(floor, held), moved.compare("!=", held)
+
+    def after(self, m: Lanes, spiking: Lanes, threshold: Lanes) -> Lanes:
+        """What is kept for the next step, which does a late reset itself."""
+        if self.late is not None:
+            spiking = spiking & self.late.compare("==", 0)
+        return spiking.where(self.left(m, threshold), m)
+
+
 def _fire(builder: Any, levels: Any, row: Any, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
     """Write code for one step of a row; decays(places) writes that for the decays of 16 neurons from each place."""
-    numbers = levels.f, levels.k, levels.keep
-    f, k, keep = (broadcast(builder, builder.trunc(number, INT32), NEURONS) for number in numbers)
-    clipped, fired = Tally(builder), Tally(builder)
+    f, k = (broadcast(builder, builder.trunc(number, INT32), NEURONS) for number in (levels.f, levels.k))
+    reset, clipped, fired = Reset(builder, levels), Tally(builder), Tally(builder)
     with loop(builder, INT64(0), row.count, GROUPS * NEURONS) as (position, _):
         places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
         for place, decay in zip(places, decays(places)):
             bias = levels.bias.load(builder.add(row.bias_at, place), NEURONS)
             x, outside = current(row.sums.load(builder.add(row.sums_at, place), NEURONS), bias, f)
-            m = leak(x, row.membrane.load(place, NEURONS), decay, k)
-            threshold = levels.threshold.load(place, NEURONS)
+            threshold, stood = levels.threshold.load(place, NEURONS), row.membrane.load(place, NEURONS)
+            m, below = reset.before(leak(x, stood, decay, k), stood, threshold, place)
             spiking = m.compare(">", threshold)
             clipped.add(outside)
+            if below is not None:
+                clipped.add(below)
             fired.add(spiking)
             row.before.store(builder.add(row.before_at, place), m)
-            # keep is all ones or none: what a spike leaves is m - theta, which is positive and fits, or zero. One
-            # masked instruction more than a plain reset, where a branch would double the code
-            row.membrane.store(place, spiking.where((m - threshold) & keep, m))
+            row.membrane.store(place, reset.after(m, spiking, threshold))
             row.spikes.store(builder.add(row.spikes_at, place), spiking.widen(INT8, signed=False))
     # both counts in one number: an intrinsic that returned two would build a tuple in memory
     return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())

@@ -55,6 +55,22 @@ class Levels(NamedTuple):
     keep: int
 
 
+class ResetLevels(NamedTuple):
+    """`Levels` of neurons whose reset may be late or whose membrane potential may have a floor.
+
+    late: -1 where a spike acts at the next step, 0 where it acts at once. floor: the lowest membrane potential, whole
+    chunks of channels. A type of its own, so that the kernels of other neurons are compiled without any of it.
+    """
+
+    bias: np.ndarray
+    threshold: np.ndarray
+    f: int
+    k: int
+    keep: int
+    late: int
+    floor: np.ndarray
+
+
 class Decays(NamedTuple):
     """Where the decays of a tile come from.
 
@@ -84,10 +100,10 @@ class CubaLevels(NamedTuple):
 
 
 class State(NamedTuple):
-    """Membrane potentials, and currents of CUBA neurons, (lanes, pixels, channels) int32, kept from call to call.
+    """Membrane potentials, and currents of CUBA neurons, (rows, pixels, channels) int32, kept from call to call.
 
-    Rows of the output are then lanes: images that take one step each. Where membrane is empty they are the steps of one
-    image, whose state begins at zero at every pixel and passes from row to row.
+    With as many rows as the output has, these are lanes: images that take one step each. With one row, the rows of the
+    output are steps of one image, whose state begins at what is kept. Without, it begins at zero.
     """
 
     membrane: np.ndarray

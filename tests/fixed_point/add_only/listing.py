@@ -6,6 +6,7 @@ With the argument `plant`, a kernel and a part that writes vector code are repla
 
 import re
 import sys
+from itertools import product
 from typing import get_args
 
 import numpy as np
@@ -13,7 +14,10 @@ from numba import njit
 
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.add_only import kernels, layer, neurons, run
+from randhet.fixed_point.engine.walk import LONGEST
+from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.kernels.lanes import INT16, INT32
+from randhet.fixed_point.layers import NO_FLOOR
 
 FORBIDDEN = re.compile(
     r"^(i?mul|mulx|i?div|v?pmul\w*|v?pmadd\w*|vpdp\w*"  # integer products, quotients, dot products
@@ -48,28 +52,46 @@ def ints(value: int, count: int) -> np.ndarray:
     return np.full(count, value, np.int32)
 
 
-def spiking(kind: type) -> list[ir.Neuron]:
-    """Neurons of a kind with every decay and reset that it has."""
-    if kind is ir.Cuba:
-        return [ir.Cuba(ints(9, SIZE), ints(1, SIZE), 5, 9)]
-    assert kind is ir.Lif, kind
+def lifs() -> list[ir.Lif]:
+    """Every decay with every reset that there is, at once and late, without and with a floor."""
+    floors = (ints(NO_FLOOR, 1).reshape(()), ints(-5, SIZE))
     return [
-        ir.Lif(ints(9, SIZE), ints(1, SIZE), decay, BITS[source], reset=reset)
-        for reset in get_args(ir.Reset)
+        ir.Lif(ints(9, SIZE), ints(1, SIZE), decay, BITS[source], reset=reset, reset_delay=late, floor=floor)
+        for reset, late, floor in product(get_args(ir.Reset), (0, 1), floors)
         for source in get_args(ir.Decay)
         for decay in DECAYS[source]
     ]
 
 
+def silent() -> list[ir.Spiking]:
+    """What moves the potential of a leaky read-out."""
+    never = ints(STATE_MAX, SIZE)
+    return [
+        ir.Cuba(never, ints(1, SIZE), 5, 9),
+        *(ir.Lif(never, ints(1, SIZE), decay[0], 12) for decay in DECAYS.values()),
+    ]
+
+
+NEURONS: dict[type, list[ir.Neuron]] = {
+    ir.Lif: [*lifs()],
+    ir.Cuba: [ir.Cuba(ints(9, SIZE), ints(1, SIZE), 5, 9)],
+    ir.Leaky: [ir.Leaky(dynamics, read) for dynamics in silent() for read in get_args(ir.Read)],
+    ir.ReadOut: [],  # it stands at the end
+}
+"""Of every kind of neuron, what it may be."""
+
+
 def network(signed: bool) -> ir.Network:
-    """Every kind of neuron, decay and reset, and a read-out, all of which read the input."""
-    kinds = [kind for kind in get_args(ir.Neuron) if kind is not ir.ReadOut]
+    """Every kind of neuron, decay and reset, all of which read the input, two recurrent layers, and a read-out."""
     layers = [ir.Layer("input", ir.Input((1, SIZE, SIZE), signed=signed)), ir.Layer("flat", ir.Flatten(), (0,))]
-    for neuron in (neuron for kind in kinds for neuron in spiking(kind)):
+    for neuron in (neuron for kind in get_args(ir.Neuron) for neuron in NEURONS[kind]):
         conv = ir.Conv(np.ones((SIZE, 1, 3, 3), np.int8), padding=(1, 1))
         layers.append(ir.Layer(f"l{len(layers)}", conv, (0,), neuron))
+    dense = ir.Dense(np.ones((SIZE, SIZE * SIZE), np.int8), np.ones((SIZE, SIZE), np.int8))
+    for decay in (ir.Constant(200), ir.Drawn()):
+        layers.append(ir.Layer(f"l{len(layers)}", dense, (1,), ir.Lif(ints(9, SIZE), ints(1, SIZE), decay)))
     read = ir.Dense(np.ones((3, SIZE * SIZE), np.int8))
-    return ir.Network((*layers, ir.Layer("read", read, (1,), ir.ReadOut(ints(0, 3)))), 2)
+    return ir.Network((*layers, ir.Layer("read", read, (1,), ir.ReadOut(ints(0, 3)))), LONGEST + 1)
 
 
 @njit(nogil=True)
@@ -95,7 +117,9 @@ def main() -> None:
         run(checked, np.ones((1, 1, SIZE, SIZE), np.uint8), seed=1, probes=[part.name for part in checked.layers])
     seen = 0
     for kernel in (layer.sum_layer, layer.drawn_layer, layer.given_layer, layer.cuba_layer):
-        assert len(kernel.signatures) == 2 - planted, kernel.signatures
+        # resets that are late or have a floor have code of their own
+        resets = 2 if kernel in (layer.drawn_layer, layer.given_layer) else 1
+        assert len(kernel.signatures) == resets * (2 - planted), kernel.signatures
         for signature in kernel.signatures:
             for name, body in functions(kernel.inspect_asm(signature)).items():
                 if name.startswith(NUMBAS_OWN) or not body:

@@ -165,8 +165,8 @@ def test_unknown_kinds_are_refused() -> None:
     for call in (
         lambda: kept("soft"),  # type: ignore[arg-type]
         lambda: neuron_cost("neuron"),  # type: ignore[arg-type]
-        lambda: program("neuron", Place((1,), 1, None), tile),  # type: ignore[arg-type]
-        lambda: program(neuron, Place((1,), 1, None), tile),
+        lambda: program("neuron", Place((1,), None), tile),  # type: ignore[arg-type]
+        lambda: program(neuron, Place((1,), None), tile),
     ):
         with pytest.raises(AssertionError, match="Expected code to be unreachable"):
             call()
