@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from randhet.export.c import run as c  # noqa: E402
 from randhet.export.c.boards import BOARDS, Board, multiplications, sizes  # noqa: E402
-from randhet.export.pipeline import export_checkpoint  # noqa: E402
+from randhet.export.pipeline import export_checkpoint, settings_for  # noqa: E402
 from randhet.fixed_point import network as ir  # noqa: E402
 from randhet.fixed_point import reference  # noqa: E402
 from randhet.train.checkpoint import load  # noqa: E402
@@ -25,9 +25,11 @@ from randhet.train.data.sources import load as load_data  # noqa: E402
 SEED = 11
 
 
-def shipped(name: str = "digits-randhet-at", data: str = "digits") -> ir.Network:
+def shipped(name: str = "digits-randhet-at", data: str = "digits", weight_bits: int = 8) -> ir.Network:
     """Export a shipped checkpoint as the command line does."""
-    return export_checkpoint(load(ROOT / f"checkpoints/{name}.pt"), load_data(data, "train").pixels[:256]).network
+    checkpoint = load(ROOT / f"checkpoints/{name}.pt")
+    settings = settings_for(checkpoint, weight_bits=weight_bits)
+    return export_checkpoint(checkpoint, load_data(data, "train").pixels[:256], settings).network
 
 
 def needs(network: ir.Network, board: Board, program: c.Program) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
@@ -18,6 +19,7 @@ from randhet.fixed_point import reference
 from randhet.train.data.sources import load as load_data
 
 sys.path.append(str(Path(__file__).parent))
+import dense
 import digits
 
 HERE = [
@@ -119,3 +121,14 @@ def test_a_tool_that_is_missing_is_named_with_its_packages(name: str, monkeypatc
     reason = str(BOARDS[name].missing())
     assert BOARDS[name].build.compiler[0] in reason
     assert reason.endswith("is not installed: apt install " + " ".join(BOARDS[name].packages))
+
+
+@pytest.mark.skipif(c.compiler() is None, reason=str(c.missing()))
+def test_the_int8_network_that_is_compared_gives_numpy_s_scores(tmp_path: Path) -> None:
+    """Its instructions are those of a network that computes what it should."""
+    pixels = load_data("digits").pixels[:4]
+    built = dense.compiled(shipped(), c.Build(c.compiler() or (), ("-O1", "-Wall", "-Wextra", "-Werror")), tmp_path)
+    run = subprocess.run([built], input=dense.request(pixels), capture_output=True, check=True)
+    expected = [dense.Answers(shipped(), image).scores().tolist() for image in pixels]
+    assert np.frombuffer(run.stdout, "<i4").reshape(4, -1).tolist() == expected
+    assert len(set(map(tuple, expected))) == 4
