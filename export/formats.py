@@ -53,6 +53,12 @@ def _integer(exported: Exported, taus: Any) -> Any:
     return model(exported.network)
 
 
+def _integer_step(exported: Exported, taus: Any) -> Any:
+    from randhet.export.onnx.step_graph import model
+
+    return model(exported.network)
+
+
 def _inference(exported: Exported, taus: Any) -> Any:
     from randhet.export.onnx.float_graph import inference
 
@@ -97,6 +103,9 @@ def _save_c(path: Path, texts: Any) -> None:
 
 FORMATS: dict[str, Format] = {
     "onnx": Format("integer ONNX: the reference's integers in any ONNX runtime", ("onnx",), _integer, _save_onnx),
+    "onnx-integer-step": Format(
+        "integer ONNX, one step with explicit states, for recordings", ("onnx",), _integer_step, _save_onnx
+    ),
     "onnx-float": Format("float ONNX, all T steps in one graph", ("onnx",), _inference, _save_onnx),
     "onnx-step": Format("float ONNX, one step with explicit states, for streaming", ("onnx",), _step, _save_onnx),
     "c": Format("C99 without multiplication, a folder of files", (), _c, _save_c),

@@ -69,6 +69,14 @@ def command(
     onnx: Annotated[
         Path | None, typer.Option("--onnx", metavar="FILE", help="Also write the integer network as ONNX.")
     ] = None,
+    onnx_integer_step: Annotated[
+        Path | None,
+        typer.Option(
+            "--onnx-integer-step",
+            metavar="FILE",
+            help="Also write one time step of the integer network as ONNX, with its states as inputs and outputs.",
+        ),
+    ] = None,
     onnx_float: Annotated[
         Path | None,
         typer.Option("--onnx-float", metavar="FILE", help="Also write the float model as ONNX, all time steps."),
@@ -130,7 +138,8 @@ def command(
 
     use_threads(threads)
     one_of("--taus", taus, ("drawn", "input"))
-    files = {"onnx": onnx, "onnx-float": onnx_float, "onnx-step": onnx_step, "nir": nir, "c": c}
+    files = {"onnx": onnx, "onnx-integer-step": onnx_integer_step, "onnx-float": onnx_float, "onnx-step": onnx_step}
+    files |= {"nir": nir, "c": c}
     asked = {name: path for name, path in files.items() if path is not None}
     model, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std, connect))
     settings = settings_for(

@@ -67,9 +67,10 @@ class Scope:
         """Reshape; -1 for the batch."""
         return self.op("Reshape", value, np.array(shape, np.int64), name=name)
 
-    def slice(self, value: Value, start: int, stop: int, axis: int) -> str:
-        """value[..., start:stop] along an axis."""
-        return self.op("Slice", value, *(np.array([number], np.int64) for number in (start, stop, axis)))
+    def slice(self, value: Value, start: int, stop: int, axis: int, step: int = 1) -> str:
+        """value[..., start:stop:step] along an axis."""
+        numbers = (start, stop, axis) if step == 1 else (start, stop, axis, step)
+        return self.op("Slice", value, *(np.array([number], np.int64) for number in numbers))
 
     def input(self, name: str, kind: type[np.generic], shape: Shape | None = None) -> str:
         """Declare an input of this graph."""

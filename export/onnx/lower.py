@@ -1,147 +1,54 @@
-"""Each operation and each neuron of the integer network as ONNX operators on integer types.
+"""Each neuron of the integer network as ONNX operators on integer types.
 
-Sums are ConvInteger and MatMulInteger on bytes; a floor shift is a division of a number made non-negative by an offset.
+A floor shift is a division of a number made non-negative by an offset.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import prod
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from randhet.base.kinds import assert_never
 from randhet.export.onnx.graph import Scope
+from randhet.export.onnx.operations import Wire
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
-from randhet.fixed_point.network import Range, Shape
-from randhet.fixed_point.plain import refuse
 from randhet.fixed_point.reference import per_channel
 
-WEIGHT_ZERO = np.uint8(128)
-"""Weights are stored as w + 128 in uint8: ConvInteger of signed weights is missing or saturating in some runtimes."""
 UNITY = 1 << DECAY_BITS
 
 
 @dataclass(frozen=True)
-class Wire:
-    """A value in the graph: its name, shape of one image, range, and whether it changes with the step.
-
-    uint8 where 0 <= value <= 255, int32 otherwise.
-    """
+class State:
+    """What a layer keeps from step to step: its name in the body of the graph, type, and the offset added to it."""
 
     name: str
-    shape: Shape
-    span: Range
-    varies: bool
-
-    @property
-    def small(self) -> bool:
-        """Whether it is stored as uint8."""
-        return not self.span.signed and self.span.high <= 255
+    kind: type[np.generic]
+    offset: int = 0
 
 
-def wide(scope: Scope, wire: Wire) -> str:
-    """The wire as int32."""
-    return scope.cast(wire.name, np.int32) if wire.small else wire.name
+@dataclass(frozen=True)
+class Moved:
+    """A membrane potential before its threshold, stored with the offset of its state, and flags of clipped values.
 
+    reset: what a spike does to it; late: at the next step, which `moved` has then added.
+    """
 
-def narrow(scope: Scope, name: str, wire: Wire) -> Wire:
-    """Store an int32 value as the type its range asks for."""
-    return replace(wire, name=scope.cast(name, np.uint8) if wire.small else name)
-
-
-# --- operations ----------------------------------------------------------------------------------------------------
-
-
-def planes(scope: Scope, wire: Wire) -> list[tuple[str, int, int]]:
-    """A value as bytes: (uint8 tensor, its zero point, its factor), lowest first. Signed values shift the top byte."""
-    if wire.small:
-        return [(wire.name, 0, 1)]
-    count, signed = -(-wire.span.bits // 8), wire.span.signed
-    # Shifting a fourth byte would leave int32
-    value, kind = (wire.name, np.int32) if count < 4 else (scope.cast(wire.name, np.int64), np.int64)
-    if signed:
-        value = scope.op("Add", value, kind(128 << 8 * (count - 1)))
-    terms = []
-    for i in range(count):
-        byte = scope.op("BitwiseAnd", scope.op("Div", value, kind(1 << 8 * i)) if i else value, kind(255))
-        terms.append((scope.cast(byte, np.uint8), 128 if signed and i == count - 1 else 0, 1 << 8 * i))
-    return terms
-
-
-def weighted(scope: Scope, kind: str, wire: Wire, weight: np.ndarray, **attributes: Any) -> str:
-    """Exact sums of weights (-127..127) times the wire's values, int32, byte by byte."""
-    stored = (weight.astype(np.int16) + int(WEIGHT_ZERO)).astype(np.uint8)
-    parts = [
-        (scope.op(kind, plane, stored, np.uint8(zero), WEIGHT_ZERO, **attributes), factor)
-        for plane, zero, factor in planes(scope, wire)
-    ]
-    if len(parts) == 1:
-        return parts[0][0]
-    long = [scope.op("Mul", scope.cast(product, np.int64), np.int64(factor)) for product, factor in parts]
-    return scope.cast(_total(scope, long), np.int32)
-
-
-def _total(scope: Scope, names: list[str]) -> str:
-    total, *rest = names
-    for name in rest:
-        total = scope.op("Add", total, name)
-    return total
-
-
-def operate(operation: ir.Operation, scope: Scope, read: list[Wire], out: Wire) -> Wire:
-    """Add an operation to the graph; `out` says its shape and range, and gets its name."""
-    match operation:
-        case ir.Input():
-            return out
-        case ir.Conv():
-            return replace(out, name=_conv(operation, scope, read[0]))
-        case ir.Dense():
-            return replace(out, name=weighted(scope, "MatMulInteger", _flat(scope, read[0]), operation.weight.T))
-        case ir.Add():
-            terms = [wire.name if out.small else wide(scope, wire) for wire in read]
-            return replace(out, name=_total(scope, terms))
-        case ir.SumPool():
-            return narrow(scope, _pool(operation, scope, read[0], out.shape), out)
-        case ir.Flatten():
-            return replace(out, name=_flat(scope, read[0]).name)
-        case ir.And() | ir.Iand() | ir.Concat() | ir.MaxPool() | ir.Spread():
-            refuse(operation)
-        case _:
-            assert_never(operation)
-
-
-def _conv(operation: ir.Conv, scope: Scope, wire: Wire) -> str:
-    geometry = {"strides": operation.stride, "dilations": operation.dilation, "pads": operation.padding * 2}
-    return weighted(scope, "ConvInteger", wire, operation.weight, group=operation.groups, **geometry)
-
-
-def _pool(operation: ir.SumPool, scope: Scope, wire: Wire, shape: Shape) -> str:
-    """Sums as int32: a convolution with ones on each channel alone; over the whole plane a plain sum."""
-    if operation.kernel == wire.shape[1:]:
-        return scope.op("ReduceSum", wide(scope, wire), np.array([2, 3], np.int64), keepdims=1)
-    single = replace(wire, name=scope.reshape(wire.name, -1, 1, *wire.shape[1:]))
-    ones = np.ones((1, 1, *operation.kernel), np.int8)
-    return scope.reshape(weighted(scope, "ConvInteger", single, ones, strides=operation.stride), -1, *shape)
-
-
-def _flat(scope: Scope, wire: Wire) -> Wire:
-    if len(wire.shape) == 1:
-        return wire
-    return replace(wire, name=scope.reshape(wire.name, -1, prod(wire.shape)), shape=(prod(wire.shape),))
-
-
-# --- neurons -------------------------------------------------------------------------------------------------------
+    state: State
+    membrane: str
+    clipped: tuple[str, ...] = ()
+    reset: ir.Reset = "zero"
+    late: bool = False
 
 
 @dataclass(frozen=True)
 class Fired:
-    """What a neuron did in a step: spike (bool, or int32 for the read-out), membrane before its reset, clipped values.
+    """What a neuron did in a step: output (a spike is bool, else int32), membrane before its reset, clipped values.
 
-    membrane is stored with `offset` added; clipped (bool) is None where the bound on the sums rules saturation out.
+    membrane is stored with `offset` added, "" where there is none. clipped: flags (bool) of values that saturated; none
+    where the bound on the sums rules saturation out.
     """
 
     output: str
@@ -150,55 +57,72 @@ class Fired:
     clipped: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
 class Step:
-    """One layer's place in the body of the Scan: its sums, its states, its drawn decays A ("" where none are drawn)."""
+    """One layer's place in a step: its sums, its drawn decays A ("" where none are drawn), and how states are kept.
 
-    def __init__(self, body: Scope, sums: Wire, drawn: str, state: Callable[..., str]) -> None:
-        self.body, self.sums, self.drawn, self._state = body, sums, drawn, state
-        self.next: list[str] = []
-        """The states after this step, in the order they were asked for."""
+    state(word, kind, offset): a state of the layer's shape, 0 at first. keep(state, value): its next value. running:
+    the sum of a value over the steps, "" where nobody asks for it.
+    """
 
-    def state(self, kind: type[np.generic], start: int = 0) -> str:
-        """A state of the layer's shape that starts at `start`; its next value must be appended to `next`."""
-        return self._state(self.sums.shape, kind, start)
+    body: Scope
+    sums: Wire
+    drawn: str
+    state: Callable[[str, type[np.generic], int], State]
+    keep: Callable[[State, str], None]
+    running: Callable[[str], str]
 
 
 def fire(neuron: ir.Neuron, step: Step) -> Fired:
     """Add one step of a layer's neurons to the body."""
     match neuron:
-        case ir.Lif():
-            return _lif(neuron, step)
-        case ir.Cuba():
-            return _cuba(neuron, step)
+        case ir.Lif() | ir.Cuba():
+            return _spike(neuron, step, moved(neuron, step))
         case ir.ReadOut():
             return _read_out(neuron, step)
         case ir.Leaky():
-            refuse(neuron)
+            return _leaky(step, moved(neuron.dynamics, step))
         case _:
             assert_never(neuron)
 
 
-def _lif(neuron: ir.Lif, step: Step) -> Fired:
+def moved(neuron: ir.Spiking, step: Step) -> Moved:
+    """Add the membrane potential of this step to the body."""
+    match neuron:
+        case ir.Lif():
+            return _lif(neuron, step)
+        case ir.Cuba():
+            return _cuba(neuron, step)
+        case _:
+            assert_never(neuron)
+
+
+def _lif(neuron: ir.Lif, step: Step) -> Moved:
     """With X = x + o, M = m + o, both in 0..2o: M' = (2^k X + A (M - X)) >> k, a division of a non-negative number.
 
-    x is one end of a convex combination and a reset moves m toward 0, so |m| <= max|x| and m never saturates. int32
-    where the bounds allow it.
+    x is one end of a convex combination and a reset moves m toward 0, so |m| <= max|x| and m never saturates; a late
+    subtraction goes at most a threshold below. int32 where the bounds allow it.
     """
     body, k = step.body, neuron.k
     raw = (step.sums.span.peak << neuron.f) + int(np.abs(neuron.bias.astype(np.int64)).max())
-    offset = min(raw, STATE_MAX)
-    x = _current(step, neuron, raw, offset)
-    clipped: tuple[str, ...] = ()
-    if raw > STATE_MAX:
-        bounded = body.op("Clip", x, np.int32(offset - STATE_MAX), np.int32(offset + STATE_MAX))
-        clipped, x = (body.op("Not", body.op("Equal", x, bounded)),), bounded
+    late = bool(neuron.reset_delay) and neuron.reset == "subtract"
+    reach = raw + (int(neuron.threshold.max()) if late else 0)
+    offset = min(reach, STATE_MAX)
+    x, clipped = _current(step, neuron, raw, offset)
+    state = step.state("state", np.int32, offset)
     kind = np.int32 if offset << k + 1 < 2**31 else np.int64
-    terms = [_decays(neuron.decay, step), body.op("Sub", step.state(np.int32, offset), x), x]
+    terms = [_decays(neuron.decay, step), body.op("Sub", state.name, x), x]
     decays, difference, end = terms if kind is np.int32 else [body.cast(term, kind) for term in terms]
     summed = body.op("Add", body.op("Mul", end, kind(1 << k)), body.op("Mul", decays, difference))
     membrane = body.op("Div", summed, kind(1 << k))
     membrane = membrane if kind is np.int32 else body.cast(membrane, np.int32)
-    return Fired(_reset(step, membrane, neuron.threshold, offset, neuron.reset), membrane, offset, clipped)
+    if neuron.reset_delay:
+        membrane, below = _reset_late(neuron, step, state, membrane, reach > STATE_MAX)
+        clipped += below
+    if neuron.floored:
+        floor = per_channel(neuron.floor, step.sums.shape) + offset
+        membrane = body.op("Max", membrane, floor.astype(np.int32))
+    return Moved(state, membrane, clipped, neuron.reset, bool(neuron.reset_delay))
 
 
 def _decays(decay: ir.Decay, step: Step) -> str:
@@ -214,62 +138,91 @@ def _decays(decay: ir.Decay, step: Step) -> str:
             assert_never(decay)
 
 
-def _current(step: Step, neuron: ir.Lif, raw: int, offset: int) -> str:
-    """(a << f) + b + offset in int32; sums that saturate whatever the bias are cut first, so that nothing overflows."""
-    sums, limit = step.sums.name, (1 << 25 >> neuron.f) + 1
+def _current(step: Step, neuron: ir.Lif, raw: int, offset: int) -> tuple[str, tuple[str, ...]]:
+    """sat24((a << f) + b) + offset in int32, and where it was clipped.
+
+    Sums that saturate whatever the bias are cut first, so that nothing overflows.
+    """
+    body, sums, limit = step.body, step.sums.name, (1 << 25 >> neuron.f) + 1
     if raw + offset >= 2**31:
-        sums = step.body.op("Clip", sums, np.int32(-limit), np.int32(limit))
+        sums = body.op("Clip", sums, np.int32(-limit), np.int32(limit))
     bias = (per_channel(neuron.bias, step.sums.shape) + offset).astype(np.int32)
-    return step.body.op("Add", step.body.op("Mul", sums, np.int32(1 << neuron.f)), bias)
+    x = body.op("Add", body.op("Mul", sums, np.int32(1 << neuron.f)), bias)
+    if raw <= STATE_MAX:
+        return x, ()
+    bounded = body.op("Clip", x, np.int32(offset - STATE_MAX), np.int32(offset + STATE_MAX))
+    return bounded, (body.op("Not", body.op("Equal", x, bounded)),)
 
 
-def _reset(
-    step: Step,
-    membrane: str,
-    threshold: np.ndarray,
-    offset: int = 0,
-    reset: ir.Reset = "zero",
-    kind: type[np.generic] = np.int32,
-) -> str:
-    """Spike where m > theta (strict), and the membrane's next value there: 0, or m - theta."""
-    theta = per_channel(threshold, step.sums.shape)
-    spike = step.body.op("Greater", membrane, (theta + offset).astype(kind))
+def _reset_late(
+    neuron: ir.Lif, step: Step, state: State, membrane: str, saturates: bool
+) -> tuple[str, tuple[str, ...]]:
+    """The reset of the spike of the step before, whose full m the state holds; and where m fell below 24 bits.
+
+    saturates: whether it can; then the offset is 2^23 - 1, so that the lowest value is stored as 0.
+    """
+    body, theta = step.body, per_channel(neuron.threshold, step.sums.shape)
+    spiked = body.op("Greater", state.name, (theta + state.offset).astype(np.int32))
+    lower = body.op("Where", spiked, _reset_to(step, membrane, theta, state, neuron.reset), membrane)
+    if not saturates:
+        return lower, ()
+    return body.op("Max", lower, np.int32(0)), (body.op("Less", lower, np.int32(0)),)
+
+
+def _reset_to(step: Step, membrane: str, theta: np.ndarray, state: State, reset: ir.Reset) -> str | np.ndarray:
+    """What a spike leaves of the membrane potential: 0, or m - theta."""
     match reset:
         case "zero":
-            after: str | np.ndarray = np.array(offset, kind)
+            return np.array(state.offset, state.kind)
         case "subtract":
-            after = step.body.op("Sub", membrane, theta.astype(kind))
+            return step.body.op("Sub", membrane, theta.astype(state.kind))
         case _:
             assert_never(reset)
-    step.next.append(step.body.op("Where", spike, after, membrane))
-    return spike
 
 
-def _cuba(neuron: ir.Cuba, step: Step) -> Fired:
+def _spike(neuron: ir.Spiking, step: Step, now: Moved) -> Fired:
+    """Spike where m > theta (strict); a reset at once follows."""
+    state, theta = now.state, per_channel(neuron.threshold, step.sums.shape)
+    spike = step.body.op("Greater", now.membrane, (theta + state.offset).astype(state.kind))
+    after = now.membrane
+    if not now.late:
+        after = step.body.op("Where", spike, _reset_to(step, after, theta, state, now.reset), after)
+    step.keep(state, after)
+    return Fired(spike, now.membrane, state.offset, now.clipped)
+
+
+def _cuba(neuron: ir.Cuba, step: Step) -> Moved:
     """`integer.cuba`, all int64. Where, not Clip and Sign: onnxruntime 1.23.2 gets those wrong beyond 32 bits."""
     body, half = step.body, np.int64(STATE_MAX + 1)
-    u, v = step.state(np.int64), step.state(np.int64)
+    current, voltage = step.state("current", np.int64, 0), step.state("state", np.int64, 0)
     spread = body.op("Mul", body.cast(step.sums.name, np.int64), np.int64(1 << neuron.f))
-    u = body.op("Add", _keep(body, u, UNITY - neuron.current_decay - 1), spread)
+    u = body.op("Add", _keep(body, current.name, UNITY - neuron.current_decay - 1), spread)
     low = body.op("Where", body.op("LessOrEqual", u, -half), body.op("Add", u, 2 * half), u)
     u = body.op("Where", body.op("Greater", u, half), body.op("Sub", u, 2 * half), low)
-    step.next.append(u)
-    v = body.op("Add", _keep(body, v, UNITY - neuron.voltage_decay), u)
+    step.keep(current, u)
+    v = body.op("Add", _keep(body, voltage.name, UNITY - neuron.voltage_decay), u)
     v = body.op("Add", v, per_channel(neuron.bias, step.sums.shape))
     high, low = body.op("Greater", v, np.int64(STATE_MAX)), body.op("Less", v, np.int64(-STATE_MAX))
     membrane = body.op("Where", high, np.int64(STATE_MAX), body.op("Where", low, np.int64(-STATE_MAX), v))
-    spike = _reset(step, membrane, neuron.threshold, kind=np.int64)
-    return Fired(spike, membrane, 0, (body.op("Or", high, low),))
-
-
-def _read_out(neuron: ir.ReadOut, step: Step) -> Fired:
-    bias = per_channel(neuron.bias, step.sums.shape).astype(np.int32)
-    added = step.body.op("Add", step.sums.name, bias)
-    step.next.append(step.body.op("Add", step.state(np.int32), added))
-    return Fired(added, step.next[-1])
+    return Moved(voltage, membrane, (body.op("Or", high, low),))
 
 
 def _keep(scope: Scope, state: str, fraction: int) -> str:
     """sign(v) * ((|v| * fraction) >> 12)."""
     kept = scope.op("Div", scope.op("Mul", scope.op("Abs", state), np.int64(fraction)), np.int64(UNITY))
     return scope.op("Where", scope.op("Less", state, np.int64(0)), scope.op("Neg", kept), kept)
+
+
+def _read_out(neuron: ir.ReadOut, step: Step) -> Fired:
+    bias = per_channel(neuron.bias, step.sums.shape).astype(np.int32)
+    added = step.body.op("Add", step.sums.name, bias)
+    return Fired(added, step.running(added))
+
+
+def _leaky(step: Step, now: Moved) -> Fired:
+    """A leaky read-out sends its membrane potential, which passes no threshold."""
+    step.keep(now.state, now.membrane)
+    output = step.body.cast(now.membrane, np.int32)
+    if now.state.offset:
+        output = step.body.op("Sub", output, np.int32(now.state.offset))
+    return Fired(output, now.membrane, now.state.offset, now.clipped)

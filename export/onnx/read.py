@@ -22,9 +22,9 @@ OPERATORS = frozenset(
     {
         "Abs", "Add", "And", "ArgMax", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast",
         "Clip", "Concat", "ConstantOfShape", "ConvInteger", "Div", "Equal", "Expand", "Gather", "GatherElements",
-        "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "MatMulInteger", "Max", "Min", "Mod", "Mul",
-        "Neg", "Not", "Or", "Pad", "Range", "ReduceSum", "Reshape", "Scan", "Shape", "Sign", "Slice", "Split",
-        "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+        "Greater", "GreaterOrEqual", "Identity", "If", "Less", "LessOrEqual", "MatMulInteger", "Max", "MaxPool", "Min",
+        "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Range", "ReduceSum", "Reshape", "Scan", "Shape", "Sign", "Slice",
+        "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
     }
 )  # fmt: skip
 """None of them calls code or opens files."""
@@ -34,8 +34,8 @@ MAX_CORES = 2**20
 """Cores of all layers together, each of which has a register to be seeded; Loihi 2 has 128."""
 
 
-def entries(path: str | Path) -> dict[str, str]:
-    """The metadata of an integer ONNX file whose graph keeps to the rules; FileError otherwise."""
+def entries(path: str | Path, kind: str = "integer") -> dict[str, str]:
+    """The metadata of an integer ONNX file, whole or "integer step", whose graph keeps to the rules; else FileError."""
     try:
         model = onnx.load(path, load_external_data=False)
     except OSError as error:
@@ -43,8 +43,9 @@ def entries(path: str | Path) -> dict[str, str]:
     except Exception:
         raise FileError(f"{path} is not an ONNX file") from None
     metadata = load_metadata(model)
-    if metadata.get("randhet.kind") != "integer" or metadata.get("randhet.format") not in FORMATS:
-        raise FileError(f"{path} is not an integer network of format {' or '.join(FORMATS)} written by randhet")
+    if metadata.get("randhet.kind") != kind or metadata.get("randhet.format") not in FORMATS:
+        what = "an integer network" if kind == "integer" else "one step of an integer network"
+        raise FileError(f"{path} is not {what} of format {' or '.join(FORMATS)} written by randhet")
     for fault in _faults(model, f"{Path(path).name}.data"):
         raise FileError(f"{path}: {fault}")
     try:
@@ -73,7 +74,7 @@ def _list_of(kind: type, value: Any) -> bool:
 def images(metadata: dict[str, str]) -> Network:
     """A network of the input layer alone, from the metadata: what images look like."""
     image: dict[str, Any] = json.loads(metadata["randhet.input"])
-    layer = Layer("input", Input(tuple(image["shape"]), image["bits"], image["signed"]))
+    layer = Layer("input", Input(tuple(image["shape"]), image["bits"], image["signed"], image.get("sequence") is True))
     return Network((layer,), int(metadata["randhet.steps"]))
 
 

@@ -116,17 +116,21 @@ class Registers:
     """All registers that draw at one rate ("step" or "forward"), as (images, blocks) states in the graph."""
 
     def __init__(self, network: Network, sampling: Sampling) -> None:
+        self.sampling = sampling
         self.banks = [bank for bank in banks(network) if bank.drawn.sampling == sampling]
         self.table = [block for bank in self.banks for block in bank.blocks()]
         self.per_image = network.steps if sampling == "step" else 1
 
-    def start(self, scope: Scope, registers: str, images: str) -> str:
+    def start(self, scope: Scope, registers: str, images: str, step: str = "") -> str:
         """States (images, blocks) before an image's first draw: seed jumped by number * draws per image + start.
 
-        images: (images, 1) int64 numbers. The jump goes bit by bit of the distance, 32 rounds.
+        images: (images, 1) int64 numbers. step: an int64 of this name, before whose draws the states are instead. The
+        jump goes bit by bit of the distance, 32 rounds.
         """
         cores, sizes, starts = (np.array(column, np.int64) for column in zip(*self.table))
         distance = scope.op("Add", times(scope, images, sizes * self.per_image), starts)
+        if step:
+            distance = scope.op("Add", distance, times(scope, step, sizes))
         distance = scope.op("Mod", distance, np.int64(PERIOD))
         seed = scope.op("Gather", registers, cores)
         state = scope.op("Expand", seed, scope.op("Shape", distance))
