@@ -44,9 +44,11 @@ def opened(file: Path, steps: int | None, bits: int, levels: str | None) -> Netw
 
 def images_for(network: Network, data: str | None, samples: int | None) -> Images:
     """Test images of the data that was asked for, of the network's training data, or the digits, as its input."""
+    from randhet.train.data.recordings import like
     from randhet.train.data.sources import load
 
-    images = load(data or network.metadata.get("data") or "digits").as_classes(network.classes, "the network")
+    recorded = network.metadata.get("data") or "digits"
+    images = load(like(data, recorded) if data else recorded).as_classes(network.classes, "the network")
     return as_input(images.take(samples), network)
 
 

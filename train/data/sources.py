@@ -2,7 +2,7 @@
 
 digits is embedded (scikit-learn), digits-events are the same seen by a simulated event camera; cifar10, cifar100, svhn,
 mnist and fashion-mnist are torchvision's, NAME:FOLDER where they lie in a folder of yours; a path is a folder of images
-(`folders`) or of MNIST-like idx files (`idx`).
+(`folders`), of recordings (`recordings`) or of MNIST-like idx files (`idx`); tonic:NAME is a set of tonic's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from randhet.train.data.folders import folder
 from randhet.train.data.idx import idx_folder, is_idx_folder
 from randhet.train.data.images import DataError, Images, Split, channel_statistics, held_out
+from randhet.train.data.recordings import holds_recordings, parse, recordings
 from randhet.train.data.simulated import record
+from randhet.train.data.tonic_sets import from_tonic
 from randhet.train.data.vision import VISION, from_torchvision
 
 __all__ = ["NAMED", "DataError", "Images", "Split", "channel_statistics", "digits", "held_out", "load"]
@@ -31,8 +33,14 @@ def load(source: str | Path, split: Split = "test") -> Images:
         return NAMED[str(source)](split)
     if name in VISION:
         return from_torchvision(name, split, Path(root) if root else None)
+    if name == "tonic":
+        return from_tonic(str(source), split)
+    if holds_recordings(str(source)):
+        return recordings(parse(str(source)), split)
     if not Path(source).is_dir():
-        raise DataError(f"data {str(source)!r} is neither a folder nor one of {', '.join((*NAMED, *VISION))}")
+        raise DataError(
+            f"data {str(source)!r} is neither a folder nor one of {', '.join((*NAMED, *VISION))}, tonic:NAME"
+        )
     return idx_folder(Path(source), split) if is_idx_folder(Path(source)) else folder(Path(source), split)
 
 
