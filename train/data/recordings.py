@@ -8,7 +8,7 @@ al. 2020). How events become frames is said behind the path: PATH,frames=16,by=t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Source:
     """A folder, how its events become frames, and the size (y, x) of the sensor where the files do not say it."""
 
     path: Path
-    binning: Binning = Binning()
+    binning: Binning = field(default_factory=Binning)
     size: Size | None = None
 
 
@@ -54,7 +54,7 @@ def with_options(options: list[str], path: Path = Path()) -> Source:
 
 
 def _with(source: Source, key: str, value: str) -> Source:
-    known = [field.name for field in fields(Binning)]
+    known = [entry.name for entry in fields(Binning)]
     try:
         if key == "size":
             rows, columns = (int(number) for number in value.split("x"))
