@@ -28,8 +28,11 @@ CONTENDERS: dict[str, Callable[[], Runner]] = {
     "add-only, 2 threads": lambda: half_probed(runner("add-only", threads=2, batch=1)),
     "onnx": lambda: runner("onnx", batch=2),
     "lava": lambda: runner("lava"),
+    "c": lambda: runner("c"),
 }
 """The backends, with the settings under which they are compared."""
+SLOW = {"lava", "c"}
+"""Contenders that take seconds for each network: processes that start, a program that is compiled."""
 
 
 def half_probed(contender: Runner) -> Runner:

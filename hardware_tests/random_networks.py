@@ -70,10 +70,10 @@ def numbered(number: int, wide: bool = False) -> Run:
     return make_run(Uniform(np.random.default_rng(number)), wide)
 
 
-def fingerprint(numbers: Iterable[int]) -> str:
+def fingerprint(numbers: Iterable[int], wide: bool = False) -> str:
     """Return the SHA-256 of everything in these runs: it changes where the generator does."""
     digest = sha256()
-    for run in map(numbered, numbers):
+    for run in (numbered(number, wide) for number in numbers):
         digest.update(repr((run.network.steps, run.images.tolist(), run.seed, run.first_image)).encode())
         for layer in run.network.layers:
             digest.update(repr((type(layer.operation).__name__, layer.inputs, _fields(layer.neuron))).encode())
@@ -83,9 +83,9 @@ def fingerprint(numbers: Iterable[int]) -> str:
 
 
 def _fields(component: ir.Neuron | ir.Decay | None) -> list[Any]:
-    decay = component.decay if isinstance(component, ir.Lif) else None
+    inner = component.decay if isinstance(component, ir.Lif) else getattr(component, "dynamics", None)
     own = [(name, np.asarray(value).tolist()) for name, _, value in declared(component)] if component else []
-    return [type(component).__name__, *own, *(_fields(decay) if decay else [])]
+    return [type(component).__name__, *own, *(_fields(inner) if inner else [])]
 
 
 def make_run(choose: Choose, wide: bool = False) -> Run:

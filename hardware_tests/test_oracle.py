@@ -98,6 +98,141 @@ def test_signed_pixels_by_hand() -> None:
     assert run.outputs["read"] == [[[3]] * 2] and run.membranes["read"] == [[[3], [6]]]
 
 
+def shown(name: str, image: int = 0) -> tuple[dict[str, list], dict[str, list]]:
+    """Outputs and membrane potentials of one image of a case, by layer, as (T, neurons)."""
+    run = expected(name)
+    return ({key: values[image] for key, values in found.items()} for found in (run.outputs, run.membranes))  # type: ignore[return-value]
+
+
+def neuron(values: list, number: int) -> list[int]:
+    return [step[number] for step in values]
+
+
+def test_late_subtraction_by_hand() -> None:
+    """x = 400: m = 400 + floor((m - 400)/2) - 90 from the second step on, always above 90: 200, 300 - 90, 305 - 90, ...
+
+    At once, 200 - 90 = 110 would be halved first. x = 600: 300, below 399; then 450, which fires; 525 - 399, and so on.
+    """
+    outputs, membranes = shown("late-subtraction-stays-above-the-threshold")
+    assert neuron(membranes["neuron"], 0) == [200, 210, 215, 217, 218, 219, 219]
+    assert neuron(outputs["neuron"], 0) == [1] * 7
+    assert neuron(membranes["neuron"], 1)[:4] == [300, 450, 126, 363]
+    assert neuron(outputs["neuron"], 1)[:4] == [0, 1, 0, 0]
+
+
+def test_late_reset_to_zero_by_hand() -> None:
+    """500 fires, so 30,000 at the next step counts for nothing; 5 + floor(-5/2) = 2; 1000 - 499 = 501 fires again.
+
+    The other neuron's current is 8,000,000 + 127 * 30,000 there, above 2^23 - 1: two saturations, of the current alone.
+    """
+    outputs, membranes = shown("late-reset-to-zero-whatever-the-current-is")
+    assert neuron(membranes["neuron"], 0) == [500, 0, 2, 501, 0]
+    assert neuron(outputs["neuron"], 0) == [1, 0, 0, 1, 0]
+    assert neuron(membranes["neuron"], 1)[:2] == [4_063_500, 0]
+    assert expected("late-reset-to-zero-whatever-the-current-is").saturations == 2
+
+
+def test_late_subtraction_saturates_by_hand() -> None:
+    """127 * 127 << 16 and -128 * 127 << 16 are far outside 24 bits; -(2^23 - 1) less the threshold is cut to it again.
+
+    Saturations: one current of each neuron at each of five steps, and one late subtraction for each spike.
+    """
+    outputs, membranes = shown("late-subtraction-at-the-ends-of-the-range")
+    top = 2**23 - 1
+    assert neuron(membranes["neuron"], 0) == [top, -top, -top, top, top - (top - 1)]
+    assert neuron(outputs["neuron"], 0) == [1, 0, 0, 1, 0] and neuron(outputs["neuron"], 2) == [0] * 5
+    assert neuron(membranes["neuron"], 1) == [top, -top, -top, top, top - 1]
+    # the spike before a positive current is subtracted without leaving 24 bits
+    assert expected("late-subtraction-at-the-ends-of-the-range").saturations == 15 + 2
+
+
+def test_floors_by_hand() -> None:
+    """-200 takes m to -100, which is raised to -50; then -125, raised; (-50 + 300)/2 = 125; 10 + floor(115/2) = 67."""
+    _, one = shown("floor-is-touched-and-left")
+    assert neuron(one["neuron"], 0) == [-50, -50, 125, 67]
+    assert neuron(one["neuron"], 1) == [100, 150, -50, -30]
+    _, each = shown("floors-of-channels")
+    assert [neuron(each["neuron"], n) for n in range(3)] == [
+        [-10, -10, 145, 77],
+        [-100, -100, 100, 55],
+        [-100, -150, 75, 42],
+    ]
+    _, late = shown("floor-under-a-late-subtraction")
+    assert neuron(late["neuron"], 0)[:3] == [200, -20, 40]
+    assert neuron(late["neuron"], 1)[:3] == [200, -190, -45]
+
+
+def test_max_pool_by_hand() -> None:
+    """Windows of 2 x 2 over (-3 -7 / -8 -1) with a padded border."""
+    outputs, _ = shown("max-pool-of-negative-values-with-padding")
+    assert outputs["pool"] == [[-3, -3, -7, -3, -1, -1, -8, -1, -1]] * 3
+
+
+def test_gates_by_hand() -> None:
+    """Frames (1, 0), (1, 1), (0, 0), (0, 1): a is the first value, b the second, both of two neurons alike."""
+    outputs, _ = shown("gates-of-equal-and-different-spikes")
+    right = {
+        "a": [1, 1, 0, 0], "b": [0, 1, 0, 1], "and": [0, 1, 0, 0], "iand": [0, 0, 0, 1], "iand of b": [1, 0, 0, 0],
+        "and with itself": [1, 1, 0, 0], "iand with itself": [0, 0, 0, 0], "of gates": [1, 0, 0, 0],
+    }  # fmt: skip
+    for name, spikes in right.items():
+        assert outputs[name] == [[spike, spike] for spike in spikes], name
+
+
+def test_concatenation_by_hand() -> None:
+    """Pixels (1 2 / 3 4): half of 1 2, of 3 4 and of 3 - 1, 4 - 2 at the first step; spikes are above 1, 3 and 1."""
+    outputs, membranes = shown("concat-of-unequal-channels")
+    assert membranes["spikes"][:2] == [[0, 1, 1, 2, 1, 1], [0, 1, 2, 3, 1, 1]]
+    assert outputs["spikes"] == [[0] * 6] * 4
+    assert outputs["all"] == [[1, 2, 3, 4, *[0] * 6, 0, 0, 1, 2, 3, 4]] * 4
+    outputs, _ = shown("concat-of-unequal-channels", 1)
+    assert outputs["spikes"][0] == [1, 0, 1, 1, 0, 1] and outputs["sum"][0] == [2, 2]
+    assert outputs["all"][0] == [255, 0, 9, 77, 1, 0, 1, 1, 0, 1, 2, 2, 255, 0, 9, 77]
+
+
+def test_transposed_convolution_by_hand() -> None:
+    """(1 2 / 3 4) with (1 10 100 / 2 20 50), stride 2: each value times the kernel, two apart; one more column of 0.
+
+    Row 0: 1, 10, 100 + 2, 20, 200. Row 1: 2, 20, 50 + 4, 40, 100. Rows 2 and 3 likewise of 3 and 4.
+    """
+    outputs, _ = shown("transposed-convolution")
+    assert outputs["spread"][0] == [1, 0, 2, 0, 0, 0, 0, 0, 3, 0, 4, 0]
+    rows = [[1, 10, 102, 20, 200, 0], [2, 20, 54, 40, 100, 0], [3, 30, 304, 40, 400, 0], [6, 60, 158, 80, 200, 0]]
+    assert outputs["read"] == [[value for row in rows for value in row]] * 2
+
+
+def test_recurrence_by_hand() -> None:
+    """3 of the light, then 2 of its own spike at every step, above 1; the other one 2, 2 - 5, 2, 2 - 5."""
+    outputs, membranes = shown("recurrence-keeps-itself-alive")
+    assert neuron(outputs["neuron"], 0) == [1] * 5 and neuron(outputs["neuron"], 1) == [0, 1, 0, 1, 0]
+    assert membranes["neuron"] == [[3, 0], [2, 2], [2, -3], [2, 2], [2, -3]]
+    dark, _ = shown("recurrence-keeps-itself-alive", 1)
+    assert dark["neuron"] == [[0, 0]] * 5
+
+
+def test_leaky_read_outs_by_hand() -> None:
+    """100, -60, 20: 50, -60 + 55 = -5, 20 + floor(-25/2) = 7; and -50, 5, -8. Loihi's: the sums so far, 100, 40, 60."""
+    for name, steps in (("lif", [[50, -50], [-5, 5], [7, -8]]), ("cuba", [[100, -100], [40, -40], [60, -60]])):
+        for read, right in (
+            ("sum", [sum(v) for v in zip(*steps)]),
+            ("last", steps[-1]),
+            ("max", [max(v) for v in zip(*steps)]),
+        ):
+            case = CASES[f"leaky-{name}-read-by-{read}"]()
+            outputs, _ = shown(case.name)
+            assert outputs["neuron"] == steps
+            assert oracle.read(case.network.layers[-1].neuron, outputs["neuron"]) == right
+    _, floored = shown("leaky-lif-with-a-floor-read-by-last")
+    assert floored["neuron"] == [[50, 0], [-5, 30], [7, 5]]
+
+
+def test_frames_of_16_bits_by_hand() -> None:
+    """-2^15 - (2^15 - 1) = -65535 and back; 127 times their sum, -1; -127 times the second value."""
+    outputs, membranes = shown("sequence-of-signed-frames-of-16-bits")
+    assert membranes["neuron"] == [[-65535, -127, -127 * 32767], [65535, -127, 127 * 32768], [-1, 127, -127]]
+    assert outputs["neuron"] == [[0, 0, 0], [1, 0, 0], [0, 0, 0]]
+
+
 def test_register_by_hand() -> None:
     """1 shifts out its bit and becomes the polynomial; 2 only shifts."""
     assert oracle.clock(1) == 0x80200003 and oracle.clock(2) == 1
@@ -139,7 +274,7 @@ fired = lambda spikes: (
         np.where(spikes(m, theta), integer.reset_to(m, theta, reset), m),
     )
 )
-operate = reference.operate
+operate, max_pool, run_batch = reference.operate, reference._max_pool, reference._run_batch
 FAULTS: dict[str, Fault] = {
     "threshold not strict": (integer, "fire", fired(lambda m, theta: m >= theta)),
     "reset by subtraction": (integer, "reset_to", lambda m, theta, reset: m - theta),
@@ -200,6 +335,25 @@ FAULTS: dict[str, Fault] = {
         lambda master, layer, neurons, per_core: generator.LayerGenerator(master, layer, neurons, neurons),
     ),
     "numbers of draws of 64 bits": (reference, "LayerGenerator", lambda *arguments: _Wrapping(*arguments)),
+    "a late reset never comes": (integer, "leak_after", lambda m, x, a, k, s, theta, reset: integer.leak(m, x, a, k)),
+    "a late reset before the decay": (
+        integer,
+        "leak_after",
+        lambda m, x, a, k, s, theta, reset: integer.leak(np.where(s, integer.reset_to(m, theta, reset), m), x, a, k),
+    ),
+    "padding is zero in a max pool": (
+        reference,
+        "_max_pool",
+        lambda of, read: np.maximum(max_pool(of, read), 0) if any(of.padding) else max_pool(of, read),
+    ),
+    "a gate takes its layers the other way": (reference, "operate", lambda of, read: operate(of, read[::-1])),
+    "no recurrence": (reference.RecurrentCell, "returned", lambda self: 0),
+    "the last step is read": (reference, "read_on", lambda before, output, read: output),
+    "frames from the last to the first": (
+        reference,
+        "_run_batch",
+        lambda net, x, *more: run_batch(net, x[:, ::-1] if net.input.sequence else x, *more),
+    ),
 }
 
 

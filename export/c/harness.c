@@ -1,7 +1,8 @@
 /* What `randhet run --backend c` and the tests run: images and start states of the registers in, integers out.
  *
- * In, on standard input: the number of images (4 bytes), a byte per layer that says whether it is traced, the states of
- * the registers (4 bytes each), the images (randhet_value each). Out, for each image: what traced layers send (output and
+ * In, on standard input: the number of images (4 bytes), whether they are pieces of one recording (4 bytes), a byte per
+ * layer that says whether it is traced, the states of the registers (4 bytes each), the images, or the frames of all
+ * recordings (randhet_value each). Out, for each image: what traced layers send (output and
  * membrane potential, 4 bytes each), the sums (8 bytes each), spikes per layer (8 bytes each), saturations (4 bytes).
  * Built without RANDHET_TRACE nothing is traced and no spikes are counted. All numbers begin with their lowest byte.
  *
@@ -14,7 +15,7 @@
 
 static unsigned char buffer[BUFFER];
 static uint32_t filled;
-static randhet_value image[RANDHET_INPUTS];
+static randhet_value frame[RANDHET_INPUTS];
 static unsigned char traced[RANDHET_LAYERS];
 #ifdef RANDHET_TRACE
 static uint64_t spikes[RANDHET_LAYERS];
@@ -78,19 +79,35 @@ static void answer(void)
     put(randhet_saturations(), 4);
 }
 
+/* All steps of one image, whose frames are read as they are needed; processors that run this are little-endian. */
+static void show(void)
+{
+    int32_t step;
+    for (step = 0; step < RANDHET_STEPS; step++) {
+        if (step == 0 || RANDHET_FRAME != 0) {
+            system_read(frame, sizeof frame);
+        }
+        randhet_step(frame);
+    }
+}
+
 int main(void)
 {
     uint32_t images = get(4u);
+    const uint32_t stream = get(4u);
     int32_t i;
     uint32_t *registers = randhet_registers();
     system_read(traced, sizeof traced);
     for (i = 0; i < RANDHET_CORES; i++) {
         registers[i] = get(4u);
     }
+    randhet_reset();
     for (; images > 0u; images--) {
-        system_read(image, sizeof image); /* processors that run this are little-endian */
-        (void)randhet_classify(image);
+        show();
         answer();
+        if (stream == 0u) {
+            randhet_reset();
+        }
     }
     flush();
     system_exit(0);

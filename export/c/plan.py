@@ -25,9 +25,13 @@ VALUE_TYPES = ("uint8_t", "int8_t", "uint16_t", "int16_t", "int32_t")
 class Plan:
     """Positions as numbers of elements, one entry per layer; None where a layer has no such thing.
 
-    value, total: C types of what layers send, of the sums of an image. still: whether a layer sends the same at every
-    step. values: its place among the values. states: its membrane potential among the words. sums: its synaptic sums
-    there, held where it reads a still layer, else of one pixel and shared. registers: its first register.
+    value, total: C types of what layers send, of what is read of an image. still: whether a layer sends the same at
+    every step. values: its place among the values. states: its membrane potential among the words. sums: its synaptic
+    sums there, held where it reads a still layer, else of one pixel and shared. registers: its first register. own:
+    where the sums of recurrent layers are, which they share.
+
+    Words of read-outs come first, `read_outs` of them, and start anew with each image. Values of recurrent layers come
+    first, `recurrent` of them, and are there at the next step.
     """
 
     value: str
@@ -37,8 +41,11 @@ class Plan:
     states: tuple[int | None, ...]
     sums: tuple[int | None, ...]
     registers: tuple[int | None, ...]
+    own: int
     value_count: int
     word_count: int
+    read_outs: int
+    recurrent: int
     draw_count: int
     register_count: int
     outputs: int
@@ -67,18 +74,22 @@ def plan(network: ir.Network) -> Plan:
     """Lay out a network's memory; NetworkError where it is more than a limit."""
     still = still_layers(network)
     values, value_count = _place(network, still)
-    states, sums, words = _words(network, still)
+    states, read_outs = _states(network)
+    sums, own, words = _sums(network, still, states)
     registers, register_count = _registers(network)
     made = Plan(
         value_type(network),
-        "int32_t" if network.ranges[-1].peak * network.steps < 2**31 else "int64_t",
+        total_type(network),
         still,
         values,
         states,
         sums,
         registers,
+        own,
         max(value_count, 1),
         max(words, 1),
+        read_outs,
+        sum(prod(s) for s, layer in zip(network.shapes, network.layers) if layer.recurrent is not None),
         max([prod(s) for s, layer in zip(network.shapes, network.layers) if layer.drawn], default=1),
         register_count,
         prod(network.shapes[-1]),
@@ -95,7 +106,8 @@ def _within(what: str, count: int, limit: int) -> None:
 
 def _constants(network: ir.Network) -> int:
     """A lower bound on the bytes of constants."""
-    return sum(layer.weighted.weight.size for layer in network.layers if layer.weighted)
+    weights = (part for layer in network.layers if layer.weighted for part in (layer.weighted.weight, layer.recurrent))
+    return sum(part.size for part in weights if part is not None)
 
 
 def has_values(layer: ir.Layer) -> bool:
@@ -111,17 +123,26 @@ def value_type(network: ir.Network) -> str:
     return next(name for name, limit in limits.items() if limit.min <= low and high <= limit.max)
 
 
+def total_type(network: ir.Network) -> str:
+    """The smaller type that holds what is read of the last layer: one membrane potential, or sums of all steps."""
+    steps = network.steps if ir.read_of(network.layers[-1].neuron) == "sum" else 1
+    return "int32_t" if network.ranges[-1].peak * steps < 2**31 else "int64_t"
+
+
 def still_layers(network: ir.Network) -> tuple[bool, ...]:
     """Layers without a neuron that depend on the image alone."""
     known: list[bool] = []
     for layer in network.layers:
-        known.append(layer.neuron is None and all(known[i] for i in layer.inputs))
+        moving = layer.neuron is not None or (isinstance(layer.operation, ir.Input) and layer.operation.sequence)
+        known.append(not moving and all(known[i] for i in layer.inputs))
     return tuple(known)
 
 
 def _lives(network: ir.Network, still: tuple[bool, ...], i: int) -> tuple[int, int]:
     """First and last moment of a layer's values: L moments of the image, then L of every step, then the collecting."""
     count = len(network.layers)
+    if network.layers[i].recurrent is not None:
+        return 0, 2 * count  # read at the next step, whichever layers come between
     end = begin = i if still[i] else count + i
     for j, reader in enumerate(network.layers):
         if i in reader.inputs:
@@ -133,38 +154,63 @@ def _lives(network: ir.Network, still: tuple[bool, ...], i: int) -> tuple[int, i
 def _place(network: ir.Network, still: tuple[bool, ...]) -> tuple[tuple[int | None, ...], int]:
     """Put each layer's values at the lowest place that is free all the time it lives."""
     placed: list[tuple[int, int, int, int]] = []
-    found: list[int | None] = []
-    for i, layer in enumerate(network.layers):
-        if not has_values(layer):
-            found.append(None)
-            continue
-        size, (begin, end) = prod(network.shapes[i]), _lives(network, still, i)
-        rivals = sorted((low, high) for low, high, b, e in placed if b <= end and begin <= e)
-        place = 0
-        for low, high in rivals:
-            if place + size <= low:
-                break
-            place = max(place, high)
-        placed.append((place, place + size, begin, end))
-        found.append(place)
+    found: list[int | None] = [None] * len(network.layers)
+    recurrent_first = sorted(range(len(network.layers)), key=lambda i: network.layers[i].recurrent is None)
+    for i in recurrent_first:
+        if has_values(network.layers[i]):
+            size, (begin, end) = prod(network.shapes[i]), _lives(network, still, i)
+            rivals = sorted((low, high) for low, high, b, e in placed if b <= end and begin <= e)
+            place = _gap(rivals, size)
+            placed.append((place, place + size, begin, end))
+            found[i] = place
     return tuple(found), max((high for _, high, _, _ in placed), default=0)
 
 
-def _words(network: ir.Network, still: tuple[bool, ...]) -> tuple[tuple[int | None, ...], tuple[int | None, ...], int]:
-    """Membrane potentials and held sums one after another, then the sums of one pixel, which all layers share."""
-    states: list[int | None] = []
+def _gap(rivals: list[tuple[int, int]], size: int) -> int:
+    """The lowest place where `size` elements lie between these, which are sorted."""
+    place = 0
+    for low, high in rivals:
+        if place + size <= low:
+            break
+        place = max(place, high)
+    return place
+
+
+def _states(network: ir.Network) -> tuple[tuple[int | None, ...], int]:
+    """Place of each layer's membrane potentials, and currents, among the words: read-outs first, which are counted."""
+    found: list[int | None] = [None] * len(network.layers)
+    used = read_outs = 0
+    reads = lambda i: isinstance(network.layers[i].neuron, ir.ReadOut)
+    for i in sorted(range(len(network.layers)), key=lambda i: not reads(i)):
+        if network.layers[i].neuron is not None:
+            found[i] = used
+            used += _state_words(network, i)
+            read_outs = used if reads(i) else read_outs
+    return tuple(found), read_outs
+
+
+def _state_words(network: ir.Network, i: int) -> int:
+    return prod(network.shapes[i]) * (2 if network.layers[i].cuba else 1)
+
+
+def _sums(
+    network: ir.Network, still: tuple[bool, ...], states: tuple[int | None, ...]
+) -> tuple[tuple[int | None, ...], int, int]:
+    """Held sums behind the states one after another, then those of one pixel, then those of recurrent layers.
+
+    Returns their places, where those of recurrent layers are, and the end.
+    """
+    used = sum(_state_words(network, i) for i, place in enumerate(states) if place is not None)
     held: dict[int, int] = {}
-    used = 0
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
-        states.append(used if layer.neuron else None)
-        if layer.neuron:
-            used += prod(shape) * (2 if layer.cuba else 1)
         if layer.weighted and still[layer.inputs[0]]:
             held[i] = used
             used += prod(shape)
-    shared = [shape[0] for i, shape in enumerate(network.shapes) if network.layers[i].weighted and i not in held]
-    sums = tuple(held.get(i, used) if layer.weighted else None for i, layer in enumerate(network.layers))
-    return tuple(states), sums, used + max(shared, default=0)
+    layers = list(enumerate(network.layers))
+    sums = tuple(held.get(i, used) if layer.weighted else None for i, layer in layers)
+    shared = [network.shapes[i][0] for i, layer in layers if layer.weighted and i not in held]
+    own = used + max(shared, default=0)
+    return sums, own, own + max([network.shapes[i][0] for i, layer in layers if layer.recurrent is not None], default=0)
 
 
 def _registers(network: ir.Network) -> tuple[tuple[int | None, ...], int]:

@@ -6,12 +6,6 @@
 
 struct randhet_memory randhet_memory;
 
-#ifdef RANDHET_TRACE
-#define SEEN(layer, output, membrane) randhet_seen((layer), (output), (membrane))
-#else
-#define SEEN(layer, output, membrane) ((void)0)
-#endif
-
 /* --- integers --------------------------------------------------------------------------------------------------------- */
 
 /* The integer that 32 bits of two's complement stand for; a cast of more than 2^31 - 1 is the compiler's choice in C. */
@@ -97,7 +91,7 @@ static uint32_t clocked(uint32_t state)
 }
 
 /* One draw for every neuron of a layer: the low byte after eight clocks. */
-static void draw(const struct randhet_cores *cores)
+static inline void draw(const struct randhet_cores *cores)
 {
     uint8_t *out = randhet_memory.draws;
     uint32_t *place = randhet_memory.registers + cores->first;
@@ -110,7 +104,7 @@ static void draw(const struct randhet_cores *cores)
             state = clocked(state);
             *out++ = (uint8_t)(state & 255u);
         }
-        if (cores->per_image == 0 || randhet_memory.last != 0) {
+        if (cores->per_image == 0 || randhet_memory.done == RANDHET_STEPS) {
             *place = state; /* one draw per image: every step but the last starts from the same state */
         }
         place++;
@@ -309,6 +303,23 @@ static const int32_t *sums_at(const struct randhet_window *window, const struct 
     return sums;
 }
 
+/* Sums of a dense layer that also reads its own spikes of the step before: a = W s + U s_before. The latter lie among the
+ * values until the layer's neurons, which read these sums, send new ones. */
+void randhet_recur(const struct randhet_window *window, const struct randhet_window *own)
+{
+    struct place at;
+    const int32_t *read;
+    int32_t *sums = randhet_memory.words + own->sums;
+    int32_t i;
+    start(&at, window);
+    read = sums_at(window, &at);
+    start(&at, own);
+    add_window(own, &at, sums);
+    for (i = 0; i < own->all; i++) {
+        sums[i] += read[i];
+    }
+}
+
 /* --- neurons ---------------------------------------------------------------------------------------------------------- */
 
 /* Random-decay leaky integrate-and-fire, one output pixel:
@@ -334,7 +345,7 @@ static void lif_pixel(const struct randhet_lif *neuron, const struct place *at, 
         const uint32_t mantissa = neuron->cores != 0 ? neuron->decay[randhet_memory.draws[drawn]] : *decay;
         const int32_t m = x + decayed(*membrane - x, mantissa, neuron->k);
         const int32_t spike = m > *threshold;
-        SEEN(neuron->layer, spike, m);
+        RANDHET_SEEN(neuron->layer, spike, m);
         *out++ = (randhet_value)spike;
         *membrane++ = spike == 0 ? m : (neuron->subtract != 0 ? m - *threshold : 0);
         sums++;
@@ -356,6 +367,65 @@ void randhet_lif(const struct randhet_window *window, const struct randhet_lif *
     }
 }
 
+/* The membrane potential of a step where the reset of the step before may be late, and no lower than the floor:
+ *
+ *     m = x + ((A * (m - x)) >> k)
+ *     late, where the step before spiked: m = 0, or sat24(m - theta)
+ *     m = max(m, floor)
+ *
+ * Where the reset is late, what is kept is the membrane potential before it: above theta where the step before spiked. */
+static int32_t late_potential(const struct randhet_late *neuron, int32_t before, int32_t x, uint32_t mantissa,
+                              int32_t threshold, int32_t floor)
+{
+    int32_t m = x + decayed(before - x, mantissa, neuron->lif->k);
+    if (neuron->late != 0 && before > threshold) {
+        m = neuron->lif->subtract != 0 ? sat24(m - threshold) : 0;
+    }
+    return m < floor ? floor : m;
+}
+
+/* As lif_pixel, with late_potential; a silent layer sends its membrane potential, which no layer reads. */
+static void late_pixel(const struct randhet_late *neuron, const struct place *at, const int32_t *sums, int32_t channels)
+{
+    const struct randhet_lif *lif = neuron->lif;
+    int32_t *membrane = randhet_memory.words + lif->membrane + at->neuron;
+    const int32_t *bias = lif->bias + (lif->bias_step != 0 ? at->neuron : 0);
+    const int32_t *threshold = lif->threshold, *floor = neuron->floor;
+    const uint16_t *decay = lif->decay + (lif->decay_step != 0 ? at->neuron : 0);
+    int32_t drawn = at->pixel, out = lif->out + at->neuron;
+    for (; channels > 0; channels--) {
+        const int32_t edge = lif->edge;
+        const int32_t a = *sums > edge ? edge : (*sums < -edge ? -edge : *sums);
+        const int32_t x = sat24(shifted(a, lif->f) + *bias);
+        const uint32_t mantissa = lif->cores != 0 ? lif->decay[randhet_memory.draws[drawn]] : *decay;
+        const int32_t m = late_potential(neuron, *membrane, x, mantissa, *threshold, *floor);
+        const int32_t spike = m > *threshold;
+        if (neuron->silent == 0) {
+            randhet_memory.values[out++] = (randhet_value)spike;
+        }
+        RANDHET_SEEN(lif->layer, neuron->silent != 0 ? m : spike, m);
+        *membrane++ = spike == 0 || neuron->late != 0 ? m : (lif->subtract != 0 ? m - *threshold : 0);
+        sums++;
+        bias++;
+        threshold++;
+        floor += neuron->floor_step;
+        decay += lif->decay_step;
+        drawn = channels > 1 ? drawn + lif->pixels : drawn;
+    }
+}
+
+/* Leaky integrate-and-fire with a late reset, a floor, or as a leaky read-out. */
+void randhet_late(const struct randhet_window *window, const struct randhet_late *neuron)
+{
+    struct place at;
+    if (neuron->lif->cores != 0) {
+        draw(neuron->lif->cores);
+    }
+    for (start(&at, window); at.y < window->down; advance(&at, window)) {
+        late_pixel(neuron, &at, sums_at(window, &at), window->all);
+    }
+}
+
 /* Loihi's current-based leaky integrate-and-fire, one output pixel:
  *
  *     u = wrap(kept(u) + (a << f))
@@ -372,7 +442,7 @@ static void cuba_pixel(const struct randhet_cuba *neuron, const struct place *at
         const int32_t u = wrapped(kept(*current, neuron->keep_current) + shifted(*sums, neuron->f));
         const int32_t v = sat24(kept(*voltage, neuron->keep_voltage) + u + *bias);
         const int32_t spike = v > *threshold;
-        SEEN(neuron->layer, spike, v);
+        RANDHET_SEEN(neuron->layer, spike, v);
         *out++ = (randhet_value)spike;
         *current++ = u;
         *voltage++ = spike == 0 ? v : 0;
@@ -390,6 +460,26 @@ void randhet_cuba(const struct randhet_window *window, const struct randhet_cuba
     }
 }
 
+/* As randhet_cuba for a leaky read-out, which never spikes: its voltage is read, by no layer. */
+void randhet_leaky_cuba(const struct randhet_window *window, const struct randhet_cuba *neuron)
+{
+    int32_t *current = randhet_memory.words + neuron->current;
+    int32_t *voltage = randhet_memory.words + neuron->voltage;
+    struct place at;
+    for (start(&at, window); at.y < window->down; advance(&at, window)) {
+        const int32_t *sums = sums_at(window, &at);
+        const int32_t *bias = neuron->bias + (neuron->bias_step != 0 ? at.neuron : 0);
+        int32_t channels;
+        for (channels = window->all; channels > 0; channels--) {
+            const int32_t u = wrapped(kept(*current, neuron->keep_current) + shifted(*sums++, neuron->f));
+            const int32_t v = sat24(kept(*voltage, neuron->keep_voltage) + u + *bias++);
+            RANDHET_SEEN(neuron->layer, v, v);
+            *current++ = u;
+            *voltage++ = v;
+        }
+    }
+}
+
 /* Sums over the steps: m = m + a + b. */
 void randhet_read_out(const struct randhet_window *window, const struct randhet_read_out *neuron)
 {
@@ -402,146 +492,39 @@ void randhet_read_out(const struct randhet_window *window, const struct randhet_
         for (channels = window->all; channels > 0; channels--) {
             const int32_t added = *sums++ + *bias++;
             *membrane += added;
-            SEEN(neuron->layer, added, *membrane);
+            RANDHET_SEEN(neuron->layer, added, *membrane);
             membrane++;
-        }
-    }
-}
-
-/* --- other layers ----------------------------------------------------------------------------------------------------- */
-
-/* Report what a layer without a neuron sends; nothing outside a build with RANDHET_TRACE. */
-static void show(int32_t layer, const randhet_value *values, int32_t count)
-{
-#ifdef RANDHET_TRACE
-    for (; count > 0; count--) {
-        SEEN(layer, (int32_t)*values++, 0);
-    }
-#else
-    (void)layer;
-    (void)values;
-    (void)count;
-#endif
-}
-
-/* The image, brought from (channel, row, column) to (row, column, channel). */
-void randhet_input(const struct randhet_order *order, const randhet_value *image)
-{
-    randhet_value *out = randhet_memory.values + order->out;
-    int32_t pixel, channel, count = 0;
-    for (pixel = 0; pixel < order->pixels; pixel++) {
-        int32_t in = pixel;
-        for (channel = order->channels; channel > 0; channel--) {
-            out[count++] = image[in];
-            in = channel > 1 ? in + order->pixels : in;
-        }
-    }
-    show(order->layer, out, order->count);
-}
-
-/* Element-wise sum of several layers. */
-void randhet_add(const struct randhet_add *add)
-{
-    const randhet_value *values = randhet_memory.values;
-    randhet_value *out = randhet_memory.values + add->out;
-    int32_t i, term;
-    for (i = 0; i < add->count; i++) {
-        int32_t total = 0;
-        for (term = 0; term < add->terms; term++) {
-            total += (int32_t)values[add->in[term] + i];
-        }
-        out[i] = (randhet_value)total;
-    }
-    show(add->layer, out, add->count);
-}
-
-/* Sum of each channel over one window. */
-static int32_t pooled(const struct randhet_pool *pool, int32_t in)
-{
-    int32_t total = 0, row, column;
-    for (row = pool->rows; row > 0; row--) {
-        int32_t place = in;
-        for (column = pool->columns; column > 0; column--) {
-            total += (int32_t)randhet_memory.values[place];
-            place += pool->tap_step;
-        }
-        in += pool->tap_row;
-    }
-    return total;
-}
-
-void randhet_pool(const struct randhet_pool *pool)
-{
-    randhet_value *out = randhet_memory.values + pool->out;
-    int32_t row = pool->in, y, x, channel, count = 0;
-    for (y = pool->down; y > 0; y--) {
-        int32_t in = row;
-        for (x = pool->across; x > 0; x--) {
-            for (channel = 0; channel < pool->channels; channel++) {
-                out[count++] = (randhet_value)pooled(pool, in + channel);
-            }
-            in += pool->next;
-        }
-        row += pool->next_row;
-    }
-    show(pool->layer, out, pool->count);
-}
-
-/* (channel, row, column) to one axis, channel slowest. */
-void randhet_flatten(const struct randhet_order *order)
-{
-    randhet_value *out = randhet_memory.values + order->out;
-    int32_t pixel, channel, count = 0;
-    for (channel = 0; channel < order->channels; channel++) {
-        int32_t in = order->in + channel;
-        for (pixel = order->pixels; pixel > 0; pixel--) {
-            out[count++] = randhet_memory.values[in];
-            in += order->channels;
-        }
-    }
-    show(order->layer, out, order->count);
-}
-
-/* Add what the last layer sends to the sums of the image. */
-void randhet_collect(const struct randhet_order *order)
-{
-    randhet_sum *sums = randhet_memory.sums;
-    int32_t pixel, channel;
-    for (channel = 0; channel < order->channels; channel++) {
-        int32_t in = order->in + channel;
-        for (pixel = order->pixels; pixel > 0; pixel--) {
-            *sums++ += (randhet_sum)randhet_memory.values[in];
-            in += order->channels;
-        }
-    }
-}
-
-/* Copy the sums of a read-out. */
-void randhet_copy(const struct randhet_order *order)
-{
-    randhet_sum *sums = randhet_memory.sums;
-    int32_t pixel, channel;
-    for (channel = 0; channel < order->channels; channel++) {
-        int32_t in = order->in + channel;
-        for (pixel = order->pixels; pixel > 0; pixel--) {
-            *sums++ = (randhet_sum)randhet_memory.words[in];
-            in += order->channels;
         }
     }
 }
 
 /* --- a whole image ---------------------------------------------------------------------------------------------------- */
 
-static void reset(void)
+void randhet_reset(void)
 {
     int32_t i;
     for (i = 0; i < RANDHET_WORDS; i++) {
         randhet_memory.words[i] = 0;
     }
+    for (i = 0; i < RANDHET_RECURRENT; i++) {
+        randhet_memory.values[i] = 0;
+    }
+    randhet_memory.done = 0;
+}
+
+/* Begin an image or a piece of a recording: what is read starts anew, membrane potentials are as they were. */
+static void begin(const randhet_value *image)
+{
+    int32_t i;
+    for (i = 0; i < RANDHET_READ_OUTS; i++) {
+        randhet_memory.words[i] = 0;
+    }
     for (i = 0; i < RANDHET_OUTPUTS; i++) {
-        randhet_memory.sums[i] = 0;
+        randhet_memory.sums[i] = RANDHET_START;
     }
     randhet_memory.saturations = 0u;
+    randhet_memory.done = 0;
+    randhet_image_layers(image);
 }
 
 /* Number of the largest sum, the lowest of equals. */
@@ -556,20 +539,33 @@ static int32_t largest(void)
     return best;
 }
 
+void randhet_step(const randhet_value *frame)
+{
+    /* a register at 0 would stay there: seeded ones never are */
+    if (RANDHET_DRAWN > 0 && randhet_memory.registers[0] == 0u) {
+        return;
+    }
+    if (randhet_memory.done == 0 || randhet_memory.done == RANDHET_STEPS) {
+        begin(frame);
+    }
+    randhet_memory.done++;
+    randhet_step_layers(frame);
+}
+
+int32_t randhet_prediction(void)
+{
+    return randhet_memory.done == RANDHET_STEPS ? largest() : -1;
+}
+
 int32_t randhet_classify(const randhet_value *image)
 {
     int32_t step;
-    /* a register at 0 would stay there: seeded ones never are */
-    if (RANDHET_DRAWN > 0 && randhet_memory.registers[0] == 0u) {
-        return -1;
+    randhet_reset();
+    for (step = RANDHET_STEPS; step > 0; step--) {
+        randhet_step(image);
+        image += RANDHET_FRAME;
     }
-    reset();
-    randhet_image(image);
-    for (step = 1; step <= RANDHET_STEPS; step++) {
-        randhet_memory.last = step == RANDHET_STEPS;
-        randhet_step();
-    }
-    return largest();
+    return randhet_prediction();
 }
 
 const randhet_sum *randhet_sums(void)

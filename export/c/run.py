@@ -18,11 +18,10 @@ import numpy as np
 from randhet.base import child
 from randhet.base.errors import RandhetError
 from randhet.export.c.plan import channels_of, still_layers, value_type
-from randhet.export.c.write import HERE, files
+from randhet.export.c.write import HERE, KERNELS, files
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.check import check_images
 from randhet.fixed_point.generator import core_seed, core_starts, jump
-from randhet.fixed_point.plain import require_plain
 from randhet.fixed_point.reference import join, master_seed
 from randhet.fixed_point.result import Result, Trace
 
@@ -69,19 +68,21 @@ def run(
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
     build: Build | None = None,
+    stream: bool = False,
 ) -> Result:
-    """Run images (N, C, Y, X) as `reference.run` does, in the program that `randhet export --c` writes.
+    """Run images (N, C, Y, X), or recordings, as `reference.run` does, in the program that `randhet export --c` writes.
 
-    build: another compiler or processor than this one's.
+    build: another compiler or processor than this one's. stream: the images are pieces of one recording; they run in
+    one batch, without a reset between them.
     """
-    require_plain(network, "c")
     check_images(network.input, network.steps, images, first_image)
     master = master_seed(network, seed)
     program = Program(network, build or here(), trace=True)
     parts = []
+    batch = max(len(images), 1) if stream else batch
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
-        parts.append(program.run(part, states(network, master, first_image + start), probes))
+        parts.append(program.run(part, states(network, master, first_image + start), probes, stream))
         if progress:
             progress(len(part))
     return join(parts, network)
@@ -137,7 +138,7 @@ def _compile(texts: Mapping[str, str], build: Build, trace: bool, folder: Path) 
     for name, text in texts.items():
         (folder / name).write_text(text, "utf-8")
     shared = [str(HERE / name) for name in ("harness.c", *build.system)]
-    sources = ["network.c", "randhet.c", *shared]
+    sources = ["network.c", *(name for name in KERNELS if name.endswith(".c")), *shared]
     macros = ["-DRANDHET_TRACE"] if trace else []
     command = [*build.compiler, *STANDARD, *build.options, *macros, "-I.", f"-I{HERE}", *sources, "-o", "program"]
     _child(command, folder, b"")
@@ -167,11 +168,13 @@ class Program:
         self.still = still_layers(network)
         self.pixel = np.dtype(value_type(network).removesuffix("_t")).newbyteorder("<")
 
-    def run(self, images: np.ndarray, registers: np.ndarray, probes: Collection[str] = ()) -> Result:
-        """Run images from these states of the registers."""
+    def run(
+        self, images: np.ndarray, registers: np.ndarray, probes: Collection[str] = (), stream: bool = False
+    ) -> Result:
+        """Run images from these states of the registers; stream: without a reset between them."""
         names = [layer.name for layer in self.network.layers]
         traced = np.array([name in probes for name in names], np.uint8)
-        data = np.uint32(len(images)).astype("<u4").tobytes() + traced.tobytes() + registers.tobytes()
+        data = np.array([len(images), stream], "<u4").tobytes() + traced.tobytes() + registers.tobytes()
         data += np.ascontiguousarray(images.astype(self.pixel)).tobytes()
         out = _child([*self.build.emulator, str(self.path)], self.path.parent, data)
         record = self.record(traced)

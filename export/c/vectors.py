@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,10 @@ Arrays = dict[str, np.ndarray]
 def vectors(network: ir.Network, images: np.ndarray, seed: int) -> Arrays:
     """Return every array of a run by name: "images", "sums", and those of each layer as "layerN/...".
 
-    Per layer and where it has them: weight, threshold, bias and the decay's integers; registers (cores,), the start
-    states; and per image and step sums, draws, before, after (membrane potentials around the reset) and output.
+    images: (N, *shape), or (N, T, *shape) of sequences. sums: what is read of each image. Per layer and where it has
+    them: weight, recurrent, threshold, bias, floor and the decay's integers; registers (cores,), the start states; and
+    per image and step sums, draws, before (the membrane potential that is compared), after (what is kept of it until
+    the next step) and output.
     """
     count = len(images) * network.steps * sum(prod(shape) for shape in network.shapes)
     if count > MAX_VALUES:
@@ -56,22 +59,35 @@ def _constants(network: ir.Network, i: int, seed: int) -> Arrays:
     """Weights, every declared array of the neuron and its decay, and the start states of the registers."""
     layer = network.layers[i]
     found: Arrays = {"weight": layer.weighted.weight} if layer.weighted else {}
-    for part in (layer.neuron, layer.lif and layer.lif.decay):
-        fields = declared(part) if part else ()
-        found |= {name: values for name, _, values in fields if isinstance(values, np.ndarray)}
+    if layer.recurrent is not None:
+        found["recurrent"] = layer.recurrent
+    for _, part in _neuron_parts(layer):
+        found |= {name: values for name, _, values in declared(part) if isinstance(values, np.ndarray)}
     if layer.drawn:
         cores = -(-prod(network.shapes[i]) // layer.drawn.neurons_per_core)
         found["registers"] = np.array([core_seed(seed, i, core) for core in range(cores)], np.uint32)
     return found
 
 
+def _neuron_parts(layer: ir.Layer) -> Iterator[tuple[str, Any]]:
+    """The neuron, the dynamics of a leaky read-out, the decay: each with the key under which its kind is told."""
+    if layer.neuron is not None:
+        yield "kind", layer.neuron
+    if isinstance(layer.neuron, ir.Leaky):
+        yield "dynamics", layer.neuron.dynamics
+    if layer.lif is not None:
+        yield "decay", layer.lif.decay
+
+
 def _states(network: ir.Network, i: int, before: np.ndarray | None) -> Arrays:
-    """Membrane potentials before the reset and, where the layer spikes, after it."""
+    """Membrane potentials that are compared and, where the layer spikes, kept: the same where the reset is late."""
     assert before is not None
     spiking, shape = network.layers[i].spiking, network.shapes[i]
     if spiking is None:
         return {"before": before}
-    reset = network.layers[i].lif.reset if network.layers[i].lif else "zero"  # type: ignore[union-attr]
+    if isinstance(spiking, ir.Lif) and spiking.reset_delay:
+        return {"before": before, "after": before}
+    reset = spiking.reset if isinstance(spiking, ir.Lif) else "zero"
     return {"before": before, "after": integer.fire(before, reference.per_channel(spiking.threshold, shape), reset)[1]}
 
 
@@ -119,11 +135,12 @@ def manifest(network: ir.Network, arrays: Arrays, seed: int) -> dict[str, object
 
 def _layer(network: ir.Network, i: int) -> dict[str, object]:
     layer, operation = network.layers[i], network.layers[i].operation
-    geometry = {name: value for name, value in vars(operation).items() if not isinstance(value, np.ndarray)}
+    arrays = ("weight", "recurrent")
+    geometry = {name: value for name, value in vars(operation).items() if name not in arrays}
     neuron: dict[str, object] = {}
-    for part in (layer.neuron, layer.lif and layer.lif.decay):
-        plain = {name: value for name, _, value in declared(part) if not isinstance(value, np.ndarray)} if part else {}
-        neuron |= plain | ({"decay" if neuron else "kind": type(part).__name__} if part else {})
+    for key, part in _neuron_parts(layer):
+        plain = {name: value for name, _, value in declared(part) if not isinstance(value, np.ndarray)}
+        neuron |= plain | {key: type(part).__name__}
     return {
         "name": layer.name, "operation": type(operation).__name__, "inputs": list(layer.inputs),
         "shape": list(network.shapes[i]), "geometry": geometry, "neuron": neuron or None,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 
 from randhet.base.errors import FileError
 from randhet.base.files import replacing
-from randhet.export.c.layers import Part, Site, part
-from randhet.export.c.plan import Plan, channels_of, plan
+from randhet.export.c.layers import part
+from randhet.export.c.plan import Plan, plan
+from randhet.export.c.site import Part, Site
 from randhet.export.c.text import comment, string, structure
 from randhet.fixed_point import network as ir
 
 HERE = Path(__file__).parent
-KERNELS = ("randhet.h", "randhet.c")
+KERNELS = ("randhet.h", "randhet.c", "randhet_layers.c")
 PROGRAM = ("main.c", "Makefile")
 
 
@@ -46,6 +47,7 @@ def header(network: ir.Network, made: Plan) -> str:
     low, high = network.ranges[0].low, network.ranges[0].high
     seed = f"#define RANDHET_SEED UINT64_C({network.seed % 2**64})\n" if network.seed is not None else ""
     drawn = sum(layer.drawn is not None for layer in network.layers)
+    frame = prod(network.shapes[0]) if network.input.sequence else 0
     return f"""/* Sizes of one network. Written by randhet; see network.c. */
 #ifndef NETWORK_H
 #define NETWORK_H
@@ -53,18 +55,22 @@ def header(network: ir.Network, made: Plan) -> str:
 #include <stdint.h>
 
 typedef {made.value} randhet_value; /* holds what any layer sends */
-typedef {made.total} randhet_sum;   /* holds the sums of an image */
+typedef {made.total} randhet_sum;   /* holds what is read of an image */
 
 #define RANDHET_STEPS {network.steps}
 #define RANDHET_INPUTS {prod(network.shapes[0])} /* {" x ".join(map(str, network.shapes[0]))} */
+#define RANDHET_FRAME {frame} /* values from step to step: 0 where the image stays */
 #define RANDHET_INPUT_LOW ({low})
 #define RANDHET_INPUT_HIGH {high}
 #define RANDHET_OUTPUTS {made.outputs}
+#define RANDHET_START ({start(network)}) /* what is read before the first step */
 #define RANDHET_LAYERS {len(network.layers)}
 #define RANDHET_DRAWN {drawn} /* layers that draw */
 #define RANDHET_CORES {made.register_count} /* registers */
 #define RANDHET_WORDS {made.word_count}
+#define RANDHET_READ_OUTS {made.read_outs} /* the first words: they start anew with each image */
 #define RANDHET_VALUES {made.value_count}
+#define RANDHET_RECURRENT {made.recurrent} /* the first values: they are read at the next step */
 #define RANDHET_DRAWS {made.draw_count}
 {seed}
 /* Name of a class, empty where it has none. */
@@ -84,8 +90,8 @@ def constants(network: ir.Network, made: Plan, parts: list[Part]) -> str:
             *_definitions(network, parts),
             _end_order(network, made),
             f"const struct randhet_cores *const randhet_drawn[RANDHET_DRAWN + 1] = {{{drawn}0}};\n",
-            _function("randhet_image(const randhet_value *image)", _calls(network, [p.image for p in parts])),
-            _function("randhet_step(void)", _calls(network, [*(p.step for p in parts), *_end(network)])),
+            _function("randhet_image_layers", _calls(network, [p.image for p in parts])),
+            _function("randhet_step_layers", _calls(network, [*(p.step for p in parts), _end(network)])),
             _classes(network),
         ]
     )
@@ -110,41 +116,71 @@ def describe(network: ir.Network, i: int) -> str:
     layer = network.layers[i]
     shape = lambda of: "x".join(map(str, network.shapes[of]))
     read = f", {' + '.join(shape(j) for j in layer.inputs)} to" if layer.inputs else ","
-    neuron = f", {type(layer.neuron).__name__}" if layer.neuron else ""
-    drawn = f" with a decay drawn per {layer.drawn.sampling}" if layer.drawn else ""
     name, kind = comment(layer.name), type(layer.operation).__name__
-    return f"layer {i}, {name}: {kind}{read} {shape(i)}{neuron}{drawn}"
+    return f"layer {i}, {name}: {kind}{read} {shape(i)}{''.join(f', {what}' for what in _qualities(layer))}"
 
 
-def _calls(network: ir.Network, calls: list[str]) -> list[str]:
-    names = [comment(layer.name) for layer in network.layers]
-    return [f"{call} /* {name} */" for call, name in zip(calls, [*names, "sums of the image"]) if call]
+def _qualities(layer: ir.Layer) -> Iterator[str]:
+    """What is said of a layer beside its operation and shapes."""
+    if isinstance(layer.operation, ir.Input) and layer.operation.sequence:
+        yield "a frame at every step"
+    if layer.recurrent is not None:
+        yield "reads its own spikes of the step before"
+    if isinstance(layer.neuron, ir.Leaky):
+        yield f"leaky read-out by the {NAMES[layer.neuron.read]} of {type(layer.dynamics).__name__}"
+    elif layer.neuron:
+        yield type(layer.neuron).__name__
+    if layer.drawn:
+        yield f"decay drawn per {layer.drawn.sampling}"
+    if layer.lif and layer.lif.reset_delay:
+        yield "reset one step late"
+    if layer.lif and layer.lif.floored:
+        yield "floor"
 
 
-def _function(head: str, lines: list[str]) -> str:
-    unused = [] if any("image)" in line for line in lines) or "image)" not in head else ["(void)image;"]
+def _calls(network: ir.Network, calls: list[tuple[str, ...]]) -> list[str]:
+    names = [*(comment(layer.name) for layer in network.layers), "what is read of the image"]
+    return [f"{call} /* {name} */" for own, name in zip(calls, names) for call in own]
+
+
+def _function(name: str, lines: list[str]) -> str:
+    unused = [] if any("frame)" in line for line in lines) else ["(void)frame;"]
     body = "\n".join(f"    {line}" for line in [*unused, *lines])
-    return f"void {head}\n{{\n{body}\n}}\n"
+    return f"void {name}(const randhet_value *frame)\n{{\n{body}\n}}\n"
 
 
 def _reads_out(network: ir.Network) -> bool:
     return network.layers[-1].neuron is not None and not network.layers[-1].spikes
 
 
-def _end(network: ir.Network) -> list[str]:
-    """The call that brings what the last layer sends into the sums of the image."""
-    return [f"randhet_{'copy' if _reads_out(network) else 'collect'}(&last);"]
+NAMES: dict[ir.Read, str] = {"sum": "sum", "last": "last step", "max": "largest"}
+READS: dict[ir.Read, str] = {"sum": "sum_up", "last": "copy", "max": "raise"}
+
+
+def _end(network: ir.Network) -> tuple[str, ...]:
+    """The call that brings what the last layer sends into what is read of the image."""
+    neuron = network.layers[-1].neuron
+    kind = READS[neuron.read] if isinstance(neuron, ir.Leaky) else "copy" if _reads_out(network) else "collect"
+    return (f"randhet_{kind}(&last);",)
+
+
+def start(network: ir.Network) -> int:
+    """What is read of an image before its first step."""
+    return network.ranges[-1].low if ir.read_of(network.layers[-1].neuron) == "max" else 0
 
 
 def _end_order(network: ir.Network, made: Plan) -> str:
     last = len(network.layers) - 1
-    channels, pixels = channels_of(network.shapes[-1])
-    place = made.states[last] if _reads_out(network) else made.values[last]
-    return structure(
-        "order",
-        "last",
-        {"layer": last, "in": place, "channels": channels, "pixels": pixels, "count": channels * pixels},
-    )
+    site = Site(last, network, made)
+    return structure("order", "last", {"layer": last, "in": _read_from(site), **site.order})
+
+
+def _read_from(site: Site) -> int | None:
+    """Where what is read lies: values that are sent, or words; of Loihi's neuron the voltage, behind the current."""
+    if not _reads_out(site.network):
+        return site.plan.values[site.number]
+    place = int(site.plan.states[site.number] or 0)
+    return place + prod(site.shape) if site.layer.cuba else place
 
 
 def _classes(network: ir.Network) -> str:
@@ -160,11 +196,19 @@ def constant_bytes(parts: list[Part]) -> int:
     return sum({table.name: table.bytes for found in parts for table in found.tables}.values())
 
 
+STILL = ("image", "an image", "`randhet_classify` for each image, which resets")
+SEQUENCE = (
+    "recording", "a frame", "`randhet_step` for each frame, then `randhet_prediction`"
+)  # fmt: skip
+"""How a program shows a network what it reads: what that is, its unit, the calls."""
+
+
 def readme(network: ir.Network, made: Plan, parts: list[Part]) -> str:
     """Return README.md: what the files are, what they need, how to call them."""
     seed = "is in network.h, so its draws are public" if network.seed is not None else "comes from the board's entropy"
     rows = "\n".join(f"- {describe(network, i)}" for i in range(len(network.layers)))
     count, (low, high) = prod(network.shapes[0]), network.ranges[0]
+    what, unit, calls = SEQUENCE if network.input.sequence else STILL
     return f"""# A spiking network as C99
 
 Additions, shifts and comparisons; no multiplication, division, floating point, library, heap or recursion.
@@ -174,12 +218,15 @@ Additions, shifts and comparisons; no multiplication, division, floating point, 
 | tables in read-only memory, the code aside | {constant_bytes(parts):,} |
 | arena, all memory that is written but the stack | {made.memory:,} |
 
-`network.c` and `network.h` are this network, `randhet.c` and `randhet.h` the kernels; `main.c` is an example for a
-computer: `make`, then `./example < FILE` with {count} integers an image.
+`network.c` and `network.h` are this network, `randhet.c`, `randhet_layers.c` and `randhet.h` the kernels; `main.c` is
+an example for a computer: `make`, then `./example < FILE` with {count} integers {unit}.
 
-A program for a board calls `randhet_seed` once and `randhet_classify` for each image: {count} values in (channel, row,
-column) order, from {low} to {high}. The seed {seed}. Compile with `-std=c99 -ffreestanding -fno-builtin`; GCC also
+A program for a board calls `randhet_seed` once and {calls}: {count} values in (channel,
+row, column) order, from {low} to {high}. The seed {seed}. Compile with `-std=c99 -ffreestanding -fno-builtin`; GCC also
 needs `-fno-tree-loop-distribute-patterns`, or it may call the library's `memset`.
+
+`randhet_reset` before each {what}: the network forgets what it was shown. Between pieces of one recording, each of
+{network.steps} steps, leave it out, and membrane potentials carry on; `./example --stream` does.
 
 ## Layers, {network.steps} time steps
 

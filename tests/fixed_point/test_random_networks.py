@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from strategies import runs
 
 from hardware_tests import agreement
-from hardware_tests.agreement import CONTENDERS, Counts, compare, contenders, described, reduced
+from hardware_tests.agreement import CONTENDERS, SLOW, Counts, compare, contenders, described, reduced
 from hardware_tests.random_networks import Run, fingerprint, numbered
 from randhet.base.errors import NetworkError
 from randhet.fixed_point import network as ir
@@ -37,8 +37,8 @@ NUMBERS = range(300)
 
 @cache
 def fast() -> dict[str, agreement.Runner]:
-    """Every contender that runs here but Lava, whose runs take seconds."""
-    here = [name for name in CONTENDERS if BACKENDS[name.split(",")[0]].missing() is None and name != "lava"]
+    """Every contender that runs here but those whose runs take seconds."""
+    here = [name for name in CONTENDERS if name not in SLOW and BACKENDS[name.split(",")[0]].missing() is None]
     assert {"reference", "engine", "engine, 2 threads", "add-only"} <= set(here)
     return contenders(here)
 
@@ -237,7 +237,7 @@ def test_the_record_is_of_this_generator_and_says_that_nothing_differs() -> None
     record = json.loads(RECORD.read_text())
     first, last = record["networks"]
     assert record["fingerprint"] == fingerprint(range(20)), "the generator has changed: scripts/random_networks"
-    fast_ones = set(CONTENDERS) - {"lava"}
+    fast_ones = set(CONTENDERS) - SLOW
     assert {name for name in fast_ones if record["backends"][name]["networks"] == last - first + 1} == fast_ones
     assert last - first + 1 >= 2000 and record["backends"]["lava"]["networks"] >= 100
     assert not any(backend["different"] for backend in record["backends"].values())

@@ -69,7 +69,7 @@ DENSE_BUILDS = {"rv32im": (MULTIPLIER, ()), "rv32i": (RISCV, ("-lgcc",)), "corte
 def count(program: c.Program, images: np.ndarray, states: np.ndarray, plugin: Path) -> Counter[str]:
     """Instructions of a run over these images, by function."""
     layers = len(program.network.layers)
-    data = np.uint32(len(images)).astype("<u4").tobytes() + bytes(layers) + states.tobytes()
+    data = np.array([len(images), 0], "<u4").tobytes() + bytes(layers) + states.tobytes()
     return counted(program.build, program.path, data + images.astype(program.pixel).tobytes(), plugin)
 
 

@@ -2,9 +2,10 @@
 """Run random networks as C under sanitizers and count on how many every integer is the reference's.
 
 tests/export/c/sanitized.py --count 500 --out tests/export/c/sanitized.json: networks number 0 to 499 of
-`hardware_tests.random_networks`. All warnings are errors. gcc's program runs with the address and the
-undefined-behaviour sanitizer; every fifth network also runs as clang's, without them. Every output, membrane potential,
-sum, spike count and saturation is compared. Exit status 1 where any differs.
+`hardware_tests.random_networks`, wide ones: every kind there is, and sequences. Images of every second network are
+pieces of one recording. All warnings are errors. gcc's program runs with the address and the undefined-behaviour
+sanitizer; every fifth network also runs as clang's, without them. Every output, membrane potential, sum, spike count
+and saturation is compared. Exit status 1 where any differs.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def builds() -> dict[str, c.Build]:
     return {name: c.Build((path,), options) for name, options in known.items() if (path := which(name))}
 
 
-def differs(run: Run, build: c.Build) -> str:
+def differs(run: Run, build: c.Build, stream: bool = False) -> str:
     """What is not as in the reference, empty where nothing is."""
-    options = {"seed": run.seed, "first_image": run.first_image, "probes": run.names}
+    options = {"seed": run.seed, "first_image": run.first_image, "probes": run.names, "stream": stream}
     try:
         found = c.run(run.network, run.images, build=build, **options)
         assert_equal(found, reference.run(run.network, run.images, **options))
@@ -57,12 +58,13 @@ def kernels() -> str:
 
 def checked(number: int) -> dict[str, str]:
     """Compare one network on each compiler's program; by compiler, what differs."""
-    run, found = numbered(number), builds()
-    return {name: differs(run, build) for name, build in found.items() if name == "gcc" or not number % 5}
+    run, found, stream = numbered(number, wide=True), builds(), bool(number % 2)
+    return {name: differs(run, build, stream) for name, build in found.items() if name == "gcc" or not number % 5}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--first", type=int, default=0, help="number of the first network")
     parser.add_argument("--count", type=int, default=500, help="networks")
     parser.add_argument("--jobs", type=int, default=2, help="networks at the same time")
     parser.add_argument("--out", type=Path, help="file for the record")
@@ -70,13 +72,15 @@ def main() -> int:
     compared: Counter[str] = Counter()
     equal: Counter[str] = Counter()
     with ThreadPoolExecutor(given.jobs) as pool:
-        for number, found in enumerate(pool.map(checked, range(given.count))):
+        numbers = range(given.first, given.first + given.count)
+        for number, found in zip(numbers, pool.map(checked, numbers)):
             for name, text in found.items():
                 compared[name] += 1
                 equal[name] += not text
                 if text:
                     print(f"network {number}, {name}: {text}", flush=True)
-    record = {"fingerprint": fingerprint(range(20)), "kernels": kernels(), "compared": compared, "equal": equal}
+    made = fingerprint(range(20), wide=True)
+    record = {"fingerprint": made, "kernels": kernels(), "compared": compared, "equal": equal}
     print(json.dumps(record))
     if given.out:
         given.out.write_text(json.dumps(record) + "\n", "utf-8")

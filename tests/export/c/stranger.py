@@ -44,6 +44,29 @@ def convolve(s, w, stride, padding, dilation, groups):
     return a
 
 
+def wrap(value):
+    return np.where(value > 2**23, value - 2**24, np.where(value <= -(2**23), value + 2**24, value))
+
+
+def keep(value, parts):
+    return np.sign(value) * (np.abs(value) * parts >> 12)
+
+
+def max_pool(s, kernel, stride, padding):
+    s = np.pad(s, ((0, 0), (padding[0],) * 2, (padding[1],) * 2), constant_values=-(2**40))
+    down, across = ((s.shape[1 + a] - kernel[a]) // stride[a] + 1 for a in (0, 1))
+    window = lambda y, x: s[:, y * stride[0] : y * stride[0] + kernel[0], x * stride[1] : x * stride[1] + kernel[1]]
+    return np.array([[window(y, x).max((1, 2)) for x in range(across)] for y in range(down)]).transpose(2, 0, 1)
+
+
+def spread(s, stride, extra):
+    channels, rows, columns = s.shape
+    out = np.zeros((channels, (rows - 1) * stride[0] + 1 + extra[0], (columns - 1) * stride[1] + 1 + extra[1]), int)
+    for y, x in np.ndindex(rows, columns):
+        out[:, y * stride[0], x * stride[1]] = s[:, y, x]
+    return out
+
+
 def pool(s, kernel, stride):
     down, across = ((s.shape[1 + a] - kernel[a]) // stride[a] + 1 for a in (0, 1))
     window = lambda y, x: s[:, y * stride[0] : y * stride[0] + kernel[0], x * stride[1] : x * stride[1] + kernel[1]]
@@ -69,15 +92,21 @@ class Vectors:
         outer = mix(mix(self.about["seed"]) ^ i)
         return [mix(outer ^ core) % 2**32 or 1 for core in range(len(cores))], cores
 
-    def operate(self, i, layer, read):
+    def operate(self, i, layer, read, sent_before):
         kind, geometry = layer["operation"], layer["geometry"]
         if kind == "Conv":
             return convolve(read[0], self.load(i, "weight"), **geometry)
         if kind == "Dense":
-            return self.load(i, "weight") @ read[0].ravel()
-        if kind == "SumPool":
-            return pool(read[0], **geometry)
-        return {"Add": lambda: sum(read), "Flatten": lambda: read[0].ravel(), "Input": lambda: read[0]}[kind]()
+            a = self.load(i, "weight") @ read[0].ravel()
+            own = (self.folder / f"layer{i}" / "recurrent.npy").exists()
+            return a + self.load(i, "recurrent") @ sent_before if own and sent_before is not None else a
+        if kind in ("SumPool", "MaxPool", "Spread"):
+            return {"SumPool": pool, "MaxPool": max_pool, "Spread": spread}[kind](read[0], **geometry)
+        return {
+            "Add": lambda: sum(read), "Flatten": lambda: read[0].ravel(), "Input": lambda: read[0],
+            "And": lambda: np.minimum(*read), "Iand": lambda: (1 - read[0]) * read[1],
+            "Concat": lambda: np.concatenate(read),
+        }[kind]()  # fmt: skip
 
     def decays(self, i, layer, states, cores, t):
         """A of every neuron; per image, the draws of the first step are kept."""
@@ -101,14 +130,37 @@ class Vectors:
         if neuron["kind"] == "ReadOut":
             self.compare(i, "before", m + a + b, *at)
             return m + a + b, a + b
-        x = sat24((a << neuron["f"]) + b)
-        before = sat24(x + ((decay * (m - x)) >> neuron["k"]))
+        before, kept = self.potential(i, neuron, a, b, m, decay, wide)
+        self.compare(i, "before", before, *at)
+        if neuron["kind"] == "Leaky":
+            return kept(before), before
         theta = self.load(i, "threshold").reshape(wide)
         s = (before > theta).astype(np.int64)
-        after = np.where(s, before - theta if neuron["reset"] == "subtract" else 0, before)
-        self.compare(i, "before", before, *at)
+        lowered = before - theta if neuron.get("reset") == "subtract" else 0
+        after = before if neuron.get("reset_delay") else np.where(s, lowered, before)
         self.compare(i, "after", after, *at)
-        return after, s
+        return kept(after), s
+
+    def potential(self, i, neuron, a, b, m, decay, wide):
+        """m that is compared with the threshold, and a function from what is kept of it to the state."""
+        if "Cuba" in (neuron["kind"], neuron.get("dynamics")):
+            u, v = (0, 0) if isinstance(m, int) else m
+            u = wrap(keep(u, 4095 - neuron["current_decay"]) + (a << neuron["f"]))
+            return sat24(keep(v, 4096 - neuron["voltage_decay"]) + u + b), lambda v: (u, v)
+        x = sat24((a << neuron["f"]) + b)
+        before, theta = x + ((decay * (m - x)) >> neuron["k"]), self.load(i, "threshold").reshape(wide)
+        if neuron["reset_delay"]:
+            late = sat24(before - theta) if neuron["reset"] == "subtract" else 0
+            before = np.where(m > theta, late, before)
+        floor = self.load(i, "floor")
+        return np.maximum(before, floor.reshape(wide) if floor.ndim else floor), lambda m: m
+
+    def read(self, total, sent):
+        """What is read of an image after one more step."""
+        how = (self.about["layers"][-1]["neuron"] or {}).get("read", "sum")
+        if total is None or how == "last":
+            return sent
+        return np.maximum(total, sent) if how == "max" else total + sent
 
     def run(self):
         images, layers = np.load(self.folder / "images.npy").astype(np.int64), self.about["layers"]
@@ -119,20 +171,21 @@ class Vectors:
         for i, (states, _) in drawing.items():
             self.compare(i, "registers", np.array(states))
         for n, image in enumerate(images):
-            m, total = {}, 0
+            m, total, sent = {}, None, [None] * len(layers)
             for t in range(self.about["steps"]):
-                sent = []
+                before, sent = sent, []
+                frame = image[t] if layers[0]["geometry"]["sequence"] else image
                 for i, layer in enumerate(layers):
-                    value = self.operate(i, layer, [sent[j] for j in layer["inputs"]] or [image])
+                    value = self.operate(i, layer, [sent[j] for j in layer["inputs"]] or [frame], before[i])
                     if layer["neuron"]:
-                        lif = layer["neuron"]["kind"] == "Lif"
+                        lif = "decay" in layer["neuron"]
                         decay = self.decays(i, layer, *drawing.get(i, ([], [])), t) if lif else 0
                         if i in drawing:
                             self.compare(i, "draws", self.kept[i], n, t)
                         m[i], value = self.neuron(i, layer, value, m.get(i, 0), (n, t), decay)
                     self.compare(i, "output", value, n, t)
                     sent.append(value)
-                total = total + sent[-1].ravel()
+                total = self.read(total, sent[-1].ravel())
             totals.append(total)
         self.differences += int((np.array(totals) != np.load(self.folder / "sums.npy")).sum())
         return self.differences

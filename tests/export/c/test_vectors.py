@@ -48,6 +48,56 @@ def network() -> ir.Network:
     return ir.Network(layers, 4)
 
 
+def sequences(read: ir.Read, dynamics: ir.Spiking) -> ir.Network:
+    """Signed sequences through every kind that the network above lacks."""
+    level = lambda n, top: (np.full(n, top, np.int32), RNG.integers(-50, 51, n).astype(np.int32))
+    late = ir.Lif(*level(4, 3000), ir.Constant(200), reset="subtract", reset_delay=1, floor=np.array(-700, np.int32))
+    floored = ir.Lif(*level(4, 2000), ir.Drawn(neurons_per_core=7), floor=-np.arange(4, dtype=np.int32) * 400)
+    layers = (
+        ir.Layer("input", ir.Input((2, 5, 4), 12, signed=True, sequence=True)),
+        ir.Layer("max", ir.MaxPool((3, 2), (1, 2), (1, 1)), (0,)),
+        ir.Layer("late", ir.Conv(weights(4, 2, 3, 3), padding=(1, 1)), (1,), late),
+        ir.Layer("zero", ir.Conv(weights(4, 2, 3, 3), padding=(1, 1)), (1,), ir.Lif(*level(4, 9000), reset_delay=1)),
+        ir.Layer("floor", ir.Conv(weights(4, 2, 3, 3), padding=(1, 1)), (1,), floored),
+        ir.Layer("and", ir.And(), (2, 3)),
+        ir.Layer("iand", ir.Iand(), (2, 4)),
+        ir.Layer("both", ir.Concat(), (5, 6, 1)),
+        ir.Layer("spread", ir.Spread((2, 3), (1, 0)), (7,)),
+        ir.Layer("cuba", ir.Conv(weights(3, 10, 3, 2)), (8,), ir.Cuba(*level(3, 90_000), 2000, 100, 4)),
+        ir.Layer("own", ir.Dense(weights(6, 3 * 8 * 6), weights(6, 6)), (9,), ir.Lif(*level(6, 3000))),
+        ir.Layer("read", ir.Dense(weights(3, 6)), (10,), ir.Leaky(dynamics, read)),
+    )  # fmt: skip
+    return ir.Network(layers, 6)
+
+
+NEVER = (np.full(3, 2**23 - 1, np.int32), np.array([3, -3, 0], np.int32))
+READS: dict[str, tuple[ir.Read, ir.Spiking]] = {
+    "sum of Lif": ("sum", ir.Lif(*NEVER)),
+    "last of drawn Lif with a floor": ("last", ir.Lif(*NEVER, ir.Drawn(), floor=np.array([-9, 0, -99], np.int32))),
+    "largest of Cuba": ("max", ir.Cuba(*NEVER, 700, 30, 5)),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_program_of_a_stranger_computes_sequences_and_every_kind(read: str, tmp_path: Path) -> None:
+    net, recordings = sequences(*READS[read]), RNG.integers(-2048, 2048, (2, 6, 2, 5, 4)).astype(np.int16)
+    arrays = vectors(net, recordings, 41)
+    silent = [layer.name for i, layer in enumerate(net.layers) if layer.spikes and not arrays[f"layer{i}/output"].any()]
+    assert silent == []
+    save(tmp_path, net, arrays, 41)
+    done = stranger(tmp_path)
+    assert (done.returncode, done.stdout) == (0, "0 integers differ\n"), done.stderr
+
+
+@pytest.mark.parametrize("number", range(40, 46))
+def test_a_program_of_a_stranger_computes_any_network(number: int, tmp_path: Path) -> None:
+    """Images are those from number 0 on, as vectors are."""
+    run = numbered(number, wide=True)
+    save(tmp_path, run.network, vectors(run.network, run.images, run.seed), run.seed)
+    done = stranger(tmp_path)
+    assert (done.returncode, done.stdout) == (0, "0 integers differ\n"), done.stderr
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out, net = tmp_path_factory.mktemp("vectors"), network()
@@ -106,7 +156,7 @@ def test_words_are_as_wide_as_they_must_be(values: list[int], bits: int, text: s
 
 @pytest.mark.parametrize("number", range(12))
 def test_vectors_of_any_network_are_the_reference_s(number: int) -> None:
-    run = numbered(number)
+    run = numbered(number, wide=True)
     arrays = vectors(run.network, run.images, run.seed)
     result = reference.run(run.network, run.images, seed=run.seed, probes=run.names)
     for i, layer in enumerate(run.network.layers):
