@@ -180,12 +180,12 @@ def _states(network: ir.Network) -> tuple[tuple[int | None, ...], int]:
     """Place of each layer's membrane potentials, and currents, among the words: read-outs first, which are counted."""
     found: list[int | None] = [None] * len(network.layers)
     used = read_outs = 0
-    reads = lambda i: isinstance(network.layers[i].neuron, ir.ReadOut)
-    for i in sorted(range(len(network.layers)), key=lambda i: not reads(i)):
+    sums_alone = lambda i: network.layers[i].dynamics is None
+    for i in sorted(range(len(network.layers)), key=lambda i: not sums_alone(i)):
         if network.layers[i].neuron is not None:
             found[i] = used
             used += _state_words(network, i)
-            read_outs = used if reads(i) else read_outs
+            read_outs = used if sums_alone(i) else read_outs
     return tuple(found), read_outs
 
 

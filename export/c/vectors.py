@@ -73,8 +73,8 @@ def _neuron_parts(layer: ir.Layer) -> Iterator[tuple[str, Any]]:
     """The neuron, the dynamics of a leaky read-out, the decay: each with the key under which its kind is told."""
     if layer.neuron is not None:
         yield "kind", layer.neuron
-    if isinstance(layer.neuron, ir.Leaky):
-        yield "dynamics", layer.neuron.dynamics
+    if layer.dynamics is not None and layer.dynamics is not layer.neuron:
+        yield "dynamics", layer.dynamics
     if layer.lif is not None:
         yield "decay", layer.lif.decay
 
@@ -82,13 +82,13 @@ def _neuron_parts(layer: ir.Layer) -> Iterator[tuple[str, Any]]:
 def _states(network: ir.Network, i: int, before: np.ndarray | None) -> Arrays:
     """Membrane potentials that are compared and, where the layer spikes, kept: the same where the reset is late."""
     assert before is not None
-    spiking, shape = network.layers[i].spiking, network.shapes[i]
-    if spiking is None:
+    layer, shape = network.layers[i], network.shapes[i]
+    if layer.spiking is None:
         return {"before": before}
-    if isinstance(spiking, ir.Lif) and spiking.reset_delay:
+    if layer.lif and layer.lif.reset_delay:
         return {"before": before, "after": before}
-    reset = spiking.reset if isinstance(spiking, ir.Lif) else "zero"
-    return {"before": before, "after": integer.fire(before, reference.per_channel(spiking.threshold, shape), reset)[1]}
+    threshold, reset = reference.per_channel(layer.spiking.threshold, shape), layer.lif.reset if layer.lif else "zero"
+    return {"before": before, "after": integer.fire(before, threshold, reset)[1]}
 
 
 def _draws(network: ir.Network, i: int, seed: int, images: int) -> np.ndarray:

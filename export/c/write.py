@@ -126,10 +126,10 @@ def _qualities(layer: ir.Layer) -> Iterator[str]:
         yield "a frame at every step"
     if layer.recurrent is not None:
         yield "reads its own spikes of the step before"
-    if isinstance(layer.neuron, ir.Leaky):
-        yield f"leaky read-out by the {NAMES[layer.neuron.read]} of {type(layer.dynamics).__name__}"
-    elif layer.neuron:
+    if layer.neuron:
         yield type(layer.neuron).__name__
+    if layer.neuron and layer.dynamics and not layer.spikes:
+        yield f"the {NAMES[layer.neuron.read]} of {type(layer.dynamics).__name__}"
     if layer.drawn:
         yield f"decay drawn per {layer.drawn.sampling}"
     if layer.lif and layer.lif.reset_delay:
@@ -159,9 +159,10 @@ READS: dict[ir.Read, str] = {"sum": "sum_up", "last": "copy", "max": "raise"}
 
 def _end(network: ir.Network) -> tuple[str, ...]:
     """The call that brings what the last layer sends into what is read of the image."""
-    neuron = network.layers[-1].neuron
-    kind = READS[neuron.read] if isinstance(neuron, ir.Leaky) else "copy" if _reads_out(network) else "collect"
-    return (f"randhet_{kind}(&last);",)
+    last = network.layers[-1]
+    if last.neuron is None or last.spikes:
+        return ("randhet_collect(&last);",)
+    return (f"randhet_{READS[last.neuron.read] if last.dynamics else 'copy'}(&last);",)
 
 
 def start(network: ir.Network) -> int:
@@ -221,9 +222,11 @@ Additions, shifts and comparisons; no multiplication, division, floating point, 
 `network.c` and `network.h` are this network, `randhet.c`, `randhet_layers.c` and `randhet.h` the kernels; `main.c` is
 an example for a computer: `make`, then `./example < FILE` with {count} integers {unit}.
 
-A program for a board calls `randhet_seed` once and {calls}: {count} values in (channel,
-row, column) order, from {low} to {high}. The seed {seed}. Compile with `-std=c99 -ffreestanding -fno-builtin`; GCC also
-needs `-fno-tree-loop-distribute-patterns`, or it may call the library's `memset`.
+A program for a board calls `randhet_seed` once and {calls}:
+{count} values in (channel, row, column) order, from {low} to {high}. The seed {seed}.
+
+Compile with `-std=c99 -ffreestanding -fno-builtin`; GCC also needs `-fno-tree-loop-distribute-patterns`, or it may call
+the library's `memset`.
 
 `randhet_reset` before each {what}: the network forgets what it was shown. Between pieces of one recording, each of
 {network.steps} steps, leave it out, and membrane potentials carry on; `./example --stream` does.

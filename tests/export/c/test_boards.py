@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hardware_tests.random_networks import numbered
 from randhet.export.c import boards
 from randhet.export.c import run as c
 from randhet.export.c.boards import BOARDS, MULTIPLYING, multiplications
@@ -21,6 +22,8 @@ from randhet.train.data.sources import load as load_data
 sys.path.append(str(Path(__file__).parent))
 import dense
 import digits
+import every_kind
+import sanitized
 
 HERE = [
     pytest.param(name, marks=pytest.mark.skipif(board.missing() is not None, reason=str(board.missing())))
@@ -81,6 +84,26 @@ def test_every_kind_of_layer_multiplies_nothing(name: str) -> None:
         assert multiplications(board, c.compiled(network, build, trace=True)) == []
         found = c.run(network, images, seed=1, build=build)
         assert found.sums.tolist() == reference.run(network, images, seed=1).sums.tolist()
+
+
+@every_board
+@pytest.mark.parametrize("level", ["-O1", "-O2", "-O3", "-Os"])
+def test_every_kind_of_sequences_multiplies_nothing(name: str, level: str) -> None:
+    """Pools, gates, concatenation, late resets, floors, recurrence, a leaky read-out; recordings and their pieces."""
+    board, network = BOARDS[name], every_kind.READS["largest of drawn Lif with a floor"]
+    build = replace(board.build, options=(*board.build.options, level))
+    assert multiplications(board, c.Program(network, build, trace=False).path) == []
+    for stream in (False, True):
+        found = c.run(network, every_kind.RECORDINGS, seed=1, build=build, stream=stream)
+        expected = reference.run(network, every_kind.RECORDINGS, seed=1, stream=stream)
+        assert found.sums.tolist() == expected.sums.tolist()
+
+
+@every_board
+@pytest.mark.parametrize("number", range(60, 66))
+def test_wide_networks_give_the_reference_s_integers(name: str, number: int) -> None:
+    """Every output and membrane potential of random networks of every kind, odd ones as pieces of one recording."""
+    assert sanitized.differs(numbered(number, wide=True), BOARDS[name].build, stream=bool(number % 2)) == ""
 
 
 PLANTED = {"riscv32i": ("-march=rv32im", "mul"), "cortex-m0": ("-mcpu=cortex-m0", "muls")}

@@ -63,7 +63,7 @@ def sequences(read: ir.Read, dynamics: ir.Spiking) -> ir.Network:
         ir.Layer("iand", ir.Iand(), (2, 4)),
         ir.Layer("both", ir.Concat(), (5, 6, 1)),
         ir.Layer("spread", ir.Spread((2, 3), (1, 0)), (7,)),
-        ir.Layer("cuba", ir.Conv(weights(3, 10, 3, 2)), (8,), ir.Cuba(*level(3, 90_000), 2000, 100, 4)),
+        ir.Layer("cuba", ir.Conv(weights(3, 10, 3, 2)), (8,), ir.Cuba(*level(3, 90_000), 2000, 100, 1)),
         ir.Layer("own", ir.Dense(weights(6, 3 * 8 * 6), weights(6, 6)), (9,), ir.Lif(*level(6, 3000))),
         ir.Layer("read", ir.Dense(weights(3, 6)), (10,), ir.Leaky(dynamics, read)),
     )  # fmt: skip
