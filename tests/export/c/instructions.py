@@ -154,15 +154,15 @@ def unpacking(bits: int) -> dict[str, str]:
 def narrow_files(network: ir.Network, bits: int) -> dict[str, str]:
     """The program of a network whose weights have this many bits, packed."""
     steps = ("row_weights", "tap_weights", "group_weights")
-    plain, window = layers._columns, layers._window
+    plain, geometry = layers._columns, layers._geometry
     outputs = lambda conv: len(conv.weight) // conv.groups
-    fewer = lambda site, conv: {
+    fewer = lambda site, conv, read: {
         name: value // outputs(conv) * -(-outputs(conv) * bits // 8) if name in steps else value
-        for name, value in window(site, conv).items()
+        for name, value in geometry(site, conv, read).items()
     }
     with (
         mock.patch.object(layers, "_columns", lambda conv: packed(plain(conv), bits)),
-        mock.patch.object(layers, "_window", fewer),
+        mock.patch.object(layers, "_geometry", fewer),
     ):
         return files(network)
 
