@@ -83,7 +83,8 @@ def fingerprint(numbers: Iterable[int], wide: bool = False) -> str:
 
 
 def _fields(component: ir.Neuron | ir.Decay | None) -> list[Any]:
-    inner = component.decay if isinstance(component, ir.Lif) else getattr(component, "dynamics", None)
+    names = {ir.Lif: "decay", ir.Leaky: "dynamics"}
+    inner = getattr(component, names[type(component)]) if type(component) in names else None
     own = [(name, np.asarray(value).tolist()) for name, _, value in declared(component)] if component else []
     return [type(component).__name__, *own, *(_fields(inner) if inner else [])]
 
