@@ -227,7 +227,7 @@ def _neurons_have_currents(graph: FloatGraph) -> None:
     for node in graph.nodes:
         if isinstance(node.operation, FloatNeuron):
             source = graph.node(node.inputs[0])
-            while isinstance(source.operation, (Affine, Encoding)):
+            while isinstance(source.operation, (Affine, Encoding, AveragePool, FloatMaxPool)):
                 source = graph.node(source.inputs[0])
             if not isinstance(source.operation, (FloatConv, FloatDense)):
                 raise ExportError(

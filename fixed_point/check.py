@@ -82,7 +82,10 @@ def _parts(layer: Layer) -> Iterator[tuple[Any, Any]]:
 
 
 def graph(layers: Layers, steps: int) -> Iterator[str]:
-    """Layer 0 is the input, every other layer reads earlier ones; names are unique; neurons sit behind weights."""
+    """Layer 0 is the input, every other layer reads earlier ones; names are unique; neurons sit behind weights.
+
+    A layer with weights and no neuron sends its sums.
+    """
     if not layers or not isinstance(layers[0].operation, Input):
         yield "the first layer must be the input"
     for name, count in Counter(layer.name for layer in layers).items():
@@ -120,8 +123,8 @@ def _wiring(i: int, layer: Layer) -> Iterator[str]:
             yield f"reads layer {source}, only layers 0 to {i - 1} come before it"
     if kind == "Input" and i:
         yield "only the first layer may be an input"
-    if (layer.weighted is not None) != (layer.neuron is not None):
-        yield f"{kind} {'needs a' if layer.neuron is None else 'cannot have a'} neuron"
+    if layer.weighted is None and layer.neuron is not None:
+        yield f"{kind} cannot have a neuron"
     if layer.recurrent is not None and not layer.spikes:
         yield "recurrent weights read the layer's own spikes, and its neuron sends none"
 

@@ -30,6 +30,8 @@ def runs_not(network: Network) -> list[str]:
 def _beyond(layer: Layer) -> Iterator[str]:
     if isinstance(layer.operation, And | Iand | Concat | MaxPool | Spread):
         yield type(layer.operation).__name__
+    if layer.weighted is not None and layer.neuron is None:
+        yield "weights without a neuron"
     if layer.recurrent is not None:
         yield "recurrent weights"
     if isinstance(layer.neuron, Leaky):

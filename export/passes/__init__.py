@@ -19,6 +19,7 @@ from randhet.export.passes.fold import (
     fold_time,
     spread_decays,
 )
+from randhet.export.passes.pooled import split_pools
 from randhet.export.passes.quantise import Plan
 
 
@@ -39,8 +40,9 @@ FLOAT_PASSES = (
     Pass(drop_encoding),
     Pass(fold_batch_norm, ("drop_encoding",)),
     Pass(fold_normalisation, ("fold_batch_norm",)),
-    Pass(fold_pools, ("fold_batch_norm",)),
-    Pass(fold_drive, ("fold_batch_norm",)),
+    Pass(split_pools, ("fold_normalisation",)),
+    Pass(fold_pools, ("split_pools",)),
+    Pass(fold_drive, ("split_pools",)),
     Pass(spread_decays, ("fold_drive",)),
     Pass(fold_time),
 )

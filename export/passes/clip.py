@@ -14,6 +14,7 @@ from torch import Tensor
 
 from randhet.export.graph import Array, FloatConv, FloatDense, FloatGraph
 from randhet.export.passes.activity import Activity, Read
+from randhet.export.passes.pooled import reads_sums, sends_sums
 from randhet.export.passes.quantise import Plan, QuantSettings, kind_of, weighted_nodes
 from randhet.train.scales import best, candidates, chosen, rounded
 
@@ -23,6 +24,8 @@ def clip(graph: FloatGraph, plan: Plan, activity: Activity) -> Plan:
     corrected = "correct_bias" in plan.settings.passes
     scales = {}
     for name, node in weighted_nodes(graph).items():
+        if sends_sums(graph, node) or reads_sums(graph, node):
+            continue
         assert isinstance(node.operation, (FloatConv, FloatDense))
         scales[name] = clipped(node.operation.weight, activity[name], kind_of(name, node, plan), corrected)
     return replace(plan, scales=scales)

@@ -15,6 +15,7 @@ import numpy as np
 from randhet.export.graph import Array, ExportError, FloatConv, FloatDense, FloatGraph
 from randhet.export.passes.activity import Activity
 from randhet.export.passes.fold import conv
+from randhet.export.passes.pooled import reads_sums, sends_sums
 from randhet.export.passes.quantise import Plan, layer_scales, rounded, weighted_nodes
 from randhet.fixed_point.network import Layer, Network
 
@@ -26,6 +27,8 @@ def correct_bias(graph: FloatGraph, plan: Plan, activity: Activity) -> Plan:
     """The plan with what is added to each channel's bias."""
     shifts = {}
     for name, node in weighted_nodes(graph).items():
+        if sends_sums(graph, node) or reads_sums(graph, node):
+            continue
         operation = node.operation
         assert isinstance(operation, (FloatConv, FloatDense))
         scale, settings = layer_scales(name, node, plan), plan.of(name)

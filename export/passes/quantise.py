@@ -28,6 +28,7 @@ from randhet.export.graph import (
     FloatNode,
     FloatOperation,
 )
+from randhet.export.passes.pooled import reads_sums, sends_sums
 from randhet.fixed_point.check import CUBA_MAX
 from randhet.fixed_point.facts import bounds, ranges
 from randhet.fixed_point.generator import tau_table
@@ -175,6 +176,7 @@ def quantise(graph: FloatGraph, plan: Plan, steps: int) -> Network:
     layers: list[Layer] = []
     index: dict[str, int] = {}
     _check_names(graph, plan)
+    plan = replace(plan, scales={**plan.scales, **_pooled_scales(graph, plan)})
     for node in graph.nodes:
         inputs = tuple(index[name] for name in node.inputs)
         if isinstance(node.operation, FloatNeuron):
@@ -184,6 +186,17 @@ def quantise(graph: FloatGraph, plan: Plan, steps: int) -> Network:
         layers.append(_layer(graph, node, inputs, plan))
     _check_currents(layers)
     return Network(tuple(layers), steps)
+
+
+def _pooled_scales(graph: FloatGraph, plan: Plan) -> dict[str, Array]:
+    """Of the layers behind pools of sums: one unit of a sum, so that the integer weight is 1."""
+    scales = {}
+    for name, node in weighted_nodes(graph).items():
+        source = reads_sums(graph, node)
+        if source is not None:
+            assert isinstance(node.operation, FloatConv)
+            scales[name] = node.operation.weight.ravel() * layer_scales(source.name, source, plan)
+    return scales
 
 
 def _check_currents(layers: Sequence[Layer]) -> None:
@@ -205,18 +218,27 @@ def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Pl
     operation = node.operation
     if not isinstance(operation, (FloatConv, FloatDense)):
         return Layer(node.name, structure(operation, node.name), inputs)
+    if sends_sums(graph, node):
+        scale = layer_scales(node.name, node, plan)
+        return Layer(node.name, _synapse(operation, scale, plan.of(node.name)), inputs, None, scale)
     neuron = neuron_of(graph, node)
     if neuron is None:
         return _classifier(node, operation, inputs, plan, read_out_of(graph, node))
     settings, scale = plan.of(neuron.name), layer_scales(neuron.name, node, plan)
     cell = spiking(neuron, operation.bias, scale, plan)
-    return Layer(neuron.name, _synapse(operation, scale, settings), inputs, cell, scale)
+    synapse = _synapse(operation, scale, settings) if reads_sums(graph, node) is None else _ones(operation)
+    return Layer(neuron.name, synapse, inputs, cell, scale)
+
+
+def _ones(operation: FloatConv | FloatDense) -> Conv:
+    assert isinstance(operation, FloatConv)
+    return Conv(np.ones(operation.weight.shape, np.int8), groups=operation.groups)
 
 
 def neuron_of(graph: FloatGraph, node: FloatNode) -> FloatNode | None:
     """The neuron behind a layer with weights, None for the output; anything else cannot be deployed."""
     readers = graph.readers(node.name)
-    if (not readers and node is graph.nodes[-1]) or read_out_of(graph, node):
+    if (not readers and node is graph.nodes[-1]) or read_out_of(graph, node) or sends_sums(graph, node):
         return None
     if len(readers) != 1 or not isinstance(readers[0].operation, FloatNeuron):
         raise ExportError(f"{node.name} must be read by exactly one neuron, or be the output of the model")
