@@ -367,7 +367,7 @@ def _(module: LeakyReadOut) -> FloatOperation:
 
 def _leaky(module: GeneralLIF | LeakyReadOut, threshold: float) -> FloatNeuron:
     """Decays are clamped as its forward does; one that keeps everything, with a drive, integrates."""
-    decay = np.clip(_array(torch.as_tensor(module.decay)), 0, 1)
+    decay = np.clip(_array(torch.as_tensor(module.decay, dtype=torch.float64)), 0, 1)
     kind = "integrate" if (decay == 1).all() else "het" if decay.ndim else "vanilla"
     drive = 0.0 if kind == "integrate" and module.drive is None else module.drive
     return FloatNeuron(kind, threshold, decay=decay, drive=drive)

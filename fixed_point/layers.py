@@ -341,6 +341,13 @@ class Layer:
         return self.operation if isinstance(self.operation, (Conv, Dense)) else None
 
     @property
+    def sender(self) -> Neuron | None:
+        """What makes of its sums what it sends: its neuron; of weights without one a read-out of zeros, the sums."""
+        if self.neuron is None and self.weighted is not None:
+            return ReadOut(np.zeros(len(self.weighted.weight), np.int32))
+        return self.neuron
+
+    @property
     def spikes(self) -> bool:
         """Whether the layer sends binary spikes of neurons of its own."""
         return self.spiking is not None

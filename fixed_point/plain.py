@@ -17,14 +17,11 @@ def refuse(component: object) -> NoReturn:
 
 def require_plain(network: Network, backend: str) -> None:
     """Raise NetworkError that lists the layers which a backend does not run."""
-    if beyond := runs_not(network):
-        raise NetworkError(f"backend {backend} does not run {'; '.join(beyond)}; the backend reference does")
-
-
-def runs_not(network: Network) -> list[str]:
-    """What a plain backend does not run of a network."""
     beyond = [f"layer {layer.name}: {what}" for layer in network.layers for what in _beyond(layer)]
-    return ["an input sequence", *beyond] if network.input.sequence else beyond
+    if network.input.sequence:
+        beyond.insert(0, "an input sequence")
+    if beyond:
+        raise NetworkError(f"backend {backend} does not run {'; '.join(beyond)}; the backend reference does")
 
 
 def _beyond(layer: Layer) -> Iterator[str]:

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from randhet.export.graph import Array
-from randhet.fixed_point import engine, reference
+from randhet.fixed_point import engine
 from randhet.fixed_point.network import Conv, Dense, Layer, Network
-from randhet.fixed_point.plain import runs_not
 from randhet.fixed_point.result import Result
 
 TRACE_BYTES = 2**27
@@ -50,11 +49,10 @@ def weighted(network: Network) -> list[Layer]:
 def chunks(network: Network, images: np.ndarray, seed: int = 0, done: Told | None = None) -> Iterator[Result]:
     """Runs of some images at a time with every layer traced."""
     names = [layer.name for layer in network.layers]
-    run = reference.run if runs_not(network) else engine.run
     size = max(1, TRACE_BYTES // (16 * network.steps * sum(map(prod, network.shapes))))
     for first in range(0, len(images), size):
         batch = images[first : first + size]
-        yield run(network, batch, seed=seed, first_image=first, probes=names)
+        yield engine.run(network, batch, seed=seed, first_image=first, probes=names)
         if done:
             done(len(batch))
 

@@ -54,7 +54,7 @@ def as_layer(module: nn.Module, torchs: type[nn.Module], forwards: tuple[type[nn
     forwards: kinds whose own forward is known to compute the same. ExportError where another kind has its own.
     """
     owner = next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
-    if owner not in (torchs, *forwards):
+    if owner not in (*torchs.__mro__, *forwards):
         raise ExportError(f", which has a forward of its own: use {torchs.__name__} itself")
     ours = copy.deepcopy(module)
     ours.__class__ = LAYERS[torchs]

@@ -38,6 +38,7 @@ def read(model: nn.Module, shape: tuple[int, ...], steps: int | None = None) -> 
         except ExportError:
             raise
         except Exception as error:  # of the model's own, which wants another form
+            _require_understood(recorder)
             reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
             continue
         return _understood(recorder, shown, output)
@@ -110,14 +111,19 @@ def _output(recorder: Recorder, twin: nn.Module, shown: Shown, steps: int | None
         recorder.template.layer(FLAT, layers.Flatten(), (IMAGE,))
     given = recorder.traced(shown.given, shown.signal)
     outputs = [output_of(twin(given), recorder)]
-    if recorder.refused:
-        raise ExportError(f"not supported: {'; '.join(recorder.refused)}")
+    _require_understood(recorder)
     own = neuron_steps(recorder)
     count = stated(own, steps)
     if own == 1:
         outputs += [output_of(twin(given), recorder) for _ in range(count - 1)]
         return output_of(outputs, recorder)
     return outputs[0]
+
+
+def _require_understood(recorder: Recorder) -> None:
+    """ExportError with all that was refused."""
+    if recorder.refused:
+        raise ExportError(f"not supported: {'; '.join(recorder.refused)}")
 
 
 def _understood(recorder: Recorder, shown: Shown, output: Traced) -> fx.GraphModule:

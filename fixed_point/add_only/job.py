@@ -70,22 +70,23 @@ class Loaded:
 def load(network: ir.Network, number: int, master: int) -> Loaded:
     """Layer `number`, one with weights; master: the seed of all registers."""
     layer, shape = network.layers[number], network.shapes[number]
-    assert layer.weighted is not None and layer.neuron is not None  # a checked network has both or neither
+    neuron = layer.sender
+    assert layer.weighted is not None and neuron is not None
     source = layer.inputs[0]
     span, steps = own_span(layer, network.ranges[source]), min(network.steps, LONGEST)
     synapse = make_synapse(with_own_spikes(layer.weighted), network.shapes[source], span.peak)
     registers = None if layer.drawn is None else make_registers(layer.drawn, shape, number, master)
-    context, bias = Place(shape, registers), channels_last(layer.neuron.bias, shape).astype(np.int32)
+    context, bias = Place(shape, registers), channels_last(neuron.bias, shape).astype(np.int32)
     parts = [
         Part(
             tile,
-            program(layer.neuron, context, tile),
+            program(neuron, context, tile),
             _inputs(synapse, tile, span, steps),
             _output(synapse, tile, steps),
         )
         for tile in synapse.tiles
     ]
-    return Loaded(layer, context, synapse, span.bits, neuron_cost(layer.neuron), bias, parts)
+    return Loaded(layer, context, synapse, span.bits, neuron_cost(neuron), bias, parts)
 
 
 def _inputs(synapse: Synapse, tile: Tile, span: ir.Range, steps: int) -> Inputs:

@@ -237,8 +237,8 @@ class ReadOut(Neurons):
 
 def load(layer: ir.Layer, place: Place, synapse: Synapse) -> Neurons:
     """Load the neurons of a layer, once for all batches."""
-    assert layer.neuron is not None  # every layer with weights has some
-    neurons = _load(layer.neuron, place, synapse)
+    assert layer.sender is not None  # every layer with weights has some
+    neurons = _load(layer.sender, place, synapse)
     return neurons if layer.recurrent is None else Recurrent(neurons)
 
 

@@ -61,7 +61,7 @@ class Engine(Walk[Carried]):
 
     def _load(self, i: int, place: Place) -> Loaded:
         layer, source = self.network.layers[i], self.network.layers[i].inputs[0]
-        assert layer.weighted is not None and layer.neuron is not None
+        assert layer.weighted is not None
         read = own_span(layer, self.network.ranges[source])
         synapse = make_synapse(with_own_spikes(layer.weighted), self.network.shapes[source], top(read))
         return Loaded(synapse, load(layer, place, synapse))

@@ -9,7 +9,7 @@ from torch import nn
 
 from randhet.export.graph import ExportError
 from randhet.export.pipeline import export_model
-from randhet.fixed_point import reference
+from randhet.fixed_point import add_only, engine, reference
 from randhet.fixed_point.network import Conv, MaxPool
 from randhet.train.general import GeneralLIF
 from randhet.train.layers import AvgPool2d, Conv2d, Encode, Flatten, Linear, MaxPool2d, MeanOverTime, Normalise
@@ -62,6 +62,17 @@ def test_the_convolution_sends_its_sums_and_the_layer_behind_the_pool_has_weight
     )
     assert np.array_equal(trace[conv.name].output[:, 0], sums.numpy())
     assert np.array_equal(trace[pool.name].output[:, 3], torch.nn.functional.max_pool2d(sums, 2).numpy())
+
+
+@pytest.mark.parametrize("pool", [MaxPool2d(2), AvgPool2d(2)], ids=["max", "average"])
+def test_every_fast_backend_gives_the_same_integers(pool: nn.Module) -> None:
+    network = export_model(model(pool), IMAGES).network
+    wanted = reference.run(network, IMAGES, seed=0, probes=[layer.name for layer in network.layers])
+    for backend in (engine, add_only):
+        found = backend.run(network, IMAGES, seed=0, probes=list(wanted.traces))
+        assert np.array_equal(found.sums, wanted.sums) and found.spikes == wanted.spikes
+        for name, trace in wanted.traces.items():
+            assert np.array_equal(found.traces[name].output, trace.output), name
 
 
 def test_a_bias_that_differs_within_a_window_is_refused() -> None:
