@@ -12,13 +12,13 @@ from randhet.export.graph import ExportError, FloatGraph
 from randhet.export.passes.activity import Told, chunks, source, sums, weighted
 from randhet.export.passes.quantise import OutOfRange, Plan, quantise
 from randhet.fixed_point import reference
-from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
 from randhet.fixed_point.network import Layer, Network
 from randhet.fixed_point.result import Result
 
 HEADROOM = 1.25
 """The largest current seen on calibration data may be this much larger on other data before it saturates."""
-ROUNDS = 4
+ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,27 @@ def calibrate(
         calibration = measure(network, images)
         if progress:
             progress(f"calibrated on {calibration.images} images, {calibration.saturations} saturations")
-        tight = [layer_range for layer_range in calibration.layers if layer_range.current * HEADROOM > STATE_MAX]
+        reached = {layer_range.layer: HEADROOM * reach(layer_range, network) for layer_range in calibration.layers}
+        tight = {layer: largest for layer, largest in reached.items() if largest > STATE_MAX}
         if not tight:
             return network, calibration
-        for layer_range in tight:
-            plan = _lower(plan, layer_range.layer, ceil(log2(layer_range.current * HEADROOM / STATE_MAX)))
-    raise ExportError(f"layer {tight[0].layer}: currents of {tight[0].current} do not settle within 24 bits")
+        for layer, largest in tight.items():
+            plan = _lower(plan, layer, ceil(log2(largest / STATE_MAX)))
+    layer, largest = next(iter(tight.items()))
+    raise ExportError(f"layer {layer}: currents of {largest / HEADROOM:.0f} do not settle within 24 bits")
+
+
+def reach(layer_range: LayerRange, network: Network) -> float:
+    """The largest current that was seen.
+
+    Of a CUBA neuron, which is no convex combination, also the membrane potential, and the current with what it may keep
+    of earlier ones: x * (1 + a + a^2 + ...) over the steps.
+    """
+    neuron = next(layer.cuba for layer in network.layers if layer.name == layer_range.layer)
+    if neuron is None:
+        return layer_range.current
+    kept = 1 - (neuron.current_decay + 1) / (1 << DECAY_BITS)
+    return max(layer_range.membrane, layer_range.current * float(sum(kept**t for t in range(network.steps))))
 
 
 def representable(graph: FloatGraph, plan: Plan, steps: int) -> tuple[Plan, Network]:
