@@ -9,10 +9,12 @@ from randhet.export.graph import (
     AveragePool,
     ExportError,
     FloatAdd,
+    FloatAnd,
     FloatConv,
     FloatDense,
     FloatFlatten,
     FloatGraph,
+    FloatIand,
     FloatInput,
     FloatMaxPool,
     FloatOperation,
@@ -37,6 +39,14 @@ def _(operation: FloatInput, read: tuple[Shape, ...]) -> Shape:
 def _(operation: FloatAdd, read: tuple[Shape, ...]) -> Shape:
     if len(set(read)) != 1:
         raise ExportError(f"sum of different shapes {', '.join(map(str, read))}")
+    return read[0]
+
+
+@output_shape.register(FloatAnd)
+@output_shape.register(FloatIand)
+def _(operation: FloatAnd | FloatIand, read: tuple[Shape, ...]) -> Shape:
+    if read[0] != read[1]:
+        raise ExportError(f"product of different shapes {', '.join(map(str, read))}")
     return read[0]
 
 

@@ -110,6 +110,16 @@ class FloatAdd:
 
 
 @dataclass(frozen=True, eq=False)
+class FloatAnd:
+    """Residual AND of spikes: a * b."""
+
+
+@dataclass(frozen=True, eq=False)
+class FloatIand:
+    """Residual IAND of spikes: (1 - a) * b, a the first that it reads."""
+
+
+@dataclass(frozen=True, eq=False)
 class AveragePool:
     """Mean over windows; kernel None is the whole image."""
 
@@ -152,6 +162,8 @@ FloatOperation = (
     | Encoding
     | FloatNeuron
     | FloatAdd
+    | FloatAnd
+    | FloatIand
     | AveragePool
     | FloatMaxPool
     | FloatFlatten

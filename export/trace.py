@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from randhet.export import readers
+from randhet.export import gates, readers
 from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     Affine,
@@ -106,7 +106,7 @@ def timed(model: nn.Module, shape: tuple[int, ...], steps: int | None = None) ->
         raise ExportError("the model does not say its number of time steps: give steps, or add Encode(steps)")
     if encoded and steps not in (None, encoded[0]):
         raise ExportError(
-            f"the model runs {encoded[0]} time steps, {steps} are asked for: leave the number out, or change it"
+            f"the model runs {encoded[0]} time steps, {steps} are given: leave the number out, or change it"
         )
     return model if steps is None or encoded else InTime(model, steps)
 
@@ -142,8 +142,8 @@ def _nodes(traced: fx.Graph, modules: dict[str, nn.Module], shape: tuple[int, ..
     """The operations that the output depends on, in order; ExportError with all that are not supported."""
     nodes, refused, names = list[FloatNode](), list[str](), dict[fx.Node, str]()
     for node in _needed(traced):
-        inputs = tuple(names[read] for read in node.all_input_nodes)
-        name = _name(node, inputs, {known.name for known in nodes})
+        inputs = tuple(names[read] for read in gates.reads(node))
+        name = _name(node, tuple(names[read] for read in node.all_input_nodes), {known.name for known in nodes})
         try:
             operation = _operation(node, modules, shape)
         except ExportError as error:  # all that is wrong is said at once
@@ -152,7 +152,7 @@ def _nodes(traced: fx.Graph, modules: dict[str, nn.Module], shape: tuple[int, ..
         names[node] = name if operation else inputs[0]
         nodes += [FloatNode(name, operation, inputs)] if operation else []
     if refused:
-        raise ExportError(f"not supported: {'; '.join(refused)}. Supported are +, {', '.join(supported())}")
+        raise ExportError(f"not supported: {'; '.join(refused)}. Supported are +, *, {', '.join(supported())}")
     return nodes
 
 
@@ -249,6 +249,11 @@ def _operation(node: fx.Node, modules: dict[str, nn.Module], shape: tuple[int, .
         return FloatInput(shape)
     if node.op == "call_module":
         return _of_module(modules[str(node.target)])
+    if gates.is_complement(node):
+        gates.check_complement(node)
+        return None
+    if node.target in gates.PRODUCTS:
+        return gates.gate(node)
     if node.target not in SUMS:
         raise ExportError(", which must be a module")
     if reason := _not_plain(node):
@@ -268,13 +273,14 @@ def _of_module(module: nn.Module) -> FloatOperation | None:
 
 
 def _name(node: fx.Node, inputs: tuple[str, ...], taken: set[str]) -> str:
-    """A module's own name; a sum is named after the module that holds the branch it adds."""
+    """A module's own name; a sum or product is named after the module that holds the branch it takes."""
     if node.op == "placeholder":
         return "input"
     base = str(node.target)
     if node.op != "call_module":
         holder = inputs[-1].rpartition(".")[0] if inputs else ""
-        base = f"{holder}.add" if holder else "add"
+        word = "add" if node.target in SUMS else "gate"
+        base = f"{holder}.{word}" if holder else word
     return _free(base, taken)
 
 

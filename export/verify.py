@@ -26,10 +26,12 @@ from randhet.export.graph import (
     Encoding,
     ExportError,
     FloatAdd,
+    FloatAnd,
     FloatConv,
     FloatDense,
     FloatFlatten,
     FloatGraph,
+    FloatIand,
     FloatInput,
     FloatMaxPool,
     FloatNeuron,
@@ -167,6 +169,10 @@ def _value(node: FloatNode, read: list[Tensor], pixels: Tensor, heard: Heard) ->
             return _neuron(operation, read[0], heard.draws.get(heard.target(node.name), []))
         case FloatAdd():
             return torch.stack(torch.broadcast_tensors(*read)).sum(0), None
+        case FloatAnd():
+            return read[0] * read[1], None
+        case FloatIand():
+            return (1 - read[0]) * read[1], None
         case AveragePool():
             return _pool(operation, read[0]), None
         case FloatMaxPool():

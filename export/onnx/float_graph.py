@@ -26,10 +26,12 @@ from randhet.export.graph import (
     Encoding,
     ExportError,
     FloatAdd,
+    FloatAnd,
     FloatConv,
     FloatDense,
     FloatFlatten,
     FloatGraph,
+    FloatIand,
     FloatInput,
     FloatNeuron,
     FloatNode,
@@ -153,6 +155,17 @@ def _(operation: FloatAdd, scope: Scope, read: list[Wire]) -> Wire:
     for wire in read[1:]:
         total = scope.op("Add", total, wire.name)
     return replace(read[0], name=total)
+
+
+@operate.register
+def _(operation: FloatAnd, scope: Scope, read: list[Wire]) -> Wire:
+    return replace(read[0], name=scope.op("Mul", read[0].name, read[1].name))
+
+
+@operate.register
+def _(operation: FloatIand, scope: Scope, read: list[Wire]) -> Wire:
+    silent = scope.op("Sub", np.float32(1), read[0].name)
+    return replace(read[0], name=scope.op("Mul", silent, read[1].name))
 
 
 @operate.register

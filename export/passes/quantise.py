@@ -18,10 +18,12 @@ from randhet.export.graph import (
     AveragePool,
     ExportError,
     FloatAdd,
+    FloatAnd,
     FloatConv,
     FloatDense,
     FloatFlatten,
     FloatGraph,
+    FloatIand,
     FloatInput,
     FloatMaxPool,
     FloatNeuron,
@@ -35,6 +37,7 @@ from randhet.fixed_point.generator import tau_table
 from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
 from randhet.fixed_point.network import (
     Add,
+    And,
     Constant,
     Conv,
     Cuba,
@@ -42,6 +45,7 @@ from randhet.fixed_point.network import (
     Dense,
     Drawn,
     Flatten,
+    Iand,
     Input,
     Layer,
     Leaky,
@@ -404,6 +408,16 @@ def _(operation: FloatInput, name: str) -> Operation:
 @structure.register
 def _(operation: FloatAdd, name: str) -> Operation:
     return Add()
+
+
+@structure.register
+def _(operation: FloatAnd, name: str) -> Operation:
+    return And()
+
+
+@structure.register
+def _(operation: FloatIand, name: str) -> Operation:
+    return Iand()
 
 
 @structure.register

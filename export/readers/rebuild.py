@@ -57,7 +57,7 @@ def stated(own: int, steps: int | None) -> int:
     if own == 1 and steps is None:
         raise ExportError("the model runs one time step a call and does not say how many: give steps")
     if own > 1 and steps not in (None, own):
-        raise ExportError(f"the model runs {own} time steps, {steps} are asked for: leave the number out, or change it")
+        raise ExportError(f"the model runs {own} time steps, {steps} are given: leave the number out, or change it")
     return steps or own
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from command_line import call, parsed
 from torch import Tensor
 
+from randhet.fixed_point import network as ir
 from randhet.netx import write as netx
 from randhet.train import checkpoint as checkpoints
 from randhet.train.data.sources import load
@@ -135,3 +137,15 @@ def test_what_must_be_taken_out_is_named(tmp_path: Path) -> None:
     result = call("export", tmp_path / "a.pt", "-o", tmp_path / "a.net", *OPTIONS, *FEW)
     assert result.exit_code == 2
     assert "entry ema.weight of the state dict is not of this network: remove it" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("connect", "operation"), [("and", ir.And), ("iand", ir.Iand)])
+def test_its_connect_function_is_the_one_that_was_given(connect: str, operation: type, tmp_path: Path) -> None:
+    """A state dict cannot say it; its class scores are those of the model that was trained with it."""
+    torch.save(script_s(replace(MODEL, connect=connect)), tmp_path / "a.pt")  # type: ignore[arg-type]
+    made = call("export", tmp_path / "a.pt", "-o", tmp_path / "a.net", *OPTIONS, "--connect", connect, *FEW)
+    assert made.exit_code == 0, made.stderr
+    gates = [layer for layer in netx.read(tmp_path / "a.net").layers if layer.name.endswith(".gate")]
+    assert [type(layer.operation) for layer in gates] == [operation] * 2
+    compared = call("compare", tmp_path / "a.pt", tmp_path / "a.net", "--draws", 2, "--backends", "engine", *FEW)
+    assert compared.exit_code == 0, compared.stderr

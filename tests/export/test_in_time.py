@@ -58,7 +58,7 @@ def test_nobody_says_the_steps() -> None:
 def test_two_numbers_of_steps_contradict() -> None:
     model = nn.Sequential(Encode(4), *sequence(), MeanOverTime())
     assert timed(model, SHAPE, 4) is model
-    with pytest.raises(ExportError, match="runs 4 time steps, 8 are asked for"):
+    with pytest.raises(ExportError, match="runs 4 time steps, 8 are given"):
         timed(model, SHAPE, 8)
 
 

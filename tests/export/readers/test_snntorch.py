@@ -254,7 +254,7 @@ def test_one_step_a_call_needs_a_number_of_steps() -> None:
     layers = [nn.Conv2d(1, 4, 3), snn.Leaky(beta=0.5, init_hidden=True), nn.Flatten(), nn.Linear(64, 3)]
     with pytest.raises(ExportError, match="runs one time step a call and does not say how many: give steps"):
         read(nn.Sequential(*layers), SHAPE)
-    with pytest.raises(ExportError, match="runs 7 time steps, 3 are asked for"):
+    with pytest.raises(ExportError, match="runs 7 time steps, 3 are given"):
         read(Summed(), SHAPE, 3)
 
 
