@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 
 
-READ = {"config", "begin", "sweep", "beside"}
+READ = {"config", "begin", "sweep", "beside", "weights"}
 """Options that name a file to read; an argument always does."""
 
 
@@ -58,6 +59,11 @@ def _paths(values: Iterable[Any]) -> Iterator[Path]:
     """The paths among these values, those in lists too."""
     for value in values:
         yield from (path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path))
+
+
+def _file(path: Path) -> Path:
+    """The file that an argument names, FILE.py of FILE.py:NAME."""
+    return Path(re.sub(r"(\.py):\w+$", r"\1", str(path)))
 
 
 def _refuse(outputs: Iterable[Any]) -> None:
@@ -77,7 +83,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            with keeping(*_paths(value for name, value in kwargs.items() if name in arguments | READ)):
+            with keeping(*map(_file, _paths(value for name, value in kwargs.items() if name in arguments | READ))):
                 _refuse(value for name, value in kwargs.items() if name not in arguments | READ)
                 return command(*args, **kwargs)
         except RandhetError as error:

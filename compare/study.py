@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import nn
+
 from randhet.base.errors import RandhetError
 from randhet.compare.accuracy import (
     Agreement,
@@ -21,12 +23,14 @@ from randhet.compare.equality.layers import LayerFinding
 from randhet.compare.equality.tables import wrong_tables
 from randhet.compare.equality.tracing import Tracing, thresholds, trace
 from randhet.compare.equivalence import Difference
+from randhet.export.graph import FloatGraph
+from randhet.export.model import Model, as_model, check_pair
 from randhet.export.passes import fold
-from randhet.export.trace import trace as graph_of
+from randhet.export.verify import verify
 from randhet.fixed_point.backends import BACKENDS, available, require, runner
 from randhet.fixed_point.check import check_images
 from randhet.fixed_point.network import Network
-from randhet.train.checkpoint import Checkpoint, build, weights_hash
+from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.sources import Images
 
 Stage = Callable[[str, int], Callable[[int], None]]
@@ -112,21 +116,21 @@ class Comparison:
 
 
 def compare(
-    checkpoint: Checkpoint, network: Network, images: Images, settings: StudySettings, stage: Stage
+    model: Model | Checkpoint | nn.Module, network: Network, images: Images, settings: StudySettings, stage: Stage
 ) -> Comparison:
-    """Run everything. RandhetError where checkpoint, network and images do not belong together."""
+    """Run everything. RandhetError where model, network and images do not belong together."""
     names, absent = chosen(settings.backends)
     images = images.as_classes(network.classes, "the network")
-    check_pair(checkpoint, network, images)
-    model, chance = build(checkpoint), is_random(network)
+    pair = paired(model, network, images)
+    chance = is_random(network)
     runners = {name: runner(name, threads=settings.threads) for name in ("reference", *names)}
     seeds = range(settings.seed, settings.seed + (settings.draws if chance else 1))
-    floats = float_draws(model, images, seeds, stage("float model", len(seeds)))
+    floats = float_draws(pair.module, images, seeds, stage("float model", len(seeds)))
     quick = next((name for name in QUICK if name in names), "reference")
     fixed = fixed_draws(network, images, seeds, runners[quick], stage(f"fixed point, {quick}", len(seeds)))
     done = stage("every spike and membrane", len(images) * (2 + len(names)))
     checked = {name: runners[name] for name in names}
-    tracing = trace(network, model, images.pixels, settings.seed, checked, done)
+    tracing = trace(network, pair.twin, images.pixels, settings.seed, checked, done, pair.graph)
     return Comparison(
         data=images.name,
         images=len(images),
@@ -140,8 +144,8 @@ def compare(
         runs=agreement(floats, fixed),
         tracing=tracing,
         absent=absent,
-        layers=layers.findings(network, tracing.counts, len(images), thresholds(model)),
-        wrong_tables=tuple(wrong_tables(network, fold(graph_of(model, images.pixels.shape[1:])))),
+        layers=layers.findings(network, tracing.counts, len(images), thresholds(pair.twin)),
+        wrong_tables=tuple(wrong_tables(network, pair.graph)),
     )
 
 
@@ -156,9 +160,24 @@ def chosen(asked: tuple[str, ...] | None) -> tuple[list[str], dict[str, str]]:
     return [name for name in ready if name != "reference"], absent
 
 
-def check_pair(checkpoint: Checkpoint, network: Network, images: Images) -> None:
-    """Require that the network holds these weights and that the images fit it."""
-    source = network.metadata.get("source")
-    if source is not None and source != weights_hash(checkpoint.state):
-        raise RandhetError("the network was exported from other weights than this checkpoint's: export it again")
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A model that fits a network: as a module, as a module of this project's neurons, and as a folded graph."""
+
+    module: nn.Module
+    twin: nn.Module
+    graph: FloatGraph
+
+
+def paired(model: Model | Checkpoint | nn.Module, network: Network, images: Images) -> Pair:
+    """Require that the network was exported from this model and that the images fit it.
+
+    A module is traced and verified again: what is compared layer by layer is what the module computes.
+    """
     check_images(network.input, network.steps, images.pixels)
+    shape, model = network.image_shape, as_model(model, hint=network.steps)
+    module, traced = model.make(shape), model.traced(shape)
+    check_pair(model, network, traced)
+    if model.graph is None and model.checkpoint is None:
+        verify(module, traced, images.pixels)
+    return Pair(module, model.twin(shape), fold(traced))

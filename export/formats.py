@@ -14,12 +14,16 @@ from randhet.export.pipeline import Exported
 
 @dataclass(frozen=True)
 class Format:
-    """make builds and checks everything in memory, save writes it; needs: the packages that both import."""
+    """make builds and checks everything in memory, save writes it.
+
+    needs: the packages that both import. float: of the float model, which a network of integers has not.
+    """
 
     about: str
     needs: tuple[str, ...]
     make: Callable[[Exported, Any], Any]
     save: Callable[[Path, Any], None]
+    float: bool = False
 
     def missing(self) -> str | None:
         """Why it cannot be written here, None where it can."""
@@ -33,6 +37,8 @@ def prepared(exported: Exported, asked: Mapping[str, Path], taus: str = "drawn")
     for name, path in asked.items():
         if reason := FORMATS[name].missing():
             raise ExportError(f"cannot write {path}: {reason}")
+        if FORMATS[name].float and not exported.traced.nodes:
+            raise ExportError(f"cannot write {path}: {name} is of a float model, and this one has integers only")
         writers.append(_writer(FORMATS[name], path, FORMATS[name].make(exported, taus)))
     return writers
 
@@ -106,8 +112,8 @@ FORMATS: dict[str, Format] = {
     "onnx-integer-step": Format(
         "integer ONNX, one step with explicit states, for recordings", ("onnx",), _integer_step, _save_onnx
     ),
-    "onnx-float": Format("float ONNX, all T steps in one graph", ("onnx",), _inference, _save_onnx),
-    "onnx-step": Format("float ONNX, one step with explicit states, for streaming", ("onnx",), _step, _save_onnx),
+    "onnx-float": Format("float ONNX, all T steps in one graph", ("onnx",), _inference, _save_onnx, True),
+    "onnx-step": Format("float ONNX, one step with explicit states, for streaming", ("onnx",), _step, _save_onnx, True),
     "c": Format("C99 without multiplication, a folder of files", (), _c, _save_c),
-    "nir": Format("NIR graph of the float model for other tools", ("nir",), _nir, _save_nir),
+    "nir": Format("NIR graph of the float model for other tools", ("nir",), _nir, _save_nir, True),
 }

@@ -11,6 +11,8 @@ import numpy as np
 from torch import nn
 
 from randhet.export.graph import Encoding, ExportError, FloatGraph, TimeMean, TimeRead
+from randhet.export.inputs import fitted, for_images
+from randhet.export.model import Model, as_model, recorded
 from randhet.export.passes import fold, refine
 from randhet.export.passes.activity import Activity, watch
 from randhet.export.passes.calibrate import Calibration, calibrate, representable
@@ -19,7 +21,7 @@ from randhet.export.passes.quantise import Plan, QuantSettings
 from randhet.export.trace import trace
 from randhet.export.verify import verify
 from randhet.fixed_point.network import Network
-from randhet.train.checkpoint import Checkpoint, build, weights_hash
+from randhet.train.checkpoint import Checkpoint
 
 Progress = Callable[[str], None]
 
@@ -35,6 +37,62 @@ class Exported:
     activity: Activity
 
 
+def export(
+    model: Model | Checkpoint | nn.Module,
+    images: np.ndarray,
+    settings: QuantSettings | None = None,
+    *,
+    seed: int | None = None,
+    classes: tuple[str, ...] = (),
+    data: str = "",
+    progress: Progress | None = None,
+) -> Exported:
+    """Fold, calibrate on images (N, C, Y, X) uint8, quantise, check. seed: written into the file, None for none.
+
+    settings: None for those that the model was trained for, or the defaults. classes, data: names of the classes and of
+    the images, for the file, where the model does not know them.
+    """
+    if images.ndim not in (2, 4, 5) or images.dtype != np.uint8 or not len(images):
+        raise ExportError(
+            f"calibration images are {images.dtype} of shape {images.shape}, they must be (N, C, Y, X) uint8, "
+            "recordings (N, T, C, Y, X)"
+        )
+    if seed is not None and not 0 <= seed < 2**64:
+        raise ExportError(f"seed is {seed}, the limits are 0 to 2^64 - 1")
+    model = as_model(model)
+    if model.network:
+        return _integers(model.network, seed, data)
+    graph = model.graph or _verified(model, images)
+    exported = export_graph(
+        graph,
+        fitted(graph, images) if model.graph else images,
+        settings or settings_for(model),
+        seed=seed,
+        classes=model.classes or classes,
+        metadata=recorded(model, graph, data),
+        progress=progress,
+    )
+    if model.graph:
+        exported = replace(exported, network=for_images(exported.network, images.shape[1:]))
+    return exported
+
+
+def _integers(network: Network, seed: int | None, data: str) -> Exported:
+    """A network that has integers already, with what its file says beside them."""
+    metadata = {**network.metadata, "data": data}
+    nothing = FloatGraph(())
+    return Exported(replace(network, seed=seed, metadata=metadata), nothing, nothing, Calibration(0, (), 0), {})
+
+
+def _verified(model: Model, images: np.ndarray) -> FloatGraph:
+    """The traced graph of a module, held against the module."""
+    module = model.make(images.shape[1:])
+    graph = trace(module, images.shape[1:])
+    _decides_by_mean(graph)
+    verify(module, graph, images)
+    return graph
+
+
 def export_checkpoint(
     checkpoint: Checkpoint,
     images: np.ndarray,
@@ -43,26 +101,16 @@ def export_checkpoint(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Fold, calibrate on images (N, C, Y, X) uint8, quantise, check. seed: written into the file, None for none.
-
-    settings: None for those that the checkpoint was trained for, or the defaults.
-    """
-    return export_model(
-        build(checkpoint),
-        images,
-        settings or settings_for(checkpoint),
-        seed=seed,
-        classes=checkpoint.classes,
-        metadata=_origin(checkpoint),
-        progress=progress,
-    )
+    """Export a checkpoint, as `export` does."""
+    return export(checkpoint, images, settings, seed=seed, progress=progress)
 
 
-def settings_for(checkpoint: Checkpoint, **chosen: Any) -> QuantSettings:
+def settings_for(model: Model | Checkpoint, **chosen: Any) -> QuantSettings:
     """Quantisation settings: chosen ones that are not None; weight bits and scales else as the training had them."""
-    trained = {}
-    if bits := checkpoint.record.get("qat_bits"):
-        trained = {"weight_bits": bits, "scales": checkpoint.record["qat_scales"]}
+    model = as_model(model)
+    trained = dict(model.settings)
+    if bits := model.trained.get("qat_bits"):
+        trained |= {"weight_bits": bits, "scales": model.trained["qat_scales"]}
     return QuantSettings(**trained | {name: value for name, value in chosen.items() if value is not None})
 
 
@@ -73,29 +121,10 @@ def export_model(
     *,
     seed: int | None = None,
     classes: tuple[str, ...] = (),
-    metadata: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """The same for a module of supported layers that takes images (N, C, Y, X) in 0..1 and ends in MeanOverTime."""
-    if images.ndim not in (4, 5) or images.dtype != np.uint8 or not len(images):
-        raise ExportError(
-            f"calibration images are {images.dtype} of shape {images.shape}, they must be (N, C, Y, X) uint8, "
-            "recordings (N, T, C, Y, X)"
-        )
-    if seed is not None and not 0 <= seed < 2**64:
-        raise ExportError(f"seed is {seed}, the limits are 0 to 2^64 - 1")
-    traced = trace(model, images.shape[1:])
-    _decides_by_mean(traced)
-    verify(model, traced, images)
-    return export_graph(
-        traced,
-        images,
-        settings or QuantSettings(),
-        seed=seed,
-        classes=classes,
-        metadata=metadata,
-        progress=progress,
-    )
+    """Export a module of images (N, C, Y, X) in 0..1, as `export` does."""
+    return export(model, images, settings, seed=seed, classes=classes, progress=progress)
 
 
 def _decides_by_mean(traced: FloatGraph) -> None:
@@ -148,18 +177,3 @@ def steps_of(graph: FloatGraph) -> int:
     if len(steps) != 1:
         raise ExportError(f"the model has {len(steps)} Encode layers, it needs exactly one to say T")
     return steps[0]
-
-
-PUBLISHED = "published"
-"""The metadata entry that holds, as JSON, what a published state dict could not say and was read as."""
-
-
-def _origin(checkpoint: Checkpoint) -> dict[str, str]:
-    """What the file says of the model that it was made from."""
-    read_as = checkpoint.record.get("published")
-    options = {PUBLISHED: json.dumps(read_as, sort_keys=True)} if read_as else {}
-    return {"source": weights_hash(checkpoint.state), "data": checkpoint.data, **options, **_versions(checkpoint)}
-
-
-def _versions(checkpoint: Checkpoint) -> dict[str, str]:
-    return {f"trained_with_{name}": version for name, version in checkpoint.versions.items()}

@@ -91,17 +91,24 @@ def trace(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
     return _traced(model, shape)
 
 
-def timed(model: nn.Module, shape: tuple[int, ...], steps: int | None = None) -> nn.Module:
+def timed(model: nn.Module, shape: tuple[int, ...], steps: int | None = None, hint: int | None = None) -> nn.Module:
     """The model as one of images (N, *shape), of our own modules.
 
     Itself where it has an Encode, else wrapped with T steps, `InTime`; where modules are of other libraries, a model of
-    ours that spikes as it does, `randhet.export.readers`. ExportError where nobody says T, or two say different ones.
+    ours that spikes as it does, `randhet.export.readers`. hint: T, where neither the model nor steps say it.
+    ExportError where nobody says T, or two say different ones.
     """
     if isinstance(model, InTime):
         return model
     if readers.foreign(model):
-        return read(model, shape, steps)
-    encoded = [node.operation.steps for node in _traced(model, shape).nodes if isinstance(node.operation, Encoding)]
+        return _read(model, shape, steps, hint)
+    try:
+        encoded = [node.operation.steps for node in _traced(model, shape).nodes if isinstance(node.operation, Encoding)]
+    except ExportError:
+        if steps is not None:
+            raise
+        return model  # it may be run and attacked, but not exported
+    steps = steps or (None if encoded else hint)
     if not encoded and steps is None:
         raise ExportError("the model does not say its number of time steps: give steps, or add Encode(steps)")
     if encoded and steps not in (None, encoded[0]):
@@ -109,6 +116,16 @@ def timed(model: nn.Module, shape: tuple[int, ...], steps: int | None = None) ->
             f"the model runs {encoded[0]} time steps, {steps} are given: leave the number out, or change it"
         )
     return model if steps is None or encoded else InTime(model, steps)
+
+
+def _read(model: nn.Module, shape: tuple[int, ...], steps: int | None, hint: int | None) -> nn.Module:
+    """A model of ours for one of another library, with T as it says itself, or the hint where it does not."""
+    try:
+        return read(model, shape, steps)
+    except ExportError:
+        if hint is None or steps is not None:
+            raise
+        return read(model, shape, hint)
 
 
 def _traced(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:

@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
+import h5py
 import numpy as np
 
 from randhet.base.errors import FileError, NetworkError
@@ -33,6 +34,7 @@ from randhet.fixed_point.network import (
     Shape,
 )
 from randhet.fixed_point.shape import output_shape
+from randhet.netx.hdf5 import verify
 from randhet.netx.node import Node, group, layer_groups
 from randhet.netx.read import loaded, network_of
 
@@ -82,6 +84,13 @@ def load_network(path: str | Path, shown: Shown | None = None) -> Network:
         return _foreign(root, shown)
 
     return loaded(path, found)
+
+
+def is_own(path: str | Path) -> bool:
+    """Whether an HDF5 file says that this project wrote it; FileError where it is missing or damaged."""
+    verify(path, packed=False)
+    with h5py.File(path, "r") as file:
+        return "format" in file.attrs
 
 
 def read_foreign(path: str | Path, shown: Shown) -> Network:

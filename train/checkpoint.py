@@ -64,7 +64,7 @@ def load(path: str | Path, published: Published | None = None) -> Checkpoint:
     """
     path = shipped.checkpoint(path)
     try:
-        _unpacked(path)
+        unpacked(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileError:
         raise
@@ -86,7 +86,7 @@ def load(path: str | Path, published: Published | None = None) -> Checkpoint:
 
 def _published(path: str | Path, content: dict[str, Tensor], asked: Published | None) -> Checkpoint:
     try:
-        _held(content, Path(path).stat().st_size)
+        held(content, Path(path).stat().st_size)
         entries, chosen = normalised(content, asked)
         settings, state = converted(entries, chosen)
         record = {"published": chosen.as_dict()}
@@ -100,13 +100,18 @@ def _published(path: str | Path, content: dict[str, Tensor], asked: Published | 
 
 
 def _finite(path: str | Path, checkpoint: Checkpoint) -> Checkpoint:
-    for name, tensor in checkpoint.state.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise FileError(f"checkpoint {path}: weights {name} contain NaN or infinity")
+    finite(path, checkpoint.state)
     return checkpoint
 
 
-def _unpacked(path: str | Path) -> None:
+def finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
+    """FileError where weights are no finite numbers."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise FileError(f"checkpoint {path}: weights {name} contain NaN or infinity")
+
+
+def unpacked(path: str | Path) -> None:
     """torch writes a zip archive of uncompressed entries; anything else could be larger than it looks."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -116,7 +121,7 @@ def _unpacked(path: str | Path) -> None:
         raise FileError(f"{path} is not a checkpoint that can be read safely (its entries overlap)")
 
 
-def _held(state: Mapping[str, Tensor], size: int) -> None:
+def held(state: Mapping[str, Tensor], size: int) -> None:
     """A tensor may claim any shape over one number that the file holds, or be of a kind that holds none."""
     for name, tensor in state.items():
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.dtype not in WEIGHT_TYPES:
@@ -128,7 +133,7 @@ def _held(state: Mapping[str, Tensor], size: int) -> None:
 
 def _fits(checkpoint: Checkpoint, size: int) -> None:
     """The weights are those of the model of these settings and lie in the file, before the model is allocated."""
-    _held(checkpoint.state, size)
+    held(checkpoint.state, size)
     if len(checkpoint.state) < checkpoint.settings.layers:
         raise FileError(f"{len(checkpoint.state)} weights for {checkpoint.settings.layers} neuron layers")
     with torch.device("meta"):

@@ -8,28 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from randhet.cli.console import emit, err, out, stages
-from randhet.cli.options import (
-    Checkpoint,
-    Connect,
-    Data,
-    Draws,
-    Json,
-    Mean,
-    Samples,
-    Sampling,
-    Seed,
-    Std,
-    Threads,
-    TimeSteps,
+from randhet.cli.model_options import (
+    ModelArgument,
+    ModelOptions,
     load_model,
-    published,
+    model_options,
     sized,
-    use_threads,
 )
+from randhet.cli.options import Data, Draws, Json, Samples, Seed, Threads, use_threads
 
 
+@model_options
 def command(
-    checkpoint: Checkpoint,
+    checkpoint: ModelArgument,
     attacks: Annotated[
         str, typer.Option("--attacks", metavar="NAMES", help="Attacks with commas, such as pgd10 or pgd10x20.")
     ] = "fgsm,pgd10,apgd10,mifgsm5",
@@ -68,12 +59,9 @@ def command(
         str | None,
         typer.Option(metavar="ADDRESS", help="Address of a Dask cluster to run on.", show_default="local processes"),
     ] = None,
-    time_steps: TimeSteps = None,
-    sampling: Sampling = None,
-    mean: Mean = None,
-    std: Std = None,
-    connect: Connect = None,
     threads: Threads = None,
+    *,
+    said: ModelOptions,
     as_json: Json = False,
 ) -> None:
     """Measure accuracy under attack, in the stock and the noise-aware evaluation, and report the minimum.
@@ -82,8 +70,7 @@ def command(
     makes its examples at the mean decay factors and transfers them, and mifgsm5-d0.1 sets the decay of the momentum.
     sa-pgd50r3 is the best of three restarts. sa-pgd50+assg replaces the surrogate gradient of the network during the
     attack; surrogates are {surrogates}.
-    With --out, an interrupted run continues where it stopped. CKPT may also be a bare state dict of the paper's
-    released script.
+    With --out, an interrupted run continues where it stopped. A model of your own needs no layers that can be exported.
 
     Example: `randhet attack model.pt --attacks fgsm,pgd10,pgd10x10,apgd10 --samples 500 --out results.jsonl`
     """
@@ -94,7 +81,7 @@ def command(
     from randhet.train.configuration import typed
 
     use_threads(threads)
-    chosen = published(time_steps, sampling, mean, std, connect)
+    chosen = said
     common = {"draws": draws, "redraws": redraws, "seed": seed or 0}
     if sweep is not None and results is None:
         raise RandhetError("a sweep needs --out with the folder for its results and its plot")
@@ -125,7 +112,7 @@ def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: An
     from randhet.train.data.sources import load as load_data
 
     model = load_model(checkpoint, chosen)
-    images = load_data(data or model.data or "digits").as_classes(model.classes, "the checkpoint").take(samples)
+    images = load_data(data or model.data or "digits").as_classes(model.classes, "the model").take(samples)
     return Setup(sized(model, images), images, **common)
 
 

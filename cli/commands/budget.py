@@ -7,25 +7,13 @@ from typing import Annotated
 import typer
 
 from randhet.cli.console import emit, out, stages
-from randhet.cli.options import (
-    Checkpoint,
-    Connect,
-    Data,
-    Json,
-    Mean,
-    NetworkFile,
-    Sampling,
-    Std,
-    Threads,
-    TimeSteps,
-    load_model,
-    published,
-    use_threads,
-)
+from randhet.cli.model_options import ModelArgument, ModelOptions, data_of, load_model, model_options
+from randhet.cli.options import Data, Json, NetworkFile, Threads, use_threads
 
 
+@model_options
 def command(
-    checkpoint: Checkpoint,
+    path: ModelArgument,
     network: NetworkFile,
     data: Data = None,
     samples: Annotated[int, typer.Option("--samples", metavar="N", min=2, help="Number of test images.")] = 128,
@@ -39,11 +27,8 @@ def command(
         float, typer.Option(help="Loss of accuracy that fewer bits may cause, 0..1.", min=0, max=1)
     ] = 0.005,
     threads: Threads = None,
-    time_steps: TimeSteps = None,
-    sampling: Sampling = None,
-    mean: Mean = None,
-    std: Std = None,
-    connect: Connect = None,
+    *,
+    said: ModelOptions,
     as_json: Json = False,
 ) -> None:
     """Measure what the quantisation of each part costs: each part alone, and all parts but one.
@@ -59,9 +44,9 @@ def command(
 
     use_threads(threads)
     deployed = read(network)
-    pair = load_model(checkpoint, published(time_steps, sampling, mean, std, connect), deployed), deployed
-    source = data or pair[0].data or "digits"
-    images, training = load(source).as_classes(pair[0].classes, "the checkpoint"), load(source, "train")
+    pair = load_model(path, said, deployed), deployed
+    source = data_of(data, *pair)
+    images, training = load(source).as_classes(pair[0].classes, "the model"), load(source, "train")
     some, calibrating = images.take(min(samples, len(images))), training.take(min(calibration, len(training)))
     with stages() as stage:
         costs = find(*pair, some, calibrating.pixels, draws, margin, stage)
@@ -71,4 +56,4 @@ def command(
     for table, sentence in zip(tables(costs), sentences(costs)):
         out.print(table)
         out.print(f"{sentence}\n", highlight=False, markup=False)
-    out.print(f"randhet export CKPT {costs.recommendation.options}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"randhet export MODEL {costs.recommendation.options}", highlight=False, markup=False, soft_wrap=True)

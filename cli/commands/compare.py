@@ -8,25 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from randhet.cli.console import emit, err, out, stages
+from randhet.cli.model_options import ModelArgument, ModelOptions, data_of, load_model, model_options
 from randhet.cli.network_input import as_input
-from randhet.cli.options import (
-    Checkpoint,
-    Connect,
-    Data,
-    Draws,
-    Json,
-    Mean,
-    NetworkFile,
-    Samples,
-    Sampling,
-    Seed,
-    Std,
-    Threads,
-    TimeSteps,
-    load_model,
-    published,
-    use_threads,
-)
+from randhet.cli.options import Data, Draws, Json, NetworkFile, Samples, Seed, Threads, use_threads
 
 if TYPE_CHECKING:
     from randhet.cli.console import Stage
@@ -34,15 +18,17 @@ if TYPE_CHECKING:
     from randhet.compare.report.page import Report
     from randhet.compare.robustness.deployed import AttackSettings, Deployment
     from randhet.compare.study import Comparison
+    from randhet.export.model import Model
     from randhet.fixed_point.network import Network
-    from randhet.train.checkpoint import Checkpoint as CheckpointData
+    from randhet.train.checkpoint import Checkpoint
     from randhet.train.data.sources import Images
 
 FAILED = 1
 
 
+@model_options
 def command(
-    checkpoint: Checkpoint,
+    path: ModelArgument,
     network: NetworkFile,
     data: Data = None,
     samples: Samples = None,
@@ -78,11 +64,8 @@ def command(
         typer.Option(metavar="RADIUS", help="L-infinity radius for --robustness, for pixels in 0..1, such as 8/255."),
     ] = "8/255",
     threads: Threads = None,
-    time_steps: TimeSteps = None,
-    sampling: Sampling = None,
-    mean: Mean = None,
-    std: Std = None,
-    connect: Connect = None,
+    *,
+    said: ModelOptions,
     as_json: Json = False,
 ) -> None:
     """Compare a float model with its integer network: accuracy, every spike and every membrane potential.
@@ -92,6 +75,8 @@ def command(
     the reference. The exit status is 1 where a check failed.
 
     Example: `randhet compare model.pt model.net --samples 100 --report report.html`
+
+    A model of your own: `randhet compare own.py:net own.net --weights own.pt --report report.html`
     """
     from randhet.compare.robustness.deployed import AttackSettings
     from randhet.compare.study import StudySettings
@@ -105,8 +90,8 @@ def command(
     settings = StudySettings(draws, seed or 0, margin, names, threads)
     attack = AttackSettings(attacks, typed("eps", eps, float), seed=seed or 0) if robustness else None
     deployed = read(network)
-    pair = load_model(checkpoint, published(time_steps, sampling, mean, std, connect), deployed), deployed
-    images = load(data or pair[0].data or "digits").as_classes(pair[0].classes, "the checkpoint").take(samples)
+    pair = load_model(path, said, deployed), deployed
+    images = load(data_of(data, *pair)).as_classes(pair[0].classes, "the model").take(samples)
     images = as_input(images, deployed)
     with stages() as stage:
         comparison = study(*pair, images, settings, stage)
@@ -125,7 +110,7 @@ def command(
 
 def examined(
     comparison: Comparison,
-    checkpoint: CheckpointData,
+    model: Model | Checkpoint,
     network: Network,
     images: Images,
     stage: Stage,
@@ -147,26 +132,25 @@ def examined(
     return Report(
         comparison,
         evidence,
-        _budget(checkpoint, network, images, stage) if budget else None,
-        robustness=None if attack is None else _robustness(checkpoint, network, images, stage, attack, threads),
-        notes=_notes(checkpoint, network),
+        _budget(model, network, images, stage) if budget else None,
+        robustness=None if attack is None else _robustness(model, network, images, stage, attack, threads),
+        notes=_notes(model, network),
     )
 
 
-def _budget(checkpoint: CheckpointData, network: Network, images: Images, stage: Stage) -> Budget:
+def _budget(model: Model | Checkpoint, network: Network, images: Images, stage: Stage) -> Budget:
     from randhet.compare.quantisation.budget import PARTS
     from randhet.compare.quantisation.budget import budget as costs
+    from randhet.export.model import as_model
     from randhet.export.passes import fold
-    from randhet.export.trace import trace
-    from randhet.train.checkpoint import build
 
-    graph = fold(trace(build(checkpoint), network.image_shape))
+    graph = fold(as_model(model).traced(network.image_shape))
     done = stage("error budget", 2 + 2 * len(PARTS))
     return costs(network, graph, images.pixels, images.labels, done=done)
 
 
 def _robustness(
-    checkpoint: CheckpointData,
+    model: Model | Checkpoint,
     network: Network,
     images: Images,
     stage: Stage,
@@ -174,18 +158,25 @@ def _robustness(
     threads: int | None,
 ) -> Deployment:
     from randhet.compare.robustness.deployed import attack_deployed, pieces
+    from randhet.export.model import as_model
     from randhet.fixed_point.backends import runner
-    from randhet.train.checkpoint import build
 
     done = stage("attacks", pieces(network, attack))
-    return attack_deployed(network, build(checkpoint), images, attack, runner("engine", threads=threads), done)
+    return attack_deployed(
+        network, as_model(model).twin(network.image_shape), images, attack, runner("engine", threads=threads), done
+    )
 
 
-def _notes(checkpoint: CheckpointData, network: Network) -> tuple[tuple[str, str], ...]:
+def _notes(model: Model | Checkpoint, network: Network) -> tuple[tuple[str, str], ...]:
     """Where the network comes from, for the report."""
     import json
 
-    notes = {"neurons": checkpoint.settings.neuron, "weights (SHA-256)": network.metadata.get("source", "unknown")}
+    from randhet.export.model import as_model
+
+    notes = {
+        "neurons": as_model(model).neurons(network.image_shape),
+        "weights (SHA-256)": network.metadata.get("source", "unknown"),
+    }
     for name in ("quantisation", "lowered_f"):
         if values := json.loads(network.metadata.get(name, "{}")):
             notes[name.replace("_", " ")] = ", ".join(f"{key} {value}" for key, value in values.items() if value != [])

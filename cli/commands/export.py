@@ -1,34 +1,26 @@
-"""randhet export: checkpoint to integer network."""
+"""randhet export: a trained model to an integer network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from randhet.cli.console import emit, err, out
-from randhet.cli.options import (
-    Connect,
-    Json,
-    Mean,
-    Sampling,
-    Seed,
-    Std,
-    Threads,
-    TimeSteps,
-    load_model,
-    published,
-    use_threads,
-)
+from randhet.cli.model_options import ModelOptions, OptionalModel, load_model, model_options
+from randhet.cli.options import Json, Seed, Threads, use_threads
+
+if TYPE_CHECKING:
+    from randhet.export.model import Model
+    from randhet.export.model_files import Said
+    from randhet.fixed_point.network import Network
 
 
+@model_options
 def command(
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(metavar="[CKPT]", help="Checkpoint of randhet train, or the name of a shipped one."),
-    ] = None,
+    path: OptionalModel = None,
     file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Network to write.")] = Path("model.net"),
     data: Annotated[
         str | None,
@@ -111,29 +103,27 @@ def command(
     seed: Seed = None,
     random_init: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL", help="Export a named model with random weights instead of a checkpoint: {models}."
-        ),
+        typer.Option(metavar="MODEL", help="Export a named model with random weights instead of MODEL: {models}."),
     ] = None,
-    time_steps: TimeSteps = None,
-    sampling: Sampling = None,
-    mean: Mean = None,
-    std: Std = None,
-    connect: Connect = None,
     threads: Threads = None,
+    *,
+    said: ModelOptions,
     as_json: Json = False,
 ) -> None:
-    """Export a checkpoint as an integer network: fold, calibrate on data, quantise, check, write.
+    """Export a trained model as an integer network: fold, calibrate on data, quantise, check, write.
 
-    CKPT may also be a bare state dict of the paper's released training script.
+    Every layer of the exported network is held against MODEL on calibration images. A network of lava-dl holds integers
+    already and is written as it is.
 
     --seed writes a master seed into the file, which makes its random numbers public. A network that must withstand
     attacks needs a file without a seed.
 
     Example: `randhet export model.pt -o model.net --onnx model.onnx --nir model.nir`
+
+    A model of your own: `randhet export own.py:net --weights own.pt -o own.net --data digits`
     """
     from randhet.export.formats import prepared
-    from randhet.export.pipeline import export_checkpoint, settings_for
+    from randhet.export.pipeline import export, settings_for
     from randhet.netx.write import write
 
     use_threads(threads)
@@ -141,7 +131,7 @@ def command(
     files = {"onnx": onnx, "onnx-integer-step": onnx_integer_step, "onnx-float": onnx_float, "onnx-step": onnx_step}
     files |= {"nir": nir, "c": c}
     asked = {name: path for name, path in files.items() if path is not None}
-    model, images = source(checkpoint, random_init, data, samples, published(time_steps, sampling, mean, std, connect))
+    model, name, images = source(path, random_init, data, samples, said)
     settings = settings_for(
         model,
         weight_bits=bits,
@@ -153,12 +143,13 @@ def command(
         passes=passes_of(passes),
     )
     with err.status("exporting") as status:
-        exported = export_checkpoint(model, images, settings, seed=seed, progress=status.update)
+        exported = export(model, images, settings, seed=seed, data=name, progress=status.update)
         status.update("writing")
         writers = prepared(exported, asked, taus)
         if vectors is not None:
             asked["vectors"] = vectors
-            writers.append(vector_writer(vectors, exported.network, images[:2], 1 if seed is None else seed))
+            shown = as_pixels(exported.network, images[:2])
+            writers.append(vector_writer(vectors, exported.network, shown, 1 if seed is None else seed))
         write(file, exported.network)
         for written in writers:
             written()
@@ -224,28 +215,36 @@ def bits_of(text: str | None) -> tuple[tuple[str, int], ...]:
     return tuple(pairs)
 
 
+def as_pixels(network: Network, images: Any) -> Any:
+    """Images (N, C, Y, X) as the network takes them: in one row, or as currents, where its input is that."""
+    from randhet.netx.lava_dl import currents
+
+    return currents(network, images.reshape(-1, *network.image_shape))
+
+
 def source(
-    checkpoint: Path | None, random_init: str | None, data: str | None, samples: int, chosen: Any = None
-) -> tuple[Any, Any]:
-    """The checkpoint, or a random one, and the images (N, C, Y, X) uint8 to calibrate on."""
+    path: Path | None, random_init: str | None, data: str | None, samples: int, said: Said
+) -> tuple[Model, str, Any]:
+    """MODEL, or a named one with random weights; the name of the data and images (N, C, Y, X) uint8 to calibrate on."""
     import numpy as np
 
     from randhet.base.errors import RandhetError
     from randhet.cli.commands.train import named_model
+    from randhet.export.model import of_checkpoint
     from randhet.train import checkpoint as checkpoints
     from randhet.train.data.sources import load
 
-    if (checkpoint is None) == (random_init is None):
-        raise RandhetError("export needs a checkpoint, or --random-init with the name of a model, and not both")
-    if checkpoint is not None:
-        model = load_model(checkpoint, chosen)
-        images = load(data or model.data or "digits", "train")
-        return model, images.take(min(samples, len(images))).pixels
-    settings = named_model(str(random_init))
-    shape = (min(samples, 4), settings.in_channels, *settings.image_size)
-    if data is not None:
-        images = load(data, "train")
+    if (path is None) == (random_init is None):
+        raise RandhetError("export needs MODEL, or --random-init with the name of a model, and not both")
+    model = None if path is None else load_model(path, said)
+    name = data or (model and (model.data or "digits"))
+    if name:
+        images = load(name, "train")
         pixels = images.take(min(samples, len(images))).pixels
     else:
+        settings = named_model(str(random_init))
+        shape = (min(samples, 4), settings.in_channels, *settings.image_size)
         pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return checkpoints.random_init(settings, images=pixels), pixels
+    if model is None:
+        model = of_checkpoint(checkpoints.random_init(named_model(str(random_init)), images=pixels))
+    return model, name or "", pixels

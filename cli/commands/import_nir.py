@@ -74,6 +74,7 @@ def command(
     from randhet.base.errors import RandhetError
     from randhet.cli.commands.export import one_of
     from randhet.export.formats import nir_missing
+    from randhet.export.inputs import fitted, for_images
     from randhet.export.passes.quantise import QuantSettings
     from randhet.export.pipeline import export_graph
     from randhet.netx.write import write
@@ -98,7 +99,7 @@ def command(
         {} if ours else {"discretisation": repr(time), "tool": time.version}
     )
     notes |= {} if data is None else {"data": data}
-    pixels = nir_network.fitted(graph, images)
+    pixels = fitted(graph, images)
     with err.status("importing") as status:
         if ours:
             whole = export_graph(graph, pixels, settings, seed=seed, metadata=notes, progress=status.update)
@@ -109,7 +110,7 @@ def command(
             )
     if found.saturations:
         raise RandhetError(f"{file}: {found.saturations} states left 24 bits on the calibration images")
-    made = nir_network.for_images(made, images.shape[1:])
+    made = for_images(made, images.shape[1:])
     write(network, made)
     summary = {"network": str(network), "layers": len(made.layers), "steps": made.steps, "restored": ours}
     if as_json:

@@ -8,26 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from randhet.cli.console import emit, err, out, stages
-from randhet.cli.options import (
-    Checkpoint,
-    Connect,
-    Data,
-    Json,
-    Mean,
-    Samples,
-    Sampling,
-    Seed,
-    Std,
-    Threads,
-    TimeSteps,
-    load_model,
-    published,
-    use_threads,
-)
+from randhet.cli.model_options import ModelArgument, ModelOptions, load_model, model_options
+from randhet.cli.options import Data, Json, Samples, Seed, Threads, use_threads
 
 
+@model_options
 def command(
-    checkpoint: Checkpoint,
+    path: ModelArgument,
     bits: Annotated[str, typer.Option(metavar="N,...", help="Weight bits.")] = "8,6,4,3",
     tau_bits: Annotated[str, typer.Option(metavar="N,...", help="Random bits per draw of a decay factor.")] = "8,3",
     fractions: Annotated[str, typer.Option(metavar="N,...", help="Fractional bits f of membrane potentials.")] = "6,2",
@@ -58,11 +45,8 @@ def command(
         typer.Option(metavar="ADDRESS", help="Address of a Dask cluster to run on.", show_default="local processes"),
     ] = None,
     threads: Threads = None,
-    time_steps: TimeSteps = None,
-    sampling: Sampling = None,
-    mean: Mean = None,
-    std: Std = None,
-    connect: Connect = None,
+    *,
+    said: ModelOptions,
     as_json: Json = False,
 ) -> None:
     """Export and run every combination of number formats: accuracy against memory and estimated energy.
@@ -80,9 +64,9 @@ def command(
     grid = Grid(
         numbers("bits", bits), numbers("tau-bits", tau_bits), numbers("fractions", fractions), names(scales), plain
     )
-    model = load_model(checkpoint, published(time_steps, sampling, mean, std, connect))
+    model = load_model(path, said)
     source = data or model.data or "digits"
-    images, training = load(source).as_classes(model.classes, "the checkpoint").take(samples), load(source, "train")
+    images, training = load(source).as_classes(model.classes, "the model").take(samples), load(source, "train")
     workers = 0 if threads == 1 else threads
     with stages() as stage:
         results = sweep(

@@ -13,6 +13,7 @@ from torch import nn
 from randhet.compare.equality import float_cause, layers
 from randhet.compare.equality.layers import Counts
 from randhet.compare.equality.replay import FloatTrace, replay
+from randhet.export.graph import FloatGraph
 from randhet.export.passes import fold
 from randhet.export.trace import trace as graph_of
 from randhet.fixed_point.backends import Runner, runner
@@ -78,12 +79,17 @@ def trace(
     seed: int,
     backends: Mapping[str, Runner],
     done: Callable[[int], None] = lambda count: None,
+    graph: FloatGraph | None = None,
 ) -> Tracing:
-    """Compare on all images; `done` is told how many images each of 2 + len(backends) runs has finished."""
+    """Compare on all images; `done` is told how many images each of 2 + len(backends) runs has finished.
+
+    graph: the folded float graph of the model, traced where it is not given.
+    """
+    graph = graph or fold(graph_of(model, network.image_shape))
     size = chunk_size(network)
     tracing = Tracing({name: BackendFinding() for name in backends}, 0, None, 0, {})
     for start in range(0, len(pixels), size):
-        tracing = _chunk(network, model, pixels[start : start + size], seed, start, backends, tracing, done)
+        tracing = _chunk(network, model, pixels[start : start + size], seed, start, backends, tracing, done, graph)
     return tracing
 
 
@@ -96,6 +102,7 @@ def _chunk(
     runners: Mapping[str, Runner],
     before: Tracing,
     done: Callable[[int], None],
+    graph: FloatGraph,
 ) -> Tracing:
     names = [layer.name for layer in network.layers]
     expected = runner("reference")(network, pixels, seed=seed, first_image=start, probes=names, progress=done)
@@ -108,7 +115,7 @@ def _chunk(
     return Tracing(
         backends,
         before.same_tau + int(np.count_nonzero(predictions == expected.predictions)),
-        before.float_divergence or _first_spike(network, model, floats, expected.traces, seed, start),
+        before.float_divergence or _first_spike(network, graph, floats, expected.traces, seed, start),
         before.saturations + expected.saturations,
         layers.add(before.counts, layers.count(network, floats, expected.traces, thresholds(model))),
     )
@@ -116,7 +123,7 @@ def _chunk(
 
 def _first_spike(
     network: Network,
-    model: nn.Module,
+    graph: FloatGraph,
     floats: Mapping[str, FloatTrace],
     fixed: Mapping[str, Trace],
     seed: int,
@@ -126,7 +133,6 @@ def _first_spike(
     spike = first(floats, fixed, spiking, start, ("output",))
     if spike is None:
         return None
-    graph = fold(graph_of(model, network.image_shape))
     cause = float_cause.explain(network, graph, spike, floats, fixed, seed, start)
     index, integers = (spike.image - start, spike.step, *spike.neuron), fixed[spike.layer].membrane
     assert integers is not None

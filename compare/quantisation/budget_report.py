@@ -11,14 +11,13 @@ import numpy as np
 from randhet.base.errors import RandhetError
 from randhet.compare.quantisation.budget import PARTS, Budget, Cost, Meter, budget
 from randhet.compare.quantisation.recommend import Recommendation, Search, recommend, steps_of
-from randhet.compare.study import Stage, check_pair
-from randhet.export.passes import fold
+from randhet.compare.study import Stage, paired
+from randhet.export.model import Model
 from randhet.export.passes.activity import watch
 from randhet.export.passes.quantise import QuantSettings
 from randhet.export.pipeline import teacher
-from randhet.export.trace import trace
 from randhet.fixed_point.network import Network
-from randhet.train.checkpoint import Checkpoint, build
+from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.sources import Images
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def settings_of(network: Network) -> QuantSettings:
 
 
 def find(
-    checkpoint: Checkpoint,
+    model: Model | Checkpoint,
     network: Network,
     images: Images,
     calibration: np.ndarray,
@@ -56,9 +55,8 @@ def find(
     stage: Stage,
 ) -> Finding:
     """Budget and recommendation on images; calibration (N, C, Y, X) uint8 for the passes of other bits."""
-    check_pair(checkpoint, network, images)
+    graph = paired(model, network, images).graph
     settings = settings_of(network)
-    graph = fold(trace(build(checkpoint), network.image_shape))
     done = stage("error budget", 2 + 2 * len(PARTS))
     error_budget = budget(network, graph, images.pixels, images.labels, draws, done)
     done = stage("bits per layer", steps_of(network))

@@ -7,7 +7,7 @@ takes a synaptic operation to cost the same at every weight width: what narrow w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import product
 from math import ceil
@@ -22,17 +22,17 @@ from randhet.compare.accuracy import float_draws, is_random
 from randhet.compare.equivalence import Sample
 from randhet.compare.study import Stage
 from randhet.export.graph import ExportError, FloatGraph
+from randhet.export.model import Model, as_model
 from randhet.export.passes import fold, refine
 from randhet.export.passes.activity import Activity, watch
 from randhet.export.passes.calibrate import calibrate
 from randhet.export.passes.quantise import PASSES, Plan, QuantSettings
 from randhet.export.pipeline import steps_of, teacher
-from randhet.export.trace import trace
 from randhet.fixed_point import engine
 from randhet.fixed_point.chips import chip, energy
 from randhet.fixed_point.chips.mapping import map_network
 from randhet.fixed_point.network import Network
-from randhet.train.checkpoint import Checkpoint, build, weights_hash
+from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.sources import Images
 from randhet.train.scales import SCALES
 
@@ -107,7 +107,7 @@ class Terms:
 class Work:
     """What all points share, sent to every worker once."""
 
-    checkpoint: Checkpoint
+    model: Model
     graph: FloatGraph
     steps: int
     activity: Activity
@@ -119,7 +119,7 @@ class Work:
 
 
 def sweep(
-    checkpoint: Checkpoint,
+    model: Model | Checkpoint,
     images: Images,
     calibration: np.ndarray,
     grid: Grid,
@@ -132,13 +132,14 @@ def sweep(
     """Every point and the float model; the JSON object. out, scheduler, workers: as in `parallel.run_all`."""
     points = grid.points()
     chip.load(terms.chip)
-    traced = trace(build(checkpoint), images.pixels.shape[1:])
+    model = as_model(model)
+    traced = model.traced(images.pixels.shape[1:])
     graph, steps = fold(traced), steps_of(traced)
     looked = stage("activity on calibration data", len(calibration))
     finest = teacher(graph, QuantSettings(), steps)
     activity = watch(finest, calibration, looked)
     seeds = tuple(range(terms.seed, terms.seed + (terms.draws if is_random(finest) else 1)))
-    work = Work(checkpoint, graph, steps, activity, calibration, images, seeds, terms.chip, 0 if workers == 0 else 1)
+    work = Work(model, graph, steps, activity, calibration, images, seeds, terms.chip, 0 if workers == 0 else 1)
     pieces: dict[str, tuple[Any, ...]] = {FLOAT: (None,)} | {point.name: (point,) for point in points}
     progress = stage("number formats", len(pieces))
     results = run_all(
@@ -154,7 +155,7 @@ def _identity(work: Work, images: Images, terms: Terms) -> dict[str, Any]:
     ]
     return asdict(terms) | {
         "kind": "number formats",
-        "checkpoint": weights_hash(work.checkpoint.state),
+        "checkpoint": work.model.source,
         "images": digest(images.pixels, images.labels),
         "calibration": digest(work.calibration),
     }
@@ -163,10 +164,11 @@ def _identity(work: Work, images: Images, terms: Terms) -> dict[str, Any]:
 def measure(work: Work, point: Point | None) -> dict[str, Any]:
     """One piece of work: accuracy of each draw, bytes, energy (J) and spikes per image; or why there is no network."""
     if point is None:
-        draws = float_draws(build(work.checkpoint), work.images, range(work.seeds[0], work.seeds[-1] + 1))
+        module = work.model.make(work.images.pixels.shape[1:])
+        draws = float_draws(module, work.images, range(work.seeds[0], work.seeds[-1] + 1))
         return {"accuracies": list(draws.accuracies)}
     try:
-        plan = refine(work.graph, Plan(point.settings), work.activity)
+        plan = refine(work.graph, Plan(replace(point.settings, **work.model.settings)), work.activity)
         network, _ = calibrate(work.graph, plan, work.steps, work.calibration)
     except ExportError as error:
         return {"error": str(error)}

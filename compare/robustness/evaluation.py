@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from randhet.base.errors import RandhetError
 from randhet.base.parallel import Progress, run_all
 from randhet.compare.accuracy import Draws, votes
+from randhet.export.model import Model, as_model
 from randhet.train.attacks.names import REDRAWS, parse, run
 from randhet.train.attacks.problem import Examples, is_random
-from randhet.train.checkpoint import Checkpoint, build, weights_hash
+from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.sources import Images
+from randhet.train.models import ModelSettings
 
 CLEAN = "clean"
 """In place of an attack's name: the images as they are."""
@@ -37,7 +39,7 @@ CHOICE = 2
 class Setup:
     """What all pieces share. draws: of the taus behind each accuracy; redraws: behind each choice between examples."""
 
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | Model
     images: Images
     draws: int = 10
     redraws: int = REDRAWS
@@ -47,28 +49,57 @@ class Setup:
         for name in ("draws", "redraws"):
             if getattr(self, name) < 1:
                 raise RandhetError(f"{name} is {getattr(self, name)}, it must be at least 1")
-        settings, (channels, *size) = self.checkpoint.settings, self.images.frame
-        if tuple(size) != settings.image_size:
-            sizes = (f"{y} x {x}" for y, x in (size, settings.image_size))
-            raise RandhetError("data {} has {} pixels, the network {}".format(self.images.name, *sizes))
-        if channels != settings.in_channels:
-            raise RandhetError(f"data {self.images.name} has {channels} channels, the network {settings.in_channels}")
-        if len(self.images.classes) != settings.classes:
+        if self.model.checkpoint:
+            _images_fit(self.model.checkpoint.settings, self.images)
+        if len(self.images.classes) != self.classes:
             count = len(self.images.classes)
-            raise RandhetError(f"data {self.images.name} has {count} classes, the network {settings.classes}")
+            raise RandhetError(f"data {self.images.name} has {count} classes, the network {self.classes}")
+
+    @cached_property
+    def model(self) -> Model:
+        """What is attacked."""
+        return as_model(self.checkpoint)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image."""
+        return self.images.pixels.shape[1:]
+
+    @cached_property
+    def classes(self) -> int:
+        """How many classes the model tells apart."""
+        if self.model.checkpoint:
+            return self.model.checkpoint.settings.classes
+        with torch.no_grad():
+            return self.model.make(self.shape)(torch.zeros(1, *self.shape)).shape[1]
 
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the results beside the names of the pieces."""
         pixels = hashlib.sha256(self.images.pixels.tobytes() + self.images.labels.tobytes()).hexdigest()
-        settings = hashlib.sha256(repr((self.checkpoint.settings, self.checkpoint.mean, self.checkpoint.std)).encode())
         numbers = {"draws": self.draws, "redraws": self.redraws, "seed": self.seed}
         return {
-            "weights": weights_hash(self.checkpoint.state),
-            "model": settings.hexdigest(),
+            "weights": self.model.source,
+            "model": hashlib.sha256(repr(self._settings).encode()).hexdigest(),
             "images": pixels,
             "choice": CHOICE,
         } | numbers
+
+    @property
+    def _settings(self) -> Any:
+        """What the model is beside its weights."""
+        if checkpoint := self.model.checkpoint:
+            return (checkpoint.settings, checkpoint.mean, checkpoint.std)
+        return repr(self.model.make(self.shape))
+
+
+def _images_fit(settings: ModelSettings, images: Images) -> None:
+    channels, *size = images.frame
+    if tuple(size) != settings.image_size:
+        sizes = (f"{y} x {x}" for y, x in (size, settings.image_size))
+        raise RandhetError("data {} has {} pixels, the network {}".format(images.name, *sizes))
+    if channels != settings.in_channels:
+        raise RandhetError(f"data {images.name} has {channels} channels, the network {settings.in_channels}")
 
 
 @dataclass(frozen=True)
@@ -205,8 +236,8 @@ def check(setup: Setup, trial: Trial) -> None:
     if not 0 <= trial.eps <= 1:
         raise RandhetError(f"eps is {trial.eps}, it must lie in 0..1")
     if trial.attack != CLEAN:
-        parse(trial.attack).check(setup.checkpoint.settings.classes)
-    varied(setup.checkpoint, dict(trial.changes))
+        parse(trial.attack).check(setup.classes)
+    changed(setup.model, dict(trial.changes))
 
 
 def _outcome(pieces: list[dict[str, Any]], labels: NDArray[np.int64]) -> Outcome:
@@ -234,7 +265,7 @@ def task(setup: Setup, trial: Trial, start: int, stop: int) -> Iterator[tuple[nn
     """Model, images (N, C, Y, X) in 0..1 and labels of a piece; within the block torch has the piece's own seed."""
     # channels last is half again as fast on a CPU
     layout = {"memory_format": torch.channels_last}
-    model = build(varied(setup.checkpoint, dict(trial.changes))).to(**layout)  # type: ignore[call-overload]
+    model = changed(setup.model, dict(trial.changes)).make(setup.shape).to(**layout)  # type: ignore[call-overload]
     subset = setup.images.pick(np.arange(start, stop))
     images = (torch.from_numpy(subset.pixels).float() / 255).contiguous(**layout)
     with torch.random.fork_rng(devices=[]):
@@ -261,6 +292,17 @@ def seed_of(seed: int, name: str, start: int) -> int:
 
 
 CHANGES = ("sigma", "steps", "random", "neuron")
+
+
+def changed(model: Model, changes: Mapping[str, Any]) -> Model:
+    """The model with other settings, as `varied`; RandhetError where it has none that could change."""
+    if not changes:
+        return model
+    if model.checkpoint is None:
+        raise RandhetError(
+            f"{', '.join(changes)} can be changed in a checkpoint of randhet train only, not in {model.name}"
+        )
+    return as_model(varied(model.checkpoint, changes))
 
 
 def varied(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:

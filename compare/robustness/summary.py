@@ -16,7 +16,6 @@ def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[s
     """Accuracies in 0..1. attacks: the lower evaluation of each; mra: the lowest of all; mra_apart: the
     lowest where other images choose the attack; readings: everything."""
     attacks = {name: outcome for name, outcome in outcomes.items() if name != CLEAN}
-    checkpoint = setup.checkpoint
     return {
         "data": setup.images.name,
         "samples": len(setup.images),
@@ -30,11 +29,18 @@ def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[s
         "mra_apart": mra_apart(attacks),
         "mra_attack": lowest(attacks),
         "readings": {name: readings(outcome) for name, outcome in outcomes.items()},
-        "model": {
-            "neuron": checkpoint.settings.neuron,
-            "sigma": checkpoint.settings.sigma,
-            "T": checkpoint.settings.steps,
-        },
+        **origin(setup),
+    }
+
+
+def origin(setup: Setup) -> dict[str, Any]:
+    """The model, how it was trained, and with which versions, as far as that is known."""
+    checkpoint = setup.model.checkpoint
+    if checkpoint is None:
+        return {"model": {"name": setup.model.name}, "training": {}, "versions": {}}
+    settings = checkpoint.settings
+    return {
+        "model": {"neuron": settings.neuron, "sigma": settings.sigma, "T": settings.steps},
         "training": {name: checkpoint.record[name] for name in RECORD if name in checkpoint.record},
         "versions": dict(checkpoint.versions),
     }

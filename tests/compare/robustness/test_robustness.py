@@ -32,7 +32,8 @@ from randhet.compare.robustness.evaluation import (
 )
 from randhet.compare.robustness.similarity import cosine, similarity
 from randhet.compare.robustness.summary import as_dict
-from randhet.train.checkpoint import Checkpoint, random_init
+from randhet.export.model import as_model
+from randhet.train.checkpoint import Checkpoint, build, random_init
 from randhet.train.data.sources import Images, load
 from randhet.train.models import ModelSettings
 from randhet.train.neurons import LIF, RandomTauLIF, neurons
@@ -108,7 +109,6 @@ class Coin(nn.Module):
 def test_what_is_reported_is_what_the_examples_do(attack: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Choosing among examples by the draws that are reported would show less accuracy than there is; and luck, more."""
     model, seen = Coin(), []
-    monkeypatch.setattr(robustness, "build", lambda checkpoint: model)
     predictions = robustness.predictions
 
     def keep(model: nn.Module, images: Tensor, draws: int) -> np.ndarray:
@@ -118,7 +118,7 @@ def test_what_is_reported_is_what_the_examples_do(attack: str, monkeypatch: pyte
     monkeypatch.setattr(robustness, "predictions", keep)
     count, draws = 400, 50
     images = Images("coins", np.full((count, 1, 1, 1), 100, np.uint8), np.zeros(count, np.int64), ("0", "1"))
-    given = Setup(random_init(replace(TINY, classes=2, image_size=(1, 1))), images, draws, redraws=30)
+    given = Setup(as_model(model), images, draws, redraws=30)
     trial = Trial(attack, EPS)
     outcome = evaluate(given, [trial], Execution(batch=count, workers=0))[trial]
     assert outcome.aware is not None and len(seen) == 2
@@ -197,7 +197,7 @@ def test_cosines_by_hand_and_of_a_deterministic_network() -> None:
 
 
 def built(checkpoint: Checkpoint) -> nn.Module:
-    return robustness.build(checkpoint)
+    return build(checkpoint)
 
 
 def test_settings_of_a_trained_model_can_be_varied() -> None:
