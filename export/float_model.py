@@ -20,29 +20,36 @@ from randhet.export.graph import (
     Encoding,
     ExportError,
     FloatAdd,
+    FloatAnd,
+    FloatConcat,
     FloatConv,
     FloatDense,
     FloatFlatten,
     FloatGraph,
+    FloatIand,
     FloatInput,
+    FloatMaxPool,
     FloatNeuron,
     FloatOperation,
     Normalisation,
     TimeMean,
+    TimeRead,
 )
 from randhet.fixed_point.network import Shape
-from randhet.train.general import GeneralLIF
+from randhet.train.general import GeneralLIF, LastStep, LeakyReadOut, MaxOverTime
 from randhet.train.layers import (
     AvgPool2d,
     Conv2d,
     Encode,
     Flatten,
+    Frames,
     GlobalAveragePool,
     Linear,
+    MaxPool2d,
     MeanOverTime,
     Normalise,
 )
-from randhet.train.neurons import LIF, Neuron, RandomTauLIF
+from randhet.train.neurons import LIF, RandomTauLIF
 
 
 class Step(NamedTuple):
@@ -112,6 +119,31 @@ class Sum(nn.Module):
         return torch.stack(torch.broadcast_tensors(*read)).sum(0)
 
 
+class Both(nn.Module):
+    """Spikes of both: a * b."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b
+
+
+class Without(nn.Module):
+    """Spikes of the second without the first: (1 - a) * b."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return (1 - a) * b
+
+
+class Joined(nn.Module):
+    """The channels of all that is read; axes: of one image."""
+
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, *read: Tensor) -> Tensor:
+        return torch.cat(read, -self.axes)
+
+
 class Scaled(nn.Module):
     """gain * x + shift, each (C, 1, 1) or (C,)."""
 
@@ -143,7 +175,7 @@ def module_of(operation: FloatOperation, shape: Shape) -> nn.Module:
 
 @module_of.register
 def _(operation: FloatInput, shape: Shape) -> nn.Module:
-    return Image(operation.shape)
+    return nn.Identity() if operation.sequence else Image(operation.shape)
 
 
 @module_of.register
@@ -184,12 +216,27 @@ def _(operation: Affine, shape: Shape) -> nn.Module:
 
 @module_of.register
 def _(operation: Encoding, shape: Shape) -> nn.Module:
-    return Encode(operation.steps)
+    return Frames(operation.steps) if operation.sequence else Encode(operation.steps)
 
 
 @module_of.register
 def _(operation: FloatAdd, shape: Shape) -> nn.Module:
     return Sum()
+
+
+@module_of.register
+def _(operation: FloatAnd, shape: Shape) -> nn.Module:
+    return Both()
+
+
+@module_of.register
+def _(operation: FloatIand, shape: Shape) -> nn.Module:
+    return Without()
+
+
+@module_of.register
+def _(operation: FloatConcat, shape: Shape) -> nn.Module:
+    return Joined(len(shape))
 
 
 @module_of.register
@@ -203,13 +250,22 @@ def _(operation: FloatFlatten, shape: Shape) -> nn.Module:
 
 
 @module_of.register
+def _(operation: FloatMaxPool, shape: Shape) -> nn.Module:
+    return MaxPool2d(operation.kernel, operation.stride, operation.padding)
+
+
+@module_of.register
 def _(operation: TimeMean, shape: Shape) -> nn.Module:
     return MeanOverTime()
 
 
 @module_of.register
+def _(operation: TimeRead, shape: Shape) -> nn.Module:
+    return LastStep() if operation.read == "last" else MaxOverTime()
+
+
+@module_of.register
 def _(operation: FloatNeuron, shape: Shape) -> nn.Module:
-    neuron: Neuron
     if operation.kind == "randhet":
         sampling = "step" if operation.sampling == "step" else "forward"
         return RandomTauLIF(operation.sigma, operation.threshold, sampling, reset=operation.reset)  # type: ignore[arg-type]
@@ -217,15 +273,16 @@ def _(operation: FloatNeuron, shape: Shape) -> nn.Module:
         return LIF(float(operation.decay), operation.threshold, reset=operation.reset)
     if operation.kind == "cuba":
         raise ExportError("there is no torch module for neurons with a current of their own")
-    neuron = _general(operation)
-    return neuron
+    return _general(operation)
 
 
-def _general(operation: FloatNeuron) -> GeneralLIF:
+def _general(operation: FloatNeuron) -> nn.Module:
     """m = decay*m + g*x; integrate: m = m + g*x."""
     whole = operation.kind == "integrate"
     decay = 1.0 if whole else float(operation.decay) if operation.decay.ndim == 0 else _tensor(operation.decay)
     drive = 1.0 if whole and operation.drive is None else operation.drive
+    if operation.read is not None:
+        return LeakyReadOut(decay, drive=drive)
     return GeneralLIF(
         decay,
         operation.threshold,

@@ -10,6 +10,7 @@ from randhet.export.graph import (
     ExportError,
     FloatAdd,
     FloatAnd,
+    FloatConcat,
     FloatConv,
     FloatDense,
     FloatFlatten,
@@ -48,6 +49,13 @@ def _(operation: FloatAnd | FloatIand, read: tuple[Shape, ...]) -> Shape:
     if read[0] != read[1]:
         raise ExportError(f"product of different shapes {', '.join(map(str, read))}")
     return read[0]
+
+
+@output_shape.register
+def _(operation: FloatConcat, read: tuple[Shape, ...]) -> Shape:
+    if len({shape[1:] for shape in read}) != 1:
+        raise ExportError(f"joins different shapes {', '.join(map(str, read))}")
+    return (sum(shape[0] for shape in read), *read[0][1:])
 
 
 @output_shape.register

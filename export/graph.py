@@ -120,6 +120,11 @@ class FloatIand:
 
 
 @dataclass(frozen=True, eq=False)
+class FloatConcat:
+    """The channels of all that is read, one after another."""
+
+
+@dataclass(frozen=True, eq=False)
 class AveragePool:
     """Mean over windows; kernel None is the whole image."""
 
@@ -164,6 +169,7 @@ FloatOperation = (
     | FloatAdd
     | FloatAnd
     | FloatIand
+    | FloatConcat
     | AveragePool
     | FloatMaxPool
     | FloatFlatten

@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from randhet.export import gates, readers
+from randhet.export.calls import Form, Values, meant, name_of, ran
 from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     Affine,
@@ -44,7 +45,7 @@ from randhet.train.general import GeneralLIF, LastStep, LeakyReadOut, MaxOverTim
 from randhet.train.layers import Encode, Flatten, Frames, GlobalAveragePool, MeanOverTime, Normalise
 from randhet.train.neurons import LIF, HetLIF, RandomTauLIF
 
-SKIPPED = (nn.Identity, nn.Dropout)
+SKIPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 """Modules that do nothing in evaluation mode."""
 OVER_TIME = (
     layers.Conv2d,
@@ -87,7 +88,7 @@ def trace(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
     if readers.foreign(model):
         model = read(model, shape)
     if isinstance(model, InTime):
-        return in_time(_traced(model.model, shape), model.steps)
+        return in_time(_traced(model.model, shape, model.steps), model.steps)
     return _traced(model, shape)
 
 
@@ -105,10 +106,12 @@ def timed(model: nn.Module, shape: tuple[int, ...], steps: int | None = None, hi
     try:
         encoded = [node.operation.steps for node in _traced(model, shape).nodes if isinstance(node.operation, Encoding)]
     except ExportError:
-        if steps is not None:
-            raise
-        return model  # it may be run and attacked, but not exported
-    steps = steps or (None if encoded else hint)
+        asked = hint if steps is None else steps
+        if asked is None:
+            return model  # it may be run and attacked, but not exported
+        _traced(model, shape, max(asked, 1))
+        encoded = []
+    steps = hint if steps is None and not encoded else steps
     if not encoded and steps is None:
         raise ExportError("the model does not say its number of time steps: give steps, or add Encode(steps)")
     if encoded and steps not in (None, encoded[0]):
@@ -128,14 +131,14 @@ def _read(model: nn.Module, shape: tuple[int, ...], steps: int | None, hint: int
         return read(model, shape, hint)
 
 
-def _traced(model: nn.Module, shape: tuple[int, ...]) -> FloatGraph:
+def _traced(model: nn.Module, shape: tuple[int, ...], steps: int | None = None) -> FloatGraph:
+    """The graph of a model of images (N, *shape), or of (T, N, *shape) where steps says T."""
     try:
         traced = _Tracer().trace(model.eval())
     except Exception as error:  # fx raises many kinds, all mean that forward() branches on its data
         raise ExportError(f"the model's forward cannot be traced: {str(error).splitlines()[0]}") from None
-    graph = _of_frames(FloatGraph(tuple(_nodes(traced, dict(model.named_modules()), shape))))
+    graph = _of_frames(FloatGraph(tuple(_nodes(traced, model, shape, steps))))
     shapes(graph)  # what does not fit together is said by name, before anything is folded
-    _neurons_have_currents(graph)
     return graph
 
 
@@ -155,22 +158,36 @@ def _of_frames(graph: FloatGraph) -> FloatGraph:
     return graph.changed(image.name, FloatInput(tuple(frame), sequence=True))
 
 
-def _nodes(traced: fx.Graph, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> list[FloatNode]:
+def _nodes(traced: fx.Graph, model: nn.Module, shape: tuple[int, ...], steps: int | None) -> list[FloatNode]:
     """The operations that the output depends on, in order; ExportError with all that are not supported."""
     nodes, refused, names = list[FloatNode](), list[str](), dict[fx.Node, str]()
-    for node in _needed(traced):
-        inputs = tuple(names[read] for read in gates.reads(node))
-        name = _name(node, tuple(names[read] for read in node.all_input_nodes), {known.name for known in nodes})
+    needed, modules = _needed(traced), dict(model.named_modules())
+    values = ran(traced, model, shape, steps) if any(map(_moves, needed)) else None
+    for node in needed:
+        if values and not isinstance(values.results[node], torch.Tensor):
+            continue  # a size
+        reads = values.tensors(node) if values else node.all_input_nodes
+        base = _name(node, tuple(names[read] for read in reads))
+        inputs = tuple(names[read] for read in gates.reads(node) if read in reads)
         try:
-            operation = _operation(node, modules, shape)
+            operations = _operations(node, modules, shape, values)
         except ExportError as error:  # all that is wrong is said at once
-            refused.append(f"{_called(name, node, modules)}{error}")
-            operation = FloatAdd()
-        names[node] = name if operation else inputs[0]
-        nodes += [FloatNode(name, operation, inputs)] if operation else []
+            refused.append(f"{_called(base, node, modules)}{error}")
+            operations = (FloatAdd(),)
+        names[node] = inputs[0] if inputs else ""
+        for operation in operations:
+            names[node] = _free(base, {known.name for known in nodes})
+            nodes.append(FloatNode(names[node], operation, inputs))
+            inputs = (names[node],)
     if refused:
         raise ExportError(f"not supported: {'; '.join(refused)}. Supported are +, *, {', '.join(supported())}")
     return nodes
+
+
+def _moves(node: fx.Node) -> bool:
+    """Whether a node is a call whose meaning its values tell."""
+    known = node.target in SUMS or node.target in gates.PRODUCTS or gates.is_complement(node)
+    return node.op in ("call_function", "call_method") and not known
 
 
 def _needed(traced: fx.Graph) -> list[fx.Node]:
@@ -239,20 +256,6 @@ def _not_plain(node: fx.Node) -> str:
     return ", which changes in place what is read again later: write a + b" if later - before - {node} else ""
 
 
-def _neurons_have_currents(graph: FloatGraph) -> None:
-    """ExportError for neurons that read anything but a layer with weights, batch norm and encoding between."""
-    for node in graph.nodes:
-        if isinstance(node.operation, FloatNeuron):
-            source = graph.node(node.inputs[0])
-            while isinstance(source.operation, (Affine, Encoding, AveragePool, FloatMaxPool)):
-                source = graph.node(source.inputs[0])
-            if not isinstance(source.operation, (FloatConv, FloatDense)):
-                raise ExportError(
-                    f"neuron {node.name} reads {source.name}, which has no weights: a neuron must follow a convolution "
-                    "or a linear layer"
-                )
-
-
 def _called(name: str, node: fx.Node, modules: dict[str, nn.Module]) -> str:
     """A module by name and kind; a function by its own."""
     if node.op == "call_module":
@@ -260,22 +263,40 @@ def _called(name: str, node: fx.Node, modules: dict[str, nn.Module]) -> str:
     return f"{node.name} (function {getattr(node.target, '__name__', node.target)})"
 
 
-def _operation(node: fx.Node, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> FloatOperation | None:
-    """The operation of a node, None where it does nothing; ExportError, behind its name, for what is not supported."""
+def _operations(
+    node: fx.Node, modules: dict[str, nn.Module], shape: tuple[int, ...], values: Values | None
+) -> tuple[FloatOperation, ...]:
+    """What a node is, none where it does nothing; ExportError, behind its name, for what is not supported."""
+    if values:
+        values.forms[node] = _form(node, modules, values)
     if node.op == "placeholder":
-        return FloatInput(shape)
+        return (FloatInput(shape),)
     if node.op == "call_module":
-        return _of_module(modules[str(node.target)])
+        operation = _of_module(modules[str(node.target)])
+        return (operation,) if operation else ()
     if gates.is_complement(node):
         gates.check_complement(node)
-        return None
+        return ()
     if node.target in gates.PRODUCTS:
-        return gates.gate(node)
-    if node.target not in SUMS:
+        return (gates.gate(node),)
+    if node.target in SUMS:
+        if reason := _not_plain(node):
+            raise ExportError(reason)
+        return (FloatAdd(),)
+    if values is None or node.op == "get_attr":
         raise ExportError(", which must be a module")
-    if reason := _not_plain(node):
-        raise ExportError(reason)
-    return FloatAdd()
+    operations, values.forms[node] = meant(node, values, convert)
+    return operations
+
+
+def _form(node: fx.Node, modules: dict[str, nn.Module], values: Values) -> Form:
+    """The form of what a node gives, as far as its kind tells."""
+    if node.op == "placeholder":
+        return values.begins
+    if node.op == "call_module":
+        return values.form_of(node, modules[str(node.target)])
+    reads = values.tensors(node)
+    return values.forms[reads[0]] if reads else "image"
 
 
 def _of_module(module: nn.Module) -> FloatOperation | None:
@@ -289,16 +310,15 @@ def _of_module(module: nn.Module) -> FloatOperation | None:
     return operation
 
 
-def _name(node: fx.Node, inputs: tuple[str, ...], taken: set[str]) -> str:
-    """A module's own name; a sum or product is named after the module that holds the branch it takes."""
+def _name(node: fx.Node, inputs: tuple[str, ...]) -> str:
+    """A module's own name; a function's behind that of the module that holds the branch it takes last."""
     if node.op == "placeholder":
         return "input"
-    base = str(node.target)
-    if node.op != "call_module":
-        holder = inputs[-1].rpartition(".")[0] if inputs else ""
-        word = "add" if node.target in SUMS else "gate"
-        base = f"{holder}.{word}" if holder else word
-    return _free(base, taken)
+    if node.op == "call_module":
+        return str(node.target)
+    own = "add" if node.target in SUMS else "gate" if node.target in gates.PRODUCTS else name_of(node)
+    holder = inputs[-1].rpartition(".")[0] if inputs else ""
+    return f"{holder}.{own}" if holder else own
 
 
 def _array(tensor: torch.Tensor | None, size: int = 0) -> Array:
@@ -313,11 +333,26 @@ def _pair(value: Any) -> Pair:
 
 @convert.register
 def _(module: nn.Conv2d) -> FloatOperation:
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise ExportError(f", which pads with {module.padding_mode} {module.padding}: give zeros and their number")
-    stride, padding, dilation = (_pair(value) for value in (module.stride, module.padding, module.dilation))
+    if module.padding_mode != "zeros":
+        raise ExportError(f", which pads with {module.padding_mode}: pad with zeros")
+    weight, padding = _padded(module)
     bias = _array(module.bias, module.out_channels)
-    return FloatConv(_array(module.weight), bias, stride, padding, dilation, module.groups)
+    return FloatConv(weight, bias, _pair(module.stride), padding, _pair(module.dilation), module.groups)
+
+
+def _padded(module: nn.Conv2d) -> tuple[Array, Pair]:
+    """Weights and padding; "same" pads one more at the end where the kernel is even, as a zero before a kernel does."""
+    weight = _array(module.weight)
+    if not isinstance(module.padding, str):
+        return weight, _pair(module.padding)
+    if module.padding == "valid":
+        return weight, (0, 0)
+    total = [gap * (length - 1) for gap, length in zip(_pair(module.dilation), weight.shape[2:])]
+    odd = [size % 2 for size in total]
+    if any(more and gap > 1 for more, gap in zip(odd, _pair(module.dilation))):
+        raise ExportError(f', which pads with "same" at dilation {module.dilation}: give its padding in numbers')
+    wide = np.pad(weight, ((0, 0), (0, 0), (odd[0], 0), (odd[1], 0)))
+    return wide, ((total[0] + odd[0]) // 2, (total[1] + odd[1]) // 2)
 
 
 @convert.register
@@ -343,6 +378,13 @@ def _(module: nn.AvgPool2d) -> FloatOperation:
     if _pair(module.padding) != (0, 0) or module.ceil_mode or module.divisor_override:
         raise ExportError(", which has padding, ceil_mode or a divisor of its own")
     return AveragePool(_pair(module.kernel_size), _pair(module.stride))
+
+
+@convert.register
+def _(module: nn.AdaptiveAvgPool2d) -> FloatOperation:
+    if module.output_size not in (1, (1, 1)):
+        raise ExportError(f", which pools to {module.output_size}: only to 1, the mean over the whole image")
+    return AveragePool()
 
 
 @convert.register

@@ -27,6 +27,7 @@ from randhet.export.graph import (
     ExportError,
     FloatAdd,
     FloatAnd,
+    FloatConcat,
     FloatConv,
     FloatDense,
     FloatFlatten,
@@ -63,6 +64,7 @@ def verify(model: nn.Module, graph: FloatGraph, images: np.ndarray) -> None:
         if own is None and node is graph.nodes[-1]:
             own = output
         if own is not None:
+            own = _apart(own, given)
             _compare(node, given, own, certain)
         values[node.name] = given if own is None else own
     _compare(graph.nodes[-1], values[graph.nodes[-1].name], output, None)
@@ -126,6 +128,12 @@ def listening(model: nn.Module) -> Iterator[Heard]:
         yield heard
 
 
+def _apart(own: Tensor, given: Tensor) -> Tensor:
+    """What a module gave of steps and images as one axis, with both."""
+    merged = own.dim() + 1 == given.dim() and own.shape == given.flatten(0, 1).shape
+    return own.reshape(given.shape) if merged else own
+
+
 def _compare(node: FloatNode, given: Tensor, own: Tensor, certain: Tensor | None) -> None:
     if given.shape != own.shape:
         raise ExportError(
@@ -173,6 +181,8 @@ def _value(node: FloatNode, read: list[Tensor], pixels: Tensor, heard: Heard) ->
             return read[0] * read[1], None
         case FloatIand():
             return (1 - read[0]) * read[1], None
+        case FloatConcat():
+            return torch.cat(read, -3 if read[0].dim() > 3 else -1), None
         case AveragePool():
             return _pool(operation, read[0]), None
         case FloatMaxPool():

@@ -17,7 +17,8 @@ _PUBLIC = {
     "write": ("randhet.netx.write", "write"),
     "run": ("randhet.fixed_point.reference", "run"),
     "backend": ("randhet.fixed_point.backends", "runner"),
-    "compare_models": ("randhet.compare.study", "compare"),  # `randhet.compare` is the room
+    "deploy": ("randhet.export.deploy", "deploy"),
+    "compare_models": ("randhet.compare.comparing", "compare_models"),  # `randhet.compare` is the room
 }
 __all__ = ["__version__", *_PUBLIC]
 

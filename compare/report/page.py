@@ -43,6 +43,10 @@ class Report:
         energy = self.evidence.energy if self.evidence else {}
         return {name: estimate for name, estimate in energy.items() if isinstance(estimate, Estimate)}
 
+    def write(self, path: str | Path) -> None:
+        """Write the page, one HTML file, whole or not at all."""
+        write(Path(path), self)
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of `randhet compare`."""
         content = words.as_dict(self.found)

@@ -14,11 +14,12 @@ from randhet.export.passes.fold import (
     drop_encoding,
     fold_batch_norm,
     fold_drive,
-    fold_normalisation,
-    fold_pools,
     fold_time,
+    neurons_have_currents,
     spread_decays,
 )
+from randhet.export.passes.forward import fold_batch_norm_forward, fold_normalisation, fold_pools
+from randhet.export.passes.linear import merge_linear
 from randhet.export.passes.pooled import split_pools
 from randhet.export.passes.quantise import Plan
 
@@ -39,10 +40,13 @@ class Pass:
 FLOAT_PASSES = (
     Pass(drop_encoding),
     Pass(fold_batch_norm, ("drop_encoding",)),
-    Pass(fold_normalisation, ("fold_batch_norm",)),
+    Pass(merge_linear, ("fold_batch_norm",)),
+    Pass(fold_normalisation, ("merge_linear",)),
+    Pass(fold_batch_norm_forward, ("fold_normalisation",)),
     Pass(split_pools, ("fold_normalisation",)),
     Pass(fold_pools, ("split_pools",)),
-    Pass(fold_drive, ("split_pools",)),
+    Pass(neurons_have_currents, ("split_pools", "fold_batch_norm_forward")),
+    Pass(fold_drive, ("neurons_have_currents",)),
     Pass(spread_decays, ("fold_drive",)),
     Pass(fold_time),
 )

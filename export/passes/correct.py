@@ -14,7 +14,7 @@ import numpy as np
 
 from randhet.export.graph import Array, ExportError, FloatConv, FloatDense, FloatGraph
 from randhet.export.passes.activity import Activity
-from randhet.export.passes.fold import conv
+from randhet.export.passes.convolve import conv
 from randhet.export.passes.pooled import reads_sums, sends_sums
 from randhet.export.passes.quantise import Plan, layer_scales, rounded, weighted_nodes
 from randhet.fixed_point.network import Layer, Network

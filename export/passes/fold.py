@@ -1,9 +1,8 @@
-"""Folding: batch norm, image normalisation, pools and the mean over time disappear into weights and biases."""
+"""Folding back: batch norm, a neuron's drive and the mean over time go into the layer with weights before them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 
@@ -11,22 +10,17 @@ from randhet.export.float_shape import shapes
 from randhet.export.graph import (
     Affine,
     Array,
-    AveragePool,
     Encoding,
     ExportError,
     FloatConv,
     FloatDense,
-    FloatFlatten,
     FloatGraph,
-    FloatInput,
-    FloatMaxPool,
     FloatNeuron,
     FloatNode,
-    Normalisation,
+    FloatOperation,
     TimeMean,
     TimeRead,
 )
-from randhet.fixed_point.reference import taps
 
 PIXEL_MAX = 255
 
@@ -41,83 +35,36 @@ def drop_encoding(graph: FloatGraph) -> FloatGraph:
 def fold_batch_norm(graph: FloatGraph) -> FloatGraph:
     """w <- gain*w, b <- gain*b + shift, for every batch norm behind a convolution or a dense layer of its own."""
     for node in graph.nodes:
-        if isinstance(node.operation, Affine):
-            source = graph.node(graph.node(node.name).inputs[0])
-            graph = graph.changed(source.name, _scaled(source, node, graph)).without(node.name)
+        source = graph.node(graph.node(node.name).inputs[0]) if node.inputs else node
+        if isinstance(node.operation, Affine) and own_weights(graph, source):
+            graph = graph.changed(source.name, _scaled(source.operation, node.operation)).without(node.name)
     return graph
 
 
-def _scaled(source: FloatNode, norm: FloatNode, graph: FloatGraph) -> FloatConv | FloatDense:
-    operation, affine = source.operation, norm.operation
-    if not isinstance(operation, (FloatConv, FloatDense)) or len(graph.readers(source.name)) != 1:
-        raise ExportError(f"batch norm {norm.name} does not follow a convolution or dense layer of its own")
-    assert isinstance(affine, Affine)
-    gain = affine.gain.reshape(-1, *[1] * (operation.weight.ndim - 1))
-    return replace(operation, weight=operation.weight * gain, bias=operation.bias * affine.gain + affine.shift)
+def own_weights(graph: FloatGraph, node: FloatNode) -> bool:
+    """Whether a node has weights and one reader alone."""
+    return isinstance(node.operation, (FloatConv, FloatDense)) and len(graph.readers(node.name)) == 1
 
 
-def fold_normalisation(graph: FloatGraph) -> FloatGraph:
-    """Bytes instead of normalised floats: w <- w / (255*std), b <- b - sum of w*mean/std over the taps inside.
+def _scaled(operation: FloatOperation, affine: Affine) -> FloatConv | FloatDense:
+    assert isinstance(operation, (FloatConv, FloatDense))
+    wide = multiplied(operation, affine.gain)
+    return replace(wide, bias=wide.bias + affine.shift.reshape(-1, *[1] * (wide.bias.ndim - 1)))
 
-    Training pads after normalising, so at the border fewer taps see the mean: the bias becomes a map (out, y, x).
-    """
-    (image,) = (node for node in graph.nodes if isinstance(node.operation, FloatInput))
-    assert isinstance(image.operation, FloatInput)
-    channels = image.operation.shape[0]
-    mean, std, readers = np.zeros(channels), np.ones(channels), graph.readers(image.name)
-    if len(readers) == 1 and isinstance(readers[0].operation, Normalisation):
-        mean, std = (
-            _spread(value, channels, readers[0].name) for value in (readers[0].operation.mean, readers[0].operation.std)
+
+def neurons_have_currents(graph: FloatGraph) -> FloatGraph:
+    """The graph, where every neuron reads a layer with weights; ExportError names all that do not."""
+    refused = []
+    for node in graph.nodes:
+        source = graph.node(node.inputs[0]) if node.inputs else node
+        if isinstance(node.operation, FloatNeuron) and not isinstance(source.operation, (FloatConv, FloatDense)):
+            refused.append(f"neuron {node.name} reads {source.name}, which has no weights")
+    if refused:
+        raise ExportError(
+            f"{'; '.join(refused)}: a neuron must follow a convolution or a linear layer, with nothing but batch norm, "
+            "average pools or further such layers between"
         )
-        graph = graph.without(readers[0].name)
-    for node in _flattened_readers(graph, image.name):
-        graph = graph.changed(node.name, _normalised(node, mean, std, image.operation.shape))
     return graph
-
-
-def _flattened_readers(graph: FloatGraph, name: str) -> list[FloatNode]:
-    """What reads a node, also in one row."""
-    deeper = lambda reader: (
-        _flattened_readers(graph, reader.name) if isinstance(reader.operation, FloatFlatten) else [reader]
-    )
-    return [node for reader in graph.readers(name) for node in deeper(reader)]
-
-
-def _spread(value: Array, channels: int, name: str) -> Array:
-    if value.size not in (1, channels):
-        raise ExportError(f"normalisation {name} has {value.size} channels, the image has {channels}")
-    return np.broadcast_to(value, channels)
-
-
-def _normalised(node: FloatNode, mean: Array, std: Array, shape: tuple[int, ...]) -> FloatConv | FloatDense:
-    operation = node.operation
-    if isinstance(operation, FloatDense):
-        per_pixel = np.broadcast_to(np.reshape(mean / std, (-1, *[1] * (len(shape) - 1))), shape).ravel()
-        width = np.broadcast_to(np.reshape(PIXEL_MAX * std, (-1, *[1] * (len(shape) - 1))), shape).ravel()
-        return replace(operation, weight=operation.weight / width, bias=operation.bias - operation.weight @ per_pixel)
-    if not isinstance(operation, FloatConv):
-        raise ExportError(f"{node.name} reads the image, only a convolution or a dense layer may")
-    lost = conv(operation, np.broadcast_to((mean / std)[:, None, None], shape))
-    bias = operation.bias.reshape(-1, 1, 1) - lost
-    flat = np.ptp(bias, axis=(1, 2)).max() == 0
-    per_group = operation.weight.shape[1]
-    group = np.arange(len(operation.weight)) // (len(operation.weight) // operation.groups)
-    std_in = std.reshape(operation.groups, per_group)[group]
-    weight = operation.weight / (PIXEL_MAX * std_in[:, :, None, None])
-    return replace(operation, weight=weight, bias=bias[:, 0, 0] if flat else bias)
-
-
-def conv(operation: FloatConv, image: Array) -> Array:
-    """The convolution without its bias of one image (C, Y, X) in float64, zero padded."""
-    (py, px), groups = operation.padding, operation.groups
-    padded = np.pad(image, ((0, 0), (py, py), (px, px)))[None]
-    out, per_group, *kernel = operation.weight.shape
-    weight = operation.weight.reshape(groups, out // groups, per_group, *kernel)
-    total: Array = np.zeros(())
-    for i, j, plane in taps(padded, (kernel[0], kernel[1]), operation.stride, operation.dilation):
-        split = plane.reshape(groups, per_group, *plane.shape[2:])
-        total = total + np.einsum("goc,gcyx->goyx", weight[..., i, j], split)
-    return total.reshape(out, *total.shape[2:])
 
 
 def fold_drive(graph: FloatGraph) -> FloatGraph:
@@ -171,57 +118,6 @@ def multiplied(operation: FloatConv | FloatDense, gain: Array) -> FloatConv | Fl
     """The layer whose outputs are multiplied by gain (channels,)."""
     bias = operation.bias * gain.reshape(-1, *[1] * (operation.bias.ndim - 1))
     return replace(operation, weight=operation.weight * gain.reshape(-1, *[1] * (operation.weight.ndim - 1)), bias=bias)
-
-
-def fold_pools(graph: FloatGraph) -> FloatGraph:
-    """A pool stays as a sum; its divisor goes into the weights of the layers that read it, through flatten."""
-    for node in graph.nodes:
-        if isinstance(node.operation, AveragePool) and node.operation.kernel is None:
-            graph = graph.changed(node.name, AveragePool(shape_of(graph, node.inputs[0]), (1, 1)))
-    for node in graph.nodes:
-        operation = node.operation
-        if isinstance(operation, AveragePool):
-            assert operation.kernel is not None
-            for reader in _weighted_readers(graph, node.name):
-                graph = graph.changed(reader.name, _divided(graph.node(reader.name), prod(operation.kernel)))
-    return graph
-
-
-def _weighted_readers(graph: FloatGraph, name: str) -> list[FloatNode]:
-    weighted = []
-    for reader in graph.readers(name):
-        passes = isinstance(reader.operation, (FloatFlatten, AveragePool, FloatMaxPool))
-        weighted += _weighted_readers(graph, reader.name) if passes else [reader]
-    return weighted
-
-
-def _divided(node: FloatNode, divisor: float) -> FloatConv | FloatDense:
-    if not isinstance(node.operation, (FloatConv, FloatDense)):
-        raise ExportError(f"{node.name} reads an average pool, only a convolution or a dense layer may")
-    return replace(node.operation, weight=node.operation.weight / divisor)
-
-
-def shape_of(graph: FloatGraph, name: str) -> tuple[int, int]:
-    """(y, x) of a node's output."""
-    from randhet.fixed_point.shape import window_count
-
-    node = graph.node(name)
-    operation = node.operation
-    if isinstance(operation, FloatInput):
-        return operation.shape[1], operation.shape[2]
-    y, x = shape_of(graph, node.inputs[0])
-    if isinstance(operation, FloatConv):
-        kernel, pad, dilation = operation.weight.shape[2:], operation.padding, operation.dilation
-        sizes = [
-            window_count(size, kernel[a], operation.stride[a], pad[a], dilation[a]) for a, size in enumerate((y, x))
-        ]
-        return sizes[0], sizes[1]
-    if isinstance(operation, AveragePool):
-        if operation.kernel is None or operation.stride is None:
-            return 1, 1
-        sizes = [window_count(size, operation.kernel[a], operation.stride[a]) for a, size in enumerate((y, x))]
-        return sizes[0], sizes[1]
-    return y, x
 
 
 def fold_time(graph: FloatGraph) -> FloatGraph:

@@ -19,6 +19,7 @@ from randhet.export.graph import (
     ExportError,
     FloatAdd,
     FloatAnd,
+    FloatConcat,
     FloatConv,
     FloatDense,
     FloatFlatten,
@@ -38,6 +39,7 @@ from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX
 from randhet.fixed_point.network import (
     Add,
     And,
+    Concat,
     Constant,
     Conv,
     Cuba,
@@ -418,6 +420,11 @@ def _(operation: FloatAnd, name: str) -> Operation:
 @structure.register
 def _(operation: FloatIand, name: str) -> Operation:
     return Iand()
+
+
+@structure.register
+def _(operation: FloatConcat, name: str) -> Operation:
+    return Concat()
 
 
 @structure.register

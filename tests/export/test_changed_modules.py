@@ -169,7 +169,7 @@ def test_a_sum_in_place_that_the_trace_cannot_see_is_found_too() -> None:
 def test_everything_that_is_not_supported_is_said_at_once() -> None:
     """Version 0.1 stopped at the first padding in words and hid the rest."""
     net = nn.Sequential(
-        Conv2d(2, 3, 3, padding="same"),
+        Conv2d(2, 3, 2, padding="same", dilation=3),
         Encode(2),
         LIF(),
         nn.Conv2d(3, 3, 3, padding_mode="reflect", padding=1),
@@ -177,7 +177,11 @@ def test_everything_that_is_not_supported_is_said_at_once() -> None:
     )
     with pytest.raises(ExportError) as refusal:
         export_model(net, IMAGES)
-    for part in ("0 (Conv2d), which pads with zeros same", "3 (Conv2d), which pads with reflect", "4 (ReLU)"):
+    for part in (
+        '0 (Conv2d), which pads with "same" at dilation (3, 3)',
+        "3 (Conv2d), which pads with reflect",
+        "4 (ReLU)",
+    ):
         assert part in str(refusal.value)
 
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from randhet.export.graph import ExportError, FloatConv
 from randhet.export.passes import FLOAT_PASSES, Pass, fold
-from randhet.export.passes.fold import conv, fold_normalisation
+from randhet.export.passes.convolve import conv
+from randhet.export.passes.forward import fold_normalisation
 from randhet.export.passes.quantise import Plan, QuantSettings, channel_scales, quantise, rounded, table_of
 from randhet.export.pipeline import export_checkpoint, export_model, steps_of
 from randhet.export.trace import trace
@@ -261,20 +262,24 @@ def refused(*modules: nn.Module) -> str:
 
 
 def test_what_cannot_be_exported_is_named_all_at_once() -> None:
-    message = refused(Conv2d(3, 4, 3), nn.ReLU(), Encode(2), nn.MaxPool2d(2), LIF(), Flatten(), Linear(1, 1))
-    assert "1 (ReLU)" in message and "3 (MaxPool2d)" in message and "Conv2d" in message
+    message = refused(Conv2d(3, 4, 3), nn.ReLU(), Encode(2), nn.LPPool2d(2, 2), LIF(), Flatten(), Linear(1, 1))
+    assert "1 (ReLU)" in message and "3 (LPPool2d)" in message and "Conv2d" in message
 
 
 @pytest.mark.parametrize(
     ("modules", "words"),
     [
-        ((Conv2d(3, 4, 3), LIF(), Flatten(), Linear(168, 2)), "0 Encode layers"),
-        ((Conv2d(3, 4, 3), Encode(2), Flatten(), Linear(168, 2)), "must be read by exactly one neuron"),
-        ((BatchNorm2d(3), Conv2d(3, 4, 3), Encode(2), LIF()), "does not follow a convolution"),
+        ((Conv2d(3, 4, 3), LIF(), Flatten(), Linear(168, 2)), "does not say its number of time steps"),
+        (
+            (Conv2d(3, 4, 3), Encode(2), Conv2d(4, 4, 3, padding=1), LIF()),
+            "2 reads 0 without a neuron between and pads",
+        ),
         ((Conv2d(3, 4, 3, padding_mode="reflect"), Encode(2), LIF()), "reflect"),
-        ((Encode(2), AvgPool2d(2), Flatten(), Linear(48, 2)), "reads the image"),
         ((Conv2d(5, 4, 3), Encode(2), LIF()), "0: takes 5 channels of (y, x), its input has shape (3, "),
-        ((Conv2d(3, 4, 3), Encode(2), LIF(), WithFunction()), "relu (function relu), which must be a module"),
+        (
+            (Conv2d(3, 4, 3), Encode(2), LIF(), WithFunction()),
+            "relu (function relu), which has no counterpart: put a neuron there",
+        ),
     ],
 )
 def test_structures_that_do_not_fit_are_refused(modules: tuple[nn.Module, ...], words: str) -> None:
