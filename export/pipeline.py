@@ -172,8 +172,9 @@ def teacher(graph: FloatGraph, settings: QuantSettings, steps: int) -> Network:
 
 
 def steps_of(graph: FloatGraph) -> int:
-    """T of the one encoder in the model."""
-    steps = [node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)]
+    """T, which all encoders in the model say alike."""
+    steps = {node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)}
     if len(steps) != 1:
-        raise ExportError(f"the model has {len(steps)} Encode layers, it needs exactly one to say T")
-    return steps[0]
+        said = ", ".join(map(str, sorted(steps))) or "no number of"
+        raise ExportError(f"the model's Encode layers say {said} time steps, it needs exactly one number T")
+    return steps.pop()

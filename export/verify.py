@@ -84,7 +84,7 @@ class Heard:
 
     def gather(self, graph: FloatGraph) -> None:
         """Stack what a module gave step by step, called T times as often as the graph has it, as (T, N, ...)."""
-        (steps,) = (node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding))
+        (steps,) = {node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding)}
         uses = Counter(self.target(node.name) for node in graph.nodes)
         for name, count in uses.items():
             calls = self.outputs.get(name, [])

@@ -10,6 +10,7 @@ from math import prod
 
 import numpy as np
 import torch
+from torch.nn.grad import conv2d_input
 
 from randhet.export.float_shape import shapes
 from randhet.export.graph import (
@@ -128,8 +129,6 @@ def _unrolled(name: str, first: FloatConv, second: FloatDense, shape: Shape, bet
     rows = torch.from_numpy(second.weight.reshape(-1, *between))
     image = torch.zeros((len(rows), *shape), dtype=torch.float64)
     weight = torch.from_numpy(first.weight)
-    back = torch.nn.grad.conv2d_input(
-        image.shape, weight, rows, first.stride, first.padding, first.dilation, first.groups
-    )
+    back = conv2d_input(image.shape, weight, rows, first.stride, first.padding, first.dilation, first.groups)
     maps = first.bias if first.bias.ndim == 3 else np.broadcast_to(first.bias.reshape(-1, 1, 1), between)
     return FloatDense(back.flatten(1).numpy(), second.bias + second.weight @ maps.ravel())
