@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from hardware_tests.case import TOP, Parts, alone, byte, case, column, enter, ints, noise
+from hardware_tests.random_networks import numbered
 from randhet.fixed_point.network import (
     Add,
     And,
@@ -363,3 +364,15 @@ def _sequence_of(bits: int, signed: bool) -> Parts:
 for _bits, _signed in ((1, False), (8, False), (16, True)):
     enter(f"sequence-of-{'signed-' if _signed else ''}frames-of-{_bits}-bits-in-a-whole-network",
           partial(_sequence_of, _bits, _signed))  # fmt: skip
+
+
+# --- random networks of every kind ------------------------------------------------------------------------------------
+
+
+def _random(number: int) -> Parts:
+    run = numbered(number, wide=True)
+    return run.network, run.images, run.seed, run.first_image
+
+
+for _number in range(60, 66):
+    enter(f"random-network-{_number}-of-every-kind", partial(_random, _number))
