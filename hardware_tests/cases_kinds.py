@@ -227,6 +227,22 @@ def _concat_of_unequal_channels() -> Parts:
 
 
 @case
+def _weights_without_a_neuron_send_their_sums() -> Parts:
+    """On the image alone, on spikes, and as the last layer; what they send is read by a pool, a sum and weights."""
+    layers = (
+        Layer("input", Input((2, 3, 3), 4, signed=True)),
+        Layer("still", Conv(byte([[[[1]], [[-2]]], [[[100]], [[3]]]])), (0,)),
+        Layer("pool", MaxPool((2, 2), (1, 1)), (1,)),
+        Layer("spikes", Conv(noise(234, 2, 2, 2, 2)), (1,), small(ints(900, 20_000), reset="subtract")),
+        Layer("moving", Conv(noise(235, 2, 2, 1, 1)), (3,)),
+        Layer("sum", Add(), (2, 4)),
+        Layer("neuron", Dense(noise(236, 3, 8)), (5,), small(ints(9000, 20_000, 70_000))),
+        Layer("last", Dense(noise(237, 4, 3)), (6,)),
+    )
+    return Network(layers, 4), np.random.default_rng(238).integers(-8, 8, (3, 2, 3, 3)).astype(np.int8)
+
+
+@case
 def _transposed_convolution() -> Parts:
     """Stride 2 and an extra column at the end; the kernel's taps are in reverse order, see the test of the oracle."""
     kernel = byte([[[[50, 20, 2], [100, 10, 1]]]])

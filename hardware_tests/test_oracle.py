@@ -190,6 +190,14 @@ def test_concatenation_by_hand() -> None:
     assert outputs["all"][0] == [255, 0, 9, 77, 1, 0, 1, 1, 0, 1, 2, 2, 255, 0, 9, 77]
 
 
+def test_sums_that_are_sent_by_hand() -> None:
+    """p - 2 q, then 100 p + 3 q, of the two channels p and q of each pixel."""
+    pixels = CASES["weights-without-a-neuron-send-their-sums"]().images[0].astype(int).reshape(2, 9)
+    outputs, membranes = shown("weights-without-a-neuron-send-their-sums")
+    right = [p - 2 * q for p, q in pixels.T.tolist()] + [100 * p + 3 * q for p, q in pixels.T.tolist()]
+    assert outputs["still"] == [right] * 4 and "still" not in membranes
+
+
 def test_transposed_convolution_by_hand() -> None:
     """(1 2 / 3 4) with (1 10 100 / 2 20 50), stride 2: each value times the kernel, two apart; one more column of 0.
 

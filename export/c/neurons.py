@@ -6,7 +6,6 @@ from math import prod
 
 import numpy as np
 
-from randhet.base.errors import NetworkError
 from randhet.base.kinds import assert_never
 from randhet.export.c.plan import channels_of
 from randhet.export.c.site import Fields, Part, Site
@@ -31,9 +30,15 @@ def neurons(site: Site, window: str) -> Part:
         case ir.Leaky():
             return _leaky(site, neuron.dynamics, window)
         case None:
-            raise NetworkError(f"layer {site.layer.name} has weights and no neuron")
+            return _send(site, window)
         case _:
             assert_never(neuron)
+
+
+def _send(site: Site, window: str) -> Part:
+    """Without a neuron the sums are sent: once per image where what is read is the image's alone."""
+    made, call = _made(site, "send", {"out": site.plan.values[site.number]}), _call(site, "send", "send", window)
+    return made + (Part(image=call.step) if site.plan.still[site.number] else call)
 
 
 def _leaky(site: Site, dynamics: ir.Spiking, window: str) -> Part:

@@ -130,12 +130,18 @@ def total_type(network: ir.Network) -> str:
 
 
 def still_layers(network: ir.Network) -> tuple[bool, ...]:
-    """Layers without a neuron that depend on the image alone."""
+    """Layers without a neuron that depend on the image alone, those with weights too."""
     known: list[bool] = []
     for layer in network.layers:
         moving = layer.neuron is not None or (isinstance(layer.operation, ir.Input) and layer.operation.sequence)
         known.append(not moving and all(known[i] for i in layer.inputs))
     return tuple(known)
+
+
+def holds(network: ir.Network, still: tuple[bool, ...], i: int) -> bool:
+    """Whether a layer's neurons read the same synaptic sums at every step; without neurons they are sent instead."""
+    layer = network.layers[i]
+    return layer.weighted is not None and layer.neuron is not None and still[layer.inputs[0]]
 
 
 def _lives(network: ir.Network, still: tuple[bool, ...], i: int) -> tuple[int, int]:
@@ -202,8 +208,8 @@ def _sums(
     """
     used = sum(_state_words(network, i) for i, place in enumerate(states) if place is not None)
     held: dict[int, int] = {}
-    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
-        if layer.weighted and still[layer.inputs[0]]:
+    for i, shape in enumerate(network.shapes):
+        if holds(network, still, i):
             held[i] = used
             used += prod(shape)
     layers = list(enumerate(network.layers))

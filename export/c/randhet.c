@@ -498,6 +498,20 @@ void randhet_read_out(const struct randhet_window *window, const struct randhet_
     }
 }
 
+/* A layer with weights and no neuron sends its sums. */
+void randhet_send(const struct randhet_window *window, const struct randhet_send *send)
+{
+    struct place at;
+    for (start(&at, window); at.y < window->down; advance(&at, window)) {
+        const int32_t *sums = sums_at(window, &at);
+        int32_t channel, out = send->out + at.neuron;
+        for (channel = 0; channel < window->all; channel++) {
+            randhet_memory.values[out + channel] = (randhet_value)sums[channel];
+            RANDHET_SEEN(send->layer, sums[channel], 0);
+        }
+    }
+}
+
 /* --- a whole image ---------------------------------------------------------------------------------------------------- */
 
 void randhet_reset(void)

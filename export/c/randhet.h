@@ -144,6 +144,11 @@ struct randhet_read_out {
     int32_t membrane; /* words */
 };
 
+/* Sums that are sent as they are, see randhet_send. */
+struct randhet_send {
+    int32_t layer, out;
+};
+
 struct randhet_add {
     int32_t layer;
     const int32_t *in; /* values, `terms` of them */
@@ -196,6 +201,7 @@ void randhet_late(const struct randhet_window *window, const struct randhet_late
 void randhet_cuba(const struct randhet_window *window, const struct randhet_cuba *neuron);
 void randhet_leaky_cuba(const struct randhet_window *window, const struct randhet_cuba *neuron);
 void randhet_read_out(const struct randhet_window *window, const struct randhet_read_out *neuron);
+void randhet_send(const struct randhet_window *window, const struct randhet_send *send);
 void randhet_recur(const struct randhet_window *window, const struct randhet_window *own);
 void randhet_add(const struct randhet_add *add);
 void randhet_pool(const struct randhet_pool *pool);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from randhet.base.errors import NetworkError
-from randhet.export.c.plan import Plan, channels_of
+from randhet.export.c.plan import Plan, channels_of, holds
 from randhet.export.c.text import Table
 from randhet.fixed_point import network as ir
 
@@ -61,8 +61,8 @@ class Site:
 
     @property
     def held(self) -> bool:
-        """Whether its synaptic sums are the same at every step."""
-        return self.layer.weighted is not None and self.plan.still[self.layer.inputs[0]]
+        """Whether its neurons read the same synaptic sums at every step."""
+        return holds(self.network, self.plan.still, self.number)
 
     @property
     def order(self) -> Fields:

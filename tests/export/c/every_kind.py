@@ -37,7 +37,8 @@ def network(read: ir.Read = "max", dynamics: ir.Spiking | None = None) -> ir.Net
         ir.Layer("wide", ir.Spread((2, 3), (1, 0)), (7,)),
         ir.Layer("conv", ir.Conv(weights(2, 8, 3, 2), (2, 2)), (8,), ir.Lif(*levels(2, 9000))),
         ir.Layer("own", ir.Dense(weights(6, 2 * 3 * 6), weights(6, 6)), (9,), ir.Lif(*levels(6, 2000))),
-        ir.Layer("read", ir.Dense(weights(4, 6)), (10,), ir.Leaky(dynamics or ir.Lif(*never(4)), read)),
+        ir.Layer("weights", ir.Dense(weights(4, 6) // 30), (10,)),
+        ir.Layer("read", ir.Dense(weights(4, 4)), (11,), ir.Leaky(dynamics or ir.Lif(*never(4)), read)),
     )  # fmt: skip
     return ir.Network(layers, STEPS)
 

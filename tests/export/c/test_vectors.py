@@ -65,7 +65,8 @@ def sequences(read: ir.Read, dynamics: ir.Spiking) -> ir.Network:
         ir.Layer("spread", ir.Spread((2, 3), (1, 0)), (7,)),
         ir.Layer("cuba", ir.Conv(weights(3, 10, 3, 2)), (8,), ir.Cuba(*level(3, 90_000), 2000, 100, 1)),
         ir.Layer("own", ir.Dense(weights(6, 3 * 8 * 6), weights(6, 6)), (9,), ir.Lif(*level(6, 3000))),
-        ir.Layer("read", ir.Dense(weights(3, 6)), (10,), ir.Leaky(dynamics, read)),
+        ir.Layer("weights", ir.Dense(weights(7, 6)), (10,)),
+        ir.Layer("read", ir.Dense(weights(3, 7)), (11,), ir.Leaky(dynamics, read)),
     )  # fmt: skip
     return ir.Network(layers, 6)
 
