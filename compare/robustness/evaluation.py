@@ -264,7 +264,7 @@ def predicted(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, An
 def task(setup: Setup, trial: Trial, start: int, stop: int) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
     """Model, images (N, C, Y, X) in 0..1 and labels of a piece; within the block torch has the piece's own seed."""
     # channels last is half again as fast on a CPU
-    layout = {"memory_format": torch.channels_last}
+    layout = {"memory_format": torch.contiguous_format if setup.images.sequence else torch.channels_last}
     model = changed(setup.model, dict(trial.changes)).make(setup.shape).to(**layout)  # type: ignore[call-overload]
     subset = setup.images.pick(np.arange(start, stop))
     images = (torch.from_numpy(subset.pixels).float() / 255).contiguous(**layout)

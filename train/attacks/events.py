@@ -15,7 +15,7 @@ from randhet.train.attacks.losses import cross_entropy, margin
 from randhet.train.attacks.problem import Examples, Problem, Shortlist, pick
 
 EVENT = 1 / 255
-ROUNDS = 20
+ROUNDS = 10
 """Gradients of sda and retime: the budget is spent in as many equal parts."""
 
 
@@ -91,8 +91,8 @@ def _parts(budget: int) -> list[int]:
 
 
 def _active(problem: Problem, point: Tensor) -> Tensor:
-    """Where an image is still to be changed: not misclassified in every draw."""
-    return (~problem.certain(point)).view(-1, *[1] * (point.dim() - 1))
+    """Where an image is still to be changed: classified right when it is asked once, which is asked every round."""
+    return (~problem.wrong(point)).view(-1, *[1] * (point.dim() - 1))
 
 
 def largest(gain: Tensor, count: int) -> Tensor:
