@@ -44,6 +44,8 @@ def obstacles(network: Network) -> Iterator[str]:
     assert isinstance(source.operation, Input)
     if source.operation.bits > 1 or source.operation.signed:
         yield "its input is wider than one bit"
+    if source.operation.sequence:
+        yield "its input is a sequence"
     for i, layer in enumerate(layers):
         yield from (f"layer {layer.name} {what}" for what in _layer_obstacles(i, layer))
 
@@ -52,6 +54,8 @@ def _layer_obstacles(i: int, layer: Layer) -> Iterator[str]:
     neuron, operation = layer.neuron, layer.operation
     if layer.inputs != (i,) or not isinstance(operation, Dense):
         yield "is not one of a chain of dense layers"
+    if layer.recurrent is not None:
+        yield "has recurrent weights"
     if not isinstance(neuron, Cuba):
         yield f"has neuron {type(neuron).__name__}, stock processes have Cuba"
         return
