@@ -20,7 +20,21 @@ from randhet.fixed_point.chips.load import Axis, axes
 from randhet.fixed_point.chips.mapping import LayerMap
 from randhet.fixed_point.chips.mapping import Mapping as Placement
 from randhet.fixed_point.chips.placement import on_chip
-from randhet.fixed_point.network import Conv, Dense, Flatten, Input, Network, Operation, Shape, SumPool
+from randhet.fixed_point.network import (
+    And,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Iand,
+    Input,
+    MaxPool,
+    Network,
+    Operation,
+    Shape,
+    Spread,
+    SumPool,
+)
 from randhet.fixed_point.result import Result
 
 Counts = NDArray[np.float64]
@@ -32,7 +46,7 @@ ASSUMPTIONS = (
     "a synaptic operation costs the same at every weight width: no figures by width are published",
     "messages travel the mean distance of random placement on one chip",
     "within a step a core works one after another, cores work at the same time, and the slowest sets the pace",
-    "relayed sums of a pool are sent at every step, unless the run recorded them",
+    "relayed values of pools and gates are sent at every step, unless the run recorded them",
     "a random draw takes no time beyond its neuron's update",
 )
 
@@ -119,12 +133,19 @@ def _(operation: Conv, shape_in: Shape, shape: Shape) -> Counts:
     return _grid(operation, shape_in, shape) * (shape[0] // operation.groups)
 
 
-@synapses.register
-def _(operation: SumPool, shape_in: Shape, shape: Shape) -> Counts:
+@synapses.register(SumPool)
+@synapses.register(MaxPool)
+def _(operation: SumPool | MaxPool, shape_in: Shape, shape: Shape) -> Counts:
     return _grid(operation, shape_in, shape)
 
 
-def _grid(operation: Conv | SumPool, shape_in: Shape, shape: Shape) -> Counts:
+@synapses.register(And)
+@synapses.register(Iand)
+def _(operation: And | Iand, shape_in: Shape, shape: Shape) -> Counts:
+    return np.ones(shape_in)
+
+
+def _grid(operation: Conv | SumPool | MaxPool, shape_in: Shape, shape: Shape) -> Counts:
     y, x = axes(operation, shape_in)
     return np.broadcast_to(np.outer(windows(y, shape[1]), windows(x, shape[2])), shape_in)
 
@@ -134,10 +155,11 @@ def fan_out(network: Network) -> dict[tuple[int, int], Counts]:
     shape = network.shapes
     driven: dict[tuple[int, int], Counts] = {}
     for i, layer in enumerate(network.layers):
-        if on_chip(network, i):
-            source = layer.inputs[0]
+        for source in layer.inputs if on_chip(network, i) else ():
             for sender, counts in _pull(network, source, synapses(layer.operation, shape[source], shape[i]), shape):
                 driven[sender, i] = driven.get((sender, i), 0) + counts
+        if layer.recurrent is not None:
+            driven[i, i] = np.full(shape[i], float(len(layer.recurrent)))
     return driven
 
 
@@ -148,13 +170,20 @@ def _pull(network: Network, index: int, counts: Counts, shape: Sequence[Shape]) 
     if isinstance(operation, Input) or on_chip(network, index):
         yield index, counts
         return
+    first = 0
     for source in layer.inputs:
-        yield from _pull(network, source, _through(operation, counts, shape[source]), shape)
+        own = counts
+        if isinstance(operation, Concat):
+            own, first = counts[first : first + shape[source][0]], first + shape[source][0]
+        yield from _pull(network, source, _through(operation, own, shape[source]), shape)
 
 
 def _through(operation: Operation, counts: Counts, shape_in: Shape) -> Counts:
     if isinstance(operation, Flatten):
         return counts.reshape(shape_in)
+    if isinstance(operation, Spread):
+        (sy, sx), (_, rows, columns) = operation.stride, shape_in
+        return counts[:, : (rows - 1) * sy + 1 : sy, : (columns - 1) * sx + 1 : sx]
     if not isinstance(operation, SumPool):
         return counts
     back = np.zeros(shape_in)
@@ -177,7 +206,8 @@ def activity(network: Network, images: np.ndarray, result: Result) -> tuple[dict
     for i, layer in enumerate(network.layers):
         trace = result.traces.get(layer.name)
         if isinstance(layer.operation, Input):
-            sent[i] = (images != 0).sum(axis=0) / count * network.steps
+            over = (0, 1) if layer.operation.sequence else (0,)
+            sent[i] = (images != 0).sum(axis=over) / count * (1 if layer.operation.sequence else network.steps)
             exact.append(layer.name)
         elif trace is not None and on_chip(network, i):
             sent[i] = (trace.output != 0).sum(axis=(0, 1)) / count

@@ -12,7 +12,7 @@ from randhet.fixed_point.chips.energy import ASSUMPTIONS, Estimate, Term, estima
 from randhet.fixed_point.chips.mapping import LayerMap, Mapping, map_network
 from randhet.fixed_point.chips.needs import needs
 from randhet.fixed_point.chips.rules import Finding, broken, check_chip, unchecked
-from randhet.fixed_point.network import Layer, Network, Range, Shape
+from randhet.fixed_point.network import Layer, Leaky, Network, Range, Shape
 from randhet.fixed_point.result import Result
 
 
@@ -115,20 +115,21 @@ def _report(layer: Layer, shape: Shape, span: Range, bound: int, placed: LayerMa
     neuron, spiking = layer.neuron, layer.spiking
     own = needs(neuron) if neuron else None
     threshold = spiking.threshold if spiking else None
+    weights = [layer.weighted.weight] if layer.weighted else []
     most = (lambda resource: placed.largest(resource)) if placed else (lambda resource: 0)
     return LayerReport(
         layer=layer.name,
         operation=type(layer.operation).__name__,
         neuron=type(neuron).__name__ if neuron else None,
         decay=own.leak if own else None,
-        reset=own.reset if own else None,
+        reset=own.words if own else None,
         shape=shape,
         bits=max(1, span.bits),
-        f=spiking.f if spiking else None,
+        f=layer.dynamics.f if layer.dynamics else None,
         k=layer.lif.k if layer.lif else None,
         scale=None if layer.scale is None else (float(layer.scale.min()), float(layer.scale.max())),
         threshold=None if threshold is None else (int(threshold.min()), int(threshold.max())),
-        weights=layer.weighted.weight.size if layer.weighted else 0,
+        weights=sum(weight.size for weight in (*weights, layer.recurrent) if weight is not None),
         largest_sum=bound,
         cores=len(placed.cores) if placed else 0,
         neurons_per_core=most("neurons"),
@@ -182,8 +183,8 @@ def freed(network: Network, chip: Chip) -> Network:
 def _freed(layer: Layer, size: int) -> Layer:
     if layer.lif is None or layer.drawn is None:
         return layer
-    decay = replace(layer.drawn, neurons_per_core=size)
-    return replace(layer, neuron=replace(layer.lif, decay=decay))
+    moves = replace(layer.lif, decay=replace(layer.drawn, neurons_per_core=size))
+    return replace(layer, neuron=replace(layer.neuron, dynamics=moves) if isinstance(layer.neuron, Leaky) else moves)
 
 
 def engineering(value: float, unit: str) -> str:

@@ -15,7 +15,7 @@ from math import ceil, prod
 
 from randhet.base.errors import NetworkError
 from randhet.fixed_point.chips.chip import Chip
-from randhet.fixed_point.chips.load import Core, axes, entries, in_axons, reached, seen, state_bits, weight_bits
+from randhet.fixed_point.chips.load import Core, entries, in_axons, reached, seen, sight, state_bits, weight_bits
 from randhet.fixed_point.chips.placement import Population, populations
 from randhet.fixed_point.network import Dense, Network, Shape
 
@@ -116,7 +116,7 @@ def _fits(population: Population, core: Core, chip: Chip, sent: Sequence[Shape])
 
 def _memory(population: Population, core: Core, chip: Chip) -> tuple[int, int, int]:
     """Count bits of weights, of states, and those that count against the chip's memory per core."""
-    weights = weight_bits(population.layer.operation, chip, core, population.shape_in)
+    weights = weight_bits(population.layer.operation, chip, core, population)
     states = state_bits(population, core)
     return weights, states, weights + (states if chip.memory_holds == "weights and state" else 0)
 
@@ -200,7 +200,7 @@ def _alike(reader: Population, cores: tuple[Core, ...]) -> list[tuple[Core, int]
     """Group cores that see the same source pixels, as one of them and how many they are."""
     if isinstance(reader.layer.operation, Dense):
         return [(cores[0], len(cores))]
-    y, x = axes(reader.layer.operation, reader.shape_in)
+    y, x = sight(reader)
     counts: Counter[tuple[frozenset[int], frozenset[int]]] = Counter()
     example = {}
     for core in cores:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from randhet.base.kinds import assert_never
-from randhet.fixed_point.network import Array, Constant, Cuba, Drawn, Leaky, Lif, Neuron, PerNeuron, ReadOut
+from randhet.fixed_point.network import Array, Constant, Cuba, Drawn, Leaky, Lif, Neuron, PerNeuron, Read, ReadOut
 
 STATE_BITS = 24
 SUM_BITS = 32
@@ -16,8 +16,9 @@ class Needs:
     """One neuron on a chip.
 
     state, shared: bits per neuron, and bits that a core keeps once. leak: where the decays come from, in words.
-    decay_bits: width of the largest; own_decays: one per neuron (C, Y, X), where they differ. reset: what a spike does.
-    standard: whether a chip without microcode has this neuron. None where the neuron has no such thing.
+    decay_bits: width of the largest; own_decays: one per neuron (C, Y, X), where they differ. reset: what a spike does;
+    late: only at the next step. floor: whether a lowest membrane potential is kept per channel. standard: whether a
+    chip without microcode has this neuron. None where the neuron has no such thing.
     """
 
     state: int
@@ -27,6 +28,19 @@ class Needs:
     own_decays: Array | None = None
     reset: str | None = None
     standard: bool = False
+    late: bool = False
+    floor: bool = False
+
+    @property
+    def words(self) -> str | None:
+        """The reset and what belongs to it."""
+        if self.reset is None:
+            return None
+        return self.reset + ", a step late" * self.late + ", floor" * self.floor
+
+
+READ_BITS: dict[Read, int] = {"sum": SUM_BITS, "last": 0, "max": STATE_BITS}
+"""What a leaky read-out keeps beside its membrane potential, by what is read of it."""
 
 
 def whole_bytes(bits: int) -> int:
@@ -38,14 +52,15 @@ def needs(neuron: Neuron) -> Needs:
     """Describe a neuron to a chip."""
     match neuron:
         case Lif():
-            return _lif(neuron)
+            return replace(_lif(neuron), late=bool(neuron.reset_delay), floor=neuron.floored)
         case Cuba():
             width = max(neuron.current_decay, neuron.voltage_decay).bit_length()
             return Needs(2 * STATE_BITS, leak="constant", decay_bits=width, reset="zero", standard=True)
         case ReadOut():
             return Needs(SUM_BITS)
         case Leaky():
-            return needs(neuron.dynamics)
+            moves = needs(neuron.dynamics)
+            return replace(moves, state=moves.state + READ_BITS[neuron.read], reset=None)
         case _:
             assert_never(neuron)
 

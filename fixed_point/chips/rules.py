@@ -15,8 +15,9 @@ from randhet.fixed_point.chips.load import Core
 from randhet.fixed_point.chips.mapping import Mapping
 from randhet.fixed_point.chips.needs import Needs, needs
 from randhet.fixed_point.chips.placement import branch_lags, on_chip
+from randhet.fixed_point.facts import SPIKE
 from randhet.fixed_point.layers import SUM_MAX
-from randhet.fixed_point.network import Array, Input, Layer, Network, Spiking, Weighted
+from randhet.fixed_point.network import Array, Input, Layer, MaxPool, Network, Spiking, read_of
 
 Value = int | str
 
@@ -41,11 +42,6 @@ class Case:
     mapping: Mapping
 
     @property
-    def weighted(self) -> list[tuple[str, Weighted]]:
-        """Names of the layers with weights, with their operations."""
-        return [(layer.name, layer.weighted) for layer in self.network.layers if layer.weighted]
-
-    @property
     def bounds(self) -> list[tuple[Layer, int]]:
         """Layers with weights, with the proven bound on |a|."""
         pairs = zip(self.network.layers, self.network.bounds)
@@ -57,9 +53,14 @@ class Case:
         return [(layer.name, layer.spiking) for layer in self.network.layers if layer.spiking]
 
     @property
+    def dynamics(self) -> list[tuple[str, Spiking]]:
+        """Names of the layers with a membrane potential, leaky read-outs included, with what moves it."""
+        return [(layer.name, layer.dynamics) for layer in self.network.layers if layer.dynamics]
+
+    @property
     def needs(self) -> list[tuple[str, Needs]]:
-        """Names of the layers that spike, with what their neurons ask for."""
-        return [(name, needs(neuron)) for name, neuron in self.spiking]
+        """Names of the layers with a membrane potential, with what their neurons ask for."""
+        return [(layer.name, needs(layer.neuron)) for layer in self.network.layers if layer.neuron and layer.dynamics]
 
 
 Rule = Callable[[Case], Iterator[Finding]]
@@ -88,8 +89,10 @@ def _signed(bits: int) -> int:
 def weight_mantissa(case: Case) -> Iterator[Finding]:
     """Hold the largest weight, either sign, against the chip's weight bits."""
     limit = _signed(case.chip.need("weight_bits"))
-    for name, operation in case.weighted:
-        yield _within("largest |weight| fits the mantissa", name, _largest(operation.weight), limit)
+    for layer in case.network.layers:
+        for weight in (layer.weighted.weight if layer.weighted else None, layer.recurrent):
+            if weight is not None:
+                yield _within("largest |weight| fits the mantissa", layer.name, _largest(weight), limit)
 
 
 def weight_exponent(case: Case) -> Iterator[Finding]:
@@ -97,7 +100,7 @@ def weight_exponent(case: Case) -> Iterator[Finding]:
     low, high = case.chip.limit("weight_exponent_min"), case.chip.limit("weight_exponent_max")
     if low is None or high is None:
         return
-    for name, neuron in case.spiking:
+    for name, neuron in case.dynamics:
         exponent = neuron.f - 7
         yield Finding("weight exponent", name, exponent, f"{low}..{high}", low <= exponent <= high)
 
@@ -115,8 +118,8 @@ def accumulator(case: Case) -> Iterator[Finding]:
         return
     rule = "largest possible input of a step fits the accumulator"
     for layer, bound in case.bounds:
-        if layer.spiking:
-            yield _within(rule, layer.name, bound << layer.spiking.f, _signed(bits))
+        if layer.dynamics:
+            yield _within(rule, layer.name, bound << layer.dynamics.f, _signed(bits))
 
 
 def threshold_range(case: Case) -> Iterator[Finding]:
@@ -151,7 +154,7 @@ def thresholds_per_core(case: Case) -> Iterator[Finding]:
 def bias_range(case: Case) -> Iterator[Finding]:
     """Hold the largest bias, either sign, against the chip's state bits."""
     limit = _signed(case.chip.need("state_bits"))
-    for name, neuron in case.spiking:
+    for name, neuron in case.dynamics:
         yield _within("|bias| fits the state", name, _largest(neuron.bias), limit)
 
 
@@ -160,7 +163,7 @@ def bias_mantissa(case: Case) -> Iterator[Finding]:
     bits, top = case.chip.limit("bias_mantissa_bits"), case.chip.limit("bias_exponent_max")
     if bits is None or top is None:
         return
-    for name, neuron in case.spiking:
+    for name, neuron in case.dynamics:
         bias = np.abs(neuron.bias.astype(np.int64))
         fits = [(bias % (1 << e) == 0) & (bias >> e < 1 << bits) for e in range(top + 1)]
         rule = f"biases that are no {bits} bit mantissa times 2^0..2^{top}"
@@ -209,7 +212,7 @@ def read_out_sum(case: Case) -> Iterator[Finding]:
     """Hold the largest sum over T that any input could cause against 32 bits."""
     for layer, span in zip(case.network.layers, case.network.ranges):
         if layer.neuron and not layer.spiking:
-            total = span.peak * case.network.steps
+            total = span.peak * (case.network.steps if read_of(layer.neuron) == "sum" else 1)
             yield _within("read-out's sum over all steps fits 32 bits", layer.name, total, SUM_MAX)
 
 
@@ -229,17 +232,29 @@ def neuron_model(case: Case) -> Iterator[Finding]:
     """Require CUBA of a chip without microcode; x + (A (m - x) >> k) is not it, bit for bit."""
     possible = "any, microcoded" if case.chip.programmable else "Cuba"
     for layer in case.network.layers:
-        if layer.spiking and not layer.drawn:
-            fits = needs(layer.spiking).standard or case.chip.programmable
-            yield Finding("neuron model", layer.name, type(layer.spiking).__name__, possible, fits)
+        if layer.dynamics and not layer.drawn:
+            fits = needs(layer.dynamics).standard or case.chip.programmable
+            yield Finding("neuron model", layer.name, type(layer.dynamics).__name__, possible, fits)
+
+
+def graded_max(case: Case) -> Iterator[Finding]:
+    """Require microcode where the largest of graded values is taken; of spikes a neuron of any chip gives the OR."""
+    possible = "any, microcoded" if case.chip.programmable else "spikes, 0..1"
+    for layer in case.network.layers:
+        if isinstance(layer.operation, MaxPool):
+            low, high = case.network.ranges[layer.inputs[0]]
+            fits = case.chip.programmable or (low, high) == SPIKE
+            yield Finding("values of a max pool", layer.name, f"{low}..{high}", possible, fits)
 
 
 def reset_kind(case: Case) -> Iterator[Finding]:
-    """Require a reset that the chip's neurons are known for."""
+    """Require a reset that the chip's neurons are known for, and microcode where it is late or there is a floor."""
     for name, own in case.needs:
-        if own.reset is not None:
+        if own.reset is not None and own.words is not None:
             possible = " or ".join(case.chip.resets)
-            yield Finding("reset after a spike", name, own.reset, possible, own.reset in case.chip.resets)
+            plain = not (own.late or own.floor)
+            fits = own.reset in case.chip.resets and (plain or case.chip.programmable)
+            yield Finding("reset after a spike", name, own.words, possible, fits)
 
 
 def residual_delay(case: Case) -> Iterator[Finding]:
@@ -304,6 +319,7 @@ RULES: tuple[Rule, ...] = (
     read_out_sum,
     random_decay,
     neuron_model,
+    graded_max,
     reset_kind,
     residual_delay,
     register_on_one_core,

@@ -23,6 +23,7 @@ from randhet.fixed_point.network import (
     Input,
     Layer,
     Lif,
+    MaxPool,
     Network,
     Neuron,
     Operation,
@@ -87,6 +88,19 @@ HET = Lif(ints(1, 640), ints(1, 0), PerNeuron(np.arange(40, dtype=np.uint16).res
 SOFT = Lif(ints(1, 640), ints(1, 0), reset="subtract")
 MANY = Cuba(np.arange(64, 64 * 18, 64, dtype=np.int32), ints(17, 0), 4095, 0)
 WIDE = alone(dense(1, 5000), cuba(1), 5000, 1, 1)
+
+
+def largest_of_sums() -> Network:
+    """The largest of sums of two spikes."""
+    layers = (
+        Layer("input", Input((1, 1, 2), 1)),
+        Layer("sum", Add(), (0, 0)),
+        Layer("pool", MaxPool((1, 2), (1, 1)), (1,)),
+        Layer("n", dense(1, 1), (2,), cuba(1)),
+    )
+    return Network(layers, 1)
+
+
 BROKEN: dict[str, tuple[rules.Rule, str, Make, Finding]] = {
     "exponent": (
         rules.weight_exponent, "loihi1", lambda: alone(dense(1, 1), cuba(1, f=15), 1, 1, 1),
@@ -95,6 +109,10 @@ BROKEN: dict[str, tuple[rules.Rule, str, Make, Finding]] = {
     "accumulator": (
         rules.accumulator, "loihi1", lambda: alone(dense(1, 300, 127), cuba(1), 300, 1, 1),
         Finding("largest possible input of a step fits the accumulator", "n", 300 * 127 * 64, 2**21 - 1, False),
+    ),
+    "graded max": (
+        rules.graded_max, "loihi1", largest_of_sums,
+        Finding("values of a max pool", "pool", "0..2", "spikes, 0..1", False),
     ),
     "threshold mantissa": (
         rules.threshold_mantissa, "loihi1", thresholds,
