@@ -197,6 +197,8 @@ def _(operation: FloatConv, shape: Shape) -> nn.Module:
 @module_of.register
 def _(operation: FloatDense, shape: Shape) -> nn.Module:
     out, features = operation.weight.shape
+    if operation.recurrent is not None:
+        raise ExportError("there is no torch module for weights that read the spikes of their own neurons")
     return _with(Linear(features, out), operation.weight, operation.bias, True)
 
 
@@ -278,6 +280,8 @@ def _(operation: FloatNeuron, shape: Shape) -> nn.Module:
 
 def _general(operation: FloatNeuron) -> nn.Module:
     """m = decay*m + g*x; integrate: m = m + g*x."""
+    if operation.floor is not None:
+        raise ExportError("there is no torch module for neurons with a lowest membrane potential")
     whole = operation.kind == "integrate"
     decay = 1.0 if whole else float(operation.decay) if operation.decay.ndim == 0 else _tensor(operation.decay)
     drive = 1.0 if whole and operation.drive is None else operation.drive

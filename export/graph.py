@@ -48,10 +48,11 @@ class FloatConv:
 
 @dataclass(frozen=True, eq=False)
 class FloatDense:
-    """weight (out, in), bias (out,)."""
+    """weight (out, in), bias (out,); recurrent (out, out): weights on the spikes, one step before, of its neurons."""
 
     weight: Array
     bias: Array
+    recurrent: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,7 @@ class FloatNeuron:
     Foreign networks bring two more: integrate, m = m + x; cuba, u = synapse*u + x, m = decay*m + u. drive: what x is
     multiplied by, None as above. reset_delay 1: a spike resets at the next step, after its decay. inclusive: m =
     threshold spikes. read: a leaky read-out, which never spikes and sends m; "sum" stands for the mean over the steps.
+    floor: m is raised to it before it is compared, one number or one per channel.
     """
 
     kind: str
@@ -91,15 +93,29 @@ class FloatNeuron:
     reset_delay: int = 0
     inclusive: bool = False
     read: Read | None = None
+    floor: Array | None = None
 
     @property
     def unusual(self) -> str:
-        """What other formats cannot represent of it, in words; "" where there is nothing."""
+        """What the neurons of the paper's networks do not do, in words; "" where there is nothing."""
         parts = {
             f"currents multiplied by {self.drive}": self.drive is not None,
             "a reset one step late": self.reset_delay,
             "spikes at the threshold itself": self.inclusive,
             "a membrane potential that is read": self.read is not None,
+            "a lowest membrane potential": self.floor is not None,
+        }
+        return " and ".join(part for part, present in parts.items() if present)
+
+    @property
+    def beyond_nir(self) -> str:
+        """What NIR cannot represent of it, in words; "" where there is nothing."""
+        parts = {
+            "a reset one step late": self.reset_delay,
+            "spikes at the threshold itself": self.inclusive,
+            "a lowest membrane potential": self.floor is not None,
+            "a current of CUBA neurons with a factor": self.kind == "cuba" and self.drive is not None,
+            "a time constant of a neuron that keeps everything": self.kind == "het" and (self.decay >= 1).any(),
         }
         return " and ".join(part for part, present in parts.items() if present)
 

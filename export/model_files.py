@@ -13,11 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from randhet.base.errors import FileError, RandhetError
 from randhet.export import python_file
-from randhet.export.graph import FloatGraph, FloatNeuron
 from randhet.export.model import PUBLISHED, Model, of_checkpoint, of_graph, of_network
 from randhet.fixed_point.network import Network
 from randhet.train import checkpoint as checkpoints
@@ -169,8 +166,6 @@ def _nir(path: str | Path, said: Said, network: Network | None) -> Model:
     time = replace(TOOLS[said.tool] if said.tool else OURS, **given)
     clear = said.tool is not None and said.steps is not None
     graph, ours = load(path, time if clear else None, said.steps or 1, PIXEL if said.grey is None else said.grey)
-    if time.inclusive and not ours:
-        graph = _inclusive(graph)
     model = of_graph(graph, str(path))
     if said.weights is not None:
         held = weight_files.load(said.weights)
@@ -194,15 +189,6 @@ def recorded_said(network: Network | None) -> Mapping[str, Any]:
         return {name: json.loads(text)[name] for name in RECORDED}
     except (ValueError, LookupError, TypeError):
         raise FileError(f"the network's metadata entry {SAID} is damaged") from None
-
-
-def _inclusive(graph: FloatGraph) -> FloatGraph:
-    """Thresholds that the reader moved to the next smaller float32 as they were, with spikes at them."""
-    for node in graph.nodes:
-        if isinstance(node.operation, FloatNeuron):
-            level = float(np.nextafter(np.float32(node.operation.threshold), np.float32(np.inf)))
-            graph = graph.changed(node.name, replace(node.operation, threshold=level, inclusive=True))
-    return graph
 
 
 # --- lava-dl ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 import nir
+import numpy as np
 
 from randhet.export import graph
 from randhet.export.graph import FloatOperation
@@ -13,10 +14,19 @@ from randhet.export.nir import nodes as nir_nodes
 from randhet.export.nir import write as nir_write
 from randhet.export.nir.steps import TOOLS, Discretisation
 from randhet.export.onnx import float_graph as onnx_float
+from randhet.export.onnx import float_operations
 from randhet.fixed_point.network import Reset
 from randhet.netx import words
 
 YES, NO = "yes", "no"
+NEURON_CHOICES: dict[str, dict[str, Any]] = {
+    "a reset one step late": {"reset_delay": 1},
+    "spikes at the threshold": {"inclusive": True},
+    "a lowest membrane potential": {"floor": np.array(-0.1)},
+    "currents with a factor": {"drive": 1.5},
+    "a leaky read-out": {"read": "sum"},
+}
+"""Choices of neurons that other libraries make, as fields of a `FloatNeuron`."""
 FLOAT_NEURONS = tuple(onnx_float.MEMBRANES)
 
 
@@ -44,18 +54,28 @@ def float_rows() -> list[tuple[str, ...]]:
     for kind in get_args(FloatOperation):
         if kind is not graph.FloatNeuron:
             to_nir = "folded" if kind is graph.Affine else said(knows(nir_write.convert, kind))
-            rows.append((kind.__name__, said(kind in shared or knows(onnx_float.operate, kind)), to_nir))
+            rows.append((kind.__name__, said(kind in shared or knows(float_operations.operate, kind)), to_nir))
     for name in FLOAT_NEURONS:
         to_nir = "as its mean tau" if name == "randhet" else said(name in nir_write.NEURONS)
         rows.append((f"neuron {name}", said(name in onnx_float.MEMBRANES), to_nir))
-    return [*rows, *((f"reset {reset}", YES, said(reset == "zero")) for reset in get_args(Reset))]
+    for choice, changed in NEURON_CHOICES.items():
+        rows.append((choice, YES, said(not graph.FloatNeuron("vanilla", 1.0, **changed).beyond_nir)))
+    others = [("recurrent weights", YES, YES), ("a sequence", YES, YES)]
+    return [*rows, *((f"reset {reset}", YES, said(reset == "zero")) for reset in get_args(Reset)), *others]
 
 
 def nir_rows() -> list[tuple[str, ...]]:
     """Every node of the nir package: whether `import-nir` reads it."""
     kinds = (getattr(nir, name) for name in dir(nir) if name not in ("NIRNode", "NIRGraph"))
     nodes = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, nir.NIRNode)]
-    return [(kind.__name__, said(kind.__name__ in nir_nodes.supported())) for kind in nodes]
+    return [(kind.__name__, _read(kind)) for kind in nodes]
+
+
+def _read(kind: type[nir.NIRNode]) -> str:
+    if kind is nir.Delay:
+        return "a delay of 0"
+    read_outs = "with --read-out" if kind in (nir.LI, nir.CubaLI, nir.I) else YES
+    return read_outs if kind.__name__ in nir_nodes.supported() else NO
 
 
 def tool_rows() -> list[tuple[str, ...]]:
@@ -79,6 +99,7 @@ def _discretisation(time: Discretisation) -> tuple[str, ...]:
         start,
         "v >= theta" if time.inclusive else "v > theta",
         time.reset or "ask",
+        ", ".join(f"{reset} late" if late else reset for reset, late in time.resets if time.allows(reset)),
     )
 
 
@@ -105,6 +126,7 @@ TABLES: dict[str, Callable[[], str]] = {
             "start",
             "spikes where",
             "reset",
+            "resets that are read",
         ),
         tool_rows(),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -37,6 +37,32 @@ def command(
             show_default="the tool's",
         ),
     ] = None,
+    reset_delay: Annotated[
+        int | None,
+        typer.Option(
+            "--reset-delay",
+            metavar="N",
+            min=0,
+            max=1,
+            help="Number of steps after which a spike resets the membrane potential: 0 or 1 (snnTorch's default).",
+            show_default="0",
+        ),
+    ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(metavar="V", help="Lowest membrane potential of LIF neurons, in the graph's units: 0 or less."),
+    ] = None,
+    read_out: Annotated[
+        str | None,
+        typer.Option(
+            "--read-out",
+            metavar="NAME",
+            help="Value of a leaky read-out (LI, CubaLI, I) that is the answer: last, max or mean.",
+        ),
+    ] = None,
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="The input has a frame for each time step, instead of one image.")
+    ] = False,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -65,7 +91,7 @@ def command(
 
     Nodes that the integer network cannot represent are refused, all of them in one message. A graph that randhet wrote
     gives the network it was written from, random decay factors and time steps included; --tool, --dt, --reset,
-    --steps and --scale are then not used.
+    --reset-delay, --floor, --read-out, --sequence, --steps and --scale are then not used.
 
     Example: `randhet import-nir model.nir -o model.net --tool norse --steps 8 --data digits`
     """
@@ -81,6 +107,7 @@ def command(
     from randhet.train.neurons import RESETS
 
     nir_missing()
+    from randhet.export.nir import foreign as nir_foreign
     from randhet.export.nir import network as nir_network
     from randhet.export.nir import read as nir_read
     from randhet.export.nir.steps import OURS, TOOLS
@@ -89,10 +116,14 @@ def command(
         one_of("--tool", tool, tuple(TOOLS))
     if reset is not None:
         one_of("--reset", reset, RESETS)
-    given: dict[str, Any] = {name: value for name, value in (("dt", dt), ("reset", reset)) if value is not None}
+    if read_out is not None:
+        one_of("--read-out", read_out, get_args(nir_foreign.ReadOutOf))
+    choices = {"dt": dt, "reset": reset, "reset_delay": reset_delay, "floor": floor}
+    given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
     time = replace(TOOLS[tool] if tool else OURS, **given)
+    how: dict[str, Any] = {"read_out": read_out, "sequence": sequence}
     value = level(scale)
-    graph, ours = nir_read.load(file, None if tool is None or steps is None else time, steps or 1, value)
+    graph, ours = nir_read.load(file, None if tool is None or steps is None else time, steps or 1, value, **how)
     images = calibration(graph, data, samples)
     settings = QuantSettings(bits, fraction, k=8 if ours else 12)
     notes = {"source": f"NIR graph {file.name}"} | (
@@ -106,18 +137,18 @@ def command(
             made, found = whole.network, whole.calibration
         else:
             made, found = nir_network.network(
-                graph, pixels, settings, inclusive=time.inclusive, seed=seed, metadata=notes, progress=status.update
+                graph, pixels, settings, seed=seed, metadata=notes, progress=status.update
             )
     if found.saturations:
         raise RandhetError(f"{file}: {found.saturations} states left 24 bits on the calibration images")
-    made = for_images(made, images.shape[1:])
+    made = for_images(made, images.shape[2:] if made.input.sequence else images.shape[1:])
     write(network, made)
     summary = {"network": str(network), "layers": len(made.layers), "steps": made.steps, "restored": ours}
     if as_json:
         emit(summary)
     else:
-        how = "restored as it was" if ours else f"read as {time.version} runs it, a grey level is {scale}"
-        out.print(f"{network}: {len(made.layers)} layers, {made.steps} steps, {how}", highlight=False)
+        origin = "restored as it was" if ours else f"read as {time.version} runs it, a grey level is {scale}"
+        out.print(f"{network}: {len(made.layers)} layers, {made.steps} steps, {origin}", highlight=False)
 
 
 def level(text: str) -> float:
@@ -135,7 +166,7 @@ def level(text: str) -> float:
 
 
 def calibration(graph: Any, data: str | None, samples: int) -> Any:
-    """Images (N, C, Y, X) uint8, or random pixels of the graph's own shape."""
+    """Images (N, C, Y, X) or recordings (N, T, C, Y, X) uint8, or random pixels of the graph's own shape."""
     import numpy as np
 
     from randhet.train.data.sources import load
@@ -143,5 +174,13 @@ def calibration(graph: Any, data: str | None, samples: int) -> Any:
     if data is not None:
         images = load(data, "train")
         return images.take(min(samples, len(images))).pixels
-    shape = graph.nodes[0].operation.shape
+    image = graph.nodes[0].operation
+    shape = (*frames_of(graph), *image.shape) if image.sequence else image.shape
     return np.random.default_rng(0).integers(0, 256, (min(samples, 4), *shape), dtype=np.uint8)
+
+
+def frames_of(graph: Any) -> tuple[int, ...]:
+    """T, in a tuple."""
+    from randhet.export.graph import Encoding
+
+    return tuple(node.operation.steps for node in graph.nodes if isinstance(node.operation, Encoding))

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from randhet.base.errors import RandhetError
 from randhet.base.kinds import assert_never
 from randhet.compare.equivalence import Difference, paired
-from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron, FloatNode
+from randhet.export.graph import ExportError, FloatConv, FloatDense, FloatGraph, FloatNeuron, FloatNode
 from randhet.export.passes.activity import synapse
 from randhet.export.passes.quantise import weighted_nodes
 from randhet.fixed_point.network import (
@@ -87,6 +87,8 @@ def constants(network: Network, graph: FloatGraph) -> dict[str, Constants]:
     by_layer = {}
     nodes = weighted_nodes(graph)
     for layer in network.layers:
+        if layer.recurrent is not None:
+            raise ExportError(f"layer {layer.name} has recurrent weights, of which there is no error budget")
         if layer.weighted:
             by_layer[layer.name] = _constants(layer, layer.weighted, nodes[layer.name], float_neuron(graph, layer))
     return by_layer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
 
@@ -26,12 +26,15 @@ from randhet.fixed_point.network import Shape
 def supported() -> tuple[str, ...]:
     """Names of the NIR nodes that can be read, for messages and documentation."""
     kinds = [kind for registry in (convert.registry, dynamics.registry) for kind in registry if kind is not object]
-    return tuple(sorted(kind.__name__ for kind in (*kinds, nir.Input, nir.Output)))
+    return tuple(sorted(kind.__name__ for kind in (*kinds, nir.Scale, nir.NIRGraph, nir.Input, nir.Output)))
 
 
 @dataclass(frozen=True, eq=False)
 class Dynamics:
-    """A neuron in steps: what it is (float graph's kind), its decays, and what its current must be multiplied by."""
+    """A neuron in steps: what it is (float graph's kind), its decays, and what its current must be multiplied by.
+
+    reads: it never spikes and sends its membrane potential. stateless: nothing of a step is left at the next.
+    """
 
     kind: str
     drive: Array
@@ -39,6 +42,13 @@ class Dynamics:
     leak: Array
     decay: Array
     synapse: float = 0.0
+    reads: bool = False
+    stateless: bool = False
+
+
+def is_neuron(node: nir.NIRNode) -> bool:
+    """Whether a node is a neuron that can be read."""
+    return dynamics.dispatch(type(node)) is not dynamics.dispatch(object)
 
 
 @singledispatch
@@ -55,8 +65,11 @@ def _spike(node: nir.LIF | nir.IF | nir.CubaLIF) -> None:
 
 
 def _to_zero(time: Discretisation) -> None:
-    if time.reset != "zero":
-        raise ExportError(f"resets by {time.reset!r}, its integer neuron, Cuba, only to zero")
+    if time.reset != "zero" or time.reset_delay:
+        late = " one step late" * time.reset_delay
+        raise ExportError(f"resets by {time.reset!r}{late}, its integer neuron, Cuba, only to zero at once")
+    if time.floor is not None:
+        raise ExportError(f"is not allowed below {time.floor:g}, its integer neuron, Cuba, has no lowest value")
 
 
 @dynamics.register
@@ -76,16 +89,45 @@ def _(node: nir.IF, time: Discretisation) -> Dynamics:
 
 @dynamics.register
 def _(node: nir.CubaLIF, time: Discretisation) -> Dynamics:
-    """i <- a*i + (1 - a)*w_in*I or a*i + I, v <- b*v + (1 - b)*R*i: with u = (1 - b)*R*i one drive on I."""
     _spike(node)
     _to_zero(time)
+    return replace(_cuba(node, time), threshold=node.v_threshold)
+
+
+@dynamics.register
+def _(node: nir.CubaLI, time: Discretisation) -> Dynamics:
+    return replace(_cuba(node, time), reads=True)
+
+
+def _cuba(node: nir.CubaLIF | nir.CubaLI, time: Discretisation) -> Dynamics:
+    """i <- a*i + (1 - a)*w_in*I or a*i + I, v <- b*v + (1 - b)*R*i: with u = (1 - b)*R*i one drive on I."""
     if np.any(node.v_leak != 0):
         raise ExportError(f"v_leak is {np.ravel(node.v_leak)[0]:.3g}, integer CUBA neurons need 0")
     synapse, decay = time.decay(node.tau_syn), time.decay(node.tau_mem)
     if np.ptp(synapse):
         raise ExportError("tau_syn differs from neuron to neuron")
     drive = time.synapse(node.w_in, synapse) * (1 - decay) * node.r
-    return Dynamics("cuba", drive, node.v_threshold, np.zeros(1), decay, float(np.ravel(synapse)[0]))
+    return Dynamics("cuba", drive, np.ones(1), np.zeros(1), decay, float(np.ravel(synapse)[0]))
+
+
+@dynamics.register
+def _(node: nir.LI, time: Discretisation) -> Dynamics:
+    time.start(node.v_leak)
+    decay = time.decay(node.tau)
+    return Dynamics("vanilla", time.drive(node.r, decay), np.ones(1), node.v_leak, decay, reads=True)
+
+
+@dynamics.register
+def _(node: nir.I, time: Discretisation) -> Dynamics:
+    return Dynamics("integrate", time.integrator(node.r), np.ones(1), np.zeros(1), np.ones(1), reads=True)
+
+
+@dynamics.register
+def _(node: nir.Threshold, time: Discretisation) -> Dynamics:
+    """A neuron that forgets everything at once: m = I, spike where it is above, as NIR defines the node."""
+    if not np.all(node.threshold > 0):
+        raise ExportError(f"threshold is {np.min(node.threshold):.3g}, it must be positive")
+    return Dynamics("vanilla", np.ones(1), node.threshold, np.zeros(1), np.zeros(1), stateless=True)
 
 
 @singledispatch
@@ -125,6 +167,19 @@ def _(node: nir.Conv2d, shape: Shape) -> FloatOperation:
         raise ExportError(f"its weights have {weight.ndim} axes, a two-dimensional convolution has 4")
     bias = np.zeros(len(weight)) if node.bias is None else _real(node.bias)
     padding = _padding(node.padding, weight.shape[2:], stride, dilation)
+    return FloatConv(weight, bias, stride, padding, dilation, int(node.groups))
+
+
+@convert.register
+def _(node: nir.Conv1d, shape: Shape) -> FloatOperation:
+    """A convolution of one row."""
+    weight, stride, dilation = _real(node.weight), (1, int(node.stride)), (1, int(node.dilation))
+    if weight.ndim != 3:
+        raise ExportError(f"its weights have {weight.ndim} axes, a one-dimensional convolution has 3")
+    weight = weight[:, :, None, :]
+    bias = np.zeros(len(weight)) if node.bias is None else _real(node.bias)
+    across = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
+    padding = _padding(across if isinstance(across, str) else (0, int(across)), weight.shape[2:], stride, dilation)
     return FloatConv(weight, bias, stride, padding, dilation, int(node.groups))
 
 

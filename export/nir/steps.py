@@ -21,14 +21,21 @@ LEAK_ERROR = 0.05
 """By how much of itself the leak 1 - d may change where d is rounded to the bits that a neuron has."""
 
 
+EVERY: tuple[tuple[Reset, int], ...] = (("zero", 0), ("zero", 1), ("subtract", 0), ("subtract", 1))
+"""What a spike can do, and how many steps later."""
+AT_ONCE: tuple[tuple[Reset, int], ...] = (("zero", 0), ("subtract", 0))
+
+
 @dataclass(frozen=True)
 class Discretisation:
     """dt in the graph's unit of time; exponential or Euler decay; inclusive: spikes at v = theta already.
 
     unit_drive: an LIF has g = 1, whatever R is. unit_integrator: an IF adds I, not dt*R*I. unit_synapse: a synapse adds
     I, not (1 - d)*w_in*I. starts_at_leak: neurons start at v_leak, not at 0. reset: what a spike does to the membrane
-    potential, at once; None where the tool's graphs do not say. unsaid: why not, and what is not read. version: the
-    tool's, whose defaults are known.
+    potential, at once or with reset_delay 1 at the next step; None where the tool's graphs do not say. floor: the
+    lowest membrane potential. resets: the pairs (reset, reset_delay) of the tool that are read. late_zero_returns: only
+    neurons that read their own spikes reset to zero late. unsaid: why its graphs do not say what a spike does, and what
+    is not read. version: the tool's, whose defaults are known.
     """
 
     dt: float
@@ -39,14 +46,27 @@ class Discretisation:
     starts_at_leak: bool = False
     inclusive: bool = False
     reset: Reset | None = "zero"
+    reset_delay: int = 0
+    floor: float | None = None
+    resets: tuple[tuple[Reset, int], ...] = field(default=EVERY, repr=False)
+    late_zero_returns: bool = False
     unsaid: str = field(default="", repr=False)
     version: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        if self.reset == "subtract" and (self.unsaid or self.inclusive):
-            raise ExportError(self.unsaid or "neurons that spike at m = theta already are read with reset zero only")
+        if self.reset is not None and (self.reset, self.reset_delay) not in self.resets:
+            late = " one step late" * self.reset_delay
+            raise ExportError(self.unsaid or f"{self.version} has no neurons with reset {self.reset}{late}")
+        if self.reset is not None and not self.allows(self.reset):
+            raise ExportError("neurons that spike at m = theta already are read with reset zero only")
+        if self.floor is not None and not (np.isfinite(self.floor) and self.floor <= 0):
+            raise ExportError(f"the lowest membrane potential is {self.floor}, it must be a number of at most 0")
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise ExportError(f"dt is {self.dt}, it must be a positive number")
+
+    def allows(self, reset: Reset) -> bool:
+        """Whether integers can reset so: a threshold that is one unit lower cannot be subtracted as a whole."""
+        return reset == "zero" or not self.inclusive
 
     def decay(self, tau: Array) -> Array:
         """d in 0..1 for time constants tau; Euler does not exist for tau < dt, nor the bits for tau much above it."""
@@ -92,20 +112,29 @@ class Discretisation:
 
 SNNTORCH = (
     "snnTorch writes v_reset = 0 for every reset_mechanism: --reset zero reads neurons with 'zero' and "
-    "reset_delay=False; a subtracted threshold, which acts late (the default) or misses spikes there, is not supported"
+    "reset_delay=False, and Leaky with 'zero' in any case; with --reset-delay 1 it reads RLeaky with 'zero', and "
+    "--reset subtract those with 'subtract', where both have reset_delay=True, the default; 'subtract' with "
+    "reset_delay=False, which misses spikes there, is not supported"
 )
 # With reset_delay=False its next step still sees m - theta > theta as a reset that is due, and asks for one more theta
 SINABS = (
     "Sinabs does not write what a spike does, nor norm_input: --reset zero reads neurons with MembraneReset, "
-    "SingleSpike and norm_input=False; its defaults, several spikes a step, a lowest membrane potential and divided "
-    "input, are not supported"
+    "SingleSpike and norm_input=False, and --floor those of LIF that have a min_v_mem; its defaults, several spikes a "
+    "step and divided input, are not supported"
 )
 TOOLS: dict[str, Discretisation] = {
-    "snntorch": Discretisation(1e-4, unit_integrator=True, reset=None, unsaid=SNNTORCH, version="snnTorch 1.0"),
-    "spikingjelly": Discretisation(1e-4, inclusive=True, version="SpikingJelly 2.0"),
-    "norse": Discretisation(1e-3, unit_integrator=True, starts_at_leak=True, version="Norse 1.1"),
+    "snntorch": Discretisation(
+        1e-4,
+        unit_integrator=True,
+        reset=None,
+        resets=(("zero", 0), ("zero", 1), ("subtract", 1)),
+        unsaid=SNNTORCH,
+        version="snnTorch 1.0",
+    ),
+    "spikingjelly": Discretisation(1e-4, inclusive=True, resets=AT_ONCE, version="SpikingJelly 2.0"),
+    "norse": Discretisation(1e-3, unit_integrator=True, starts_at_leak=True, resets=AT_ONCE, version="Norse 1.1"),
     "norse-export": Discretisation(
-        1e-6, unit_integrator=True, unit_synapse=True, starts_at_leak=True, version="Norse 1.1"
+        1e-6, unit_integrator=True, unit_synapse=True, starts_at_leak=True, resets=AT_ONCE, version="Norse 1.1"
     ),
     "sinabs": Discretisation(
         1.0,
@@ -114,6 +143,7 @@ TOOLS: dict[str, Discretisation] = {
         unit_integrator=True,
         inclusive=True,
         reset=None,
+        resets=(("zero", 0),),
         unsaid=SINABS,
         version="Sinabs 3.1",
     ),

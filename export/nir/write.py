@@ -32,13 +32,16 @@ from randhet.export.graph import (
     FloatOperation,
     Normalisation,
     TimeMean,
+    TimeRead,
 )
 from randhet.export.nir.steps import OURS
 from randhet.export.passes.fold import fold_batch_norm
 from randhet.fixed_point.network import Shape
 
-FORMAT = 2
-"""Version of the description in the metadata."""
+FORMAT = 3
+"""Version of the description in the metadata: 2 knows no read-outs, factors, recurrent weights and sequences."""
+FORMATS = (1, 2, FORMAT)
+"""Versions that are read."""
 MEAN_TAU = 0.5
 """Mean of sigmoid(sigma * n), n ~ N(0, 1), for every sigma: the density is symmetric around one half."""
 
@@ -62,6 +65,12 @@ def to_nir(graph: FloatGraph, dt: float = OURS.dt) -> nir.NIRGraph:
     nodes = {name: node for name, node in converted.items() if node is not None}
     nodes["output"] = nir.Output({"output": np.array(shape[graph.nodes[-1].name])})
     edges = wiring(graph, set(nodes))
+    for node in graph.nodes:
+        if isinstance(node.operation, FloatDense) and node.operation.recurrent is not None:
+            (neuron,) = graph.readers(node.name)
+            back = f"{node.name}.recurrent"
+            nodes[back] = nir.Linear(node.operation.recurrent)
+            edges += [(neuron.name, back), (back, neuron.name)]
     if doubled := {edge for edge in edges if edges.count(edge) > 1}:
         raise ExportError(f"{min(doubled)[0]} is added to itself, which NIR cannot say")
     notes = {"randhet": json.dumps(describe(graph, dt)), "dt": dt}
@@ -86,16 +95,22 @@ def wiring(graph: FloatGraph, kept: set[str]) -> list[tuple[str, str]]:
     return edges + [(source, "output") for source in sources[graph.nodes[-1].name]]
 
 
-USUAL = ("drive", "reset_delay", "inclusive", "read")
-"""Fields of a neuron that always have their defaults here: others are refused."""
+NEWER = {"drive": None, "read": None, "recurrent": None, "sequence": False}
+"""Fields that a description has where they are not these."""
+REFUSED = ("reset_delay", "inclusive", "floor")
+"""Fields of a neuron that always have their defaults in what is written."""
 
 
 def describe(graph: FloatGraph, dt: float) -> dict[str, Any]:
     """The graph without its arrays, of which only the shapes: what `nir_read` needs besides the NIR nodes."""
     nodes = []
     for node in graph.nodes:
-        named = (field.name for field in fields(node.operation) if field.name not in USUAL)
-        values = {name: getattr(node.operation, name) for name in named}
+        own = {field.name: getattr(node.operation, field.name) for field in fields(node.operation)}
+        values = {
+            name: value
+            for name, value in own.items()
+            if name not in REFUSED and (name not in NEWER or value is not NEWER[name])
+        }
         arrays = {name: list(value.shape) for name, value in values.items() if isinstance(value, np.ndarray)}
         plain = {name: value for name, value in values.items() if name not in arrays}
         kind = type(node.operation).__name__
@@ -120,7 +135,8 @@ def _(operation: FloatInput, shape: Shape, dt: float) -> nir.NIRNode:
 @convert.register(FloatAdd)
 @convert.register(Encoding)
 @convert.register(TimeMean)
-def _(operation: FloatAdd | Encoding | TimeMean, shape: Shape, dt: float) -> None:
+@convert.register(TimeRead)
+def _(operation: FloatAdd | Encoding | TimeMean | TimeRead, shape: Shape, dt: float) -> None:
     return None
 
 
@@ -161,31 +177,43 @@ def _(operation: FloatFlatten, shape: Shape, dt: float) -> nir.NIRNode:
 @convert.register
 def _(operation: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
     """Other tools would run a subtracted threshold as a reset to zero: NIR cannot represent it."""
-    if operation.unusual:
-        raise ExportError(f"NIR cannot represent {operation.unusual}")
-    if operation.reset != "zero":
+    if reason := operation.beyond_nir:
+        raise ExportError(f"NIR cannot represent {reason}")
+    if operation.reset != "zero" and operation.read is None:
         raise ExportError(f"NIR cannot represent reset {operation.reset!r}, only a reset to zero")
     return NEURONS[operation.kind](operation, shape, dt)
 
 
 def _lif(neuron: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
+    """With a drive, m = tau*m + drive*x: R = drive/(1 - tau)."""
     tau = np.asarray(MEAN_TAU) if neuron.kind == "randhet" else neuron.decay
     ones, zeros = np.ones(shape), np.zeros(shape)
     time = np.broadcast_to(dt / (1 - tau), shape).copy()
-    return nir.LIF(time, ones, zeros, neuron.threshold * ones, zeros, metadata={"decay": np.atleast_1d(neuron.decay)})
+    r = ones if neuron.drive is None else np.broadcast_to(neuron.drive / (1 - tau), shape).copy()
+    notes = {"decay": np.atleast_1d(neuron.decay)}
+    if neuron.read is not None:
+        return nir.LI(time, r, zeros, metadata=notes)
+    return nir.LIF(time, r, zeros, neuron.threshold * ones, zeros, metadata=notes)
 
 
 def _integrate(neuron: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
-    full = [np.full(shape, value) for value in (1 / dt, neuron.threshold, 0.0)]
-    return nir.IF(*full, metadata={"decay": np.atleast_1d(neuron.decay)})
+    r, notes = (
+        np.full(shape, (1 if neuron.drive is None else neuron.drive) / dt),
+        {"decay": np.atleast_1d(neuron.decay)},
+    )
+    if neuron.read is not None:
+        return nir.I(r, metadata=notes)
+    return nir.IF(r, np.full(shape, neuron.threshold), np.zeros(shape), metadata=notes)
 
 
 def _cuba(neuron: FloatNeuron, shape: Shape, dt: float) -> nir.NIRNode:
     """With R = tau_mem/dt and w_in = tau_syn/dt the Euler step is u = synapse*u + x, m = tau*m + u."""
     tau_syn, tau_mem = dt / (1 - neuron.synapse), dt / (1 - float(neuron.decay))
-    full = [np.full(shape, value) for value in (tau_syn, tau_mem, tau_mem / dt, 0.0, neuron.threshold, 0.0)]
-    notes = {"decay": np.atleast_1d(neuron.decay)}
-    return nir.CubaLIF(*full, w_in=np.full(shape, tau_syn / dt), metadata=notes)
+    full = [np.full(shape, value) for value in (tau_syn, tau_mem, tau_mem / dt, 0.0)]
+    w_in, notes = np.full(shape, tau_syn / dt), {"decay": np.atleast_1d(neuron.decay)}
+    if neuron.read is not None:
+        return nir.CubaLI(*full, w_in=w_in, metadata=notes)
+    return nir.CubaLIF(*full, np.full(shape, neuron.threshold), np.zeros(shape), w_in=w_in, metadata=notes)
 
 
 NEURONS = {"vanilla": _lif, "het": _lif, "randhet": _lif, "integrate": _integrate, "cuba": _cuba}

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from functools import singledispatch
-from math import prod
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -21,39 +19,25 @@ import onnx
 from randhet.base.kinds import assert_never
 from randhet.export.float_shape import shapes
 from randhet.export.graph import (
-    Affine,
-    AveragePool,
+    Array,
     Encoding,
     ExportError,
-    FloatAdd,
-    FloatAnd,
-    FloatConv,
     FloatDense,
-    FloatFlatten,
     FloatGraph,
-    FloatIand,
     FloatInput,
     FloatNeuron,
     FloatNode,
-    FloatOperation,
-    Normalisation,
     TimeMean,
+    TimeRead,
 )
+from randhet.export.onnx.float_operations import Wire, channels, matrix, operate
 from randhet.export.onnx.graph import Scope, element
+from randhet.export.onnx.integer_graph import after_name, read_on
 from randhet.export.onnx.meta import float_metadata, save
-from randhet.fixed_point.network import Shape
+from randhet.fixed_point.network import Read, Shape
 
 Taus = Literal["input", "drawn"]
 NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Wire:
-    """A float32 value: its name, the shape of one image, and whether it changes with the step."""
-
-    name: str
-    shape: Shape
-    varies: bool = False
 
 
 def write_inference(path: str | Path, graph: FloatGraph, *, taus: Taus = "drawn", probes: Collection[str] = ()) -> None:
@@ -86,7 +70,8 @@ def step(graph: FloatGraph, *, taus: Taus = "drawn", source: Mapping[str, str] =
 
     A CUBA neuron has a NAME/current and a NAME/next_current as well.
     NAME/tau (N, *shape) is an input with taus "input", and in any case where a tau is held for a forward pass, because
-    only the caller knows how long one lasts. The mean of the outputs over T is the caller's too.
+    only the caller knows how long one lasts. The mean of the outputs over T is the caller's too, or the
+    last or largest of them, as the metadata say under `randhet.read`.
     """
     return _Step(graph, taus, set()).model(source)
 
@@ -99,94 +84,6 @@ def steps_of(graph: FloatGraph) -> int:
     raise ExportError("the model encodes no image over time: it has no number of steps")
 
 
-# --- operations -------------------------------------------------------------------------------------------------------
-
-
-@singledispatch
-def operate(operation: FloatOperation, scope: Scope, read: list[Wire]) -> Wire:
-    """Add an operation without a state to the graph."""
-    raise ExportError(f"float ONNX cannot represent {type(operation).__name__}")
-
-
-def _channels(value: np.ndarray, wire: Wire) -> np.ndarray:
-    """A value per channel, to be broadcast over (N, *shape)."""
-    return value.astype(np.float32).reshape(-1, *[1] * (len(wire.shape) - 1))
-
-
-@operate.register
-def _(operation: Normalisation, scope: Scope, read: list[Wire]) -> Wire:
-    centred = scope.op("Sub", read[0].name, _channels(operation.mean, read[0]))
-    return replace(read[0], name=scope.op("Div", centred, _channels(operation.std, read[0])))
-
-
-@operate.register
-def _(operation: Affine, scope: Scope, read: list[Wire]) -> Wire:
-    scaled = scope.op("Mul", read[0].name, _channels(operation.gain, read[0]))
-    return replace(read[0], name=scope.op("Add", scaled, _channels(operation.shift, read[0])))
-
-
-@operate.register
-def _(operation: FloatConv, scope: Scope, read: list[Wire]) -> Wire:
-    """A bias map, (out, y, x), is added after the convolution."""
-    flat = operation.bias.ndim == 1
-    name = scope.op(
-        "Conv",
-        read[0].name,
-        operation.weight.astype(np.float32),
-        *([operation.bias.astype(np.float32)] if flat else []),
-        strides=operation.stride,
-        pads=operation.padding * 2,
-        dilations=operation.dilation,
-        group=operation.groups,
-    )
-    name = name if flat else scope.op("Add", name, operation.bias.astype(np.float32))
-    return replace(read[0], name=name)
-
-
-@operate.register
-def _(operation: FloatDense, scope: Scope, read: list[Wire]) -> Wire:
-    weight, bias = operation.weight.astype(np.float32), operation.bias.astype(np.float32)
-    return replace(read[0], name=scope.op("Gemm", read[0].name, weight, bias, transB=1))
-
-
-@operate.register
-def _(operation: FloatAdd, scope: Scope, read: list[Wire]) -> Wire:
-    total = read[0].name
-    for wire in read[1:]:
-        total = scope.op("Add", total, wire.name)
-    return replace(read[0], name=total)
-
-
-@operate.register
-def _(operation: FloatAnd, scope: Scope, read: list[Wire]) -> Wire:
-    return replace(read[0], name=scope.op("Mul", read[0].name, read[1].name))
-
-
-@operate.register
-def _(operation: FloatIand, scope: Scope, read: list[Wire]) -> Wire:
-    silent = scope.op("Sub", np.float32(1), read[0].name)
-    return replace(read[0], name=scope.op("Mul", silent, read[1].name))
-
-
-@operate.register
-def _(operation: AveragePool, scope: Scope, read: list[Wire]) -> Wire:
-    kernel = operation.kernel or (read[0].shape[1], read[0].shape[2])
-    pooled = scope.op("AveragePool", read[0].name, kernel_shape=kernel, strides=operation.stride or kernel)
-    return replace(read[0], name=pooled)
-
-
-@operate.register
-def _(operation: FloatFlatten, scope: Scope, read: list[Wire]) -> Wire:
-    return replace(read[0], name=scope.reshape(read[0].name, -1, prod(read[0].shape)))
-
-
-@operate.register(Encoding)
-@operate.register(TimeMean)
-def _(operation: Encoding | TimeMean, scope: Scope, read: list[Wire]) -> Wire:
-    """The Scan is what these mean."""
-    return read[0]
-
-
 # --- the two graphs ---------------------------------------------------------------------------------------------------
 
 
@@ -196,9 +93,11 @@ class _Graph(ABC):
     kind = ""
 
     def __init__(self, graph: FloatGraph, taus: Taus, probes: set[str]) -> None:
-        if not isinstance(graph.nodes[-1].operation, TimeMean):
-            raise ExportError(f"the last layer {graph.nodes[-1].name} is not the mean over time that ends a model")
+        last = graph.nodes[-1]
+        if not isinstance(last.operation, (TimeMean, TimeRead)):
+            raise ExportError(f"the last layer {last.name} is not the mean over time that ends a model")
         self.graph, self.taus, self.probes, self.steps = graph, taus, probes, steps_of(graph)
+        self.read: Read = "sum" if isinstance(last.operation, TimeMean) else last.operation.read
         self.shapes = shapes(graph)
         self.outer = Scope()
         self.body = self.outer
@@ -209,60 +108,93 @@ class _Graph(ABC):
         for node in self.graph.nodes:
             self.wires[node.name] = self._node(node)
         self.finish(self.wires[self.graph.nodes[-1].name])
-        entries = float_metadata(self.graph, self.kind, self.steps, self.taus, source)
+        entries = float_metadata(self.graph, self.kind, self.steps, self.taus, source) | {"randhet.read": self.read}
         return self.outer.model(self.kind.replace(" ", "_"), entries, __doc__ or "")
 
     def _node(self, node: FloatNode) -> Wire:
         operation, read = node.operation, [self.wires[name] for name in node.inputs]
         if isinstance(operation, FloatInput):
-            self.outer.input("images", np.float32, ["images", *operation.shape])
+            image = self.image(operation)
             self.batch = self.outer.slice(self.outer.op("Shape", "images"), 0, 1, 0)
-            return Wire("images", operation.shape)
+            return image
         if isinstance(operation, FloatNeuron):
-            return self._neuron(node.name, operation, read[0])
+            return self._neuron(node, operation, read[0])
         varies = any(wire.varies for wire in read)
         output = operate(operation, self.body if varies else self.outer, read)
-        return replace(output, varies=varies, shape=self.shapes[node.name])
+        output = replace(output, varies=varies, shape=self.shapes[node.name])
+        if isinstance(operation, FloatDense) and operation.recurrent is not None:
+            return self._returned(node, operation.recurrent, output)
+        return output
 
-    def _neuron(self, name: str, neuron: FloatNeuron, x: Wire) -> Wire:
-        """The membrane of its kind; spike where m > theta; there m = 0, or m - theta."""
-        if neuron.unusual:
-            raise ExportError(f"neuron {name} has {neuron.unusual}, which float ONNX is not written for")
-        body, membrane = self.body, MEMBRANES[neuron.kind](self, name, neuron, x)
-        fired = body.op("Greater", membrane, np.float32(neuron.threshold))
-        self.next(f"{name}/next", body.op("Where", fired, self._after(neuron, membrane), membrane), x.shape)
-        spike = body.cast(fired, np.float32)
+    def _returned(self, node: FloatNode, weight: Array, sums: Wire) -> Wire:
+        """Add what comes from the spikes of the step before, of the neurons that read this layer."""
+        before = self.state(f"{node.name}/spikes", sums.shape)
+        own = matrix(self.body, before, weight, np.zeros(len(weight)))
+        return replace(sums, name=self.body.op("Add", sums.name, own), varies=True)
+
+    def _neuron(self, node: FloatNode, neuron: FloatNeuron, x: Wire) -> Wire:
+        """The membrane of its kind; spike where m > theta; there m = 0, or m - theta. A read-out sends the membrane."""
+        name, body = node.name, self.body
+        before = self.state(f"{name}/state", x.shape)
+        membrane = self._bounded(neuron, MEMBRANES[neuron.kind](self, name, neuron, x, before), before, x)
+        spike = membrane
+        if neuron.read is None:
+            fired = self._fired(neuron, membrane)
+            spike = body.cast(fired, np.float32)
+        after = membrane if neuron.read or neuron.reset_delay else self._reset(neuron, fired, membrane)
+        self.next(f"{name}/state", after)
+        source = self.graph.node(node.inputs[0])
+        if isinstance(source.operation, FloatDense) and source.operation.recurrent is not None:
+            self.next(f"{source.name}/spikes", spike)
         if name in self.probes:
             self.traces[f"{name}/output"] = (body.op("Identity", spike), x.shape)
             self.traces[f"{name}/membrane"] = (body.op("Identity", membrane), x.shape)
         return Wire(spike, x.shape, True)
 
-    def _after(self, neuron: FloatNeuron, membrane: str) -> str | np.float32:
+    def _bounded(self, neuron: FloatNeuron, membrane: str, before: str, x: Wire) -> str:
+        """The reset of the step before, where it acts late; then the floor."""
+        if neuron.reset_delay and neuron.read is None:
+            membrane = self._reset(neuron, self._fired(neuron, before), membrane)
+        if neuron.floor is None:
+            return membrane
+        return self.body.op("Max", membrane, channels(np.atleast_1d(neuron.floor), x))
+
+    def _fired(self, neuron: FloatNeuron, membrane: str) -> str:
+        kind = "GreaterOrEqual" if neuron.inclusive else "Greater"
+        return self.body.op(kind, membrane, np.float32(neuron.threshold))
+
+    def _reset(self, neuron: FloatNeuron, fired: str, membrane: str) -> str:
         """What a spike leaves of the membrane."""
         match neuron.reset:
             case "zero":
-                return np.float32(0)
+                return self.body.op("Where", fired, np.float32(0), membrane)
             case "subtract":
-                return self.body.op("Sub", membrane, np.float32(neuron.threshold))
+                lower = self.body.op("Sub", membrane, np.float32(neuron.threshold))
+                return self.body.op("Where", fired, lower, membrane)
             case _:
                 assert_never(neuron.reset)
 
-    def leaky(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
-        """m = x + tau*(m - x)."""
-        state = self.state(f"{name}/state", x.shape)
-        leaked = self.body.op("Mul", self._tau(name, neuron, x), self.body.op("Sub", state, x.name))
+    def leaky(self, name: str, neuron: FloatNeuron, x: Wire, before: str) -> str:
+        """m = x + tau*(m - x), or tau*m + drive*x."""
+        tau = self._tau(name, neuron, x)
+        if neuron.drive is not None:
+            return self.body.op("Add", self.body.op("Mul", tau, before), self._driven(neuron, x))
+        leaked = self.body.op("Mul", tau, self.body.op("Sub", before, x.name))
         return self.body.op("Add", x.name, leaked)
 
-    def integrator(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
-        """m = m + x."""
-        return self.body.op("Add", self.state(f"{name}/state", x.shape), x.name)
+    def integrator(self, name: str, neuron: FloatNeuron, x: Wire, before: str) -> str:
+        """m = m + x, or m + drive*x."""
+        return self.body.op("Add", before, x.name if neuron.drive is None else self._driven(neuron, x))
 
-    def cuba(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
+    def _driven(self, neuron: FloatNeuron, x: Wire) -> str:
+        return self.body.op("Mul", x.name, np.float32(neuron.drive))
+
+    def cuba(self, name: str, neuron: FloatNeuron, x: Wire, before: str) -> str:
         """u = synapse*u + x, m = tau*m + u."""
         kept = self.body.op("Mul", self.state(f"{name}/current", x.shape), np.float32(neuron.synapse))
         current = self.body.op("Add", kept, x.name)
-        self.next(f"{name}/next_current", current, x.shape)
-        leaked = self.body.op("Mul", self.state(f"{name}/state", x.shape), np.float32(neuron.decay))
+        self.next(f"{name}/current", current)
+        leaked = self.body.op("Mul", before, np.float32(neuron.decay))
         return self.body.op("Add", leaked, current)
 
     def _tau(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
@@ -284,6 +216,10 @@ class _Graph(ABC):
         return scope.op("Sigmoid", scope.op("Mul", noise, np.float32(sigma)))
 
     @abstractmethod
+    def image(self, operation: FloatInput) -> Wire:
+        """Declare the input `images`; returns the image, or the frame, of a step."""
+
+    @abstractmethod
     def given(self, name: str, shape: Shape) -> str:
         """The taus of this step, from the caller."""
 
@@ -293,11 +229,11 @@ class _Graph(ABC):
 
     @abstractmethod
     def state(self, name: str, shape: Shape) -> str:
-        """A state before this step, by the name of its input."""
+        """A state before this step."""
 
     @abstractmethod
-    def next(self, name: str, value: str, shape: Shape) -> None:
-        """The same state after this step, by the name of its output; called once after each `state`, in order."""
+    def next(self, name: str, value: str) -> None:
+        """The state of this name after this step."""
 
     @abstractmethod
     def finish(self, out: Wire) -> None:
@@ -319,6 +255,10 @@ class _Step(_Graph):
 
     kind = "float step"
 
+    def image(self, operation: FloatInput) -> Wire:
+        self.outer.input("images", np.float32, ["images", *operation.shape])
+        return Wire("images", operation.shape)
+
     def given(self, name: str, shape: Shape) -> str:
         return self.outer.input(f"{name}/tau", np.float32, ["images", *shape])
 
@@ -328,9 +268,10 @@ class _Step(_Graph):
     def state(self, name: str, shape: Shape) -> str:
         return self.outer.input(name, np.float32, ["images", *shape])
 
-    def next(self, name: str, value: str, shape: Shape) -> None:
-        named = self.outer.op("Identity", value, name=name)
-        self.outer.output(named, np.float32, ["images", *shape])
+    def next(self, name: str, value: str) -> None:
+        (shape,) = (info.type.tensor_type.shape for info in self.outer.inputs if info.name == name)
+        named = self.outer.op("Identity", value, name=after_name(name))
+        self.outer.output(named, np.float32, ["images", *(size.dim_value for size in shape.dim[1:])])
 
     def finish(self, out: Wire) -> None:
         named = self.outer.op("Identity", out.name, name="output")
@@ -338,17 +279,28 @@ class _Step(_Graph):
 
 
 class _Inference(_Graph):
-    """A Scan over the steps; membranes and the sum of the outputs are its states."""
+    """A Scan over the steps; membranes and what is read of the outputs are its states."""
 
     kind = "float inference"
 
     def __init__(self, graph: FloatGraph, taus: Taus, probes: set[str]) -> None:
         super().__init__(graph, taus, probes)
         self.body = Scope(self.outer)
-        self.starts: list[str] = []
-        self.following: list[tuple[str, Shape]] = []
+        self.states: dict[str, tuple[str, Shape]] = {}
+        """By name of a state, its start in the outer scope, and its shape."""
+        self.following: dict[str, str] = {}
         self.sequences: dict[str, tuple[str, Shape]] = {}
-        """Inputs of the model that a step sees one slice of: their name in the body, and their shape there."""
+        """What a step sees one slice of: by the outer name, the name in the body, and the shape there."""
+
+    def image(self, operation: FloatInput) -> Wire:
+        if not operation.sequence:
+            self.outer.input("images", np.float32, ["images", *operation.shape])
+            return Wire("images", operation.shape)
+        self.outer.input("images", np.float32, ["images", self.steps, *operation.shape])
+        order = [1, 0, *range(2, 2 + len(operation.shape))]
+        frames = self.outer.op("Transpose", "images", perm=order)
+        self.sequences[frames] = (self.body.fresh("frame"), operation.shape)
+        return Wire(self.sequences[frames][0], operation.shape, True)
 
     def given(self, name: str, shape: Shape) -> str:
         outside = self.outer.input(f"{name}/tau", np.float32, [self.steps, "images", *shape])
@@ -360,28 +312,41 @@ class _Inference(_Graph):
             return self.drawn(self.outer, sigma, shape)
         return self.outer.input(f"{name}/tau", np.float32, ["images", *shape])
 
-    def state(self, name: str, shape: Shape) -> str:
-        self.starts.append(self.zeros(shape))
+    def state(self, name: str, shape: Shape, start: str = "") -> str:
+        self.states[name] = (start or self.zeros(shape), shape)
         return self.body.input(self.body.fresh("state"), np.float32, ["images", *shape])
 
-    def next(self, name: str, value: str, shape: Shape) -> None:
-        self.following.append((value, shape))
+    def next(self, name: str, value: str) -> None:
+        self.following[name] = value
 
     def finish(self, out: Wire) -> None:
-        self.next("sum", self.body.op("Add", self.state("sum", out.shape), out.name), out.shape)
+        start = (
+            self.zeros(out.shape)
+            if self.read != "max"
+            else self.outer.op("Sub", self.zeros(out.shape), np.float32(np.inf))
+        )
+        before = self.state("read", out.shape, start)
+        self.next("read", read_on(self.body, before, out.name, self.read))
         results = self._scan()
-        self.outer.op("Div", results[len(self.starts) - 1], np.float32(self.steps), name="logits")
+        reading = results["read"]
+        divisor = np.float32(self.steps if self.read == "sum" else 1)
+        self.outer.op("Div", reading, divisor, name="logits")
         self.outer.op("ArgMax", "logits", axis=1, keepdims=0, name="prediction")
         self.outer.output("logits", np.float32, ["images", *out.shape])
         self.outer.output("prediction", np.int64, ["images"])
-        for (name, (_, shape)), result in zip(self.traces.items(), results[len(self.starts) :]):
-            self.outer.output(self.outer.op("Identity", result, name=name), np.float32, [self.steps, "images", *shape])
+        for name, (_, shape) in self.traces.items():
+            stacked = self.outer.op("Identity", results[name], name=name)
+            self.outer.output(stacked, np.float32, [self.steps, "images", *shape])
 
-    def _scan(self) -> list[str]:
+    def _scan(self) -> dict[str, str]:
+        """Close the body and run it; the outer name of each state's end and of each trace."""
         for name, shape in self.sequences.values():
             self.body.input(name, np.float32, ["images", *shape])
         self.body.input("step", np.int64, [])
-        for name, shape in [*self.following, *self.traces.values()]:
+        ends = [(self.following[name], shape) for name, (_, shape) in self.states.items()]
+        for name, shape in [*ends, *self.traces.values()]:
             self.body.output(name, np.float32, ["images", *shape])
         counter = self.outer.constant(np.arange(self.steps, dtype=np.int64))
-        return self.outer.scan(self.body, "steps", self.starts, [*self.sequences, counter])
+        starts = [start for start, _ in self.states.values()]
+        results = self.outer.scan(self.body, "steps", starts, [*self.sequences, counter])
+        return dict(zip([*self.states, *self.traces], results))

@@ -22,7 +22,7 @@ from randhet.base.kinds import assert_never
 from randhet.export.onnx.graph import Scope, Value
 from randhet.export.onnx.lower import Fired, State, Step, fire
 from randhet.export.onnx.meta import metadata, save
-from randhet.export.onnx.operations import Wire, operate, plus, wide
+from randhet.export.onnx.operations import Wire, narrow, operate, plus, wide
 from randhet.export.onnx.registers import Registers, banks, draw_rows, pair_table, seeds
 from randhet.fixed_point import facts
 from randhet.fixed_point.layers import SUM_MAX
@@ -162,6 +162,8 @@ class Graph(ABC):
         out = Wire("", self.shapes[i], span, varies)
         sums = operate(layer.operation, self.body if varies else self.outer, read, out)
         if layer.recurrent is None:
+            if layer.neuron is None and layer.weighted:  # sums are sent as they are
+                return narrow(self.body if varies else self.outer, sums.name, sums)
             return self._neuron(i, layer, sums, decays) if layer.neuron else sums
         own = self.state(f"{layer.name}/spikes", sums.shape, np.uint8, 0)
         sent = Wire(own.name, sums.shape, facts.SPIKE, True)

@@ -108,6 +108,9 @@ def _widened(layer_range: LayerRange, network: Network, layer: Layer, result: Re
     assert neuron is not None
     read = result.traces[source(network, layer)].output
     total = sums(network, layer, read.reshape(-1, *read.shape[2:])).numpy()
+    if layer.recurrent is not None:
+        before = np.concatenate([np.zeros_like(trace.output[:, :1]), trace.output[:, :-1]], axis=1)
+        total = total + before.reshape(-1, len(layer.recurrent)) @ layer.recurrent.astype(np.int64).T
     x = (total * 2.0**layer_range.f) + reference.per_channel(neuron.bias, total.shape[1:])
     return replace(
         layer_range,

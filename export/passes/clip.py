@@ -20,14 +20,15 @@ from randhet.train.scales import best, candidates, chosen, rounded
 
 
 def clip(graph: FloatGraph, plan: Plan, activity: Activity) -> Plan:
-    """The plan with a scale for every channel; the widest candidate where none is better."""
+    """The plan with a scale for every channel; the widest candidate where none is better, or weights are recurrent."""
     corrected = "correct_bias" in plan.settings.passes
     scales = {}
     for name, node in weighted_nodes(graph).items():
         if sends_sums(graph, node) or reads_sums(graph, node):
             continue
         assert isinstance(node.operation, (FloatConv, FloatDense))
-        scales[name] = clipped(node.operation.weight, activity[name], kind_of(name, node, plan), corrected)
+        if isinstance(node.operation, FloatConv) or node.operation.recurrent is None:
+            scales[name] = clipped(node.operation.weight, activity[name], kind_of(name, node, plan), corrected)
     return replace(plan, scales=scales)
 
 

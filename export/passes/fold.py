@@ -117,7 +117,10 @@ def _gain(name: str, neuron: FloatNeuron, channels: int) -> Array:
 def multiplied(operation: FloatConv | FloatDense, gain: Array) -> FloatConv | FloatDense:
     """The layer whose outputs are multiplied by gain (channels,)."""
     bias = operation.bias * gain.reshape(-1, *[1] * (operation.bias.ndim - 1))
-    return replace(operation, weight=operation.weight * gain.reshape(-1, *[1] * (operation.weight.ndim - 1)), bias=bias)
+    weight = operation.weight * gain.reshape(-1, *[1] * (operation.weight.ndim - 1))
+    if isinstance(operation, FloatConv) or operation.recurrent is None:
+        return replace(operation, weight=weight, bias=bias)
+    return replace(operation, weight=weight, bias=bias, recurrent=operation.recurrent * gain.reshape(-1, 1))
 
 
 def fold_time(graph: FloatGraph) -> FloatGraph:

@@ -168,7 +168,14 @@ def layer_scales(name: str, node: FloatNode, plan: Plan) -> Array:
     """Scales (channels,): those a pass has chosen, else the widest."""
     assert isinstance(node.operation, (FloatConv, FloatDense))
     given = plan.scales.get(name)
-    return channel_scales(node.operation.weight, kind_of(name, node, plan)) if given is None else given
+    return channel_scales(all_weights(node.operation), kind_of(name, node, plan)) if given is None else given
+
+
+def all_weights(operation: FloatConv | FloatDense) -> Array:
+    """The weights of each output, those on its layer's own spikes too, which have the same scale."""
+    if isinstance(operation, FloatConv) or operation.recurrent is None:
+        return operation.weight
+    return np.hstack([operation.weight, operation.recurrent])
 
 
 def rounded(weight: Array, scale: Array, settings: QuantSettings) -> np.ndarray:
@@ -261,7 +268,8 @@ def read_out_of(graph: FloatGraph, node: FloatNode) -> FloatNode | None:
 def _synapse(operation: FloatConv | FloatDense, scale: Array, settings: QuantSettings) -> Conv | Dense:
     weight = rounded(operation.weight, scale, settings)
     if isinstance(operation, FloatDense):
-        return Dense(weight)
+        own = operation.recurrent
+        return Dense(weight, None if own is None else rounded(own, scale, settings))
     return Conv(weight, operation.stride, operation.padding, operation.dilation, operation.groups)
 
 
@@ -309,7 +317,10 @@ def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Spiking:
         return _cuba(node.name, neuron, threshold, whole_bias, f)
     settings = replace(plan.settings, k=decay_bits(node.name, neuron, plan.settings))
     decay = DECAYS[neuron.kind](neuron, settings)
-    return Lif(threshold, whole_bias, decay, settings.k, f, neuron.reset, neuron.reset_delay)
+    made = Lif(threshold, whole_bias, decay, settings.k, f, neuron.reset, neuron.reset_delay)
+    if neuron.floor is None:
+        return made
+    return replace(made, floor=_fit(np.broadcast_to(neuron.floor, len(units)) / units, node.name, "floor"))
 
 
 def decay_bits(name: str, neuron: FloatNeuron, settings: QuantSettings) -> int:
@@ -390,6 +401,10 @@ def _cuba(name: str, neuron: FloatNeuron, threshold: np.ndarray, bias: np.ndarra
         raise ExportError(
             f"layer {name}: a {neuron.kind} neuron with reset {neuron.reset!r}{' one step late' * neuron.reset_delay}: "
             "it can be reset to zero at once only, let it leak (a decay below 1) or change its reset"
+        )
+    if neuron.floor is not None:
+        raise ExportError(
+            f"layer {name}: a {neuron.kind} neuron has a lowest membrane potential, which only leaky ones can"
         )
     synapse, decay = CUBA[neuron.kind](neuron)
     kept = min(round(synapse * UNITY), UNITY - 1)

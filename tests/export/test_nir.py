@@ -262,7 +262,10 @@ def test_an_inclusive_threshold_is_one_integer_lower() -> None:
     images = RNG.integers(0, 256, (3, 4), dtype=np.uint8)
     found = nir_read.from_nir(graph, EULER, 2)
     strict, _ = nir_network.network(found, images)
-    lower, _ = nir_network.network(found, images, inclusive=True)
+    (neuron,) = node_of(found, FloatNeuron)
+    lower, _ = nir_network.network(found.changed("n1", replace(neuron, inclusive=True)), images)
+    (own,) = node_of(nir_read.from_nir(graph, replace(EULER, inclusive=True), 2), FloatNeuron)
+    assert own.inclusive and not neuron.inclusive and own.threshold == neuron.threshold
     assert np.array_equal(strict.layers[1].neuron.threshold - 1, lower.layers[1].neuron.threshold)
 
 
@@ -283,20 +286,14 @@ def test_grey_levels_have_the_value_they_are_given() -> None:
 
 def test_every_unsupported_node_is_named_at_once() -> None:
     neurons = np.ones(3)
-    graph = chain(
-        affine(),
-        nir.LI(neurons, neurons, neurons),
-        nir.Threshold(neurons),
-        nir.Scale(neurons),
-        affine(3, 3),
-        lif(v_reset=-1.0),
-    )
+    graph = chain(affine(), lif(), nir.Delay(neurons), affine(3, 3), lif(v_reset=-1.0))
     with pytest.raises(ExportError) as caught:
         nir_read.from_nir(graph, EULER, 2)
     text = str(caught.value)
-    assert "n1 (LI)" in text
+    assert "n2 (Delay): delays by 1, and integer layers send a value at its own step: only a delay of 0" in text
     assert (
-        "Supported are Affine, AvgPool2d, Conv2d, CubaLIF, Flatten, IF, Input, LIF, Linear, Output, SumPool2d" in text
+        "Supported are Affine, AvgPool2d, Conv1d, Conv2d, CubaLI, CubaLIF, Flatten, I, IF, Input, LI, LIF, Linear, "
+        "NIRGraph, Output, Scale, SumPool2d, Threshold" in text
     )
     graph = chain(affine(), lif(v_reset=-1.0))
     graph.nodes |= {"other": lif(v_threshold=-2.0), "side": affine()}
@@ -334,9 +331,9 @@ def test_what_integers_cannot_do_is_refused(graph: object, message: str) -> None
 
 
 def test_graphs_that_do_not_hold_together_are_refused() -> None:
-    recurrent = chain(affine(4), lif(4))
-    recurrent.edges.append(("n1", "n0"))
-    with pytest.raises(ExportError, match="recurrent connections are not supported"):
+    recurrent = chain(affine(4), lif(4), affine(4), lif(4))
+    recurrent.edges.append(("n3", "n0"))
+    with pytest.raises(ExportError, match="recurrent connections are not supported, but for a matrix of weights from"):
         nir_read.from_nir(recurrent, EULER, 2)
     lost = chain(affine(), lif())
     lost.edges.append(("n1", "nowhere"))
@@ -389,7 +386,7 @@ def test_a_reset_that_nir_or_the_integers_cannot_represent_is_refused() -> None:
     values = np.ones(3)
     subtract = replace(EULER, reset="subtract")
     for node in (nir.IF(values, values), nir.CubaLIF(4e-4 * values, 4e-4 * values, values, 0 * values, values)):
-        with pytest.raises(ExportError, match="resets by 'subtract', its integer neuron, Cuba, only to zero"):
+        with pytest.raises(ExportError, match="resets by 'subtract', its integer neuron, Cuba, only to zero at once"):
             nir_read.from_nir(chain(affine(), node), subtract, 2)
     with pytest.raises(ExportError, match="spike at m = theta already are read with reset zero only"):
         replace(TOOLS["spikingjelly"], reset="subtract")
@@ -408,8 +405,8 @@ def test_a_reset_that_a_tool_does_not_write_is_asked_for(tool: str, message: str
         nir_read.from_nir(graph, TOOLS[tool], 2)
     with pytest.raises(ExportError, match=message):
         replace(TOOLS[tool], reset="subtract")
-    graph.nodes["n1"] = nir.Threshold(np.ones(3))
-    with pytest.raises(ExportError, match=r"n1 \(Threshold\): this node has no counterpart"):
+    graph.nodes["n1"] = nir.Delay(np.ones(3))
+    with pytest.raises(ExportError, match=r"n1 \(Delay\): delays by 1"):
         nir_read.from_nir(graph, TOOLS[tool], 2)
 
 

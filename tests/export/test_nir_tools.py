@@ -6,14 +6,14 @@ Weights lie on the 8 bit grid, so that quantisation changes nothing but what rou
 # ruff: noqa: E402  (what needs NIR is imported after it is known to be there)
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from nir_live import on_grid, watched
 
 torch = pytest.importorskip("torch")
 nir = pytest.importorskip("nir")
@@ -57,31 +57,6 @@ class Ran:
     images: np.ndarray
     spikes: Spikes
     reset: Reset = "zero"
-
-
-def on_grid(layer: nn.Module, unit: float = 2.0**-7) -> nn.Module:
-    """Weights -127..127 and biases -99..99 times a unit; every output reaches 127, so that its scale is the unit."""
-    with torch.no_grad():
-        layer.weight.copy_(torch.randint(-127, 128, layer.weight.shape) * unit)
-        layer.weight.view(len(layer.weight), -1)[:, 0] = 127 * unit
-        if layer.bias is not None:
-            layer.bias.copy_(torch.randint(-99, 100, layer.bias.shape) * unit)
-    return layer
-
-
-def watched(modules: Sequence[nn.Module], run: Callable[[], None]) -> list[np.ndarray]:
-    """Outputs of modules at every step of a run, (T, N, ...) each."""
-    seen: list[list[np.ndarray]] = [[] for _ in modules]
-
-    def keep(log: list[np.ndarray], module: nn.Module, given: object, out: torch.Tensor | tuple) -> None:
-        log.append((out[0] if isinstance(out, tuple) else out).detach().numpy())
-
-    hooks = [module.register_forward_hook(functools.partial(keep, log)) for module, log in zip(modules, seen)]
-    with torch.no_grad():
-        run()
-    for hook in hooks:
-        hook.remove()
-    return [np.stack(log) for log in seen]
 
 
 def neuron_names(graph: nir.NIRGraph) -> list[str]:
@@ -244,7 +219,7 @@ def test_a_tools_graph_spikes_as_in_the_tool(tool: Callable[[str], Ran], kind: s
     whole = session(onnx_float.inference(graph, probes=names))
     floats = whole.run([f"{name}/output" for name in names], {"images": ran.images.astype(np.float32) / 255})
     settings = QuantSettings(k=12, f=8)
-    network, calibration = nir_network.network(graph, ran.images, settings, inclusive=time.inclusive)
+    network, calibration = nir_network.network(graph, ran.images, settings)
     assert calibration.saturations == 0
     result = reference.run(network, ran.images, probes=names)
     for name, found in zip(names, floats):
@@ -272,7 +247,7 @@ def test_what_a_tool_does_by_default_and_the_integers_do_not_is_refused(tool: Ca
         replace(TOOLS[ran.tool], reset="subtract")
     time = replace(TOOLS[ran.tool], reset="zero")
     graph = nir_read.from_nir(ran.graph, time, STEPS, scale=1.0)
-    network, _ = nir_network.network(graph, ran.images, QuantSettings(k=12, f=8), inclusive=time.inclusive)
+    network, _ = nir_network.network(graph, ran.images, QuantSettings(k=12, f=8))
     found = reference.run(network, ran.images, probes=list(ran.spikes)).traces
     assert any((found[name].output.swapaxes(0, 1) != spikes).any() for name, spikes in ran.spikes.items())
 
@@ -363,7 +338,7 @@ def test_a_graph_spikes_as_in_the_tool_that_reads_it(
                 wanted[i, t] = out.reshape(-1)
     assert 0.05 < wanted.mean() < 0.95
     graph = nir_read.read(tmp_path / "a.nir", time, STEPS, scale=1.0)
-    network, _ = nir_network.network(graph, images, QuantSettings(k=12, f=8), inclusive=time.inclusive)
+    network, _ = nir_network.network(graph, images, QuantSettings(k=12, f=8))
     found = reference.run(network, images, probes=["cell"]).traces["cell"].output
     assert np.array_equal(found, wanted)
 

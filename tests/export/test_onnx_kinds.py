@@ -172,6 +172,23 @@ def test_a_late_subtraction_saturates(graph: str) -> None:
     assert result.saturations == 3
 
 
+@pytest.mark.parametrize("graph", RUNNERS)
+@pytest.mark.parametrize("top", [1, 90])
+def test_weights_without_a_neuron_send_their_sums(graph: str, top: int) -> None:
+    """Sums that fit a byte, and signed ones beyond it, through a pool into weights and out as they are."""
+    weight = np.array([[top, 0], [0, 1 if top == 1 else -top]], np.int8).reshape(2, 2, 1, 1)
+    layers = (
+        Layer("input", Input((2, 1, 2))),
+        Layer("sums", Conv(weight), (0,)),
+        Layer("pool", MaxPool((1, 2), (1, 1)), (1,)),
+        Layer("read", Dense(np.array([[1, 2]], np.int8)), (2,), ReadOut(ints(0))),
+    )
+    images = RNG.integers(0, 256, (5, 2, 1, 2)).astype(np.uint8)
+    sums = images[:, :, 0].astype(int) * np.array([top, weight[1, 1, 0, 0]])[:, None]
+    assert np.array_equal(RUNNERS[graph](Network(layers, 1), images).sums, sums.max(2) @ np.array([[1], [2]]))
+    assert np.array_equal(RUNNERS[graph](Network(layers[:2], 1), images).sums, sums.reshape(5, 4))
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
