@@ -67,7 +67,14 @@ OPTIONS: dict[str, Any] = {
     "reset": _option(
         str, "--reset", f"{NIR}what a spike does to the membrane potential, {{resets}}.", "the tool's", metavar="NAME"
     ),
+    "reset_delay": _option(
+        int, "--reset-delay", f"{NIR}steps after which a spike resets, 0 or 1.", "0", metavar="N", min=0, max=1
+    ),
     "grey": _option(str, "--scale", f"{NIR}value of one grey level of an image.", "1/255", metavar="X"),
+    "read_out": _option(
+        str, "--read-out", f"{NIR}value of a leaky read-out that is the answer, last, max or mean.", metavar="NAME"
+    ),
+    "sequence": _option(bool, "--sequence", f"{NIR}the input has a frame for each time step."),
     "input_bits": _option(int, "--input-bits", f"{LAVA_DL}bits of the input.", "8", metavar="N", min=1, max=16),
     "levels": _option(
         str,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from randhet.base.errors import FileError, RandhetError
 from randhet.export import python_file
@@ -31,7 +31,8 @@ class Said:
     """What a file does not say of its model; None where nobody says it.
 
     steps: T. weights: a state dict for what FILE.py:NAME returns, or for a NIR graph. sampling, mean, std, connect: of
-    a published state dict. tool, dt, reset, grey: how a NIR graph becomes steps, and the value of one grey level in it.
+    a published state dict. tool, dt, reset, reset_delay, grey, read_out, sequence: how a NIR graph becomes steps, the
+    value of one grey level in it, what is read of its last node, and whether its input has a frame for each step.
     input_bits, levels: of the input of a lava-dl network.
     """
 
@@ -44,7 +45,10 @@ class Said:
     tool: str | None = None
     dt: float | None = None
     reset: str | None = None
+    reset_delay: int | None = None
     grey: float | None = None
+    read_out: str | None = None
+    sequence: bool | None = None
     input_bits: int | None = None
     levels: tuple[float, ...] | Literal["currents"] | None = None
 
@@ -57,7 +61,7 @@ PUBLISHED_ONLY = ("sampling", "mean", "std", "connect")
 NEEDS: dict[Kind, tuple[str, ...]] = {
     "checkpoint": ("steps", *PUBLISHED_ONLY),
     "python": ("steps", "weights"),
-    "nir": ("steps", "weights", "tool", "dt", "reset", "grey"),
+    "nir": ("steps", "weights", "tool", "dt", "reset", "reset_delay", "grey", "read_out", "sequence"),
     "lava-dl": ("steps", "input_bits", "levels"),
 }
 """What may be said of each kind of MODEL."""
@@ -67,7 +71,10 @@ WORDS: dict[Kind, str] = {
     "nir": "a NIR graph",
     "lava-dl": "a network of lava-dl",
 }
-OPTIONS = {"steps": "time-steps", "grey": "scale", "input_bits": "input-bits", "levels": "input"}
+OPTIONS = {
+    "steps": "time-steps", "grey": "scale", "reset_delay": "reset-delay", "read_out": "read-out",
+    "input_bits": "input-bits", "levels": "input",
+}  # fmt: skip
 """What is said, by the name of its option, where they differ."""
 
 
@@ -153,6 +160,7 @@ def _python(path: str | Path, said: Said, network: Network | None) -> Model:
 def _nir(path: str | Path, said: Said, network: Network | None) -> Model:
     if find_spec("nir") is None:
         raise RandhetError("NIR cannot be read here: nir is not installed: pip install 'randhet[onnx]'")
+    from randhet.export.nir.foreign import ReadOutOf
     from randhet.export.nir.read import PIXEL, load
     from randhet.export.nir.steps import OURS, TOOLS
 
@@ -160,12 +168,14 @@ def _nir(path: str | Path, said: Said, network: Network | None) -> Model:
     said = replace(said, **{name: value for name, value in known.items() if getattr(said, name) is None})
     if said.tool is not None and said.tool not in TOOLS:
         raise RandhetError(f"--tool is {said.tool!r}, it must be one of {', '.join(TOOLS)}")
-    given: dict[str, Any] = {
-        name: value for name, value in (("dt", said.dt), ("reset", said.reset)) if value is not None
-    }
+    if said.read_out not in (None, *get_args(ReadOutOf)):
+        raise RandhetError(f"--read-out is {said.read_out!r}, it must be one of {', '.join(get_args(ReadOutOf))}")
+    choices = {"dt": said.dt, "reset": said.reset, "reset_delay": said.reset_delay}
+    given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
     time = replace(TOOLS[said.tool] if said.tool else OURS, **given)
     clear = said.tool is not None and said.steps is not None
-    graph, ours = load(path, time if clear else None, said.steps or 1, PIXEL if said.grey is None else said.grey)
+    grey, how = PIXEL if said.grey is None else said.grey, {"read_out": said.read_out, "sequence": bool(said.sequence)}
+    graph, ours = load(path, time if clear else None, said.steps or 1, grey, **how)  # type: ignore[arg-type]
     model = of_graph(graph, str(path))
     if said.weights is not None:
         held = weight_files.load(said.weights)
@@ -177,7 +187,7 @@ def _nir(path: str | Path, said: Said, network: Network | None) -> Model:
 
 SAID = "said"
 """The metadata entry that holds, as JSON, how a NIR graph was read."""
-RECORDED = ("steps", "tool", "dt", "reset", "grey")
+RECORDED = ("steps", "tool", "dt", "reset", "grey", "reset_delay", "read_out", "sequence")
 
 
 def recorded_said(network: Network | None) -> Mapping[str, Any]:
@@ -186,8 +196,8 @@ def recorded_said(network: Network | None) -> Mapping[str, Any]:
     if text is None:
         return {}
     try:
-        return {name: json.loads(text)[name] for name in RECORDED}
-    except (ValueError, LookupError, TypeError):
+        return {name: json.loads(text).get(name) for name in RECORDED}
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise FileError(f"the network's metadata entry {SAID} is damaged") from None
 
 
