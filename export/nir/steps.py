@@ -49,7 +49,7 @@ class Discretisation:
     reset_delay: int = 0
     floor: float | None = None
     resets: tuple[tuple[Reset, int], ...] = field(default=EVERY, repr=False)
-    late_zero_returns: bool = False
+    late_zero_returns: bool = field(default=False, repr=False)
     unsaid: str = field(default="", repr=False)
     version: str = field(default="", repr=False)
 
@@ -128,6 +128,7 @@ TOOLS: dict[str, Discretisation] = {
         unit_integrator=True,
         reset=None,
         resets=(("zero", 0), ("zero", 1), ("subtract", 1)),
+        late_zero_returns=True,
         unsaid=SNNTORCH,
         version="snnTorch 1.0",
     ),
