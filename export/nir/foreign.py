@@ -188,7 +188,7 @@ class _Reader:
             raise ExportError(f"it reads {source}, which is no leaky read-out (LI, CubaLI, I): leave out --read-out")
         if self._gain(name) is not None:
             raise ExportError("it reads what a Scale gives, which only a layer with weights can take")
-        how = TimeMean() if self.read_out in (None, "mean") else TimeRead(self.read_out)
+        how = TimeMean() if self.read_out is None or self.read_out == "mean" else TimeRead(self.read_out)
         self.last[name] = self._add(FloatNode(f"{name}.mean", how, (source,)))
 
     # --- factors ----------------------------------------------------------------------------------------------------
