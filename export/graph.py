@@ -210,8 +210,11 @@ class FloatGraph:
     nodes: tuple[FloatNode, ...]
 
     def node(self, name: str) -> FloatNode:
-        """The node of this name, which must exist."""
-        return next(node for node in self.nodes if node.name == name)
+        """The node of this name; LookupError where there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise LookupError(f"no node is named {name}")
 
     def readers(self, name: str) -> list[FloatNode]:
         """The nodes that read this one."""

@@ -162,6 +162,15 @@ def _chain(shape: tuple[int, ...], *nodes: nir.NIRNode) -> bytes:
     return nir_of(nir.NIRGraph(named, list(pairwise(named)), type_check=False))
 
 
+def _recurrent() -> nir.NIRGraph:
+    """A neuron that reads its own spikes, in a graph of its own."""
+    ones = np.ones(1)
+    nodes = {"in": nir.Input(ones), "lif": nir.LIF(ones * 0.01, ones, ones * 0, ones)}
+    nodes |= {"back": nir.Linear(np.ones((1, 1))), "out": nir.Output(ones)}
+    edges = [("in", "lif"), ("lif", "back"), ("back", "lif"), ("lif", "out")]
+    return nir.NIRGraph(nodes, edges, type_check=False)
+
+
 def nirs() -> Files:
     """One of our own, and foreign ones of every node that is read."""
     ones, linear = np.ones(1), nir.Affine(np.ones((1, 2)), np.ones(1))
@@ -179,6 +188,10 @@ def nirs() -> Files:
         nir_of(nir_write.to_nir(short)),
         _chain((2,), linear, nir.LIF(ones * 0.01, ones, ones * 0, ones)),
         _chain((2,), nir.Linear(np.ones((1, 2))), nir.IF(ones, ones)),
+        _chain((2,), nir.Scale(np.array([1.0, 2])), linear, nir.Threshold(ones)),
+        _chain((2,), linear, nir.LI(ones * 0.01, ones, ones * 0)),
+        _chain((1, 2), nir.Conv1d(2, np.ones((1, 1, 2)), 1, 0, 1, 1, ones), nir.LIF(*[ones[:, None]] * 4)),
+        _chain((2,), linear, _recurrent()),
         _chain((2,), nir.Linear(np.ones((1, 2))), nir.CubaLIF(ones * 0.01, ones * 0.01, ones, ones * 0, ones)),
         _chain((1, 2, 2), wide, nir.IF(np.ones((1, 1, 1)), np.ones((1, 1, 1)))),
         _chain((1, 2, 2), nir.AvgPool2d(2, 2, 0), nir.Flatten({"input": np.array([1, 1, 1])}, 0, -1)),
