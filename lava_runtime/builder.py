@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from math import prod
 from typing import TYPE_CHECKING
 
 from randhet.base.errors import NetworkError, RandhetError
 from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine.calls import kept
-from randhet.fixed_point.engine.plan import top
+from randhet.fixed_point.engine.plan import own_span, top
 from randhet.fixed_point.network import Network
-from randhet.fixed_point.plain import refuse
 from randhet.lava_runtime.plan import LayerPlan, Run
 from randhet.lava_runtime.processes import process
 from randhet.lava_runtime.wire import Wire, wires
@@ -70,7 +70,7 @@ def _plan(built: Built, network: Network, i: int, probed: bool) -> LayerPlan:
     source = layer.inputs[0] if layer.inputs else i
     return LayerPlan(
         built.run, layer, i, shape[source], shape[i],
-        top(network.ranges[source]), built.wires[source], built.wires[i], built.late[i], probed,
+        top(own_span(layer, network.ranges[source])), built.wires[source], built.wires[i], built.late[i], probed,
     )  # fmt: skip
 
 
@@ -78,25 +78,22 @@ def _port(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
     """The out port of the process, or processes, made for a layer."""
     match layer.operation:
         case ir.Input():
-            return _input(built, plan)
+            return _input(built, plan, layer.operation)
         case ir.Conv() | ir.Dense():
             return _weights(built, plan, layer)
-        case ir.Add():
-            return _sum(built, plan, layer)
-        case ir.SumPool():
-            return _pool(built, plan, layer)
+        case ir.Add() | ir.And() | ir.Iand() | ir.Concat():
+            return _junctions(built, plan, layer)
+        case ir.SumPool() | ir.MaxPool() | ir.Spread():
+            return _grid(built, plan, layer)
         case ir.Flatten():
             # no process: a message has no shape, its reader knows the order
             return built.ports[layer.inputs[0]]
-        case ir.And() | ir.Iand() | ir.Concat() | ir.MaxPool() | ir.Spread():
-            refuse(layer.operation)
         case _:
             assert_never(layer.operation)
 
 
-def _neurons(plan: LayerPlan, floating: bool) -> process.Layer:
+def _neurons(plan: LayerPlan, neuron: ir.Neuron | None, floating: bool) -> process.Layer:
     """The process of a layer's neurons."""
-    neuron = plan.layer.neuron
     match neuron:
         case ir.Lif():
             return _lif(plan, neuron, floating)
@@ -107,7 +104,7 @@ def _neurons(plan: LayerPlan, floating: bool) -> process.Layer:
         case None:
             raise NetworkError(f"layer {plan.name} has weights and no neuron")
         case ir.Leaky():
-            refuse(neuron)
+            return _neurons(plan, neuron.dynamics, floating)
         case _:
             assert_never(neuron)
 
@@ -134,17 +131,19 @@ def _record(built: Built, plan: LayerPlan, counts: bool) -> None:
         built.neurons[plan.name].m_out.connect(recorder.m_in)
 
 
-def _input(built: Built, plan: LayerPlan) -> OutPort:
-    graded_input = process.GradedInput(built.run, plan.wire)
+def _input(built: Built, plan: LayerPlan, operation: ir.Input) -> OutPort:
+    graded_input = process.GradedInput(built.run, plan.wire, operation.sequence)
     built.keep(graded_input)
     return graded_input.s_out
 
 
 def _weights(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
-    layer_process = _neurons(plan, built.floating)
+    layer_process = _neurons(plan, layer.neuron, built.floating)
     built.keep(layer_process)
     built.neurons[layer.name] = layer_process
     built.ports[layer.inputs[0]].connect(layer_process.s_in)
+    if layer.recurrent is not None:
+        layer_process.s_out.connect(layer_process.r_in)
     return layer_process.s_out
 
 
@@ -152,23 +151,33 @@ Branch = tuple["OutPort", Wire, int]
 """Where a branch comes from, its messages, its delay."""
 
 
-def _sum(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
-    """A chain of binary sums; each branch waits for the latest one."""
+def _junctions(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
+    """A chain of junctions of two branches; each branch waits for the latest one."""
 
-    def add(first: Branch, second: Branch) -> Branch:
+    def join(first: Branch, second: Branch) -> Branch:
         latest = max(first[2], second[2])
         wait = latest - first[2], latest - second[2]
-        residual_sum = process.ResidualSum(built.run, layer.name, first[1], second[1], plan.wire, wait)
-        built.keep(residual_sum)
-        first[0].connect(residual_sum.a_in)
-        second[0].connect(residual_sum.b_in)
-        return residual_sum.s_out, plan.wire, latest
+        made = _joined_wire(layer, first[1], second[1], plan.wire)
+        junction = process.Junction(built.run, layer, first[1], second[1], made, wait)
+        built.keep(junction)
+        first[0].connect(junction.a_in)
+        second[0].connect(junction.b_in)
+        return junction.s_out, made, latest
 
-    return reduce(add, [(built.ports[i], built.wires[i], built.late[i]) for i in layer.inputs])[0]
+    return reduce(join, [(built.ports[i], built.wires[i], built.late[i]) for i in layer.inputs])[0]
 
 
-def _pool(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
-    pool = process.Pool(plan)
-    built.keep(pool)
-    built.ports[layer.inputs[0]].connect(pool.s_in)
-    return pool.s_out
+def _joined_wire(layer: ir.Layer, first: Wire, second: Wire, last: Wire) -> Wire:
+    """The messages of a junction in a chain whose last one sends `last`; channels of a concatenation add up."""
+    if not isinstance(layer.operation, ir.Concat):
+        return last
+    # a branch that was flattened has its own rows and columns, all of which are channels here
+    channels = (prod(first.shape) + prod(second.shape)) // last.pixels
+    return replace(last, shape=(channels, *last.shape[1:]))
+
+
+def _grid(built: Built, plan: LayerPlan, layer: ir.Layer) -> OutPort:
+    grid = process.Grid(plan)
+    built.keep(grid)
+    built.ports[layer.inputs[0]].connect(grid.s_in)
+    return grid.s_out

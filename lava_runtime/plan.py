@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from randhet.fixed_point.network import Layer, Shape
+from randhet.fixed_point.network import Layer, Leaky, Shape
 from randhet.lava_runtime.wire import Wire
 
 
@@ -13,7 +13,8 @@ from randhet.lava_runtime.wire import Wire
 class Run:
     """One run: T steps for each batch of images, the first of which has the logical number `first_image`.
 
-    Image j*batch + lane travels in round j, in its lane; in the last round some lanes may be empty.
+    Image j*batch + lane travels in round j, in its lane; in the last round some lanes may be empty. stream: the images
+    are pieces of one recording, one a round, and states carry on from one to the next.
     """
 
     directory: Path
@@ -22,6 +23,7 @@ class Run:
     first_image: int
     master: int
     batch: int = 1
+    stream: bool = False
 
     @property
     def total(self) -> int:
@@ -43,8 +45,9 @@ class Run:
 class LayerPlan:
     """One layer in one run.
 
-    index: its number in the network; top: largest value it reads, as the engine's bit planes see it; source and wire:
-    message formats it reads and writes; delay: steps by which its output lags the input; probed: it sends membranes.
+    index: its number in the network; top: largest value it reads, its own spikes included, as the engine's bit planes
+    see it; source and wire: message formats it reads and writes; delay: steps by which its output lags the input;
+    probed: it sends membranes.
     """
 
     run: Run
@@ -62,6 +65,11 @@ class LayerPlan:
     def name(self) -> str:
         """The layer's."""
         return self.layer.name
+
+    @property
+    def sends_membranes(self) -> bool:
+        """Whether its neurons send their membrane potentials instead of spikes."""
+        return isinstance(self.layer.neuron, Leaky)
 
     @property
     def cells(self) -> Shape:

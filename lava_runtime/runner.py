@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,8 @@ import numpy as np
 from randhet.base import child
 from randhet.base.errors import NetworkError, RandhetError
 from randhet.fixed_point.check import check_images
-from randhet.fixed_point.network import Network
-from randhet.fixed_point.plain import require_plain
-from randhet.fixed_point.reference import master_seed
+from randhet.fixed_point.network import Leaky, Network, read_of
+from randhet.fixed_point.reference import master_seed, read_on
 from randhet.fixed_point.result import Result, Trace
 from randhet.lava_runtime import guard
 from randhet.lava_runtime.available import require_lava
@@ -56,16 +56,17 @@ def run(
     progress: Progress | None = None,
     batch: int = 1,
     stall: float = STALL_SECONDS,
+    stream: bool = False,
 ) -> Result:
-    """Run images (N, C, Y, X) uint8 back to back through Lava processes; arguments and result as the reference's.
+    """Run images or recordings back to back through Lava processes; arguments and result as the reference's.
 
     probes: layers whose spikes and membranes are recorded through sinks. model "floating_pt" gives float membranes.
-    batch: images that travel through the pipeline together; the result does not depend on it. images may be anything
-    that slices to arrays, such as a memory map: a few at a time are copied to disk, and read when it is their turn.
+    batch: images that travel through the pipeline together, one where they are pieces of a recording (stream); the
+    result does not depend on it. images may be anything that slices to arrays, such as a memory map: a few images, or
+    frames of one recording, at a time are copied to disk, and read when it is their turn.
     """
     require_lava()
     network = network if isinstance(network, Network) else read(network)
-    require_plain(network, "lava")
     check_images(network.input, network.steps, images, first_image)
     _check_model(network, model)
     if unknown := set(probes) - {layer.name for layer in network.layers}:
@@ -74,13 +75,13 @@ def run(
         raise NetworkError("a Lava run needs at least one image")
     if batch < 1:
         raise NetworkError(f"batch is {batch}, it must be at least 1")
-    batch = min(batch, len(images))
+    batch = 1 if stream else min(batch, len(images))
     master = master_seed(network, seed)
     token = f"rh{secrets.token_hex(3)}"  # Python allows segment names of 14 characters
     directory = Path(tempfile.mkdtemp(prefix="randhet-"))
     try:
         write(directory / "network.net", replace(network, seed=None))
-        save(directory / "pixels.npy", images)
+        save(directory / "pixels.npy", images, network.input.sequence)
         job = {
             "token": token,
             "master": master,
@@ -89,6 +90,7 @@ def run(
             "probes": sorted(probes),
             "model": model,
             "batch": batch,
+            "stream": stream,
         }
         (directory / "job.json").write_text(json.dumps(job))
         done = _supervise(directory, token, network, len(images), progress, stall)
@@ -97,11 +99,12 @@ def run(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def save(path: Path, images: np.ndarray) -> None:
-    """Copy images to a file without having more than CHUNK of them in memory."""
+def save(path: Path, images: np.ndarray, sequence: bool) -> None:
+    """Copy images, or recordings, to a file without having more than CHUNK images, or frames, in memory."""
     file = np.lib.format.open_memmap(path, "w+", images.dtype, images.shape)
-    for start in range(0, len(images), CHUNK):
-        file[start : start + CHUNK] = images[start : start + CHUNK]
+    for source, target in zip(images, file) if sequence else [(images, file)]:
+        for start in range(0, len(source), CHUNK):
+            target[start : start + CHUNK] = source[start : start + CHUNK]
     file.flush()
 
 
@@ -109,6 +112,8 @@ def _check_model(network: Network, model: str) -> None:
     if model not in ("fixed_pt", "floating_pt"):
         raise NetworkError(f"model is {model!r}, it must be 'fixed_pt' or 'floating_pt'")
     for layer in network.layers:
+        if model == "floating_pt" and isinstance(layer.neuron, Leaky):
+            raise NetworkError(f"layer {layer.name}: leaky read-outs have no floating-point model")
         if model == "floating_pt" and layer.cuba:
             raise NetworkError(f"layer {layer.name}: CUBA neurons have no floating-point model")
 
@@ -196,7 +201,7 @@ def _collect(directory: Path, network: Network, probes: Collection[str], done: d
     last = network.layers[-1]
     trace = _trace(directory, index[last.name])
     outputs = trace.output.reshape(*trace.output.shape[:2], -1)
-    sums = outputs.sum(axis=1)
+    sums = reduce(partial(read_on, read=read_of(last.neuron)), outputs.swapaxes(0, 1))
     spiking = [layer.name for layer in network.layers if layer.spikes]
     return Result(
         predictions=sums.argmax(axis=1),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SHAPE = (1, 1, 1)
 ONE = np.ones(1, np.int32)
 LIF = ir.Lif(ONE, ONE, ir.Constant(0))
+LATE = replace(LIF, reset_delay=1)
 CUBA = ir.Cuba(ONE, ONE)
 SYNAPSE = make_synapse(ir.Dense(np.zeros((1, 1), np.int8)), (1,), 1)
 TILE: Tile = SYNAPSE.tiles[0]
@@ -28,16 +30,34 @@ TILE: Tile = SYNAPSE.tiles[0]
 
 def warm(layers: Iterable[Layer]) -> None:
     """Run every kernel that the processes of these layers need, for each kind of message that they read."""
-    for call, dtype in {(type(layer).warm, KINDS[layer.plan.source.bits]) for layer in layers}:
+    for call, dtype in {(layer.warm_up, KINDS[layer.plan.source.bits]) for layer in layers}:
         call(np.zeros(SHAPE, dtype))
     registers = np.ones(1, np.uint32)
     events.jump(registers, registers.repeat(32))
     events.advance(np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(DRAW_VALUES, np.int64))
 
 
+Warm = Callable[[np.ndarray], None]
+"""Runs the kernels of a kind of neurons once, for messages of this type."""
+
+
+def of(neuron: ir.Lif) -> Warm:
+    """Return what runs the kernels of these neurons: those with late or floored resets have their own."""
+    return late if calls.reset_differs(neuron) else lif
+
+
 def lif(values: np.ndarray) -> None:
     """Run the kernels of LIF neurons."""
-    levels, decays = calls.lif_levels(LIF, SHAPE, TILE), calls.given(ir.Constant(0), SHAPE, TILE)
+    _lif(LIF, values)
+
+
+def late(values: np.ndarray) -> None:
+    """Run the kernels of LIF neurons with late or floored resets."""
+    _lif(LATE, values)
+
+
+def _lif(neuron: ir.Lif, values: np.ndarray) -> None:
+    levels, decays = calls.lif_levels(neuron, SHAPE, TILE), calls.given(ir.Constant(0), SHAPE, TILE)
     calls.lif(SYNAPSE, TILE, values, levels, decays, *_written(np.zeros((0, 0, 0), np.int32)))
 
 

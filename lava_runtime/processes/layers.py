@@ -17,7 +17,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine import calls
-from randhet.fixed_point.engine.plan import Tile, channels_last, make_synapse
+from randhet.fixed_point.engine.plan import Tile, channels_last, make_synapse, with_own_spikes
 from randhet.fixed_point.kernels.bundles import NO_RECORD, Decays, Output, State
 from randhet.lava_runtime.plan import LayerPlan
 from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
@@ -35,18 +35,22 @@ class LayerModel(Guarded):
     """What all layers with weights share: send the last step's spikes, receive, integrate, reset per image."""
 
     s_in: PyInPort = MESSAGE_IN
+    r_in: PyInPort = MESSAGE_IN
     s_out: PyOutPort = MESSAGE_OUT
     m_out: PyOutPort = MESSAGE_OUT
     membrane: np.ndarray = STATE
     outgoing: np.ndarray = MESSAGE
     tally: np.ndarray = STATE
     floating: ClassVar[bool] = False
+    carries: ClassVar[bool] = True
+    """Whether states carry on from one piece of a recording to the next."""
 
     def setup(self) -> None:
         self.plan: LayerPlan = self.params["plan"]
         weighted = self.plan.layer.weighted
         assert weighted is not None
-        self.synapse = make_synapse(weighted, self.plan.shape_in, self.plan.top)
+        self.recurrent = self.plan.layer.recurrent is not None
+        self.synapse = make_synapse(with_own_spikes(weighted), self.plan.shape_in, self.plan.top)
         self.before = np.zeros(self.plan.cells, self.membrane.dtype)
         self.seen = self.plan.membranes(self.floating)
         self.spikes = self.saturations = 0
@@ -55,21 +59,36 @@ class LayerModel(Guarded):
         # what was computed at the step before: one step of delay, and no process waits for another in a circle
         self.s_out.send(self.outgoing)
         message = self.s_in.recv()
+        returned = self.r_in.recv() if self.recurrent else None
         step = self.plan.logical(self.time_step)
         if step is not None:
             if step % self.plan.run.steps == 0:
-                self.reset(step // self.plan.run.steps)
+                self.begin(step // self.plan.run.steps, returned)
             lanes = self.plan.run.lanes(step)
             # lanes that hold no image in the last round send zeros
             self.outgoing[lanes:] = 0
-            received = arranged(self.plan.source.decode(message[:lanes]), self.synapse.source[0])
+            received = self.received(message[:lanes], None if returned is None else returned[:lanes])
             self.outgoing[:lanes] = self.plan.wire.encode(self.integrate(received))
             self.tally[:] = words(self.spikes) + words(self.saturations)
         if self.plan.probed:
             self.m_out.send(self.seen.encode(self.before))
 
-    def reset(self, turn: int) -> None:
-        """Start the images of a round."""
+    def received(self, message: np.ndarray, returned: np.ndarray | None) -> np.ndarray:
+        """Values (lanes, pixels, channels) of a message; behind them, where it is recurrent, those of its own."""
+        values = arranged(self.plan.source.decode(message), 1 if self.recurrent else self.synapse.source[0])
+        return values if returned is None else np.concatenate([values, self.plan.wire.decode(returned)], axis=-1)
+
+    def begin(self, turn: int, returned: np.ndarray | None) -> None:
+        """Start the images of a round: from zero, its own spikes included, unless they carry a recording on."""
+        if turn and self.plan.run.stream and self.carries:
+            return
+        self.reset()
+        if returned is not None:
+            # spikes of the images before, which arrive one step late
+            returned[:] = 0
+
+    def reset(self) -> None:
+        """Set all states to zero."""
         self.membrane[:] = 0
 
     def integrate(self, values: np.ndarray) -> np.ndarray:
@@ -84,8 +103,8 @@ class LayerModel(Guarded):
         return total
 
 
-class Spiking(LayerModel):
-    """Neurons in fixed point, a tile of channels at a time."""
+class Dynamics(LayerModel):
+    """Neurons in fixed point, a tile of channels at a time: they send spikes, or their membrane potentials."""
 
     def update(self, tile: Tile, values: np.ndarray, output: Output) -> calls.Tally:
         """Step the neurons of a tile."""
@@ -94,16 +113,17 @@ class Spiking(LayerModel):
     def integrate(self, values: np.ndarray) -> np.ndarray:
         lanes = len(values)
         spikes = np.empty((lanes, *self.plan.cells[1:]), np.uint8)
-        record = self.before[:lanes] if self.plan.probed else NO_RECORD
+        sends = self.plan.sends_membranes
+        record = self.before[:lanes] if self.plan.probed or sends else NO_RECORD
         for tile in self.synapse.tiles:
             output = Output(spikes, record, tile.offset, 0, self.synapse.pixels)
             fired, clipped = self.update(tile, values, output)
             self.spikes += fired
             self.saturations += clipped
-        return spikes
+        return record if sends else spikes
 
 
-class LifFixed(Spiking):
+class LifFixed(Dynamics):
     """The LIF family in fixed point; where decays come from differs."""
 
     def setup(self) -> None:
@@ -133,6 +153,7 @@ class LifFloat(LayerModel):
         self.neuron: ir.Lif = self.params["neuron"]
         self.bias = channels_last(self.neuron.bias, self.plan.shape)
         self.threshold = channels_last(self.neuron.threshold, self.plan.shape)
+        self.floor = channels_last(self.neuron.floor, self.plan.shape)
 
     def float_decays(self, lanes: int) -> np.ndarray:
         """The decay mantissas of this step, (lanes, pixels, channels) or (1 or pixels, channels)."""
@@ -141,13 +162,21 @@ class LifFloat(LayerModel):
     def integrate(self, values: np.ndarray) -> np.ndarray:
         lanes = len(values)
         x = self.sums(values) * 2.0**self.neuron.f + self.bias
-        before = x + self.float_decays(lanes) / 2.0**self.neuron.k * (self.membrane[:lanes] - x)
+        moved = x + self.float_decays(lanes) / 2.0**self.neuron.k * (self.membrane[:lanes] - x)
+        if self.neuron.reset_delay:
+            # a spike of the step before acts on what its full membrane potential has become
+            moved = self.after_spikes(self.membrane[:lanes] > self.threshold, moved)
+        before = np.maximum(moved, self.floor) if self.neuron.floored else moved
         spike = before > self.threshold
-        left = np.where(calls.kept(self.neuron.reset), before - self.threshold, 0.0)
-        self.membrane[:lanes] = np.where(spike, left, before)
+        self.membrane[:lanes] = before if self.neuron.reset_delay else self.after_spikes(spike, before)
         self.before[:lanes] = before
         self.spikes += int(spike.sum())
         return spike
+
+    def after_spikes(self, spike: np.ndarray, membrane: np.ndarray) -> np.ndarray:
+        """Return what spikes leave of membrane potentials."""
+        left = np.where(calls.kept(self.neuron.reset), membrane - self.threshold, 0.0)
+        return np.where(spike, left, membrane)
 
 
 class Drawn(LayerModel):
@@ -161,8 +190,8 @@ class Drawn(LayerModel):
         self.cores = CoreRegisters(self.plan, self.decay)
         self.register[:] = self.cores.begin()
 
-    def reset(self, turn: int) -> None:
-        super().reset(turn)
+    def begin(self, turn: int, returned: np.ndarray | None) -> None:
+        super().begin(turn, returned)
         if turn:
             self.cores.skip(self.register)
 
@@ -233,7 +262,7 @@ class GivenFloat(LifFloat):
 @implements(proc=CubaLayer, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class CubaFixed(Spiking):
+class CubaFixed(Dynamics):
     """Loihi's CUBA LIF; membrane is the voltage v."""
 
     current: np.ndarray = STATE
@@ -243,8 +272,8 @@ class CubaFixed(Spiking):
         neuron, shape = self.params["neuron"], self.plan.shape
         self.levels = {tile.offset: calls.cuba_levels(neuron, shape, tile) for tile in self.synapse.tiles}
 
-    def reset(self, turn: int) -> None:
-        super().reset(turn)
+    def reset(self) -> None:
+        super().reset()
         self.current[:] = 0
 
     def update(self, tile: Tile, values: np.ndarray, output: Output) -> calls.Tally:
@@ -257,6 +286,8 @@ class CubaFixed(Spiking):
 @tag("fixed_pt")
 class ReadOutFixed(LayerModel):
     """Sums over the steps of an image."""
+
+    carries = False
 
     def setup(self) -> None:
         super().setup()

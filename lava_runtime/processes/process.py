@@ -21,43 +21,45 @@ from randhet.lava_runtime.wire import Wire
 
 
 class GradedInput(AbstractProcess):
-    """Sends images as graded spikes, each for T steps; they are read from `pixels.npy` of the run when it is time."""
+    """Sends graded spikes: images, each for T steps, or the frames of recordings, one a step (sequence).
 
-    def __init__(self, run: Run, wire: Wire) -> None:
-        super().__init__(run=run, wire=wire, name="input")
+    They are read from `pixels.npy` of the run when it is time.
+    """
+
+    def __init__(self, run: Run, wire: Wire, sequence: bool) -> None:
+        super().__init__(run=run, wire=wire, sequence=sequence, name="input")
         self.s_out = OutPort(shape=wire.packet)
 
 
 class Layer(AbstractProcess):
     """Weights and neurons; decay: where the decays of LIF neurons come from.
 
-    Vars: membrane (batch, pixels, channels); outgoing, the message of the next step; tally (spikes and saturations,
-    each as low and high 30 bits).
+    Port r_in receives the layer's own messages where it is recurrent: sent at the step after they were computed, they
+    arrive in time by themselves. Vars: membrane (batch, pixels, channels); outgoing, the message of the next step;
+    tally (spikes and saturations, each as low and high 30 bits).
     """
 
     def __init__(self, plan: LayerPlan, neuron: ir.Neuron, floating: bool, decay: ir.Decay | None = None) -> None:
         super().__init__(plan=plan, neuron=neuron, decay=decay, name=plan.name)
         self.plan = plan
         self.s_in = InPort(shape=plan.source.packet)
+        self.r_in = InPort(shape=plan.wire.packet)
         self.s_out = OutPort(shape=plan.wire.packet)
         self.m_out = OutPort(shape=plan.membranes(floating).packet)
         self.membrane = Var(shape=plan.cells, init=0)
         self.outgoing = Var(shape=plan.wire.packet, init=0)
         self.tally = Var(shape=(4,), init=0)
 
-    @staticmethod
-    def warm(values: np.ndarray) -> None:
-        """Call the kernels of its model once, for messages of this type."""
-        raise NotImplementedError
+    warm_up: warm.Warm
+    """Calls the kernels of its model once."""
 
 
 class DrawnLayer(Layer):
     """LIF neurons that draw their decays. Var register (batch, cores): the registers before the next draw."""
 
-    warm = staticmethod(warm.lif)
-
     def __init__(self, plan: LayerPlan, neuron: ir.Lif, decay: ir.Drawn, floating: bool) -> None:
         super().__init__(plan, neuron, floating, decay)
+        self.warm_up = warm.of(neuron)
         cores = len(core_starts(prod(plan.shape), decay.neurons_per_core))
         self.register = Var(shape=(plan.run.batch, cores), init=0)
 
@@ -65,16 +67,15 @@ class DrawnLayer(Layer):
 class GivenLayer(Layer):
     """LIF neurons with decays that are never drawn: one for the layer, or one per neuron."""
 
-    warm = staticmethod(warm.lif)
-
     def __init__(self, plan: LayerPlan, neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, floating: bool) -> None:
         super().__init__(plan, neuron, floating, decay)
+        self.warm_up = warm.of(neuron)
 
 
 class CubaLayer(Layer):
     """Loihi's current-based LIF neurons. Var current: the synaptic current u."""
 
-    warm = staticmethod(warm.cuba)
+    warm_up = staticmethod(warm.cuba)
 
     def __init__(self, plan: LayerPlan, neuron: ir.Cuba, floating: bool) -> None:
         super().__init__(plan, neuron, floating)
@@ -84,14 +85,17 @@ class CubaLayer(Layer):
 class ReadOutLayer(Layer):
     """The classifier: adds sums and bias over the T steps of an image, never spikes."""
 
-    warm = staticmethod(warm.sums)
+    warm_up = staticmethod(warm.sums)
 
 
-class ResidualSum(AbstractProcess):
-    """Adds two branches. wait: steps of delay for a and b; Var line: the messages that wait, a ring for each branch."""
+class Junction(AbstractProcess):
+    """Joins two branches: their sum, AND, IAND or concatenation.
 
-    def __init__(self, run: Run, name: str, a: Wire, b: Wire, out: Wire, wait: tuple[int, int]) -> None:
-        super().__init__(run=run, a=a, b=b, out=out, wait=wait, name=name)
+    wait: steps of delay for a and b. Var line: the messages that wait, a ring for each branch.
+    """
+
+    def __init__(self, run: Run, layer: ir.Layer, a: Wire, b: Wire, out: Wire, wait: tuple[int, int]) -> None:
+        super().__init__(run=run, operation=layer.operation, a=a, b=b, out=out, wait=wait, name=layer.name)
         self.a_in = InPort(shape=a.packet)
         self.b_in = InPort(shape=b.packet)
         self.s_out = OutPort(shape=out.packet)
@@ -99,8 +103,8 @@ class ResidualSum(AbstractProcess):
         self.b_line = Var(shape=(max(wait[1], 1), *b.packet), init=0)
 
 
-class Pool(AbstractProcess):
-    """Sums windows of graded spikes, without delay."""
+class Grid(AbstractProcess):
+    """Pools or spreads rows and columns of graded spikes, without delay."""
 
     def __init__(self, plan: LayerPlan) -> None:
         super().__init__(plan=plan, name=plan.name)

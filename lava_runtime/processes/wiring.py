@@ -8,10 +8,11 @@ from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from randhet.fixed_point import network as ir
 from randhet.fixed_point import reference
 from randhet.lava_runtime.plan import LayerPlan
 from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
-from randhet.lava_runtime.processes.process import GradedInput, Pool, Recorder, ResidualSum
+from randhet.lava_runtime.processes.process import GradedInput, Grid, Junction, Recorder
 from randhet.lava_runtime.wire import KINDS, Wire, arranged, in_order
 
 
@@ -19,28 +20,39 @@ from randhet.lava_runtime.wire import KINDS, Wire, arranged, in_order
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
 class InputModel(Guarded):
-    """Streams from a memory map, so that memory does not grow with the number of images."""
+    """Reads an image, or a frame, when it is due, so that memory grows neither with images nor with T."""
 
     s_out: PyOutPort = MESSAGE_OUT
 
     def setup(self) -> None:
-        self.pixels = np.load(self.params["run"].directory / "pixels.npy", mmap_mode="r")
+        self.path = self.params["run"].directory / "pixels.npy"
+        # only what the file says of itself is kept: pages of a map would add up while a run goes on
+        pixels = np.load(self.path, mmap_mode="r")
+        self.kind, self.begin = pixels.dtype, pixels.offset
 
     def advance(self) -> None:
         run, wire, step = self.params["run"], self.params["wire"], self.time_step - 1
-        if step % run.steps == 0:
+        sequence = self.params["sequence"]
+        if sequence or step % run.steps == 0:
             self.message = np.zeros(wire.packet, np.uint8)
             if step < run.total:
-                images = self.pixels[run.place(step)[0]]
-                self.message[: len(images)] = wire.encode(images.reshape(len(images), wire.channels, -1).swapaxes(1, 2))
+                images, t = run.place(step)
+                frames = [n * run.steps + t if sequence else n for n in range(images.start, images.stop)]
+                self.message[: len(frames)] = wire.encode(np.stack([self.frame(wire, n) for n in frames]))
         self.s_out.send(self.message)
 
+    def frame(self, wire: Wire, number: int) -> np.ndarray:
+        """Read values (pixels, channels) of the frame of this number in the file."""
+        size = wire.channels * wire.pixels
+        place = self.begin + number * size * self.kind.itemsize
+        return np.fromfile(self.path, self.kind, size, offset=place).reshape(wire.channels, -1).T
 
-@implements(proc=ResidualSum, protocol=LoihiProtocol)
+
+@implements(proc=Junction, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
-class ResidualSumModel(Guarded):
-    """Adds in the step it receives; the messages of the earlier branch wait in a ring."""
+class JunctionModel(Guarded):
+    """Joins in the step it receives; the messages of the earlier branch wait in a ring."""
 
     a_in: PyInPort = MESSAGE_IN
     b_in: PyInPort = MESSAGE_IN
@@ -62,18 +74,30 @@ class ResidualSumModel(Guarded):
         waits, out = self.params["wait"], self.params["out"]
         a = self.waited(self.a_in.recv(), self.a_line, waits[0])
         b = self.waited(self.b_in.recv(), self.b_line, waits[1])
-        parts = (
+        first, second = (
             arranged(wire.decode(message), out.pixels)
             for wire, message in ((self.params["a"], a), (self.params["b"], b))
         )
-        self.s_out.send(out.encode(np.add(*parts, dtype=KINDS[out.bits])))
+        self.s_out.send(out.encode(joined(self.params["operation"], first, second, KINDS[out.bits])))
 
 
-@implements(proc=Pool, protocol=LoihiProtocol)
+def joined(operation: ir.Operation, first: np.ndarray, second: np.ndarray, kind: type) -> np.ndarray:
+    """Join values (lanes, pixels, channels) of two branches; kind holds every result."""
+    match operation:
+        case ir.Add():
+            return np.add(first, second, dtype=kind)
+        case ir.Concat():
+            return np.concatenate([first, second], axis=-1)
+        case _:
+            # neuron by neuron: any order of the axes will do
+            return reference.operate(operation, [first, second])
+
+
+@implements(proc=Grid, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
-class PoolModel(Guarded):
-    """The reference's own sum over windows."""
+class GridModel(Guarded):
+    """The reference's own pools and spreads."""
 
     s_in: PyInPort = MESSAGE_IN
     s_out: PyOutPort = MESSAGE_OUT
@@ -81,8 +105,8 @@ class PoolModel(Guarded):
     def advance(self) -> None:
         plan: LayerPlan = self.params["plan"]
         values = in_order(plan.source.decode(self.s_in.recv()), plan.shape_in).astype(np.int64)
-        total = reference.operate(plan.layer.operation, [values])
-        self.s_out.send(plan.wire.encode(total.reshape(len(total), plan.wire.channels, -1).swapaxes(1, 2)))
+        made = reference.operate(plan.layer.operation, [values])
+        self.s_out.send(plan.wire.encode(made.reshape(len(made), plan.wire.channels, -1).swapaxes(1, 2)))
 
 
 @implements(proc=Recorder, protocol=LoihiProtocol)

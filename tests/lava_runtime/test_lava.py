@@ -15,17 +15,23 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hardware_tests.random_networks import Run
 from randhet.base.errors import FileError, NetworkError
 from randhet.fixed_point import generator, reference
+from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.network import (
     Add,
+    And,
+    Concat,
     Conv,
     Cuba,
     Decay,
     Dense,
     Drawn,
     Flatten,
+    Iand,
     Input,
     Layer,
+    Leaky,
     Lif,
+    MaxPool,
     Network,
     Neuron,
     Operation,
@@ -33,6 +39,7 @@ from randhet.fixed_point.network import (
     ReadOut,
     Reset,
     Sampling,
+    Spread,
     SumPool,
 )
 from randhet.lava_runtime.plan import Run as LavaRun
@@ -56,8 +63,20 @@ def drawn(channels: int, threshold: int = 4000, sampling: Sampling = "step", res
     return Lif(ints(threshold, channels), ints(50, channels), decay, reset=reset)
 
 
+def dense(out: int, into: int) -> Dense:
+    return Dense(RNG.integers(-99, 100, (out, into)).astype(np.int8))
+
+
+def recurrent(out: int, into: int) -> Dense:
+    return Dense(dense(out, into).weight, dense(out, out).weight)
+
+
+def never(channels: int) -> Lif:
+    return Lif(ints(STATE_MAX, channels), ints(-20, channels))
+
+
 def everything() -> Network:
-    """Every operation, neuron, decay and reset; branches of depth 0, 1 and 2 meet in sums of two and of three."""
+    """Every operation, neuron, decay and reset; branches of unequal depth meet in sums, gates and concatenations."""
     same = {"padding": (1, 1)}
     het = Lif(ints(3000, 6), ints(0, 6), PerNeuron(RNG.integers(0, 256, (6, 5, 4)).astype(np.uint16)))
     bias_map = Lif(ints(90_000, 6), RNG.integers(-9000, 9000, (6, 9, 7)).astype(np.int32), Drawn())
@@ -73,9 +92,18 @@ def everything() -> Network:
         Layer("deep", conv(6, 6, dilation=(2, 1), padding=(2, 1)), (5,), cuba),
         Layer("sum3", Add(), (5, 6, 7)),
         Layer("pool", SumPool((2, 2), (2, 2)), (8,)),
+        Layer("and", And(), (5, 7)),
+        Layer("iand", Iand(), (10, 6)),
+        Layer("concat", Concat(), (11, 8, 5)),
+        Layer("max", MaxPool((3, 2), (2, 2), (1, 1)), (12,)),
+        Layer("spread", Spread((2, 1), (0, 1)), (13,)),
+        Layer("up", conv(2, 18, 2), (14,), drawn(2)),
         Layer("flat", Flatten(), (9,)),
-        Layer("hidden", Dense(RNG.integers(-99, 99, (11, 24)).astype(np.int8)), (10,), drawn(11)),
-        Layer("read", Dense(RNG.integers(-99, 99, (4, 11)).astype(np.int8)), (11,), ReadOut(ints(5, 4))),
+        Layer("flat up", Flatten(), (15,)),
+        Layer("both", Concat(), (16, 17)),
+        Layer("hidden", recurrent(11, 48), (18,), drawn(11)),
+        Layer("aside", dense(3, 48), (18,), Leaky(never(3), "max")),
+        Layer("read", dense(4, 11), (19,), ReadOut(ints(5, 4))),
     )
     return Network(layers, steps=5)
 
