@@ -26,8 +26,17 @@ Levels = Annotated[
     ),
 ]
 
+Sequence = Annotated[
+    bool,
+    typer.Option(
+        "--sequence",
+        help=f"{LAVA_DL}the input is recordings, one frame a time step, instead of still images.",
+        is_flag=True,
+    ),
+]
 
-def opened(file: Path, steps: int | None, bits: int, levels: str | None) -> Network:
+
+def opened(file: Path, steps: int | None, bits: int, levels: str | None, sequence: bool) -> Network:
     """The network in a file, of this project or of lava-dl."""
     from randhet.base.errors import RandhetError
     from randhet.netx.lava_dl import Shown, load_network
@@ -39,7 +48,7 @@ def opened(file: Path, steps: int | None, bits: int, levels: str | None) -> Netw
         said = typed("--input", levels, tuple[float, ...])
         if len(said) != 2:
             raise RandhetError(f"--input is {levels!r}, it must be two numbers such as 0,1, or currents")
-    return load_network(file, Shown(steps, bits, levels=said) if steps else None)
+    return load_network(file, Shown(steps, bits, levels=said, sequence=sequence) if steps else None)
 
 
 def images_for(network: Network, data: str | None, samples: int | None) -> Images:

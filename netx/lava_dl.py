@@ -1,16 +1,17 @@
 """Read NetX files that lava-dl wrote: chains of input, conv, flatten and dense layers with CUBA neurons.
 
 Such a file says neither how many steps an image is shown nor, always, what the input is; who reads it does. The network
-equals lava-dl 0.6.0's `netx.hdf5.Network` on Lava's fixed-point models: same spikes, same voltages. A last layer that
-only integrates becomes a read-out, whose sums are its voltages at the last step. What the integer network cannot
-express (other neurons, delays, recurrence, weights beyond a synapse) is refused by name.
+equals lava-dl 0.6.0's `netx.hdf5.Network` on Lava's fixed-point models: same spikes, same voltages, from a state of
+zero. A last layer that only integrates becomes a read-out of its voltages at the last step (`integrators`); delays
+become layers of their own (`delays`). What the integer network cannot express (other neurons, weights beyond a synapse)
+and what lava-dl itself does not run on Lava (pools, averages) is refused by name.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -18,9 +19,9 @@ from typing import Literal
 import h5py
 import numpy as np
 
-from randhet.base.errors import FileError, NetworkError
-from randhet.fixed_point.facts import Range, fan_in_weights
-from randhet.fixed_point.integer import DECAY_BITS, STATE_MAX, Int, keep
+from randhet.base.errors import FileError
+from randhet.fixed_point.facts import SPIKE, Range, ranges
+from randhet.fixed_point.integer import STATE_MAX, Int
 from randhet.fixed_point.network import (
     Conv,
     Cuba,
@@ -30,11 +31,12 @@ from randhet.fixed_point.network import (
     Layer,
     Network,
     Operation,
-    ReadOut,
     Shape,
 )
 from randhet.fixed_point.shape import output_shape
+from randhet.netx import delays
 from randhet.netx.hdf5 import verify
+from randhet.netx.integrators import read_out
 from randhet.netx.node import Node, group, layer_groups
 from randhet.netx.read import loaded, network_of
 
@@ -44,10 +46,6 @@ MANTISSA_MIN, MANTISSA_MAX = -(2**15), 2**15 - 1
 """Lava keeps bias mantissas as int16."""
 INTEGRATOR = (0, 4096, 2**17)
 """iDecay, vDecay and vThMant of a dense layer without a neuron."""
-SUMMING = ((-1, 4096), (4095, 0))
-"""Decays of current and voltage with which the voltage is the sum of all that came in: only one of the two keeps it."""
-NEVER = (2**17 - 1) << STATE_SHIFT
-"""Threshold of a neuron that is not meant to spike: the largest mantissa of its field."""
 INPUT_WEIGHT = 64
 """What lava-dl multiplies input values by where an input layer with neurons does not say."""
 GREY_LEVELS = 256
@@ -61,7 +59,8 @@ class Shown:
 
     The shape (channel, y, x) is needed only where the file has no input layer. levels is needed where the neurons of an
     input layer want weight * value + bias: the values of black and white (`currents` turns pixels into what the input
-    then takes, and bits and signed follow), or "currents" where the input already is these currents.
+    then takes, and bits and signed follow), or "currents" where the input already is these currents. sequence: the
+    input is recordings of T frames, not images that are shown for T steps.
     """
 
     steps: int
@@ -69,6 +68,7 @@ class Shown:
     signed: bool = False
     shape: Shape | None = None
     levels: tuple[float, float] | Literal["currents"] | None = None
+    sequence: bool = False
 
 
 def load_network(path: str | Path, shown: Shown | None = None) -> Network:
@@ -136,10 +136,12 @@ def _foreign(root: Node, shown: Shown) -> Network:
     chain = Chain(shown, [], [])
     for i, node in enumerate(nodes):
         kind = node.text("type")
+        if kind in NOT_IN_STOCK:
+            raise node.fail("type", f"is {kind!r}, which lava-dl itself does not run on Lava: {NOT_IN_STOCK[kind]}")
         if kind not in LAYERS:
             raise node.fail("type", f"is {kind!r}, known in files of lava-dl are {', '.join(LAYERS)}")
         if i == 0 and kind != "input":
-            chain.add("input", Input(_input_shape(node, shown), shown.bits, shown.signed))
+            chain.add("input", Input(_input_shape(node, shown), shown.bits, shown.signed, shown.sequence))
         LAYERS[kind](chain, node, f"{kind}{i}")
         _compare(node, kind, chain)
     metadata = {"source": "lava-dl"}
@@ -147,13 +149,13 @@ def _foreign(root: Node, shown: Shown) -> Network:
         metadata[CURRENTS] = json.dumps(chain.table.tolist())
     elif isinstance(shown.levels, tuple):
         raise nodes[0].fail("type", "has no neurons, so that its input has no weight and bias to apply to values")
-    return _read_out(Network(tuple(chain.layers), shown.steps, metadata=metadata))
+    return read_out(Network(tuple(chain.layers), shown.steps, metadata=metadata))
 
 
 def _input_shape(node: Node, shown: Shown) -> Shape:
     if shown.shape is not None:
         return shown.shape
-    if node.text("type") == "dense":
+    if node.text("type") in DENSE:
         return (_rows(node).shape[1],)
     raise node.fail("type", "is the first layer and no input layer: the shape of the input must be given")
 
@@ -178,7 +180,7 @@ def _input(chain: Chain, node: Node, name: str) -> None:
     if chain.table is not None:
         span = Range(min(int(chain.table.min()), 0), max(int(chain.table.max()), 1))
         bits, signed = span.bits, span.signed
-    chain.add(name, Input(shape, bits, signed))
+    chain.add(name, Input(shape, bits, signed, chain.shown.sequence))
     if node.has("neuron"):
         one_to_one = np.ones((shape[0], 1, 1, 1), np.int8)
         operation = Conv(one_to_one, groups=shape[0]) if len(shape) == 3 else Dense(np.eye(prod(shape), dtype=np.int8))
@@ -220,15 +222,62 @@ def _conv(chain: Chain, node: Node, name: str) -> None:
     weight = weight.reshape(weight.shape[:4])
     stride, padding, dilation = (node.pair(key) for key in ("stride", "padding", "dilation"))
     operation = Conv(weight, stride, padding, dilation, node.integer("groups"))
+    if node.has("delay") and node.array("delay", "iuf", (0, 1, 2)).any():
+        raise node.fail("delay", "is not zero: lava-dl ignores the delays of convolutions on Lava, remove them")
     if not node.has("neuron"):
         raise node.fail("neuron", "is missing")
     chain.add(name, operation, _neuron(node, chain, operation, shift))
 
 
 def _dense(chain: Chain, node: Node, name: str) -> None:
-    weight, shift = _mantissas(node, _rows(node))
+    rows = _rows(node)
+    _require_unclipped(node, [rows])
+    weight, shift = _mantissas(node, rows)
+    if node.has("delay") and (late := delays.of(node, weight)).any():
+        weight = _delayed(chain, node, name, weight, late)
     operation = Dense(weight)
     chain.add(name, operation, _neuron(node, chain, operation, shift))
+
+
+def _delayed(chain: Chain, node: Node, name: str, weight: np.ndarray, late: np.ndarray) -> np.ndarray:
+    """Append the layer that holds spikes back; returns the weights of the one that reads it."""
+    if ranges(chain.layers)[-1] != SPIKE:
+        raise node.fail("delay", "is not zero: only spikes are delayed, and the layer reads graded values")
+    line = delays.line(node, weight, late)
+    chain.add(f"{name}.delay", line.operation, line.neuron)
+    return line.reader
+
+
+def _recurrent(chain: Chain, node: Node, name: str) -> None:
+    rows, own = _rows(node), _own(node)
+    if node.has("delay") and node.array("delay", "iuf", (0, 1, 2)).any():
+        raise node.fail("delay", "is not zero: delays of recurrent layers are not supported")
+    _require_unclipped(node, [rows, own])
+    # lava-dl gives both one exponent
+    both, shift = _mantissas(node, np.hstack([rows, own]))
+    operation = Dense(both[:, : rows.shape[1]], both[:, rows.shape[1] :])
+    chain.add(name, operation, _neuron(node, chain, operation, shift))
+
+
+def _own(node: Node) -> np.ndarray:
+    """Weights (out, out) of a layer on its own spikes of the step before; lava-dl may store them flat."""
+    weight, out = _whole(node, "weight_rec", (1, 2)), prod(_shape(node))
+    if weight.size != out * out:
+        raise node.fail("weight_rec", f"has {weight.size} entries, {out} neurons need {out * out}")
+    return weight.reshape(out, out)
+
+
+def _require_unclipped(node: Node, weights: list[np.ndarray]) -> None:
+    """Refuse the weights that stock Lava changes: scaled to -256 where no weight is positive, it takes -255."""
+    least, largest = min(int(weight.min()) for weight in weights), max(int(weight.max()) for weight in weights)
+    if least >= 0 or -least & (-least - 1) or largest >= -least:
+        return
+    if any(weight.max() <= 0 and weight.min() == least for weight in weights):
+        raise node.fail(
+            "weight",
+            f"has no positive entry and {least} as its least, which stock Lava changes by its clipping at -255: "
+            f"set it to {least + 1}",
+        )
 
 
 def _flatten(chain: Chain, node: Node, name: str) -> None:
@@ -247,8 +296,6 @@ def _whole(node: Node, key: str, axes: tuple[int, ...]) -> np.ndarray:
 def _weight(node: Node, axes: tuple[int, ...]) -> np.ndarray:
     if node.has("weight/imag"):
         raise node.fail("weight", "is complex, which is not supported")
-    if node.has("delay") and node.array("delay", "iuf", (0, 1, 2)).any():
-        raise node.fail("delay", "is not zero: axonal delays are not supported")
     return _whole(node, "weight", axes)
 
 
@@ -308,82 +355,21 @@ def _bias(node: Node, shape: Shape) -> np.ndarray:
     return (mantissa << STATE_SHIFT).astype(np.int32)
 
 
-# --- what does not spike ----------------------------------------------------------------------------------------------
-
-
-def _read_out(network: Network) -> Network:
-    """The network with a last layer that only integrates as a read-out.
-
-    Its largest sum is where Lava's voltage at the last step is largest. NetworkError where a layer cannot spike
-    otherwise: then every image would be of class 0.
-    """
-    for layer in network.layers:
-        if layer.cuba and layer is not network.layers[-1] and _mute(network, layer, layer.cuba):
-            raise NetworkError(f"layer {layer.name} can never spike, so that nothing reaches the layers behind it")
-    last = network.layers[-1]
-    if not last.cuba or not (last.cuba.threshold.min() >= NEVER or _mute(network, last, last.cuba)):
-        return network
-    return replace(network, layers=(*network.layers[:-1], _summing(network, last, last.cuba)))
-
-
-def _summing(network: Network, layer: Layer, neuron: Cuba) -> Layer:
-    """The layer with a read-out whose sums, times the layer's scale, are the voltages of its neurons."""
-    low, high = _sums(network, layer)
-    reach = int(max(high.max(), -low.min())) << neuron.f
-    limit = min(int(neuron.threshold.min()), STATE_MAX)
-    what = f"layer {layer.name} never spikes, so that its voltage at the last step is its result, "
-    if (neuron.current_decay, neuron.voltage_decay) not in SUMMING:
-        decays = f"iDecay {neuron.current_decay + 1} and vDecay {neuron.voltage_decay}"
-        raise NetworkError(what + f"but with {decays} it is no plain sum, and only that can be read out")
-    if neuron.bias.any():
-        raise NetworkError(what + "but it has a bias, and only a sum without one can be read out")
-    if reach * network.steps > limit:
-        most = f"at most {limit // reach} steps fit" if limit >= reach else "one step is too much already"
-        raise NetworkError(
-            what
-            + f"but it can reach {reach * network.steps} in {network.steps} steps, beyond {limit}, where it wraps, "
-            f"saturates or spikes: {most}"
-        )
-    bias = np.zeros(len(neuron.bias), np.int32)
-    return replace(layer, neuron=ReadOut(bias), scale=np.array([2.0**neuron.f]))
-
-
-def _mute(network: Network, layer: Layer, neuron: Cuba) -> bool:
-    """Whether no neuron of the layer can spike within T steps."""
-    if neuron.threshold.min() >= STATE_MAX:
-        return True
-    low, high = _sums(network, layer)
-    if _peak(replace(neuron, bias=-neuron.bias), -low, network.steps)[0].max() >= STATE_MAX:
-        return False  # a current below the least one wraps to the other side
-    return bool((_peak(neuron, high, network.steps)[1] <= neuron.threshold).all())
-
-
-def _peak(neuron: Cuba, high: Int, steps: int) -> tuple[Int, Int]:
-    """Upper bounds (C,) of current and voltage within T steps, no word wrapping: both only grow with what comes in."""
-    unity, bias = 1 << DECAY_BITS, neuron.bias.reshape(len(high), -1).max(axis=1).astype(np.int64)
-    u = v = top_u = top_v = np.zeros_like(high)
-    for _ in range(steps):
-        last = u, v
-        u = keep(u, unity - neuron.current_decay - 1) + (high << neuron.f)
-        v = keep(v, unity - neuron.voltage_decay) + u + bias
-        top_u, top_v = np.maximum(top_u, u), np.maximum(top_v, v)
-        if all(map(np.array_equal, last, (u, v))):
-            break
-    return top_u, top_v
-
-
-def _sums(network: Network, layer: Layer) -> tuple[Int, Int]:
-    """Least and largest synaptic sum of each channel, (C,)."""
-    weighted, read = layer.weighted, network.ranges[layer.inputs[0]]
-    assert weighted is not None, layer.name
-    up, down = (np.maximum(sign * fan_in_weights(weighted.weight), 0).sum(axis=1) for sign in (1, -1))
-    return up * read.low - down * read.high, up * read.high - down * read.low
-
-
 LAYERS: dict[str, Callable[[Chain, Node, str], None]] = {
     "input": _input,
     "conv": _conv,
     "flatten": _flatten,
     "dense": _dense,
+    "dense_rec": _recurrent,
 }
+DENSE = ("dense", "dense_rec")
 NEURONS = ("CUBA", "LOIHI")
+NOT_IN_STOCK = {
+    "pool": "a convolution with a stride does the same",
+    "average": "a dense layer that ends in an integrator does the same",
+    "unpool": "a convolution takes its place",
+    "convT": "a convolution takes its place",
+    "concat": "it runs chains alone",
+    "dense_comp": "it has no such process",
+}
+"""Kinds of layers that `netx.hdf5.Network` of lava-dl 0.6.0 raises an error for, and what to do."""

@@ -129,7 +129,7 @@ def _neuron(layer: Node) -> Neuron:
         neuron: Neuron = Leaky(_dynamics(node, bias(layer, exponent)), **_values(node, kind, "dynamics"))
     else:
         neuron = kind(bias=bias(layer, exponent), **_values(node, kind, "bias"))
-    _compare_extras(node, neuron)
+    _compare_extras(node, neuron, layer.has("recurrent"))
     return neuron
 
 
@@ -158,9 +158,9 @@ def _later(entry: Entry) -> bool:
     return entry.name in ("reset_delay", "floor")
 
 
-def _compare_extras(node: Node, neuron: Neuron) -> None:
+def _compare_extras(node: Node, neuron: Neuron, recurrent: bool) -> None:
     """FileError where what stock NetX reads is not what the neuron's own fields say."""
-    expected = extras(neuron)
+    expected = extras(neuron, recurrent)
     for key in EXTRAS[type(neuron)]:
         stated = node.integer(key) if node.has(key) else None
         if stated != expected.get(key):

@@ -21,11 +21,14 @@ EXTRAS: Mapping[type, tuple[str, ...]] = {
 }
 
 
-def extras(neuron: Neuron) -> dict[str, int]:
-    """The datasets of neuron/ that only stock NetX needs; it refuses the layer where vThMant is missing."""
+def extras(neuron: Neuron, recurrent: bool) -> dict[str, int]:
+    """The datasets of neuron/ that only stock NetX needs; it refuses the layer where vThMant is missing.
+
+    recurrent: the layer has recurrent weights, under a name that stock NetX would pass over.
+    """
     if not isinstance(neuron, Cuba):
         return {}
-    known = has_words(neuron)
+    known = has_words(neuron) and not recurrent
     fields = {"refDelay": 1, "gradedSpike": 0, "bias_exp": SHIFT if known else 0}
     return fields | ({"vThMant": int(neuron.threshold[0]) >> SHIFT} if known else {})
 

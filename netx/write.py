@@ -75,7 +75,7 @@ def _fields(layer: Layer, shape: Shape) -> Fields:
     fields = {"shape": np.array(shape, np.int64), "name": layer.name, "inputs": np.array(layer.inputs, np.int64)}
     fields |= {"type": operation_word(layer.operation), **_operation(layer.operation)}
     if layer.neuron is not None:
-        fields |= _neuron(layer.neuron)
+        fields |= _neuron(layer.neuron, layer.recurrent is not None)
     if layer.scale is not None:
         fields["scale"] = layer.scale.astype(np.float64)
     return fields
@@ -111,9 +111,9 @@ def _pairs(operation: Operation, *names: str) -> Fields:
 # --- neurons --------------------------------------------------------------------------------------------------------
 
 
-def _neuron(neuron: Neuron) -> Fields:
+def _neuron(neuron: Neuron, recurrent: bool) -> Fields:
     """The datasets of neuron/, and the bias, which NetX keeps beside the weights."""
-    word, inside, added = neuron_word(neuron), _declared(neuron), extras(neuron)
+    word, inside, added = neuron_word(neuron), _declared(neuron), extras(neuron, recurrent)
     inside = {key: value for key, value in inside.items() if key not in ("bias", "dynamics/bias")}
     bias = neuron.bias.astype(np.int32) >> added.get("bias_exp", 0)
     fields = {"type": word, **inside, **added}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from randhet.cli.console import emit, out, stages
-from randhet.cli.network_input import Bits, Levels, Steps, images_for, opened
+from randhet.cli.network_input import Bits, Levels, Sequence, Steps, images_for, opened
 from randhet.cli.options import Data, Json, NetworkFile, Seed
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def command(
     steps: Steps = None,
     bits: Bits = 8,
     levels: Levels = None,
+    sequence: Sequence = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Plot the use of every core (.png, .svg, .pdf).")
     ] = None,
@@ -55,7 +56,7 @@ def command(
     from randhet.cli.core_plot import check_name, draw
     from randhet.fixed_point.chips.inspection import inspect
 
-    network = opened(file, steps, bits, levels)
+    network = opened(file, steps, bits, levels, sequence)
     if plot:
         check_name(plot)
     images, result = measured(network, data, samples, seed, backend) if samples else (None, None)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from randhet.cli.console import emit, out, stages
-from randhet.cli.network_input import Bits, Levels, Steps, images_for, opened
+from randhet.cli.network_input import Bits, Levels, Sequence, Steps, images_for, opened
 from randhet.cli.options import Data, Json, NetworkFile, Samples, Seed, Threads
 
 
@@ -30,6 +30,7 @@ def command(
     steps: Steps = None,
     bits: Bits = 8,
     levels: Levels = None,
+    sequence: Sequence = False,
     stream: Annotated[
         bool,
         typer.Option(
@@ -50,7 +51,7 @@ def command(
     from randhet.fixed_point.reference import master_seed
 
     run = runner(backend, threads=threads, batch=batch)
-    network = opened(file, steps, bits, levels)
+    network = opened(file, steps, bits, levels, sequence)
     if network.shapes[-1] == (1,):
         raise RandhetError(
             f"{file} has one output, which is a value and no class: read it from the sums of randhet.run"

@@ -76,7 +76,7 @@ def test_what_the_file_leaves_out_is_asked_for(tmp_path: Path) -> None:
         (("inspect", file, "--steps", T), "wants the currents 76 * value + 20"),
         (("run", file, "--steps", T, "--input", "0,1,2"), "--input is '0,1,2', it must be two numbers"),
         (("run", file, "--steps", T, "--input", "white"), "--input"),
-        (("run", file, "--steps", 60_000, "--input", "0,1"), "never spikes, so that its voltage at the last step"),
+        (("run", file, "--steps", T, "--input", "0,1", "--sequence"), f"the network takes ({T}, 64)"),
         (("run", one, "--steps", T, "--input", "0,1"), "has one output, which is a value and no class"),
     ):
         called = call(*arguments)

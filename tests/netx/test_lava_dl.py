@@ -18,8 +18,9 @@ import pytest
 from randhet.base.errors import FileError
 from randhet.fixed_point import add_only, engine, reference
 from randhet.fixed_point.backends import runner
-from randhet.fixed_point.network import Conv, Cuba, Dense, Flatten, Input, Layer, Network, ReadOut
+from randhet.fixed_point.network import Conv, Cuba, Dense, Flatten, Input, Layer, Leaky, Network, ReadOut
 from randhet.lava_runtime.runner import run as lava
+from randhet.netx import delays
 from randhet.netx.lava_dl import Shown, currents, load_network, read_foreign
 from randhet.netx.write import read, write
 
@@ -36,7 +37,11 @@ def program(name: str, directory: Path) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A network that both sides run: file, input shape where the file has none, message bits, layers without delay."""
+    """A network that both sides run: file, input shape where the file has none, message bits, layers without delay.
+
+    sequence: recordings of `steps` frames, spikes of the given share. count: how many; stock Lava keeps what is under
+    way in delays and recurrent synapses when it resets its neurons, so that there one recording is compared.
+    """
 
     name: str
     file: str
@@ -45,15 +50,22 @@ class Case:
     told: bool = True
     delayed: bool = True
     levels: tuple[float, float] | Literal["currents"] | None = None
+    steps: int = STEPS
+    sequence: bool = False
+    count: int = 2
+    share: float = 0.5
 
     @property
     def shown(self) -> Shown:
-        return Shown(STEPS, max(1, self.bits), shape=self.shape if self.told else None, levels=self.levels)
+        shape = self.shape if self.told else None
+        return Shown(self.steps, max(1, self.bits), shape=shape, levels=self.levels, sequence=self.sequence)
 
     def images(self) -> np.ndarray:
-        """Two images of spikes, or of graded values."""
-        high = 2**self.bits if self.bits else 2
-        return np.random.default_rng(1).integers(0, high, (2, *self.shape)).astype(np.uint8)
+        """Images or recordings of spikes, or of graded values."""
+        rng, shape = np.random.default_rng(1), (self.steps, *self.shape) if self.sequence else self.shape
+        if self.bits:
+            return rng.integers(0, 2**self.bits, (self.count, *shape)).astype(np.uint8)
+        return (rng.random((self.count, *shape)) < self.share).astype(np.uint8)
 
 
 CASES = [
@@ -65,6 +77,20 @@ CASES = [
     Case("summed", "summed.net", (1, 4, 5), bits=8, told=False, delayed=False, levels=(-1.0, 1.0)),
     Case("voltage", "voltage.net", (2, 6, 5), bits=8),
 ]
+MOVING = [
+    Case("recurrent", "recurrent.net", (9,), steps=20, sequence=True, count=1),
+    Case("delayed", "delayed.net", (9,), steps=20, sequence=True, count=1),
+    Case("synapses", "synapses.net", (9,), steps=75, sequence=True, count=1),
+    Case("oxford", "oxford.net", (200,), steps=40, sequence=True, share=0.1),
+    Case("pilot", "pilot.net", (3, 17, 20), 8, told=False, delayed=False, levels=(0.0, 1.0), steps=9, sequence=True),
+    Case("saccades", "saccades.net", (2, 34, 34), steps=12, sequence=True, share=0.1),
+    Case("leaking", "leaking.net", (2, 6, 5), bits=8),
+    Case("bounded", "bounded.net", (2, 6, 5), bits=8),
+    Case("drifting", "drifting.net", (2, 6, 5), bits=8),
+    Case("wrapped", "wrapped.net", (1, 4, 5), 8, told=False, delayed=False, levels=(-1.0, 1.0), steps=80),
+    Case("saturated", "saturated.net", (2, 6, 5), bits=8),
+]
+"""Sequences, recurrence, delays of outputs and of synapses; ends that leak, cannot spike, drift, wrap, saturate."""
 OWN = Case("own", "own.net", (2, 6, 5), bits=8, told=False)
 
 
@@ -101,6 +127,46 @@ def voltage(file: h5py.File) -> None:
     file["layer/4/bias"] = np.zeros(1, np.float32)
 
 
+def synapses(file: h5py.File) -> None:
+    """A delay of its own for each synapse, up to more than the largest there is."""
+    late = RNG.integers(0, 12, (8, 9))
+    late[RNG.random((8, 9)) < 0.3] = 0
+    late.flat[:4] = 61, 62, 63, 200
+    put(file, "layer/0/delay", late)
+
+
+def leaking(file: h5py.File) -> None:
+    """An end that never spikes and leaks."""
+    voltage(file)
+    put(file, "layer/4/neuron/iDecay", 3000)
+    put(file, "layer/4/neuron/vDecay", 300)
+
+
+def bounded(file: h5py.File) -> None:
+    """An end whose voltage, 7 * (1 + 2 + .. + 6) << 6 at most, does not reach its threshold of 256 << 6."""
+    put(file, "layer/4/weight", np.array([[1] * 7, [1, -1, 1, 0, -1, 1, 1], [-1, 0, 1, 1, -1, 0, -1]], np.float32))
+
+
+def drifting(file: h5py.File) -> None:
+    """An end that sums, with a bias."""
+    voltage(file)
+    put(file, "layer/4/bias", np.array([-30, 1, 40], np.float32))
+
+
+def wrapped(file: h5py.File) -> None:
+    """An end that keeps its current, which passes 24 bits: up to 9 * 250 << 6 a step, behind neurons easily driven."""
+    put(file, "layer/2/weight", np.array([[127]] * 8 + [[1]], np.float32) * np.ones((9, 20), np.float32))
+    put(file, "layer/2/neuron/vThMant", 60)
+    put(file, "layer/3/weight", np.full((5, 9), 250, np.float32) * np.array([[1], [-1], [1], [-1], [1]], np.float32))
+
+
+def saturated(file: h5py.File) -> None:
+    """An end that sums with biases, the largest of which fill 24 bits in four steps."""
+    voltage(file)
+    put(file, "layer/4/neuron/vThMant", (1 << 18) - 1)
+    put(file, "layer/4/bias", np.array([32_767, 1, -32_768], np.float32))
+
+
 def ours() -> Network:
     """A chain that stock NetX has words for, with every decay, bias and sign."""
 
@@ -129,25 +195,36 @@ def wordless() -> Network:
     return Network((start, replace(first, neuron=neuron), *rest), STEPS)
 
 
+def looped() -> Network:
+    """The same chain with recurrent weights, which stock NetX does not look for."""
+    *start, hidden, last = ours().layers
+    dense = hidden.operation
+    assert isinstance(dense, Dense)
+    return Network((*start, replace(hidden, operation=Dense(dense.weight, dense.weight[:, :8])), last), STEPS)
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with lava-dl's files, ours, and what stock Lava makes of each case."""
     folder = tmp_path_factory.mktemp("lava_dl")
     program("make.py", folder)
-    for change in (extreme, voltage):
-        shutil.copy(folder / "plain.net", folder / f"{change.__name__}.net")
+    sources = {synapses: "delayed", wrapped: "summed"}
+    for change in (extreme, voltage, leaking, bounded, drifting, saturated, synapses, wrapped):
+        shutil.copy(folder / f"{sources.get(change, 'plain')}.net", folder / f"{change.__name__}.net")
         with h5py.File(folder / f"{change.__name__}.net", "r+") as file:
             change(file)
     write(folder / "own.net", ours())
     write(folder / "wordless.net", wordless())
+    write(folder / "looped.net", looped())
     cases = []
-    for case in (*CASES, OWN):
+    for case in (*CASES, *MOVING, OWN):
         np.save(folder / f"{case.name}.npy", case.images())
         cases.append(
             {
                 "name": case.name,
                 "file": str(folder / case.file),
-                "steps": STEPS,
+                "steps": case.steps,
+                "sequence": case.sequence,
                 "bits": case.bits,
                 "shape": case.shape if case.told else None,
                 "delayed": case.delayed,
@@ -161,7 +238,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_stock(network: Network, case: Case, home: Path, backend: Callable[..., object]) -> int:
     """Spikes and voltages of every layer, image and step are stock's; returns how many spikes there were."""
-    names = [layer.name for layer in network.layers if layer.neuron]
+    # spikes that are held back are no layer of stock's
+    names = [layer.name for layer in network.layers if layer.neuron and not layer.name.endswith(".delay")]
     result = backend(network, currents(network, case.images()), probes=names)
     traces = result.traces  # type: ignore[attr-defined]
     stock, spikes = np.load(home / f"{case.name}.npz"), 0
@@ -175,6 +253,11 @@ def assert_stock(network: Network, case: Case, home: Path, backend: Callable[...
             assert np.array_equal(result.sums * layer.scale, at_the_end)
             assert np.array_equal(result.predictions, at_the_end.argmax(axis=1))
             assert len(set(at_the_end.ravel().tolist())) > 4
+            continue
+        if isinstance(layer.neuron, Leaky):
+            assert not stock[f"spikes{i}"].any() and layer.neuron.read == "last"
+            assert np.array_equal(trace.output, stock[f"voltages{i}"].reshape(trace.output.shape))
+            assert np.array_equal(result.sums, trace.output[:, -1]) and len(np.unique(trace.output)) > 4
             continue
         assert np.array_equal(trace.output, stock[f"spikes{i}"].reshape(trace.output.shape)), name
         # Stock's voltage is read after the reset, ours is traced before it
@@ -196,6 +279,29 @@ def test_a_file_of_lava_dl_gives_stocks_spikes_and_voltages(case: Case, name: st
     assert assert_stock(network, case, home, ENGINES.get(name, lava)) > 10
 
 
+@pytest.mark.parametrize("name", ["reference", "lava"])
+@pytest.mark.parametrize("case", MOVING, ids=lambda case: case.name)
+def test_recordings_recurrence_delays_and_leaking_ends_are_stocks(case: Case, name: str, home: Path) -> None:
+    network = read_foreign(home / case.file, case.shown)
+    assert assert_stock(network, case, home, ENGINES.get(name, lava)) > 10
+
+
+def test_ends_that_are_no_plain_sum_become_leaky_read_outs(home: Path) -> None:
+    """In units of their scale and f, which is how reports turn them into floats, they are stock's voltages."""
+    ends = ("pilot", "leaking", "bounded", "drifting", "wrapped", "saturated")
+    for case in MOVING:
+        last = read_foreign(home / case.file, case.shown).layers[-1]
+        assert isinstance(last.neuron, Leaky) == (case.name in ends), case.name
+        if isinstance(last.neuron, Leaky):
+            assert last.scale is not None and last.scale * 2.0**-last.neuron.f == 1
+
+
+def test_ends_that_saturate_are_counted(home: Path) -> None:
+    case = next(case for case in MOVING if case.name == "saturated")
+    network = read_foreign(home / case.file, case.shown)
+    assert reference.run(network, currents(network, case.images())).saturations > 0
+
+
 def test_our_file_gives_the_same_spikes_and_voltages_in_lava_dl(home: Path) -> None:
     assert assert_stock(read(home / "own.net"), OWN, home, reference.run) > 10
 
@@ -207,15 +313,15 @@ def test_what_was_read_can_be_written_and_read(home: Path, tmp_path: Path) -> No
 
 
 def test_a_layer_stock_has_no_words_for_is_refused_there(home: Path) -> None:
-    """A threshold per channel: lava-dl must fail rather than run something else."""
+    """A threshold per channel, recurrent weights: lava-dl must fail rather than run something else."""
     assert "vThMant" in (home / "wordless.txt").read_text()
+    assert "vThMant" in (home / "looped.txt").read_text()
+    assert read(home / "looped.net").layers[4].recurrent is not None
     assert len(np.unique(read(home / "wordless.net").layers[1].neuron.threshold)) == 4  # type: ignore[union-attr]
 
 
 REFUSED = {
-    "delayed": "layer/0/delay is not zero: axonal delays are not supported",
-    "recurrent": "layer/0/type is 'dense_rec', known in files of lava-dl are input, conv, flatten, dense",
-    "pooled": "layer/1/type is 'pool', known in files of lava-dl are",
+    "pooled": "layer/1/type is 'pool', which lava-dl itself does not run on Lava: a convolution with a stride",
     "resonate": "layer/0/weight is complex",
     "sigma_delta": "layer/0/neuron/type is 'SDNN', known in files of lava-dl are CUBA, LOIHI",
 }
@@ -225,6 +331,55 @@ REFUSED = {
 def test_what_cannot_be_expressed_is_refused_by_name(name: str, home: Path) -> None:
     with pytest.raises(FileError, match=REFUSED[name]):
         read_foreign(home / f"{name}.net", Shown(4, shape=(2, 6, 6) if name == "pooled" else (6,)))
+
+
+ALTERED: list[tuple[str, Callable[[h5py.File], None], str]] = [
+    (
+        "recurrent",
+        lambda file: put(file, "layer/1/type", [b"average"]),
+        "layer/1/type is 'average', which lava-dl itself",
+    ),
+    (
+        "recurrent",
+        lambda file: put(file, "layer/1/type", [b"lstm"]),
+        "known in files of lava-dl are input, conv, flatten",
+    ),
+    ("recurrent", lambda file: file.__setitem__("layer/0/delay", np.ones(8)), "delays of recurrent layers"),
+    ("recurrent", lambda file: put(file, "layer/0/weight_rec", np.ones(63)), "has 63 entries, 8 neurons need 64"),
+    ("recurrent", lambda file: file.__delitem__("layer/0/weight_rec"), "layer/0/weight_rec is missing"),
+    ("delayed", lambda file: put(file, "layer/0/delay", -np.ones(8)), "delay is -1 steps, it must be at least 0"),
+    ("delayed", lambda file: put(file, "layer/0/delay", np.ones(7)), r"delay has the shape \(7,\), 8 outputs of 9"),
+    ("delayed", lambda file: put(file, "layer/0/delay", np.ones((9, 8))), r"delay has the shape \(9, 8\), 8 outputs"),
+    ("delayed", lambda file: file.__setitem__("layer/1/delay", 3), "delay needs .* limit is 20"),
+    (
+        "delayed",
+        lambda file: put(file, "layer/1/weight", np.minimum(np.arange(40) - 64, 0).reshape(5, 8)),
+        "layer/1/weight has no positive entry and -64 as its least, .* set it to -63",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "words"), ALTERED, ids=[words for _, _, words in ALTERED])
+def test_what_stock_does_not_run_or_runs_otherwise_is_refused(
+    name: str,
+    change: Callable[[h5py.File], None],
+    words: str,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "limit is 20" in words:
+        monkeypatch.setattr(delays, "MAX_LINE", 20)
+    shutil.copy(home / f"{name}.net", tmp_path / "a.net")
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        change(file)
+    with pytest.raises(FileError, match=words):
+        read_foreign(tmp_path / "a.net", Shown(4, shape=(9,)))
+
+
+def test_only_spikes_are_delayed(home: Path) -> None:
+    with pytest.raises(FileError, match="delay is not zero: only spikes are delayed, and the layer reads graded"):
+        read_foreign(home / "delayed.net", Shown(4, bits=8, shape=(9,)))
 
 
 DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
@@ -250,42 +405,29 @@ def test_damage_is_named(damage: Callable[[h5py.File], None], words: str, home: 
         read_foreign(tmp_path / "a.net", CASES[0].shown)
 
 
+def passed(file: h5py.File) -> None:
+    """3 channels that sum 7 * 254 << 6 a step pass (2^17 - 1) << 6 at the 74th, where stock Lava spikes."""
+    voltage(file)
+    put(file, "layer/4/weight", np.full((3, 7), 254, np.float32))
+
+
 NO_READ_OUT: list[tuple[str, Callable[[h5py.File], None], int, str]] = [
-    (
-        "plain",
-        lambda file: put(file, "layer/4/neuron/vThMant", (1 << 18) - 1),
-        6,
-        "layer dense4 never spikes, so that .* with iDecay 0 and vDecay 0 it is no plain sum",
-    ),
-    (
-        "plain",
-        lambda file: put(file, "layer/4/weight", np.ones((3, 7), np.float32)),
-        6,  # v = 7 * (1 + 2 + .. + 6) = 147 at most, the threshold's mantissa is 256
-        "layer dense4 never spikes, so that .* with iDecay 0 and vDecay 0 it is no plain sum",
-    ),
     (
         "plain",
         lambda file: put(file, "layer/1/neuron/vThMant", 1 << 17),
         6,
         "layer conv1 can never spike, so that nothing reaches the layers behind it",
     ),
-    (
-        "voltage",
-        lambda file: put(file, "layer/4/neuron/vDecay", 1),
-        6,
-        "layer dense4 never spikes, so that .* with iDecay 4096 and vDecay 1 it is no plain sum",
-    ),
-    ("voltage", lambda file: put(file, "layer/4/bias", np.array([0, 1, 0])), 6, "layer dense4 .* it has a bias"),
-    ("summed", lambda file: put(file, "layer/3/weight", np.full((5, 9), 100)), 146, "at most 145 steps fit"),
+    ("plain", passed, 74, "layer dense4 is an integrator by its threshold of 131071 << 6, which its voltage can pass"),
 ]
-"""File, change, T, message. The last: 9 spikes * 100 << 6 a step, and 145 * 57,600 <= 2^23 - 1 < 146 * 57,600."""
+"""File, change, T, message."""
 
 
 @pytest.mark.parametrize(("name", "damage", "steps", "words"), NO_READ_OUT, ids=[entry[3] for entry in NO_READ_OUT])
-def test_a_last_layer_that_never_spikes_is_no_class_0(
+def test_a_layer_that_never_spikes_is_no_class_0(
     name: str, damage: Callable[[h5py.File], None], steps: int, words: str, home: Path, tmp_path: Path
 ) -> None:
-    """What cannot be read out as a plain sum is refused in one sentence."""
+    """A layer in the middle, and an end whose threshold its voltage may pass after all, are refused in one sentence."""
     shutil.copy(home / f"{name}.net", tmp_path / "a.net")
     with h5py.File(tmp_path / "a.net", "r+") as file:
         damage(file)
@@ -296,12 +438,15 @@ def test_a_last_layer_that_never_spikes_is_no_class_0(
     assert ";" not in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_largest_sum_that_fits_is_read_out(home: Path, tmp_path: Path) -> None:
+def test_the_largest_sum_that_fits_is_read_out_as_a_sum(home: Path, tmp_path: Path) -> None:
+    """9 spikes * 100 << 6 a step, and 145 * 57,600 <= 2^23 - 1 < 146 * 57,600: beyond, the voltage saturates."""
     shutil.copy(home / "summed.net", tmp_path / "a.net")
     with h5py.File(tmp_path / "a.net", "r+") as file:
         put(file, "layer/3/weight", np.full((5, 9), 100))
-    network = read_foreign(tmp_path / "a.net", Shown(145, levels=(-1.0, 1.0)))
-    assert isinstance(network.layers[-1].neuron, ReadOut)
+    ends = [
+        read_foreign(tmp_path / "a.net", Shown(steps, levels=(-1.0, 1.0))).layers[-1].neuron for steps in (145, 146)
+    ]
+    assert isinstance(ends[0], ReadOut) and isinstance(ends[1], Leaky)
 
 
 @pytest.mark.parametrize("name", ["reference", "engine", "add-only", "onnx"])

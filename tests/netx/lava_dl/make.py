@@ -18,6 +18,7 @@ BLOCK = slayer.block.cuba
 NEURON = {"threshold": 0.8, "current_decay": 0.3, "voltage_decay": 0.2}
 NORMED = {**NEURON, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}
 SLOW = {"threshold": 1.5, "current_decay": 1.0, "voltage_decay": 0.01}
+TRAIN = {"threshold": 0.4, "current_decay": 1.0, "voltage_decay": 0.1}
 KEEPS = {"threshold": 4.0, "current_decay": 0.0, "voltage_decay": 0.0}
 
 
@@ -56,8 +57,38 @@ def blocks() -> dict[str, tuple[tuple[int, ...], list[torch.nn.Module]]]:
                 BLOCK.Affine(NEURON, 9, 5, weight_scale=2, dynamics=False),
             ],
         ),
-        "delayed": ((6,), [BLOCK.Dense(NEURON, 6, 5, delay=True), BLOCK.Dense(NEURON, 5, 5)]),
-        "recurrent": ((6,), [BLOCK.Recurrent(NEURON, 6, 6)]),
+        "delayed": (
+            (9,),
+            [BLOCK.Dense(NEURON, 9, 8, delay=True, weight_scale=4), BLOCK.Dense(NEURON, 8, 5, weight_scale=4)],
+        ),
+        "recurrent": (
+            (9,),
+            [BLOCK.Recurrent(NEURON, 9, 8, weight_scale=4), BLOCK.Dense(NEURON, 8, 5, weight_scale=4)],
+        ),
+        "oxford": (
+            (200,),
+            [BLOCK.Dense(TRAIN, 200, 256, weight_scale=2), BLOCK.Dense(TRAIN, 256, 200, weight_scale=2)],
+        ),
+        "pilot": (
+            (3, 17, 20),
+            [
+                BLOCK.Input(NEURON, weight=3, bias=0.5),
+                BLOCK.Conv(NEURON, 3, 4, 3, stride=2, weight_scale=2, weight_norm=True),
+                BLOCK.Conv(NEURON, 4, 5, 3, stride=(2, 3), weight_scale=3, weight_norm=True),
+                BLOCK.Flatten(),
+                BLOCK.Dense(NEURON, 3 * 3 * 5, 7, weight_scale=3),
+                BLOCK.Affine(SLOW, 7, 2, weight_scale=4),
+            ],
+        ),
+        "saccades": (
+            (2, 34, 34),
+            [
+                BLOCK.Conv(NEURON, 2, 4, 5, stride=2, padding=1, weight_scale=3),
+                BLOCK.Conv(NEURON, 4, 6, 3, stride=2, weight_scale=4),
+                BLOCK.Flatten(),
+                BLOCK.Dense(NEURON, 6 * 7 * 7, 10, weight_scale=4),
+            ],
+        ),
         "pooled": ((2, 6, 6), [BLOCK.Conv(NEURON, 2, 4, 3), BLOCK.Pool(NEURON, 2)]),
         "resonate": ((6,), [slayer.block.rf.Dense({"threshold": 1.0, "period": 10, "decay": 0.1}, 6, 5)]),
         "sigma_delta": ((6,), [slayer.block.sigma_delta.Dense({"threshold": 0.1, "activation": torch.relu}, 6, 5)]),
@@ -73,7 +104,8 @@ def main(directory: Path) -> None:
             values = block(values)
             values = values[0] if isinstance(values, tuple) else values
             if name == "delayed" and block.delay is not None:
-                block.delay.delay.data = torch.full_like(block.delay.delay.data, 3.0)
+                late = torch.tensor([0.0, 1, 2, 3, 4, 5, 7, 70])
+                block.delay.delay.data = late.reshape(block.delay.delay.shape)
         with h5py.File(directory / f"{name}.net", "w") as file:
             for i, block in enumerate(made):
                 block.export_hdf5(file.create_group(f"layer/{i}"))

@@ -1,9 +1,9 @@
 """Networks run by lava-dl's own `netx.hdf5.Network` on stock Lava: `stock.py DIRECTORY`, cases in its `cases.json`.
 
-Of each case: file, images (N, *shape), steps T of each image, message bits of the input, its shape where the file has
-no input layer (else null), and the values of black and white where the input layer's transform applies to them (else
-null). Spikes and voltages of every layer (N, T, *shape) go to NAME.npz. What lava-dl says to the
-file `wordless.net` goes to `wordless.txt`.
+Of each case: file, images (N, *shape), or recordings (N, T, *shape) where it is a sequence, steps T of each, message
+bits of the input, its shape where the file has no input layer (else null), and the values of black and white where the
+input layer's transform applies to them (else null). Spikes and voltages of every layer (N, T, *shape) go to NAME.npz.
+What lava-dl says to `wordless.net` and `looped.net` goes to `wordless.txt` and `looped.txt`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def run(case: dict[str, Any], images: np.ndarray) -> dict[str, np.ndarray]:
         transform = network.in_layer.transform
         values = (low + (high - low) * (images / 255)) * transform["weight"] + transform["bias"]
         images = values.astype(np.int32)
-    shown = turned(images).astype(np.int32).repeat(steps, axis=0)
+    shown = images.reshape(-1, *images.shape[2:]) if case["sequence"] else images.repeat(steps, axis=0)
+    shown = turned(shown).astype(np.int32)
     shown = np.concatenate([shown, np.zeros((depth, *shown.shape[1:]), np.int32)])
     source = Source(data=np.moveaxis(shown, 0, -1))
     sinks = [Sink(shape=layer.out.shape, buffer=total) for layer in network.layers]
@@ -70,10 +71,11 @@ def main(directory: Path) -> None:
     for case in json.loads((directory / "cases.json").read_text()):
         name = case["name"]
         np.savez(directory / f"{name}.npz", **run(case, np.load(directory / f"{name}.npy")))
-    try:
-        netx.hdf5.Network(net_config=str(directory / "wordless.net"), input_message_bits=8)
-    except Exception as error:
-        (directory / "wordless.txt").write_text(str(error))
+    for name in ("wordless", "looped"):
+        try:
+            netx.hdf5.Network(net_config=str(directory / f"{name}.net"), input_message_bits=8)
+        except Exception as error:
+            (directory / f"{name}.txt").write_text(str(error))
 
 
 if __name__ == "__main__":
