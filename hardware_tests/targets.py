@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib import import_module
 from typing import Protocol, cast
 
 import numpy as np
@@ -14,7 +13,6 @@ import numpy as np
 from hardware_tests import stock
 from hardware_tests.board import Board
 from hardware_tests.cases import Case
-from randhet.base.errors import NetworkError
 from randhet.export.c import boards
 from randhet.export.c import run as c
 from randhet.fixed_point.backends import BACKENDS, Runner, runner
@@ -55,7 +53,7 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """One of `randhet run --backend`."""
+    """One of `randhet run --backend`; all of them run every network."""
 
     name: str
 
@@ -63,12 +61,6 @@ class Backend:
         return BACKENDS[self.name].missing()
 
     def refuses(self, network: Network) -> str | None:
-        """A backend that does not run every kind asks `require_plain` first."""
-        asks = getattr(import_module(self.runner().func.__module__), "require_plain", lambda network, name: None)  # type: ignore[attr-defined]
-        try:
-            asks(network, self.name)
-        except NetworkError as error:
-            return str(error)
         return None
 
     def prepare(self, cases: Iterable[Case]) -> None:

@@ -8,7 +8,7 @@ from functools import reduce
 from math import prod
 from typing import TYPE_CHECKING
 
-from randhet.base.errors import NetworkError, RandhetError
+from randhet.base.errors import RandhetError
 from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine.calls import kept
@@ -102,7 +102,7 @@ def _neurons(plan: LayerPlan, neuron: ir.Neuron | None, floating: bool) -> proce
         case ir.ReadOut():
             return process.ReadOutLayer(plan, neuron, floating)
         case None:
-            raise NetworkError(f"layer {plan.name} has weights and no neuron")
+            return process.SumsLayer(plan, None, floating)
         case ir.Leaky():
             return _neurons(plan, neuron.dynamics, floating)
         case _:
@@ -122,12 +122,12 @@ def _lif(plan: LayerPlan, neuron: ir.Lif, floating: bool) -> process.Layer:
 
 def _record(built: Built, plan: LayerPlan, counts: bool) -> None:
     # An operation without a delay of its own sends logical step t - delay at t, so its recorder counts one step later
-    own = plan.layer.neuron is not None
-    shifted = plan if own else replace(plan, delay=plan.delay + 1)
-    recorder = process.Recorder(shifted, plan.wire, plan.membranes(built.floating) if own else None, counts)
+    shifted = plan if plan.layer.weighted else replace(plan, delay=plan.delay + 1)
+    moves = plan.layer.neuron is not None
+    recorder = process.Recorder(shifted, plan.wire, plan.membranes(built.floating) if moves else None, counts)
     built.keep(recorder)
     built.ports[-1].connect(recorder.s_in)
-    if own:
+    if moves:
         built.neurons[plan.name].m_out.connect(recorder.m_in)
 
 

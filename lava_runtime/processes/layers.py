@@ -21,7 +21,7 @@ from randhet.fixed_point.engine.plan import Tile, channels_last, make_synapse, w
 from randhet.fixed_point.kernels.bundles import NO_RECORD, Decays, Output, State
 from randhet.lava_runtime.plan import LayerPlan
 from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
-from randhet.lava_runtime.processes.process import CubaLayer, DrawnLayer, GivenLayer, ReadOutLayer, words
+from randhet.lava_runtime.processes.process import CubaLayer, DrawnLayer, GivenLayer, ReadOutLayer, SumsLayer, words
 from randhet.lava_runtime.registers import CoreRegisters
 from randhet.lava_runtime.wire import arranged
 
@@ -70,7 +70,7 @@ class LayerModel(Guarded):
             received = self.received(message[:lanes], None if returned is None else returned[:lanes])
             self.outgoing[:lanes] = self.plan.wire.encode(self.integrate(received))
             self.tally[:] = words(self.spikes) + words(self.saturations)
-        if self.plan.probed:
+        if self.plan.probed and self.plan.layer.neuron is not None:
             self.m_out.send(self.seen.encode(self.before))
 
     def received(self, message: np.ndarray, returned: np.ndarray | None) -> np.ndarray:
@@ -279,6 +279,16 @@ class CubaFixed(Dynamics):
     def update(self, tile: Tile, values: np.ndarray, output: Output) -> calls.Tally:
         state = State(self.membrane[: len(values)], self.current[: len(values)])
         return calls.cuba(self.synapse, tile, values, self.levels[tile.offset], state, output)
+
+
+@implements(proc=SumsLayer, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt", "floating_pt")
+class SumsModel(LayerModel):
+    """Sums that are sent as they are, integers behind floating-point layers too."""
+
+    def integrate(self, values: np.ndarray) -> np.ndarray:
+        return self.sums(values)
 
 
 @implements(proc=ReadOutLayer, protocol=LoihiProtocol)

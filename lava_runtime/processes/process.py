@@ -39,7 +39,9 @@ class Layer(AbstractProcess):
     tally (spikes and saturations, each as low and high 30 bits).
     """
 
-    def __init__(self, plan: LayerPlan, neuron: ir.Neuron, floating: bool, decay: ir.Decay | None = None) -> None:
+    def __init__(
+        self, plan: LayerPlan, neuron: ir.Neuron | None, floating: bool, decay: ir.Decay | None = None
+    ) -> None:
         super().__init__(plan=plan, neuron=neuron, decay=decay, name=plan.name)
         self.plan = plan
         self.s_in = InPort(shape=plan.source.packet)
@@ -84,6 +86,12 @@ class CubaLayer(Layer):
 
 class ReadOutLayer(Layer):
     """The classifier: adds sums and bias over the T steps of an image, never spikes."""
+
+    warm_up = staticmethod(warm.sums)
+
+
+class SumsLayer(Layer):
+    """Weights without neurons: sends their sums."""
 
     warm_up = staticmethod(warm.sums)
 

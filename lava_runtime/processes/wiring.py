@@ -123,7 +123,7 @@ class RecorderModel(Guarded):
         self.source, self.seen = self.params["source"], self.params["membranes"]
         self.spikes = self._file("spikes", np.int32)
         self.membranes = self._file("membranes", KINDS[self.seen.bits]) if self.seen else None
-        self.lag = int(self.plan.layer.neuron is not None)
+        self.lag = int(self.plan.layer.weighted is not None)
 
     def _file(self, kind: str, dtype: type) -> np.ndarray:
         run = self.plan.run

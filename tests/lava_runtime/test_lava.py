@@ -102,7 +102,8 @@ def everything() -> Network:
         Layer("flat up", Flatten(), (15,)),
         Layer("both", Concat(), (16, 17)),
         Layer("hidden", recurrent(11, 48), (18,), drawn(11)),
-        Layer("aside", dense(3, 48), (18,), Leaky(never(3), "max")),
+        Layer("bare", dense(5, 48), (18,)),
+        Layer("aside", dense(3, 5), (20,), Leaky(never(3), "max")),
         Layer("read", dense(4, 11), (19,), ReadOut(ints(5, 4))),
     )
     return Network(layers, steps=5)
