@@ -65,12 +65,12 @@ class Run:
         return [layer.name for layer in self.network.layers]
 
 
-def numbered(number: int, wide: bool = False) -> Run:
+def numbered(number: int, wide: bool = True) -> Run:
     """Make the run with this number; the same number gives the same run. wide: sequences and every kind there is."""
     return make_run(Uniform(np.random.default_rng(number)), wide)
 
 
-def fingerprint(numbers: Iterable[int], wide: bool = False) -> str:
+def fingerprint(numbers: Iterable[int], wide: bool = True) -> str:
     """Return the SHA-256 of everything in these runs: it changes where the generator does."""
     digest = sha256()
     for run in (numbered(number, wide) for number in numbers):
@@ -89,7 +89,7 @@ def _fields(component: ir.Neuron | ir.Decay | None) -> list[Any]:
     return [type(component).__name__, *own, *(_fields(inner) if inner else [])]
 
 
-def make_run(choose: Choose, wide: bool = False) -> Run:
+def make_run(choose: Choose, wide: bool = True) -> Run:
     """Make a network with images, a seed and image numbers up to their end."""
     network = make_network(choose, wide)
     images = make_images(choose, network)
@@ -115,7 +115,7 @@ def _holds(kind: type, low: int, high: int) -> bool:
     return bool(np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
 
 
-def make_network(choose: Choose, wide: bool = False) -> ir.Network:
+def make_network(choose: Choose, wide: bool = True) -> ir.Network:
     """Make 1 to 5 parts behind an input, and a read-out, a spiking dense layer, or neither."""
     net = Growing(choose, np.random.default_rng(choose.number(0, 2**32 - 1)), choose.number(1, 5), wide)
     signed = choose.of([False, False, True])

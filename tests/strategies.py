@@ -30,19 +30,19 @@ class Drawing:
 
 
 @st.composite
-def networks(draw: Draw, wide: bool = False) -> Network:
+def networks(draw: Draw, wide: bool = True) -> Network:
     """Draw a small network of any operations and neurons; wide: of every kind there is."""
     return make_network(Drawing(draw), wide)
 
 
 @st.composite
-def cases(draw: Draw, wide: bool = False) -> tuple[Network, np.ndarray]:
+def cases(draw: Draw, wide: bool = True) -> tuple[Network, np.ndarray]:
     """Draw a network and 1 to 4 images for it."""
     network = make_network(Drawing(draw), wide)
     return network, make_images(Drawing(draw), network)
 
 
 @st.composite
-def runs(draw: Draw, wide: bool = False) -> Run:
+def runs(draw: Draw, wide: bool = True) -> Run:
     """Draw a network, images, a master seed and the number of the first image."""
     return make_run(Drawing(draw), wide)
