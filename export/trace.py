@@ -176,7 +176,9 @@ def _nodes(traced: fx.Graph, model: nn.Module, shape: tuple[int, ...], steps: in
             operations = (FloatAdd(),)
         names[node] = inputs[0] if inputs else ""
         for operation in operations:
-            names[node] = _free(base, {known.name for known in nodes})
+            # a module that is called later keeps its name, by which `verify` finds what it gave
+            others = modules if node.op != "call_module" else {}
+            names[node] = _free(base, {*others, *(known.name for known in nodes)})
             nodes.append(FloatNode(names[node], operation, inputs))
             inputs = (names[node],)
     if refused:

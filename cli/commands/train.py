@@ -114,10 +114,16 @@ def both(config: Path | None, model: str | None, chosen: dict[str, Any]) -> tupl
 def load_start(file: Path, config: Path | None, model: str | None) -> Any:
     """The checkpoint of --from."""
     from randhet.base.errors import RandhetError
+    from randhet.export.model_files import WORDS, kind_of
     from randhet.train import checkpoint
 
     if config or model:
         raise RandhetError("--from takes model and settings from its checkpoint: leave out --config and --model")
+    if (kind := kind_of(file)) != "checkpoint":
+        raise RandhetError(
+            f"--from takes a checkpoint, {file} is {WORDS[kind]}: train it in a loop of your own, as "
+            "examples/own_model.py does, and give its weights to the other commands with --weights"
+        )
     return checkpoint.load(file)
 
 

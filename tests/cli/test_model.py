@@ -145,6 +145,10 @@ def test_what_is_said_must_belong_to_the_kind(folder: Path) -> None:
     )
 
 
+def test_fine_tuning_takes_checkpoints_alone(folder: Path) -> None:
+    assert "--from takes a checkpoint" in refusal("train", "--from", f"{folder}/own.py:net", "-o", folder / "tuned.pt")
+
+
 def test_attack_budget_and_sweep_take_it(folder: Path) -> None:
     own = f"{folder}/own.py:net"
     attacked = parsed(
