@@ -68,30 +68,32 @@ class FloatModel(nn.Module):
         super().__init__()
         known = shapes(graph)
         last = {read: node.name for node in graph.nodes for read in node.inputs}
-        self.graph, self.steps = graph, list[Step]()
+        self.walk = list[Step]()
         for node in graph.nodes:
             module = module_of(node.operation, known[node.inputs[0]] if node.inputs else ())
             _put(self, node.name, module)
             done = tuple(dict.fromkeys(read for read in node.inputs if last[read] == node.name))
-            self.steps.append(Step(node.name, module, node.inputs, done))
+            self.walk.append(Step(node.name, module, node.inputs, done))
 
     def forward(self, images: Tensor) -> Tensor:
         values: dict[str, Tensor] = {}
-        for step in self.steps:
+        for step in self.walk:
             values[step.name] = step.module(*(values[name] for name in step.inputs) if step.inputs else (images,))
             for name in step.done:
                 del values[name]
-        return values[self.steps[-1].name]
+        return values[self.walk[-1].name]
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Set a module by a dotted name, with empty modules on the way."""
+    """Set a module by a dotted name, with empty modules on the way; a node may have the name of a method."""
     *path, own = name.split(".")
     for part in path:
-        if part not in model._modules:
-            model.add_module(part, nn.Module())
-        model = model.get_submodule(part)
-    model.add_module(own, module)
+        inner = model._modules.setdefault(part, nn.Module())
+        assert inner is not None
+        model = inner
+    for part, child in (model._modules.get(own) or nn.Module())._modules.items():
+        module._modules[part] = child  # of a node whose name goes on behind a dot
+    model._modules[own] = module
 
 
 def _tensor(values: Array) -> Tensor:

@@ -133,9 +133,10 @@ def with_weights(graph: FloatGraph, state: Mapping[str, Tensor], path: Path) -> 
     """The graph with the weights of a state dict of its `FloatModel`."""
     model = FloatModel(graph)
     load(model, state, "the graph", str(path))
+    layers = dict(model.named_modules())
     for node in graph.nodes:
         if isinstance(node.operation, (FloatConv, FloatDense)):
-            weight, bias = (tensor.detach().double().numpy() for tensor in _constants(model.get_submodule(node.name)))
+            weight, bias = (tensor.detach().double().numpy() for tensor in _constants(layers[node.name]))
             graph = graph.changed(node.name, replace(node.operation, weight=weight, bias=bias))
     return graph
 

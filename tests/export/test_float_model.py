@@ -10,7 +10,16 @@ import torch
 from torch import nn
 
 from randhet.export.float_model import FloatModel, module_of
-from randhet.export.graph import FloatOperation
+from randhet.export.graph import (
+    Encoding,
+    FloatDense,
+    FloatGraph,
+    FloatInput,
+    FloatNeuron,
+    FloatNode,
+    FloatOperation,
+    TimeMean,
+)
 from randhet.export.trace import trace
 from randhet.train.checkpoint import build, random_init
 from randhet.train.general import GeneralLIF, LastStep, LeakyReadOut
@@ -79,6 +88,19 @@ def test_recordings_take_a_frame_a_step() -> None:
     twin = FloatModel(trace(model, (3, *SHAPE))).eval()
     with torch.no_grad():
         torch.testing.assert_close(twin(recordings), model(recordings))
+
+
+def test_nodes_may_have_any_name() -> None:
+    """Names of methods of torch's modules, and one that goes on behind another's dot."""
+    names = ("float", "float.lif", "walk", "type")
+    layers = (FloatDense(np.eye(3), np.zeros(3)), FloatNeuron("vanilla", 0.2), FloatDense(np.ones((2, 3)), np.zeros(2)))
+    nodes = [FloatNode("input", FloatInput((3,))), FloatNode("encode", Encoding(2), ("input",))]
+    for name, operation in zip(names, (*layers, TimeMean())):
+        nodes.append(FloatNode(name, operation, (nodes[-1].name,)))
+    model = FloatModel(FloatGraph(tuple(nodes)))
+    assert set(neurons(model)) == {"float.lif"}
+    with torch.no_grad():
+        assert model(torch.ones(1, 3)).tolist() == [[3.0, 3.0]]
 
 
 def test_every_operation_has_a_module() -> None:
