@@ -303,6 +303,10 @@ def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Spiking:
     """Threshold, bias and decays of a neuron in the units of its channels."""
     neuron, f = node.operation, plan.f(node.name)
     assert isinstance(neuron, FloatNeuron)
+    # before the threshold, which a drive beside a leak near 0 makes tiny: the leak is what is wrong then
+    settings = (
+        plan.settings if neuron.kind in CUBA else replace(plan.settings, k=decay_bits(node.name, neuron, plan.settings))
+    )
     units = scale * 2.0**-f
     exact = neuron.threshold / units
     # m >= theta in integers is m > theta - 1
@@ -315,7 +319,6 @@ def spiking(node: FloatNode, bias: Array, scale: Array, plan: Plan) -> Spiking:
     whole_bias = _fit(plan.bias(node.name, bias, units), node.name, "bias")
     if neuron.kind in CUBA:
         return _cuba(node.name, neuron, threshold, whole_bias, f)
-    settings = replace(plan.settings, k=decay_bits(node.name, neuron, plan.settings))
     decay = DECAYS[neuron.kind](neuron, settings)
     made = Lif(threshold, whole_bias, decay, settings.k, f, neuron.reset, neuron.reset_delay)
     if neuron.floor is None:

@@ -112,8 +112,8 @@ def test_products_of_a_user_s_model_are_gates(combine: Any, kind: type, first: s
         (lambda a, b: a * b * 0.5, "mul.*, which is no plain product of two layers"),
         (lambda a, b: (1 - a) * (1 - b), "mul.*, whose factors are both 1 - a"),
         (lambda a, b: (1 - a) + b, "sub.*, which is read by something else than a product"),
-        (lambda a, b: (2 - a) * b, "sub.*, which must be a module"),
-        (lambda a, b: (a - 1) * b, "sub.*, which must be a module"),
+        (lambda a, b: (2 - a) * b, "sub.*, which has no counterpart"),
+        (lambda a, b: (a - 1) * b, "sub.*, which has no counterpart"),
     ],
 )
 def test_what_is_no_gate_is_refused(combine: Any, sentence: str) -> None:

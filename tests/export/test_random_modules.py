@@ -152,7 +152,7 @@ def may_be_refused(choice: Choice) -> bool:
 
 
 @given(choices)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_a_random_module_is_deployed_or_refused(choice: Choice) -> None:
     model = Random(choice).eval()
     refusal = None
@@ -163,7 +163,7 @@ def test_a_random_module_is_deployed_or_refused(choice: Choice) -> None:
     assert (refusal is not None) == may_be_refused(choice), f"{choice}: {refusal}"
     if refusal:
         return
-    report = compare_models(model, network, IMAGES, LABELS, draws=1, backends=("engine", "add-only"))
+    report = compare_models(model, network, IMAGES, LABELS, draws=1, backends=("engine",))
     tracing = report.found.tracing
     assert all(finding.identical for finding in tracing.backends.values()), choice
     odd = tracing.float_divergence
