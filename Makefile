@@ -7,7 +7,7 @@ JOBS := 2
 PYTHONS := 3.11 3.12 3.13
 EXTRAS := lava,onnx,attacks,bench,events,test,docs,dev
 LAVA := lava-nc lava-dl
-PEERS := norse sinabs snntorch spikingjelly torchattacks
+PEERS := brevitas dependencies norse sinabs snntorch spikingjelly torchattacks unfoldnd
 
 .PHONY: help setup setup310 demo test test310 lint bench docs package clean
 help:

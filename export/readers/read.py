@@ -29,19 +29,19 @@ def read(model: nn.Module, shape: tuple[int, ...], steps: int | None = None) -> 
     steps: T where the model does not say it. In float64 both spike alike on random images. ExportError lists all that
     is not supported.
     """
-    ours, reasons = counterparts(model), list[str]()
+    ours, faults, reasons = counterparts(model), list[ExportError](), list[str]()
     for shown in _forms(model, shape, steps):
         twin = _twin(model)
         recorder = Recorder(twin, _doubled(ours))
         try:
-            output = _output(recorder, twin, shown, steps)
-        except ExportError:
-            raise
+            return _understood(recorder, shown, _output(recorder, twin, shown, steps))
+        except ExportError as error:
+            faults.append(error)
         except Exception as error:  # of the model's own, which wants another form
-            _require_understood(recorder)
             reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
-            continue
-        return _understood(recorder, shown, output)
+            faults += _refused(recorder)
+    if faults:
+        raise faults[0]
     raise ExportError(f"the model's forward takes images {shape} in no form, as a batch it says: {reasons[0]}")
 
 
@@ -111,7 +111,8 @@ def _output(recorder: Recorder, twin: nn.Module, shown: Shown, steps: int | None
         recorder.template.layer(FLAT, layers.Flatten(), (IMAGE,))
     given = recorder.traced(shown.given, shown.signal)
     outputs = [output_of(twin(given), recorder)]
-    _require_understood(recorder)
+    for error in _refused(recorder):
+        raise error
     own = neuron_steps(recorder)
     count = stated(own, steps)
     if own == 1:
@@ -120,10 +121,9 @@ def _output(recorder: Recorder, twin: nn.Module, shown: Shown, steps: int | None
     return outputs[0]
 
 
-def _require_understood(recorder: Recorder) -> None:
-    """ExportError with all that was refused."""
-    if recorder.refused:
-        raise ExportError(f"not supported: {'; '.join(recorder.refused)}")
+def _refused(recorder: Recorder) -> list[ExportError]:
+    """One error with all that was refused, none where nothing was."""
+    return [ExportError(f"not supported: {'; '.join(recorder.refused)}")] if recorder.refused else []
 
 
 def _understood(recorder: Recorder, shown: Shown, output: Traced) -> fx.GraphModule:
