@@ -34,12 +34,11 @@ def read(model: nn.Module, shape: tuple[int, ...], steps: int | None = None) -> 
         twin = _twin(model)
         recorder = Recorder(twin, _doubled(ours))
         try:
-            return _understood(recorder, shown, _output(recorder, twin, shown, steps))
+            output = _ran(recorder, twin, shown, steps, reasons)
+            if output is not None:
+                return _understood(recorder, shown, output)
         except ExportError as error:
             faults.append(error)
-        except Exception as error:  # of the model's own, which wants another form
-            reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
-            faults += _refused(recorder)
     if faults:
         raise faults[0]
     raise ExportError(f"the model's forward takes images {shape} in no form, as a batch it says: {reasons[0]}")
@@ -119,6 +118,19 @@ def _output(recorder: Recorder, twin: nn.Module, shown: Shown, steps: int | None
         outputs += [output_of(twin(given), recorder) for _ in range(count - 1)]
         return output_of(outputs, recorder)
     return outputs[0]
+
+
+def _ran(recorder: Recorder, twin: nn.Module, shown: Shown, steps: int | None, reasons: list[str]) -> Traced | None:
+    """What decides; None, and a reason, where the model does not take images in this form."""
+    try:
+        return _output(recorder, twin, shown, steps)
+    except ExportError:
+        raise
+    except Exception as error:  # of the model's own, of any kind
+        for refused in _refused(recorder):
+            raise refused from None
+        reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        return None
 
 
 def _refused(recorder: Recorder) -> list[ExportError]:
