@@ -112,7 +112,8 @@ def learned() -> None:
 
 
 def bernoulli() -> None:
-    around(Own(lambda self, x: self.lif(torch.bernoulli(x.clamp(0, 1))), lif=leaky()))
+    forward = lambda self, x: self.fc(self.lif(torch.bernoulli(x)).flatten(1))
+    read(Own(forward, lif=leaky(), fc=nn.Linear(36, 3)), SHAPE, STEPS)
 
 
 def both_refused() -> None:
@@ -163,12 +164,6 @@ def of_brevitas(name: str) -> Any:
     return getattr(pytest.importorskip("brevitas.quant"), name)
 
 
-def slayer() -> None:
-    block = pytest.importorskip("lava.lib.dl.slayer").block.cuba
-    params = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.1}
-    around(block.Dense(params, 4, 4))
-
-
 DONE: dict[str, Callable[[], None]] = {
     "`snn.Leaky(beta=0.9)`": lambda: one(leaky(), reset="subtract", reset_delay=1, drive=1.0),
     '`snn.Leaky(beta=0.9, reset_mechanism="zero")`': lambda: one(
@@ -198,7 +193,7 @@ DONE: dict[str, Callable[[], None]] = {
     "`norse.torch.LIFBoxCell()`": lambda: one(pytest.importorskip("norse.torch").LIFBoxCell()),
     "`sinabs.layers.LIF(tau_mem=10.0)`": lambda: one(pytest.importorskip("sinabs.layers").LIF(tau_mem=10.0)),
     "`LIFTorch((4,))`": lambda: one(named("rockpool.nn.modules.torch.lif_torch.LIFTorch")),
-    "`slayer.block.cuba.Dense`": slayer,
+    "`slayer.block.cuba.Dense`": lambda: one(named("lava.lib.dl.slayer.block.cuba.Dense")),
     "`QuantLinear(36, 4, weight_quant=Int8WeightPerChannelFloat)`": lambda: quantised(
         weight_quant=of_brevitas("Int8WeightPerChannelFloat")
     ),
