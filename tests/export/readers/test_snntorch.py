@@ -346,7 +346,7 @@ def test_the_tutorials_network_goes_in_without_an_edit(trained: Tutorial, digits
 
 @pytest.fixture(scope="module")
 def convolutional(digits: tuple[np.ndarray, np.ndarray]) -> nn.Sequential:
-    """Tutorial 6's network, with fewer channels, and its training over 4 of its steps."""
+    """Tutorial 6's network, with fewer channels, and its training over 4 steps."""
     pixels, classes = torch.from_numpy(digits[0]).float() / 255, torch.from_numpy(digits[1])
     torch.manual_seed(0)
     grad = surrogate.fast_sigmoid(slope=25)
@@ -354,7 +354,7 @@ def convolutional(digits: tuple[np.ndarray, np.ndarray]) -> nn.Sequential:
     front = [nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), neuron(), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), neuron()]
     net = nn.Sequential(*front, nn.Flatten(), nn.Linear(16 * 4 * 4, 10), neuron(output=True))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-    for _ in range(3):
+    for _ in range(6):
         for batch in torch.randperm(1400).split(128):
             utils.reset(net)
             potentials = [net(pixels[batch])[1] for _ in range(4)]
