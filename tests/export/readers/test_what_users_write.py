@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,9 @@ def one(neuron: nn.Module, **wanted: Any) -> None:
     ours = around(neuron).get_submodule("1")
     assert isinstance(ours, GeneralLIF)
     found = {name: getattr(ours, name) for name in wanted}
-    assert {name: float(value) if isinstance(value, Tensor) else value for name, value in found.items()} == wanted
+    assert {
+        name: float(value.detach()) if isinstance(value, Tensor) else value for name, value in found.items()
+    } == wanted
 
 
 class Own(nn.Module):
@@ -127,9 +130,9 @@ def both_refused() -> None:
 
 def jelly() -> Any:
     pytest.importorskip("spikingjelly.activation_based.functional.neuron")
-    from spikingjelly import activation_based
+    from spikingjelly.activation_based import encoding, functional, layer, neuron
 
-    return activation_based
+    return SimpleNamespace(encoding=encoding, functional=functional, layer=layer, neuron=neuron)
 
 
 def many_steps() -> None:
