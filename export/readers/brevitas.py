@@ -45,10 +45,10 @@ def _layer(kind: str, module: Any) -> nn.Module:
             f", whose integers of {float(weight.bit_width):g} bits reach {int(integers.min())} in some channel, where "
             f"export would round them again: quantise with Int8WeightPerChannelFloat, whose channels reach {WEIGHT_MAX}"
         )
-    ours: Any = _like(kind, module)
+    ours = _like(kind, module)
     ours.weight = nn.Parameter(weight.value.detach().clone())
     ours.bias = None if module.bias is None else nn.Parameter(module.bias.detach().clone())
-    return ours  # type: ignore[no-any-return]
+    return ours
 
 
 def _like(kind: str, module: Any) -> nn.Module:
