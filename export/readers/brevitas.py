@@ -45,10 +45,11 @@ def _layer(kind: str, module: Any) -> nn.Module:
             f", whose integers of {float(weight.bit_width):g} bits reach {int(integers.min())} in some channel, where "
             f"export would round them again: quantise with Int8WeightPerChannelFloat, whose channels reach {WEIGHT_MAX}"
         )
-    ours = _like(kind, module)
+    ours: Any = _like(kind, module)
     ours.weight = nn.Parameter(weight.value.detach().clone())
     ours.bias = None if module.bias is None else nn.Parameter(module.bias.detach().clone())
-    return ours
+    made: nn.Module = ours
+    return made
 
 
 def _like(kind: str, module: Any) -> nn.Module:
