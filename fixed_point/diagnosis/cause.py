@@ -8,26 +8,30 @@ of the layer, those that are right included, integer by integer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from itertools import permutations
 
 import numpy as np
 
 from randhet.base.kinds import assert_never
 from randhet.fixed_point.diagnosis.fit import Mask, bias_shift, start_window, tau_window, weight_changes
+from randhet.fixed_point.diagnosis.named import Cause
+from randhet.fixed_point.diagnosis.resets import recurrence, reset
 from randhet.fixed_point.diagnosis.seen import ANY, Seen, SeenCuba, SeenLif, SeenReadOut, SeenSpiking
+from randhet.fixed_point.diagnosis.wiring import permuted, wiring
 from randhet.fixed_point.integer import STATE_MAX, Int
-from randhet.fixed_point.network import Cuba, Leaky, Lif, Network, ReadOut
+from randhet.fixed_point.network import (
+    Cuba,
+    Dense,
+    Leaky,
+    Lif,
+    Network,
+    ReadOut,
+    Spiking,
+)
 from randhet.fixed_point.result import Trace
 
-
-@dataclass(frozen=True)
-class Cause:
-    """kind: shape, saturation, rounding, tie, threshold, bias, weight, tau, reset, operation or unexplained."""
-
-    kind: str
-    detail: str
+Known = tuple[Network, int, list[Int], Trace, int, int]
+"""What is known of a layer of a run, in the order of the fields of `Seen`."""
 
 
 # --- hypotheses for neurons with a leak: the step that the network asks for, with one thing changed -------------------
@@ -38,7 +42,7 @@ def lif(layer_run: SeenLif) -> Cause:
     odd = layer_run.membrane != layer_run.due
     if not odd.any():
         return spikes(layer_run)
-    tries = (saturation, rounding, reset, threshold, bias, weight, tau)
+    tries = (saturation, rounding, reset, recurrence, threshold, bias, weight, tau)
     return next((cause for attempt in tries if (cause := attempt(layer_run, odd))), near(layer_run, odd))
 
 
@@ -47,7 +51,7 @@ def cuba(layer_run: SeenCuba) -> Cause:
     odd = layer_run.membrane != layer_run.due
     if not odd.any():
         return spikes(layer_run)
-    return reset(layer_run, odd) or bias(layer_run, odd) or unexplained(odd)
+    return reset(layer_run, odd) or recurrence(layer_run, odd) or bias(layer_run, odd) or unexplained(odd)
 
 
 def unexplained(odd: Mask) -> Cause:
@@ -102,9 +106,8 @@ def saturation(layer_run: SeenLif, odd: Mask) -> Cause | None:
     """Try another limit than 24 bits for x and m, or residuals only where the definition has to cut something off."""
     for name, limited in LIMITS.items():
         x = limited(layer_run.unlimited)
-        if np.array_equal(
-            limited(x + ((layer_run.decay * (layer_run.before - x)) >> layer_run.neuron.k)), layer_run.membrane
-        ):
+        moved = x + ((layer_run.decay * (layer_run.before - x)) >> layer_run.neuron.k)
+        if np.array_equal(layer_run.settled(moved, limited), layer_run.membrane):
             return Cause("saturation", f"states are {name}, the definition cuts them off at {STATE_MAX}")
     beyond = (np.abs(layer_run.unlimited) > STATE_MAX) | (np.abs(layer_run.exact >> layer_run.neuron.k) > STATE_MAX)
     if not (odd & ~beyond).any():
@@ -125,46 +128,29 @@ def rounding(layer_run: SeenLif, odd: Mask) -> Cause | None:
     k, x = layer_run.neuron.k, layer_run.current
     for name, rounded in ROUNDINGS.items():
         for value in (rounded(layer_run.exact, k), x + rounded(layer_run.decay * (layer_run.before - x), k)):
-            if np.array_equal(np.clip(value, -STATE_MAX, STATE_MAX), layer_run.membrane):
+            if np.array_equal(layer_run.settled(value), layer_run.membrane):
                 return Cause("rounding", f"the leak is rounded {name}, the definition takes the floor")
     return None
 
 
 def near(layer_run: SeenLif, odd: Mask) -> Cause:
     """Describe what is left: unsystematic, within a unit of the exact value or not."""
-    distance = np.abs(layer_run.membrane - layer_run.exact / 2.0**layer_run.neuron.k)[odd].max()
+    distance = np.abs(layer_run.leaked - layer_run.exact / 2.0**layer_run.neuron.k)[odd].max()
     if distance < 1:
         return Cause("rounding", f"{odd.sum()} membranes within {distance:.2f} units of the exact value")
     return unexplained(odd)
 
 
-RESETS: dict[str | None, str] = {
-    "zero": "with a reset to zero",
-    "subtract": "with a reset by subtraction",
-    None: "without a reset",
-}
-
-
-def reset(layer_run: SeenLif | SeenCuba, odd: Mask) -> Cause | None:
-    """Try the resets that the network does not ask for."""
-    for kind, words in RESETS.items():
-        if kind != layer_run.reset and np.array_equal(layer_run.given(layer_run.start(kind)), layer_run.membrane):
-            return Cause("reset", f"the membrane potential continues as {words}, not {RESETS[layer_run.reset]}")
-    return None
-
-
 def threshold(layer_run: SeenLif, odd: Mask) -> Cause | None:
     """Try another threshold of a channel, which spikes show and, where it is subtracted, the steps after them too."""
-    if layer_run.reset != "subtract":
+    if layer_run.way.kind != "subtract":
         return None
-    low, high = start_window(
-        layer_run.membrane[:, 1:], layer_run.current[:, 1:], layer_run.decay[:, 1:], layer_run.neuron.k
-    )
     left, fired = layer_run.membrane[:, :-1], layer_run.found.output[:, :-1] != 0
-    edge = ~fired | (np.abs(layer_run.membrane[:, 1:]) >= STATE_MAX)
+    low, high = _taken(layer_run)
+    edge = ~fired | layer_run.hidden[:, 1:]
     axes, (silent, firing) = _all_but_channels(left), fired_at(layer_run)
-    least = np.maximum(np.where(edge, -ANY, left - high).max(axis=axes), silent)
-    most = np.minimum(np.where(edge, ANY, left - low).min(axis=axes), firing - 1)
+    least = np.maximum(np.where(edge, -ANY, low).max(axis=axes), silent)
+    most = np.minimum(np.where(edge, ANY, high).min(axis=axes), firing - 1)
     wrong, after = odd.any(axis=axes), np.zeros_like(odd)
     after[:, 1:] = fired
     if (odd & ~after).any() or (least > most)[wrong].any():
@@ -172,6 +158,17 @@ def threshold(layer_run: SeenLif, odd: Mask) -> Cause | None:
     channel = int(np.flatnonzero(wrong)[0])
     own, span = int(layer_run.threshold.ravel()[channel]), f"{least[channel]}..{most[channel]}"
     return Cause("threshold", f"channel {channel} fires and is reset as with a threshold of {span}, not {own}")
+
+
+def _taken(layer_run: SeenLif) -> tuple[Int, Int]:
+    """Least and largest that a spike of the step before can have taken away, at every step but the first."""
+    x, decay, k = layer_run.current[:, 1:], layer_run.decay[:, 1:], layer_run.neuron.k
+    if layer_run.way.late:
+        taken = x + ((decay * (layer_run.before[:, 1:] - x)) >> k) - layer_run.membrane[:, 1:]
+        return taken, taken
+    low, high = start_window(layer_run.membrane[:, 1:], x, decay, k)
+    left = layer_run.membrane[:, :-1]
+    return left - high, left - low
 
 
 def bias(layer_run: SeenLif | SeenCuba | SeenReadOut, odd: Mask) -> Cause | None:
@@ -189,17 +186,35 @@ def weight(layer_run: SeenLif | SeenReadOut, odd: Mask) -> Cause | None:
     operation = layer_run.layer.weighted
     if operation is None:
         return None
-    changes = weight_changes(operation, layer_run.read[0], layer_run.window, odd)
+    read = layer_run.read[0]
+    if isinstance(operation, Dense) and operation.recurrent is not None:
+        # its own spikes stand behind what it reads
+        flat = read.reshape(*read.shape[:2], -1)
+        read = np.concatenate([flat, layer_run.sent_before], axis=2)
+        operation = Dense(np.hstack([operation.weight, operation.recurrent]))
+    changes = weight_changes(operation, read, layer_run.window, odd)
     if not changes:
         return None
     (index, change), own = changes[0], operation.weight
     more = f", and {len(changes) - 1} more weights" if len(changes) > 1 else ""
-    return Cause("weight", f"weight {index} is {int(own[index]) + change}, not {int(own[index])}{more}")
+    what = f"{_weight(layer_run, index)} is {int(own[index]) + change}, not {int(own[index])}"
+    return Cause("weight", what + more)
+
+
+def _weight(layer_run: SeenLif | SeenReadOut, index: tuple[int, ...]) -> str:
+    """Name a weight; those behind the ones that read other layers are recurrent."""
+    assert layer_run.layer.weighted is not None
+    inputs = layer_run.layer.weighted.weight.shape[1]
+    if layer_run.layer.recurrent is None or index[1] < inputs:
+        return f"weight {index}"
+    return f"recurrent weight {(index[0], index[1] - inputs)}"
 
 
 def tau(layer_run: SeenLif, odd: Mask) -> Cause | None:
     """Try other decays in 0..2^k-1; say whether the table is another one, or which draws are taken."""
-    low, high = tau_window(layer_run.membrane, layer_run.before, layer_run.current, layer_run.neuron.k)
+    low, high = tau_window(layer_run.leaked, layer_run.before, layer_run.current, layer_run.neuron.k)
+    unknown = layer_run.hidden & (np.abs(layer_run.membrane) < STATE_MAX)
+    low, high = np.where(unknown, 0, low), np.where(unknown, (1 << layer_run.neuron.k) - 1, high)
     if (low > high).any():
         return None
     index = tuple(np.argwhere(odd)[0])
@@ -252,24 +267,15 @@ def read_out(layer_run: SeenReadOut) -> Cause:
     )
 
 
-def wiring(layer_run: Seen) -> Cause:
-    """Count the wrong values of layers without a neuron."""
-    odd = int((layer_run.found.output != layer_run.sums).sum())
-    kind = type(layer_run.layer.operation).__name__
-    return Cause("operation", f"{odd} of {layer_run.sums.size} values are not the {kind} of what the layer reads")
-
-
-def permuted(expected: Trace, observed: Trace) -> Cause | None:
-    """Try the same values in another order of axes."""
-    a, b = expected.output, observed.output
-    if observed.membrane is not None and expected.membrane is not None:
-        a, b = expected.membrane, observed.membrane
-    names = ("channel", "y", "x")
-    for order in permutations(range(a.ndim - 2)):
-        moved = a.transpose(0, 1, *(i + 2 for i in order))
-        if order != tuple(range(a.ndim - 2)) and moved.size == b.size and np.array_equal(moved.reshape(b.shape), b):
-            return Cause("shape", f"the values stand in the order ({', '.join(names[i] for i in order)})")
-    return None
+def leaky(layer_run: SeenLif | SeenCuba, sent: Int) -> Cause:
+    """Try the hypotheses for a leaky read-out: that it only sums, that it fires, or those of its dynamics."""
+    if not np.array_equal(sent, layer_run.membrane):
+        return Cause("read-out", "what is sent is not the membrane potential")
+    plain = (layer_run.sums << layer_run.neuron.f) + layer_run.bias
+    for words, values in {"a sum without leak": plain.cumsum(axis=1), "the current of each step": plain}.items():
+        if np.array_equal(values, layer_run.membrane):
+            return Cause("read-out", f"the values are {words}, not a membrane potential that leaks")
+    return lif(layer_run) if isinstance(layer_run, SeenLif) else cuba(layer_run)
 
 
 def explain(
@@ -292,7 +298,7 @@ def explain(
     sources = [observed[network.layers[i].name].output for i in network.layers[index].inputs]
     if not sources:
         return Cause("operation", "the image itself is read wrongly")
-    known = (network, index, sources, observed[layer], seed, first_image)
+    known: Known = (network, index, sources, observed[layer], seed, first_image)
     neuron = network.layers[index].neuron
     match neuron:
         case Lif():
@@ -302,8 +308,21 @@ def explain(
         case ReadOut():
             return read_out(SeenReadOut(*known, neuron))
         case Leaky():
-            return Cause("leaky read-out", "its membrane potential differs")
+            return leaky(_silent(known, neuron.dynamics), observed[layer].output)
         case None:
             return wiring(Seen(*known))
         case _:
             assert_never(neuron)
+
+
+def _silent(known: Known, dynamics: Spiking) -> SeenLif | SeenCuba:
+    """A leaky read-out seen as the neuron that it is, which never fires."""
+    network, index, sources, found, seed, first_image = known
+    silent = Trace(np.zeros_like(found.output), found.membrane)
+    match dynamics:
+        case Lif():
+            return SeenLif(network, index, sources, silent, seed, first_image, dynamics)
+        case Cuba():
+            return SeenCuba(network, index, sources, silent, seed, first_image, dynamics)
+        case _:
+            assert_never(dynamics)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from randhet.fixed_point import integer, reference
-from randhet.fixed_point.diagnosis.fit import Window, current_window
+from randhet.fixed_point.diagnosis.fit import Mask, Window, current_window
 from randhet.fixed_point.generator import LayerGenerator
 from randhet.fixed_point.integer import STATE_MAX, Int
 from randhet.fixed_point.network import Cuba, Layer, Lif, Network, Neuron, ReadOut, Shape
@@ -19,6 +20,24 @@ from randhet.fixed_point.result import Trace
 
 ANY = np.int64(2**40)
 """Beyond every current: an interval that says nothing, where a state was cut off."""
+
+
+def late(values: Int, steps: int = 1) -> Int:
+    """Values (images, T, ...) of some steps before each; zeros before the first."""
+    return np.concatenate([np.zeros_like(values[:, :steps]), values[:, :-steps]], axis=1)[:, : values.shape[1]]
+
+
+def saturated(values: Int) -> Int:
+    """Cut off at 24 bits."""
+    return np.clip(values, -STATE_MAX, STATE_MAX)
+
+
+class Way(NamedTuple):
+    """What a spike does to the membrane potential: `kind` of reset (None: none), late or not; whether a floor holds."""
+
+    kind: str | None
+    late: bool = False
+    floored: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +63,20 @@ class Seen:
 
     @cached_property
     def sums(self) -> Int:
-        """Synaptic sums a, (images, T, *shape)."""
+        """Synaptic sums a, (images, T, *shape); those of a recurrent layer with what its own spikes add."""
+        own = self.layer.recurrent
+        return self.fed if own is None else self.fed + self.sent_before @ own.T.astype(np.int64)
+
+    @cached_property
+    def fed(self) -> Int:
+        """The part of the sums that comes from other layers."""
         steps = range(self.network.steps)
         return np.stack([reference.operate(self.layer.operation, [r[:, t] for r in self.read]) for t in steps], 1)
+
+    @cached_property
+    def sent_before(self) -> Int:
+        """What the layer sent at the step before each, nothing before the first."""
+        return late(self.found.output)
 
     @property
     def membrane(self) -> Int:
@@ -93,7 +123,7 @@ class SeenSpiking(SeenNeuron, ABC):
 
     @property
     @abstractmethod
-    def reset(self) -> str:
+    def way(self) -> Way:
         """What a spike should do to the membrane potential."""
 
     @cached_property
@@ -101,26 +131,31 @@ class SeenSpiking(SeenNeuron, ABC):
         """Thresholds, broadcastable to the layer's shape."""
         return reference.per_channel(self.neuron.threshold, self.shape)
 
-    def start(self, reset: str | None) -> Int:
-        """Return the membrane potentials that each step starts from: the run's own after a reset (None: without)."""
-        left, fired = self.membrane[:, :-1], self.found.output[:, :-1] != 0
-        if reset is not None:
-            left = np.where(fired, integer.reset_to(left, self.threshold, reset), left)
-        return np.concatenate([np.zeros_like(self.membrane[:, :1]), left], axis=1)
+    @cached_property
+    def fired_before(self) -> Mask:
+        """Where a neuron fired at the step before."""
+        return self.sent_before != 0
+
+    def start(self, way: Way) -> Int:
+        """Return the membrane potentials that each step starts from: the run's own after a reset that acts at once."""
+        left = late(self.membrane)
+        if way.kind is None or way.late:
+            return left
+        return np.where(self.fired_before, integer.reset_to(left, self.threshold, way.kind), left)
 
     @cached_property
     def before(self) -> Int:
-        """Membrane potentials that each step starts from, after the reset that the network asks for."""
-        return self.start(self.reset)
+        """Membrane potentials that each step starts from, after what the network's reset does at once."""
+        return self.start(self.way)
 
     @abstractmethod
-    def given(self, before: Int) -> Int:
-        """Compute what the definition makes of these starts: membrane potentials before the reset."""
+    def given(self, way: Way) -> Int:
+        """Compute the membrane potentials before the reset that follow if spikes did this to those before."""
 
     @cached_property
     def due(self) -> Int:
         """Membrane potentials that should be there, (images, T, *shape)."""
-        return self.given(self.before)
+        return self.given(self.way)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,10 +163,10 @@ class SeenCuba(SeenSpiking):
     """Loihi's neuron: its current is followed from what the layer read."""
 
     neuron: Cuba
-    reset: ClassVar[str] = "zero"
+    way: ClassVar[Way] = Way("zero")
 
-    def given(self, before: Int) -> Int:
-        neuron, bias = self.neuron, np.broadcast_to(self.bias, self.shape)
+    def given(self, way: Way) -> Int:
+        before, neuron, bias = self.start(way), self.neuron, np.broadcast_to(self.bias, self.shape)
         u, voltages = np.zeros_like(self.sums[:, 0]), []
         for t in range(self.network.steps):
             u, v, _ = integer.cuba(
@@ -154,8 +189,13 @@ class SeenLif(SeenSpiking):
     neuron: Lif
 
     @property
-    def reset(self) -> str:
-        return self.neuron.reset
+    def way(self) -> Way:
+        return Way(self.neuron.reset, self.neuron.reset_delay > 0, self.neuron.floored)
+
+    @cached_property
+    def floor(self) -> Int:
+        """Lowest membrane potentials, broadcastable to the layer's shape."""
+        return reference.per_channel(self.neuron.floor, self.shape)
 
     @cached_property
     def decay(self) -> Int:
@@ -191,13 +231,41 @@ class SeenLif(SeenSpiking):
         """2^k times the membrane potential, before the floor of the shift and any saturation of it."""
         return (self.current << self.neuron.k) + self.decay * (self.before - self.current)
 
-    def given(self, before: Int) -> Int:
-        return integer.leak(before, self.current, self.decay, self.neuron.k)[0]
+    def given(self, way: Way) -> Int:
+        start, x = self.start(way), self.current
+        return self.settled(x + ((self.decay * (start - x)) >> self.neuron.k), way=way)
+
+    def settled(self, moved: Int, limited: Callable[[Int], Int] = saturated, way: Way | None = None) -> Int:
+        """Compute what becomes of decayed potentials: a late reset, the limit of their word, the floor."""
+        way = way or self.way
+        if way.late and way.kind is not None:
+            moved = np.where(self.fired_before, integer.reset_to(moved, self.threshold, way.kind), moved)
+        held = limited(moved)
+        return np.maximum(held, self.lowest(way)) if way.floored else held
+
+    def lowest(self, way: Way) -> Int:
+        """The network's floor, or minus the threshold, as other libraries have it, where it has none."""
+        return self.floor if self.neuron.floored else -self.threshold
+
+    @cached_property
+    def leaked(self) -> Int:
+        """Membrane potentials before what a late reset took from them."""
+        if self.way.late and self.way.kind == "subtract":
+            return self.membrane + np.where(self.fired_before, self.threshold, 0)
+        return self.membrane
+
+    @cached_property
+    def hidden(self) -> Mask:
+        """Where a membrane potential says nothing of the step: a late reset to zero, the floor, the end of its word."""
+        silent = np.abs(self.membrane) >= STATE_MAX
+        if self.way.late and self.way.kind == "zero":
+            silent = silent | self.fired_before
+        return silent | (self.membrane <= self.floor) if self.neuron.floored else silent
 
     @cached_property
     def window(self) -> Window:
         """For each value, the currents x that would have given it (`fit.Window`)."""
-        edge = (np.abs(self.membrane) >= STATE_MAX) | (np.abs(self.unlimited) > STATE_MAX)
-        low, high = current_window(self.membrane, self.before, self.decay, self.neuron.k)
+        edge = self.hidden | (np.abs(self.unlimited) > STATE_MAX)
+        low, high = current_window(self.leaked, self.before, self.decay, self.neuron.k)
         due = self.sums << self.neuron.f
         return Window(np.where(edge, -ANY, low - self.bias), np.where(edge, ANY, high - self.bias), due, self.neuron.f)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import integer, reference
-from randhet.fixed_point.diagnosis.cause import RESETS
 from randhet.fixed_point.diagnosis.difference import assert_equal, divergence
 from randhet.fixed_point.diagnosis.divergence import Divergence
 from randhet.fixed_point.diagnosis.fit import current_window, start_window, tau_window
+from randhet.fixed_point.diagnosis.resets import RESETS
 from randhet.fixed_point.integer import Int
 from randhet.fixed_point.network import Add, Constant, Conv, Cuba, Dense, Input, Layer, Network, Reset
 from randhet.fixed_point.result import Result, Trace
