@@ -34,7 +34,8 @@ def compare_models(
 
     Arguments:
         model: what the network was deployed from.
-        images, labels: test images as `randhet.deploy` takes them, and their classes (N,); or `Images` alone.
+        images: test images as `randhet.deploy` takes them, or `Images` with their labels.
+        labels: the classes of the images, (N,) whole numbers.
         settings: repetitions, seed, margin and backends; None for the defaults.
         stage: told about progress, as by the command line; None for nobody.
         chosen: single fields of `StudySettings`, such as draws=2, in place of settings.

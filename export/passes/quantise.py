@@ -341,7 +341,7 @@ def decay_bits(name: str, neuron: FloatNeuron, settings: QuantSettings) -> int:
     if (worst := off(DECAY_BITS)).max() > WRONG:
         decay = few[worst.argmax()]
         raise ExportError(
-            f"layer {name}: decay {decay:g} leaks {1 - decay:.3g} a step, the least that can be told apart is "
+            f"layer {name}: decay {decay:g} leaks {1 - decay:.3g} a step, the least that can be represented is "
             f"{1 / UNITY:.3g}: use fewer, longer time steps"
         )
     return DECAY_BITS
