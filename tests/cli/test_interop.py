@@ -114,7 +114,7 @@ def test_a_reset_that_graphs_of_a_tool_do_not_say_is_asked_for(tmp_path: Path) -
     nir.write(file, nir.NIRGraph(nodes, list(pairwise(nodes))))
     for tool, reset, said in (
         ("snntorch", None, "--reset zero reads neurons with 'zero' and reset_delay=False"),
-        ("snntorch", "subtract", "a subtracted threshold, which acts late"),
+        ("snntorch", "subtract", "'subtract' with reset_delay=False, which misses spikes there, is not supported"),
         ("sinabs", None, "--reset zero reads neurons with MembraneReset, SingleSpike and norm_input=False"),
         ("norse", "soft", "--reset is 'soft', it must be one of zero, subtract"),
     ):
@@ -123,12 +123,20 @@ def test_a_reset_that_graphs_of_a_tool_do_not_say_is_asked_for(tmp_path: Path) -
         assert called.exit_code == 2 and said in " ".join(called.stderr.split())
     for tool, asked, reset in (
         ("snntorch", ("--reset", "zero"), "zero"),
+        ("snntorch", ("--reset", "subtract", "--reset-delay", 1), "subtract"),
+        ("sinabs", ("--reset", "zero", "--floor", -0.5), "zero"),
+        ("norse", ("--sequence",), "zero"),
         ("norse", ("--reset", "subtract"), "subtract"),
         ("spikingjelly", (), "zero"),
     ):
         called = call("import-nir", file, "-o", net, "--tool", tool, "--dt", 1e-4, "--steps", 8, *asked)
         assert called.exit_code == 0, called.stderr
-        assert [layer.lif.reset for layer in netx.read(net).layers if layer.lif] == [reset]
+        read = netx.read(net)
+        (cell,) = (layer.lif for layer in read.layers if layer.lif)
+        assert (cell.reset, cell.reset_delay) == (reset, int("--reset-delay" in asked))
+        assert (cell.floored, read.input.sequence) == ("--floor" in asked, "--sequence" in asked)
+    called = call("import-nir", file, "-o", net, "--tool", "norse", "--dt", 1e-4, "--steps", 8, "--read-out", "last")
+    assert called.exit_code == 2 and "which is no leaky read-out (LI, CubaLI, I): leave out --read-out" in called.stderr
 
 
 def test_bad_input_is_one_sentence(files: Path, tmp_path: Path) -> None:
@@ -148,9 +156,9 @@ def test_bad_input_is_one_sentence(files: Path, tmp_path: Path) -> None:
         (("import-nir", tmp_path / "odd.nir", "--tool", "norse"), "the number of time steps per image (--steps)"),
         (
             ("import-nir", tmp_path / "odd.nir", "--tool", "norse", "--steps", 4),
-            "t (Threshold): this node has no counterpart",
+            "t (Threshold): a neuron must be the only reader of a layer with weights",
         ),
-        (("import-nir", tmp_path / "odd.nir", "--tool", "norse", "--steps", 4), "i (I): this node has no counterpart"),
+        (("import-nir", tmp_path / "odd.nir", "--tool", "norse", "--steps", 4), "i (I): a neuron must be"),
         (("import-nir", tmp_path / "text.nir"), "not an undamaged HDF5 file"),
         (("import-nir", tmp_path / "none.nir"), "no such file"),
         (("import-nir", files / "model.nir", "--tool", "nest"), "--tool is 'nest', it must be one of snntorch"),
