@@ -10,7 +10,7 @@ potential are fields of `Lif`. Every field of a neuron is declared once, with it
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -231,6 +231,7 @@ class Lif:
     )  # fmt: skip
 
     spikes: ClassVar[bool] = True
+    sends_potential: ClassVar[bool] = False
     read: ClassVar[Read] = "sum"
 
     @property
@@ -264,6 +265,7 @@ class Cuba:
     f: int = value(0, MAX_FRACTION, "bits", default=6)
 
     spikes: ClassVar[bool] = True
+    sends_potential: ClassVar[bool] = False
     read: ClassVar[Read] = "sum"
 
     @property
@@ -279,6 +281,7 @@ class ReadOut:
     bias: Array = value(-SUM_MAX, SUM_MAX, "scale", "channel", "neuron")
 
     spikes: ClassVar[bool] = False
+    sends_potential: ClassVar[bool] = False
     read: ClassVar[Read] = "sum"
     f: ClassVar[int] = 0
     dynamics: ClassVar[None] = None
@@ -299,6 +302,7 @@ class Leaky:
     read: Read = choice(Read, "last")
 
     spikes: ClassVar[bool] = False
+    sends_potential: ClassVar[bool] = True
 
     @property
     def f(self) -> int:
@@ -312,6 +316,11 @@ class Leaky:
 
 
 Neuron = Spiking | ReadOut | Leaky
+
+
+def with_dynamics(neuron: Neuron | None, dynamics: Spiking) -> Neuron:
+    """The neuron with other dynamics: these themselves, or a leaky read-out of them."""
+    return replace(neuron, dynamics=dynamics) if isinstance(neuron, Leaky) else dynamics
 
 
 def read_of(neuron: Neuron | None) -> Read:
@@ -351,6 +360,11 @@ class Layer:
     def spikes(self) -> bool:
         """Whether the layer sends binary spikes of neurons of its own."""
         return self.spiking is not None
+
+    @property
+    def sends_potential(self) -> bool:
+        """Whether it sends its membrane potential: a leaky read-out."""
+        return self.neuron is not None and self.neuron.sends_potential
 
     @property
     def dynamics(self) -> Spiking | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from randhet.fixed_point.network import Layer, Leaky, Shape
+from randhet.fixed_point.network import Layer, Shape
 from randhet.lava_runtime.wire import Wire
 
 
@@ -69,7 +69,7 @@ class LayerPlan:
     @property
     def sends_membranes(self) -> bool:
         """Whether its neurons send their membrane potentials instead of spikes."""
-        return isinstance(self.layer.neuron, Leaky)
+        return self.layer.sends_potential
 
     @property
     def cells(self) -> Shape:

@@ -20,7 +20,7 @@ import numpy as np
 from randhet.base import child
 from randhet.base.errors import NetworkError, RandhetError
 from randhet.fixed_point.check import check_images
-from randhet.fixed_point.network import Leaky, Network, read_of
+from randhet.fixed_point.network import Network, read_of
 from randhet.fixed_point.reference import master_seed, read_on
 from randhet.fixed_point.result import Result, Trace
 from randhet.lava_runtime import guard
@@ -112,7 +112,7 @@ def _check_model(network: Network, model: str) -> None:
     if model not in ("fixed_pt", "floating_pt"):
         raise NetworkError(f"model is {model!r}, it must be 'fixed_pt' or 'floating_pt'")
     for layer in network.layers:
-        if model == "floating_pt" and isinstance(layer.neuron, Leaky):
+        if model == "floating_pt" and layer.sends_potential:
             raise NetworkError(f"layer {layer.name}: leaky read-outs have no floating-point model")
         if model == "floating_pt" and layer.cuba:
             raise NetworkError(f"layer {layer.name}: CUBA neurons have no floating-point model")

@@ -68,7 +68,7 @@ typedef {made.total} randhet_sum;   /* holds what is read of an image */
 #define RANDHET_DRAWN {drawn} /* layers that draw */
 #define RANDHET_CORES {made.register_count} /* registers */
 #define RANDHET_WORDS {made.word_count}
-#define RANDHET_READ_OUTS {made.read_outs} /* the first words: they start anew with each image */
+#define RANDHET_READ_OUTS {made.read_outs} /* the first words: they start from 0 with each image */
 #define RANDHET_VALUES {made.value_count}
 #define RANDHET_RECURRENT {made.recurrent} /* the first values: they are read at the next step */
 #define RANDHET_DRAWS {made.draw_count}

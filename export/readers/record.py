@@ -173,9 +173,7 @@ class Recorder:
         """The result of a torch function, with what it is."""
         name = functions.name_of(func)
         if name in functions.BRANCHING:
-            raise ExportError(
-                f"the model's forward asks for values of a tensor ({name}): it must not branch on its data"
-            )
+            raise ExportError(f"the model's forward reads values of a tensor ({name}): it must not branch on its data")
         if name in functions.SAME:  # a change of type would end the comparison in float64
             value = plain(args[0])
             return self.traced(value, args[0].signal)

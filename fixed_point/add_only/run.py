@@ -14,7 +14,7 @@ from randhet.fixed_point.check import check_images
 from randhet.fixed_point.engine.moves import flat
 from randhet.fixed_point.engine.plan import Span
 from randhet.fixed_point.engine.walk import Crew, Sent, Walk, require_room
-from randhet.fixed_point.network import Dense, Flatten, Input, Leaky, Network
+from randhet.fixed_point.network import Dense, Flatten, Input, Network
 from randhet.fixed_point.result import Result
 
 
@@ -74,7 +74,7 @@ class AddOnly(Walk[Carried]):
             values = flat(values, self.network.shapes[layer.inputs[0]])
         if carried is not None and i not in carried:
             carried[i] = at_rest(loaded, span.images)
-        probed, leaky = layer.name in self.probes, isinstance(layer.neuron, Leaky)
+        probed, leaky = layer.name in self.probes, layer.sends_potential
         state = carried[i] if carried else None
         job = LayerJob(loaded, values, span, probed or leaky, state, self.memory, self.spare)
         tallies = sum(crew.pool.map(lambda call: call(), job.jobs(crew.workers)), np.zeros(2 + span.count, np.int64))

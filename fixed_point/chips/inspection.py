@@ -12,7 +12,8 @@ from randhet.fixed_point.chips.energy import ASSUMPTIONS, Estimate, Term, estima
 from randhet.fixed_point.chips.mapping import LayerMap, Mapping, map_network
 from randhet.fixed_point.chips.needs import needs
 from randhet.fixed_point.chips.rules import Finding, broken, check_chip, unchecked
-from randhet.fixed_point.network import Layer, Leaky, Network, Range, Shape
+from randhet.fixed_point.layers import with_dynamics
+from randhet.fixed_point.network import Layer, Network, Range, Shape
 from randhet.fixed_point.result import Result
 
 
@@ -184,7 +185,7 @@ def _freed(layer: Layer, size: int) -> Layer:
     if layer.lif is None or layer.drawn is None:
         return layer
     moves = replace(layer.lif, decay=replace(layer.drawn, neurons_per_core=size))
-    return replace(layer, neuron=replace(layer.neuron, dynamics=moves) if isinstance(layer.neuron, Leaky) else moves)
+    return replace(layer, neuron=with_dynamics(layer.neuron, moves))
 
 
 def engineering(value: float, unit: str) -> str:

@@ -19,7 +19,7 @@ from randhet.base.kinds import assert_never
 from randhet.fixed_point import reference
 from randhet.fixed_point.engine.moves import Values, logical, move
 from randhet.fixed_point.engine.plan import Span, last_reader
-from randhet.fixed_point.network import Network, Read, ReadOut, read_of
+from randhet.fixed_point.network import Network, Read, read_of
 from randhet.fixed_point.result import Result, Trace
 
 LONGEST = 32
@@ -164,7 +164,7 @@ class Reading:
     def _trace(self, i: int) -> Trace:
         layer = self.network.layers[i]
         output = np.concatenate(self.outputs[layer.name], axis=1)
-        if isinstance(layer.neuron, ReadOut):
+        if layer.neuron is not None and layer.dynamics is None:  # the classifier's sums so far
             return Trace(output, output.cumsum(axis=1))
         recorded = self.membranes[layer.name]
         return Trace(output, np.concatenate(recorded, axis=1) if recorded else None)

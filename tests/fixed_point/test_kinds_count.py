@@ -129,8 +129,8 @@ def named(node: ast.AST) -> bool:
         texts = [node.value]
     else:
         return False
-    # "Constant" is a word of others too: ONNX has such a node
-    return any(isinstance(text, ast.Constant) and text.value in KINDS - {"Constant"} for text in texts)
+    # words of others too: ONNX has a node "Constant", snnTorch a neuron "Leaky"
+    return any(isinstance(text, ast.Constant) and text.value in KINDS - {"Constant", "Leaky"} for text in texts)
 
 
 def loose(node: ast.AST, types: set[ast.AST], made: set[ast.expr], tree: ast.Module) -> bool:

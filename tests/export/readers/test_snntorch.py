@@ -238,7 +238,7 @@ class Partly(Steps):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Branching, "asks for values of a tensor .__bool__.: it must not branch on its data"),
+        (Branching, "reads values of a tensor .__bool__.: it must not branch on its data"),
         (Poisson, "function bernoulli draws random numbers"),
         (Late, "fc2 .Linear., which reads what does not depend on the images"),
         (Halved, "multiplies by 0.5: put the factor into the weights"),
