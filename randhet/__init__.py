@@ -19,6 +19,7 @@ _PUBLIC = {
     "backend": ("randhet.fixed_point.backends", "runner"),
     "deploy": ("randhet.export.deploy", "deploy"),
     "compare_models": ("randhet.compare.comparing", "compare_models"),  # `randhet.compare` is the room
+    "attack": ("randhet.compare.robustness.api", "attack"),
 }
 __all__ = ["__version__", *_PUBLIC]
 

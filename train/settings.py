@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from randhet.base.errors import RandhetError
+from randhet.train.attacks.choice import check as check_surrogate
 from randhet.train.objectives import OBJECTIVES
 from randhet.train.scales import SCALES, Scales
 
 POSITIVE = ("epochs", "batch", "lr", "sr_distance")
-AT_LEAST_ZERO = ("momentum", "crop", "plain_epochs", "short_epochs", "validate", "rat_beta", "sr_weight")
+WEIGHTS = ("rat_beta", "sr_weight", "trades_weight")
+AT_LEAST_ZERO = ("momentum", "crop", "plain_epochs", "short_epochs", "validate", *WEIGHTS)
 NAMES = {"objective": tuple(OBJECTIVES), "precision": ("float32", "bfloat16"), "qat_scales": SCALES}
 UNIT = ("share", "eps", "attack_step", "robust_eps", "warmup", "start")
 
@@ -24,8 +26,9 @@ class TrainSettings:
     (black-box adversarial training). warmup: part of the run in which lr rises from 0, before its cosine decay.
     plain_epochs: the first ones, on clean images. short_epochs: the first ones, with half the time steps. validate: how
     many training images are held out to pick the best checkpoint by their accuracy under an RFGSM step of robust_eps.
-    qat_bits: train with weights rounded to so many bits, at scales of kind qat_scales; 0 for float weights. The
-    defaults suit `digits`: 16/255 is one of its 17 grey levels.
+    trades_weight: of the divergence in TRADES. train_surrogate: what replaces the surrogate gradient while examples are
+    made, such as assg; empty for the network's own. qat_bits: train with weights rounded to so many bits, at scales of
+    kind qat_scales; 0 for float weights. The defaults suit `digits`: 16/255 is one of its 17 grey levels.
     """
 
     data: str = "digits"
@@ -47,6 +50,8 @@ class TrainSettings:
     rat_beta: float = 0.004
     sr_weight: float = 0.001
     sr_distance: float = 0.01
+    trades_weight: float = 6.0
+    train_surrogate: str = ""
     crop: int = 1
     flip: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -60,6 +65,7 @@ class TrainSettings:
         for name, known in NAMES.items():
             if getattr(self, name) not in known:
                 raise RandhetError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
+        check_surrogate(self.train_surrogate)
         if self.qat_bits != 0 and not 2 <= self.qat_bits <= 8:
             raise RandhetError(f"qat_bits is {self.qat_bits}, the limits are 2 to 8, 0 for float weights")
         for name in POSITIVE:

@@ -31,6 +31,10 @@ def command(
     redraws: Annotated[
         int, typer.Option(metavar="N", min=1, help="Repetitions behind each choice of a noise-aware example.")
     ] = 10,
+    net: Annotated[
+        Path | None,
+        typer.Option(metavar="NET", help="Attack also this network, exported from CKPT, with and without its seed."),
+    ] = None,
     similarity: Annotated[
         str | None,
         typer.Option(
@@ -85,6 +89,8 @@ def command(
     common = {"draws": draws, "redraws": redraws, "seed": seed or 0}
     if sweep is not None and results is None:
         raise RandhetError("a sweep needs --out with the folder for its results and its plot")
+    if net is not None and sweep is not None:
+        raise RandhetError("--net belongs to --attacks, not to a sweep")
     if beside and sweep is None:
         raise RandhetError("--beside belongs to --sweep")
     paths = {path.stem: path for path in (checkpoint, *(beside or []))}
@@ -98,6 +104,7 @@ def command(
         if sweep is None:
             content = _attacks(setups[checkpoint.stem], plan, radius, similarity, where)
             content = {"checkpoint": checkpoint.name} | content
+            content |= {} if net is None else {"deployed": deployed(setups[checkpoint.stem], net, plan, radius, stage)}
         else:
             content = common | _sweep(plan, setups, where)
     if as_json:
@@ -129,6 +136,23 @@ def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any)
         trial = Trial(similar, eps)
         content["cosines"] = {"attack": similar} | summary.cosines(similarity(setup, [trial], where)[trial])
     return content
+
+
+def deployed(setup: Any, net: Path, plan: Any, eps: float, stage: Any) -> dict[str, Any]:
+    """Robustness of the integers: what an attacker leaves who has the float model, the network, or its seed too."""
+    from randhet.compare.report.words import robustness, robustness_dict
+    from randhet.compare.robustness.deployed import AttackSettings, attack_deployed, possible
+    from randhet.compare.robustness.deployed import pieces as count
+    from randhet.compare.study import paired
+    from randhet.fixed_point.backends import runner
+    from randhet.netx.write import read
+
+    network = read(net)
+    twin = paired(setup.model, network, setup.images).twin
+    settings = AttackSettings(possible(plan), eps, setup.draws, setup.redraws, setup.seed)
+    done = stage("deployed network", count(network, settings))
+    found = attack_deployed(network, twin, setup.images, settings, runner("engine"), done)
+    return robustness_dict(found) | {"sentences": list(robustness(found))}
 
 
 def _sweep(sweep: Any, setups: dict[str, Any], where: Any) -> dict[str, Any]:
@@ -170,6 +194,14 @@ def show(content: dict[str, Any]) -> None:
             table.add_row(attack, kind if attack != "clean" else "", *row, f"{100 * result['majority']:.1f}")
     out.print(table)
     out.print(f"minimum robust accuracy {100 * content['mra']:.1f} %, by {content['mra_attack']}", highlight=False)
+    for name, left in content["parts"].items():
+        out.print(
+            f"{name}, after each attack: " + ", ".join(f"{part} {100 * value:.1f} %" for part, value in left.items())
+        )
+    for sentence in content.get("deployed", {}).get("sentences", ()):
+        out.print(sentence, highlight=False)
+    for warning in content["warnings"]:
+        err.print(f"Warning: {warning}.", highlight=False)
     for name in ("gradient", "perturbation"):
         if name in content.get("cosines", {}):
             cosine, (low, high) = content["cosines"][name]["mean"], content["cosines"][name]["interval"]

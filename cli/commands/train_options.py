@@ -62,6 +62,8 @@ CHOICES = (
     Choice("rat_beta", float, "Strength of the pull towards orthogonal rows, for rat.", "0.004"),
     Choice("sr_weight", float, "Weight of the penalty, for sr.", "0.001"),
     Choice("sr_distance", float, "Distance of the finite difference, for sr.", "0.01"),
+    Choice("trades_weight", float, "Weight of the divergence, for trades.", "6"),
+    Choice("train_surrogate", str, "Surrogate while adversarial examples are made: {surrogates}.", "the network's own"),
     Choice("crop", int, "Largest random shift in pixels.", "1"),
     Choice("flip", bool, "Mirror images at random.", "no"),
     Choice("precision", str, "Precision of convolutions: {precisions}.", "float32"),

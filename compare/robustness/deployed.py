@@ -13,7 +13,7 @@ Images reach the device as bytes, so examples are rounded to bytes inside the ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import floor
@@ -36,7 +36,7 @@ from randhet.train.neurons import replaying
 
 Told = Callable[[int], None]
 Bytes = NDArray[np.uint8]
-TOGETHER = ("fgsm", "rfgsm", "pgd", "mifgsm", "apgd", "apgd-dlr", "apgd-t")
+TOGETHER = ("fgsm", "rfgsm", "pgd", "mifgsm", "apgd", "apgd-dlr", "apgd-t", "sa-pgd", "sa-pgd-dlr", "sa-pgd-t")
 """Families that always ask about all images together, so that each keeps the position at which it will be run."""
 
 
@@ -69,6 +69,22 @@ class AttackSettings:
     def named(self) -> tuple[Attack, ...]:
         """The attacks, parsed; RandhetError for one that does not exist."""
         return parse_list(self.attacks)
+
+
+BATTERY = "sa-pgd100+assg,sa-pgd-dlr100+assg"
+"""What snn-auto is on a deployed network."""
+
+
+def possible(plan: Sequence[Attack]) -> str:
+    """Return those of the attacks, by name, that can be made on a deployed network; RandhetError where none can."""
+    names = [BATTERY if attack.family == "snn-auto" else attack.name for attack in plan if _possible(attack)]
+    if not names:
+        raise RandhetError(f"none of the attacks can be made on a deployed network, {', '.join(TOGETHER)} can")
+    return ",".join(names)
+
+
+def _possible(attack: Attack) -> bool:
+    return attack.family == "snn-auto" or (attack.family in TOGETHER and not attack.mean)
 
 
 # --- the network under attack ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from randhet.base.errors import RandhetError
 from randhet.base.parallel import Progress, run_all
 from randhet.compare.accuracy import Draws, votes
 from randhet.export.model import Model, as_model
+from randhet.train.attacks.battery import masking
 from randhet.train.attacks.names import REDRAWS, parse, run
 from randhet.train.attacks.problem import Examples, is_random
 from randhet.train.checkpoint import Checkpoint
@@ -147,10 +148,14 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The stock evaluation and the noise-aware one, None where the attack chooses nothing."""
+    """The stock evaluation and the noise-aware one, None where the attack chooses nothing.
+
+    parts: of a battery, by attack, (images,): the share 0..1 of correct answers that it and those before it left.
+    """
 
     stock: Reading
     aware: Reading | None = None
+    parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -161,6 +166,16 @@ class Outcome:
     def readings(self) -> dict[str, Reading]:
         """By name, those there are."""
         return {"stock": self.stock} | ({} if self.aware is None else {"aware": self.aware})
+
+    @property
+    def left(self) -> dict[str, float]:
+        """Accuracy, 0..1, after each attack of a battery."""
+        return {name: float(shares.mean()) for name, shares in self.parts.items()}
+
+    @property
+    def warning(self) -> str | None:
+        """One sentence where an attack without gradients was stronger than those with gradients."""
+        return masking(self.left)
 
 
 def mra(outcomes: Mapping[str, Outcome]) -> float:
@@ -206,7 +221,7 @@ class Execution:
 def evaluate(setup: Setup, trials: Sequence[Trial], execution: Execution) -> dict[Trial, Outcome]:
     """Every trial on every image."""
     return {
-        trial: _outcome(pieces, setup.images.labels)
+        trial: outcome(pieces, setup.images.labels)
         for trial, pieces in spread(predicted, setup, trials, execution).items()
     }
 
@@ -240,24 +255,32 @@ def check(setup: Setup, trial: Trial) -> None:
     changed(setup.model, dict(trial.changes))
 
 
-def _outcome(pieces: list[dict[str, Any]], labels: NDArray[np.int64]) -> Outcome:
+def outcome(pieces: list[dict[str, Any]], labels: NDArray[np.int64]) -> Outcome:
+    """Both evaluations, and the parts of a battery, from what `judged` left of consecutive images."""
     readings = {
         name: Reading(Draws(np.concatenate([np.array(piece[name]) for piece in pieces], axis=1), labels))
         for name in ("stock", "aware")
         if pieces[0][name] is not None
     }
-    return Outcome(readings["stock"], readings.get("aware"))
+    names = pieces[0].get("parts", {})
+    parts = {name: np.concatenate([np.array(piece["parts"][name]) for piece in pieces]) for name in names}
+    return Outcome(readings["stock"], readings.get("aware"), parts)
 
 
 def predicted(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, Any]:
     """Predictions (draws, images) of the examples of images start..stop, by evaluation; seeded by seed and names."""
     with task(setup, trial, start, stop) as (model, images, labels):
         crafted = examples(model, trial, images, labels, setup.redraws)
-        draws = setup.draws if is_random(model) else 1
-        return {
-            "stock": predictions(model, crafted.stock, draws).tolist(),
-            "aware": None if crafted.aware is None else predictions(model, crafted.aware, draws).tolist(),
-        }
+        return judged(model, crafted, setup.draws if is_random(model) else 1)
+
+
+def judged(model: nn.Module, crafted: Examples, draws: int) -> dict[str, Any]:
+    """Predictions (draws, images) of the examples by evaluation, and the parts of a battery, as lists."""
+    return {
+        "stock": predictions(model, crafted.stock, draws).tolist(),
+        "aware": None if crafted.aware is None else predictions(model, crafted.aware, draws).tolist(),
+        "parts": {name: shares.tolist() for name, shares in crafted.parts.items()},
+    }
 
 
 @contextmanager
@@ -283,7 +306,7 @@ def examples(model: nn.Module, trial: Trial, images: Tensor, labels: Tensor, red
 @torch.no_grad()
 def predictions(model: nn.Module, images: Tensor, draws: int) -> NDArray[np.int64]:
     """Classes (draws, N), each draw with taus of its own."""
-    return np.stack([model(images).argmax(1).numpy() for _ in range(draws)])
+    return np.stack([model(images).argmax(1).cpu().numpy() for _ in range(draws)])
 
 
 def seed_of(seed: int, name: str, start: int) -> int:

@@ -28,6 +28,8 @@ def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[s
         "mra": mra(attacks),
         "mra_apart": mra_apart(attacks),
         "mra_attack": lowest(attacks),
+        "parts": {name: outcome.left for name, outcome in attacks.items() if outcome.parts},
+        "warnings": [outcome.warning for outcome in attacks.values() if outcome.warning],
         "readings": {name: readings(outcome) for name, outcome in outcomes.items()},
         **origin(setup),
     }

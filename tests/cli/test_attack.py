@@ -63,6 +63,18 @@ def test_a_sweep_leaves_results_and_a_plot(model: Path, tmp_path: Path) -> None:
     assert Image.open(folder / "sweep.png").size > (600, 300)
 
 
+def test_the_deployed_network_is_attacked_with_and_without_its_seed(model: Path, tmp_path: Path) -> None:
+    net = tmp_path / "model.net"
+    call("export", model, "-o", net)
+    found = parsed(call("attack", model, "--attacks", "pgd2@mean,sa-pgd2+assg", "--net", net, *SMALL, "--json"))
+    lowest = {(it["attacker"], it["judge"]): it["attack"] for it in found["deployed"]["mra"]}
+    assert ("deployed network", "fixed point") in lowest
+    assert ("seed and position", "fixed point, replayed draws") in lowest
+    assert all(name.startswith("sa-pgd2+assg") for name in lowest.values())
+    refused = call("attack", model, "--attacks", "square5", "--net", net, *SMALL)
+    assert refused.exit_code == 2 and "none of the attacks can be made on a deployed network" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -49,11 +49,11 @@ def checkpoints(steps: int) -> set[int]:
 
 
 class _Schedule:
-    """Step size, (N, 1, 1, 1), and the best point by loss, image by image."""
+    """Step size, (N, 1, ...), and the best point by loss, image by image."""
 
     def __init__(self, problem: Problem, point: Tensor, answer: Answer) -> None:
         count = len(point)
-        self.step = point.new_full((count, 1, 1, 1), 2 * problem.eps)
+        self.step = point.new_full((count, *[1] * (point.dim() - 1)), 2 * problem.eps)
         self.best, self.best_answer = point, answer
         self.checked = answer.loss
         # of the released code: the first step counts as a rise where its loss is above 0

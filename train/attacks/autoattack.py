@@ -40,10 +40,12 @@ def _standard(steps: int, queries: int, targets: int) -> Iterator[Attack]:
     yield lambda problem_part: square(problem_part, queries)
 
 
-def in_turn(problem: Problem, attacks: Iterator[Attack] | list[Attack]) -> Examples:
+def in_turn(
+    problem: Problem, attacks: Iterator[Attack] | list[Attack], done: Callable[[Tensor], None] = lambda strongest: None
+) -> Examples:
     """Stock: an image leaves once it was misclassified when asked once. Noise-aware: once in all fresh draws.
 
-    The noise-aware result is the strongest example that any of the attacks found.
+    The noise-aware result is the strongest example that any of the attacks found; done gets it after each attack.
     """
     stock = aware = problem.images
     standing, certain = ~problem.wrong(stock), problem.certain(aware)
@@ -59,6 +61,7 @@ def in_turn(problem: Problem, attacks: Iterator[Attack] | list[Attack]) -> Examp
         candidate = examples.stock if examples.aware is None else examples.aware
         best = strongest(active_problem, aware[active], candidate)
         aware, certain = _place(active, active, best, aware), certain | _spread(active, active_problem.certain(best))
+        done(aware)
     return Examples(stock, aware)
 
 

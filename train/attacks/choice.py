@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from randhet.base.errors import RandhetError
 from randhet.train.attacks.problem import Examples, Problem, new_seed, pick, same_draws, strongest
 from randhet.train.attacks.spiking import Rule, replaced
 from randhet.train.attacks.surrogates import (
@@ -62,6 +63,16 @@ def chosen(text: str) -> Choice:
     if match := _FIXED.fullmatch(text):
         return Choice(match[1], match[1], float(match[2] or 2))
     return Choice(text)
+
+
+def check(text: str) -> None:
+    """RandhetError where a text chooses no surrogate, or one that only a whole attack can search for."""
+    if not re.fullmatch(FORM, text):
+        raise RandhetError(
+            f"surrogate {text!r} is not one of {', '.join(NAMES)}, with numbers as in assg0.4 or sigmoid4"
+        )
+    if chosen(text).search:
+        raise RandhetError(f"surrogate {text!r} searches over whole attacks, training needs one such as assg")
 
 
 Run = Callable[[Problem], Examples]

@@ -18,7 +18,7 @@ def mifgsm(problem: Problem, steps: int, decay: float = 1.0) -> Examples:
     for _ in range(steps):
         answer = problem.ask(point, cross_entropy)
         shortlist.offer(point, answer.margin)
-        size = answer.gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
+        size = answer.gradient.abs().mean(dim=tuple(range(1, answer.gradient.dim())), keepdim=True)
         momentum = decay * momentum + answer.gradient / (size + TINY)
         point = problem.inside(point + step * momentum.sign())
     return shortlist.examples(problem, point)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
-from randhet.train.attacks import autoattack
+from randhet.train.attacks import autoattack, battery
 from randhet.train.attacks.apgd import apgd, apgd_targeted
 from randhet.train.attacks.choice import FORM as SURROGATE
 from randhet.train.attacks.choice import NAMES, Choice, attacked, chosen, restarted
@@ -25,7 +25,7 @@ from randhet.train.attacks.mifgsm import mifgsm
 from randhet.train.attacks.pgd import pgd
 from randhet.train.attacks.problem import Examples, Problem, is_random
 from randhet.train.attacks.sapgd import sa_pgd, sa_pgd_targeted
-from randhet.train.attacks.spiking import mean_taus
+from randhet.train.attacks.spiking import can_act_at_mean, mean_taus
 from randhet.train.attacks.square import square
 
 __all__ = ["FAMILIES", "NAMES", "REDRAWS", "Attack", "Family", "mean_taus", "parse", "parse_list", "run", "spelled"]
@@ -93,10 +93,11 @@ FAMILIES = {
     "pgd-frames": Family(lambda p, a: pgd_frames(p, a.steps), None),
     "sda": Family(lambda p, a: sda(p, a.steps), 100),
     "retime": Family(lambda p, a: retime(p, a.steps), 100),
+    "snn-auto": Family(lambda p, a: battery.snn_auto(p), 0, eot=False, gradients=False),
     "aa": Family(lambda p, a: autoattack.standard(p), 0, eot=False, classes=4),
     "aa-rand": Family(lambda p, a: autoattack.rand(p), 0, eot=False, classes=3),
 }
-WORDS = {"square": "Square", "aa": "AutoAttack", "aa-rand": "AutoAttack rand"}
+WORDS = {"square": "Square", "aa": "AutoAttack", "aa-rand": "AutoAttack rand", "snn-auto": "snn-auto"}
 """Families that are not written in capitals."""
 # the longest name first: fgsmx20 is fgsm with draws, and apgd-t10 not apgd
 FAMILY = "|".join(sorted(FAMILIES, key=len, reverse=True))
@@ -187,8 +188,10 @@ def run(
     """
     redrawn = is_random(model) if stochastic is None else stochastic
     draws, redraws = (1, 1) if attack.mean else (attack.draws, redraws if redrawn else 1)
+    if attack.mean and redrawn and not can_act_at_mean(model):
+        raise RandhetError(f"attack {attack.name!r} needs modules that can act at their mean, this model has none")
     with mean_taus(model) if attack.mean else nullcontext():
-        problem = Problem(model, images, labels, eps, draws, redraws)
+        problem = Problem(model, images, labels, eps, draws, redraws, redrawn and not attack.mean)
         attack.check(problem.logits(images[:1]).shape[1])
         once = lambda given: FAMILIES[attack.family].run(given, attack)
         return attacked(problem, attack.surrogate, lambda given: restarted(given, attack.restarts, once))

@@ -9,9 +9,9 @@ example should be asked about repeatedly before it counts was proposed for AutoA
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -28,10 +28,14 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Adversarial images (N, C, Y, X) in both readings; aware is None where there was nothing to choose from."""
+    """Adversarial images (N, C, Y, X) of both evaluations; aware is None where there was nothing to choose from.
+
+    parts: of a battery, by attack, (N,): the share of correct answers that it and those before it left.
+    """
 
     stock: Tensor
     aware: Tensor | None = None
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ class Problem:
     """A network in evaluation mode; images (N, C, Y, X) in 0..1; labels (N,); L-inf radius eps in units of 0..1.
 
     draws: of the taus behind each answer (EOT, Athalye et al. 2018). redraws: behind each choice between candidates.
+    stochastic: whether two answers can differ.
     rule: the surrogate in place of the network's own, where there is one; who makes the problem has put it in place.
     """
 
@@ -58,6 +63,7 @@ class Problem:
     eps: float
     draws: int = 1
     redraws: int = 1
+    stochastic: bool = False
     rule: Rule | None = None
 
     def only(self, which: Tensor) -> Problem:
@@ -88,7 +94,7 @@ class Problem:
     def touching_start(self) -> Tensor:
         """Uniform, stretched so that the farthest pixel of each image has moved by eps; then within 0..1."""
         noise = 2 * torch.rand_like(self.images) - 1
-        farthest = noise.abs().amax(dim=(1, 2, 3), keepdim=True)
+        farthest = noise.abs().amax(dim=tuple(range(1, noise.dim())), keepdim=True)
         return (self.images + self.eps * noise / farthest).clamp_(0, 1)
 
     def ask(self, points: Tensor, loss: Loss) -> Answer:

@@ -36,8 +36,8 @@ def sa_pgd(problem: Problem, steps: int, loss: Loss = cross_entropy) -> Examples
 
 
 def step(gradient: Tensor, momentum: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The new m and v, and m / sqrt(v), which is 0 where no gradient has been; all (N, C, Y, X)."""
-    pixels = (1, 2, 3)
+    """The new m and v, and m / sqrt(v), which is 0 where no gradient has been; all (N, ...)."""
+    pixels = tuple(range(1, gradient.dim()))
     # both means are of the same degree as what they divide, so a first division keeps tiny gradients from underflow
     g = gradient / gradient.abs().amax(pixels, keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
     momentum = MOMENTUM * momentum + g / (g.abs().mean(pixels, keepdim=True) + TINY)

@@ -139,12 +139,17 @@ class WrappedModule(nn.Module):
 @contextmanager
 def replaced(model: nn.Module, rule: Rule) -> Iterator[tuple[str, ...]]:
     """Put a rule in place of the surrogate of every spiking module; yield their names, none in a ReLU network."""
-    found = {name: attribute for name, module in model.named_modules() if (attribute := _attribute(module))}
+    found = spiking_modules(model)
     rule.forget()
     with ExitStack() as stack:
         for name, attribute in found.items():
             stack.enter_context(_exchanged(model.get_submodule(name), attribute, rule, name))
         yield tuple(found)
+
+
+def spiking_modules(model: nn.Module) -> dict[str, str]:
+    """The modules whose surrogate can be replaced, by name, and the attribute by which they take part."""
+    return {name: attribute for name, module in model.named_modules() if (attribute := _attribute(module))}
 
 
 def _attribute(module: nn.Module) -> str | None:
@@ -201,6 +206,12 @@ def stochastic_modules(model: nn.Module) -> list[str]:
 def declared_stochastic(model: nn.Module) -> bool:
     """Whether any module declares that two of its answers can differ."""
     return bool(stochastic_modules(model))
+
+
+def can_act_at_mean(model: nn.Module) -> bool:
+    """Whether every module that declares to be stochastic can act at its mean, and there is one."""
+    names = stochastic_modules(model)
+    return bool(names) and all(hasattr(model.get_submodule(name), "at_mean") for name in names)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from randhet.train.attacks.rfgsm import rfgsm
-from randhet.train.objectives.base import Held, Objective, Recipe, bare, new_seed
+from randhet.train.objectives.base import Held, Objective, Recipe, bare, made, new_seed
 from randhet.train.world import world
 
 
@@ -14,7 +14,8 @@ def examples(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -
     """RFGSM examples against the model as it is in evaluation; the model is left in training mode."""
     inner = bare(model).eval()
     noise = world().uniform_like(images, recipe.start * recipe.eps)
-    adversarial = rfgsm(inner, images, labels, recipe.eps, recipe.attack_step, noise=noise)
+    with made(inner, recipe):
+        adversarial = rfgsm(inner, images, labels, recipe.eps, recipe.attack_step, noise=noise)
     inner.train()
     return adversarial
 
@@ -29,7 +30,8 @@ def attacked(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -
     seed = new_seed()
     inner = bare(model)
     noise = world().uniform_like(images, recipe.start * recipe.eps)
-    adversarial = rfgsm(Held(inner.eval(), seed), images, labels, recipe.eps, recipe.attack_step, noise=noise)
+    with made(inner, recipe):
+        adversarial = rfgsm(Held(inner.eval(), seed), images, labels, recipe.eps, recipe.attack_step, noise=noise)
     inner.train()
     return Held(model, seed), adversarial
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from randhet.train.attacks.events import EVENT, largest
-from randhet.train.objectives.base import Held, Objective, Recipe, bare, new_seed
+from randhet.train.objectives.base import Held, Objective, Recipe, bare, made, new_seed
 
 
 def examples(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
@@ -20,7 +20,8 @@ def examples(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -
     """
     inner = bare(model).eval()
     point = images.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(F.cross_entropy(inner(point), labels), point)
+    with made(inner, recipe):
+        (gradient,) = torch.autograd.grad(F.cross_entropy(inner(point), labels), point)
     inner.train()
     moved = (images + EVENT * gradient.sign()).clamp(0, 1)
     count = max(1, round(recipe.share * images[0].numel()))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from randhet.train.attacks.choice import chosen
 from randhet.train.attacks.problem import new_seed, same_draws
+from randhet.train.attacks.spiking import replaced
 
-__all__ = ["Held", "Objective", "Recipe", "bare", "new_seed", "nothing"]
+__all__ = ["Held", "Objective", "Recipe", "bare", "made", "new_seed", "nothing"]
 
 
 class Recipe(Protocol):
@@ -40,6 +43,12 @@ class Recipe(Protocol):
     @property
     def sr_distance(self) -> float: ...
 
+    @property
+    def trades_weight(self) -> float: ...
+
+    @property
+    def train_surrogate(self) -> str: ...
+
 
 def nothing(model: nn.Module, recipe: Recipe) -> None:
     """After a step: leave the weights as they are."""
@@ -52,6 +61,18 @@ class Objective:
     loss: Callable[[nn.Module, Tensor, Tensor, Recipe], Tensor]
     weight_decay: float = 1e-4
     after_step: Callable[[nn.Module, Recipe], None] = nothing
+
+
+@contextmanager
+def made(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Within the block adversarial examples are made, under the surrogate that the recipe chooses for them."""
+    if not recipe.train_surrogate:
+        yield
+        return
+    rule = chosen(recipe.train_surrogate).rule()
+    with replaced(model, rule):
+        rule.begin()
+        yield
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -17,8 +17,8 @@ from randhet.train.attacks.sapgd import sa_pgd, step
 from randhet.train.checkpoint import build, random_init
 from randhet.train.models import ModelSettings
 
-SLOW = {"aa", "aa-rand", "snn-auto"}
-"""Batteries of the others; they have tests of their own."""
+SLOW = {"aa", "aa-rand", "snn-auto", "pgd-frames", "sda", "retime"}
+"""Batteries of the others, and attacks on events; they have tests of their own."""
 
 
 class Curved(nn.Module):
