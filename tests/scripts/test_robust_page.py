@@ -135,3 +135,17 @@ def test_other_files_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text(json.dumps(text) if text == "[]" else text)
     with pytest.raises(FileError, match="odd.json"):
         read(tmp_path)
+
+
+def test_the_section_on_the_stronger_attack_has_the_numbers_of_its_file() -> None:
+    """Also what is left image by image: an image counts where no evaluation of either loss fools the network."""
+    found = json.loads((DOCS / "results" / "assg" / "cifar10-vanilla-at.json").read_text("utf-8"))
+    section = " ".join((DOCS / "robustness.md").read_text("utf-8").split("## The two evaluations")[0].split())
+    for attack in ("sa-pgd50+assg", "apgd50"):
+        reading = min(found["readings"][attack].values(), key=lambda it: it["accuracy"])
+        low, high = (f"{100 * side:.1f}" for side in reading["interval_images"])
+        assert f"leaves {100 * reading['accuracy']:.1f} %" in section and f"{low} to {high}" in section
+    losses = [it for name in ("sa-pgd50+assg", "sa-pgd-dlr50+assg") for it in found["readings"][name].values()]
+    standing = [min(draws) for draws in zip(*(map(int, it["correct"].split()) for it in losses))]
+    assert f"{100 * sum(standing) / len(standing):.1f} % are left" in section
+    assert found["samples"] == len(standing) == 500 and "500 images" in section
