@@ -12,11 +12,8 @@ from torch import Tensor, nn
 from randhet.base.errors import RandhetError
 from randhet.compare.robustness.evaluation import Outcome, Reading, judged, mra, outcome, seed_of
 from randhet.train.attacks.names import REDRAWS, Attack, parse_list, run
-from randhet.train.attacks.problem import Examples, same_draws
-from randhet.train.attacks.spiking import declared_stochastic, spiking_modules
-
-SAME = 1e-5
-"""How far, relative to the largest logit, two answers may lie apart that count as one."""
+from randhet.train.attacks.problem import Examples, found_stochastic, same_draws
+from randhet.train.attacks.spiking import spiking_modules
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,31 +154,6 @@ def _classes(model: nn.Module, image: Tensor, labels: Tensor) -> int:
     if not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
         raise RandhetError(f"labels lie in {labels.min()} to {labels.max()}, the model has {logits.shape[1]} classes")
     return int(logits.shape[1])
-
-
-@torch.no_grad()
-def found_stochastic(model: nn.Module, images: Tensor) -> bool:
-    """Whether a model is stochastic: its modules declare it, or two answers from other random numbers differ.
-
-    RandhetError where answers differ from the same random numbers: they then depend on earlier calls.
-    """
-    answers = []
-    for seed in (1, 1, 2):
-        with same_draws(seed):
-            answers.append(model(images))
-    if declared_stochastic(model):
-        return True
-    if not _same(answers[0], answers[1]):
-        raise RandhetError(
-            "the model gives two answers to the same images from the same random numbers: begin every call from the "
-            "same state, or declare a model with random numbers of its own by stochastic=True"
-        )
-    return not _same(answers[0], answers[2])
-
-
-def _same(first: Tensor, second: Tensor) -> bool:
-    """Whether answers are equal but for the order of sums, which differs from run to run on some devices."""
-    return bool((first - second).abs().max() <= SAME * first.abs().max())
 
 
 @contextmanager

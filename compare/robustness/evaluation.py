@@ -25,7 +25,7 @@ from randhet.compare.accuracy import Draws, votes
 from randhet.export.model import Model, as_model
 from randhet.train.attacks.battery import masking
 from randhet.train.attacks.names import REDRAWS, parse, run
-from randhet.train.attacks.problem import Examples, is_random
+from randhet.train.attacks.problem import Examples, found_stochastic
 from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.sources import Images
 from randhet.train.models import ModelSettings
@@ -270,8 +270,9 @@ def outcome(pieces: list[dict[str, Any]], labels: NDArray[np.int64]) -> Outcome:
 def predicted(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, Any]:
     """Predictions (draws, images) of the examples of images start..stop, by evaluation; seeded by seed and names."""
     with task(setup, trial, start, stop) as (model, images, labels):
-        crafted = examples(model, trial, images, labels, setup.redraws)
-        return judged(model, crafted, setup.draws if is_random(model) else 1)
+        stochastic = found_stochastic(model, images[:4])
+        crafted = examples(model, trial, images, labels, setup.redraws, stochastic)
+        return judged(model, crafted, setup.draws if stochastic else 1)
 
 
 def judged(model: nn.Module, crafted: Examples, draws: int) -> dict[str, Any]:
@@ -296,11 +297,18 @@ def task(setup: Setup, trial: Trial, start: int, stop: int) -> Iterator[tuple[nn
         yield model, images, torch.from_numpy(subset.labels)
 
 
-def examples(model: nn.Module, trial: Trial, images: Tensor, labels: Tensor, redraws: int = REDRAWS) -> Examples:
+def examples(
+    model: nn.Module,
+    trial: Trial,
+    images: Tensor,
+    labels: Tensor,
+    redraws: int = REDRAWS,
+    stochastic: bool | None = None,
+) -> Examples:
     """What the attack makes of images (N, C, Y, X) in 0..1, the images themselves for CLEAN."""
     if trial.attack == CLEAN:
         return Examples(images)
-    return run(parse(trial.attack), model, images, labels, trial.eps, redraws)
+    return run(parse(trial.attack), model, images, labels, trial.eps, redraws, stochastic)
 
 
 @torch.no_grad()

@@ -17,11 +17,25 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from randhet.base.errors import RandhetError
 from randhet.train.attacks.losses import Loss, margin
 from randhet.train.attacks.spiking import Rule
 from randhet.train.attacks.spiking import declared_stochastic as is_random
 
-__all__ = ["Answer", "Examples", "Problem", "Shortlist", "is_random", "new_seed", "pick", "same_draws", "strongest"]
+__all__ = [
+    "Answer",
+    "Examples",
+    "Problem",
+    "Shortlist",
+    "found_stochastic",
+    "is_random",
+    "new_seed",
+    "pick",
+    "same_draws",
+    "strongest",
+]
+SAME = 1e-5
+"""How far, relative to the largest logit, two answers may lie apart that count as one."""
 LEVEL = 0.05
 """Chance that any of the other examples replaces the stock one where none is better."""
 
@@ -216,3 +230,28 @@ def clearly(count: int, rivals: int) -> float:
 def pick(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Image by image `yes` where `which`, (N,) bool."""
     return torch.where(which.view(-1, *[1] * (yes.dim() - 1)), yes, no)
+
+
+@torch.no_grad()
+def found_stochastic(model: nn.Module, images: Tensor) -> bool:
+    """Whether a model is stochastic: its modules declare it, or two answers from other random numbers differ.
+
+    RandhetError where answers differ from the same random numbers: they then depend on earlier calls.
+    """
+    if is_random(model):
+        return True
+    answers = []
+    for seed in (1, 1, 2):
+        with same_draws(seed):
+            answers.append(model(images))
+    if not _same(answers[0], answers[1]):
+        raise RandhetError(
+            "the model gives two answers to the same images from the same random numbers: begin every call from the "
+            "same state, or declare a model with random numbers of its own by stochastic=True"
+        )
+    return not _same(answers[0], answers[2])
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    """Whether answers are equal but for the order of sums, which differs from run to run on some devices."""
+    return bool((first - second).abs().max() <= SAME * first.abs().max())
