@@ -66,12 +66,10 @@ def chosen(text: str) -> Choice:
 
 
 def check(text: str) -> None:
-    """RandhetError where a text chooses no surrogate, or one that only a whole attack can search for."""
-    if not re.fullmatch(FORM, text):
-        raise RandhetError(
-            f"surrogate {text!r} is not one of {', '.join(NAMES)}, with numbers as in assg0.4 or sigmoid4"
-        )
-    if chosen(text).search:
+    """RandhetError where a text chooses no surrogate, or one that only whole attacks search for; empty is none."""
+    if text and not re.fullmatch(FORM, text):
+        raise RandhetError(f"surrogate {text!r} is not one of {', '.join(NAMES)}, with numbers as in assg0.4, sigmoid4")
+    if text and chosen(text).search:
         raise RandhetError(f"surrogate {text!r} searches over whole attacks, training needs one such as assg")
 
 
