@@ -42,7 +42,7 @@ def test_rat_pulls_convolutions_and_linear_layers_and_nothing_else() -> None:
 
 def test_weight_decay_goes_with_the_objective() -> None:
     found = {name: TrainSettings(objective=name).decay for name in OBJECTIVES}
-    assert found == {"plain": 1e-4, "at": 1e-4, "rat": 0.0, "sr": 0.0, "trades": 1e-4}
+    assert found == {"plain": 1e-4, "at": 1e-4, "at-events": 1e-4, "rat": 0.0, "sr": 0.0, "trades": 1e-4}
 
 
 class Softmax(nn.Module):
