@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -103,13 +104,15 @@ class Ahead:
         return self.target.refuses(network)
 
     def prepare(self, cases: Iterable[Case]) -> None:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            return  # each of several workers would begin all cases, and runs but some of them
         pool = ThreadPoolExecutor(AT_ONCE)
         self.runs = {case.name: pool.submit(self.target.observe, case) for case in cases}
         # Threads end with their work; an interrupted session does not wait for what has not begun
         pool.shutdown(wait=False)
 
     def observe(self, case: Case) -> Observed:
-        return self.runs[case.name].result()
+        return self.runs[case.name].result() if case.name in self.runs else self.target.observe(case)
 
 
 @dataclass(frozen=True)
