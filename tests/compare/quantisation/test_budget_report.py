@@ -83,7 +83,7 @@ def test_tables_say_every_part(tmp_path: Path) -> None:
     made = CliRunner().invoke(app, ["budget", *files, *FEW])
     assert made.exit_code == 0, made.output
     assert all(f"all but {part}" in made.stdout for part in PARTS)
-    assert "randhet export CKPT --tau-bits" in made.stdout
+    assert "randhet export MODEL --tau-bits" in made.stdout
 
 
 def test_refusals(tmp_path: Path) -> None:
