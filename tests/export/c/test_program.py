@@ -246,7 +246,7 @@ def test_the_example_seeds_as_the_reference_does(tmp_path: Path) -> None:
 
 @needs_make
 def test_the_example_draws_anew_where_there_is_no_seed(tmp_path: Path) -> None:
-    images = np.repeat(PICTURES[:1], 12, axis=0)
+    images = np.repeat(PICTURES[:1], 60, axis=0)
     assert example(small(), tmp_path, images) != example(small(), tmp_path, images)
 
 
