@@ -253,7 +253,7 @@ def test_images_of_another_size(files: Path, tmp_path: Path) -> None:
         (("train", "--objective", "gan"), "objective 'gan' is not one of"),
         (("train", "--eps", 7), "eps 7.0"),
         (("train", "--data", "nowhere"), "'nowhere' is neither a folder"),
-        (("export",), "a checkpoint, or --random-init"),
+        (("export",), "needs MODEL, or --random-init"),
         (("export", "{pt}", "--random-init", "sew-small"), "not both"),
         (("export", "--random-init", "vgg"), "model 'vgg' is not one of"),
         (("export", "{pt}", "--data", "digits", "--bits", 9), "weight_bits is 9, the limits are 2 to 8"),
