@@ -46,6 +46,14 @@ EULER = Discretisation(1e-4)
 HALF = 2e-4
 """A time constant that keeps half of a potential in a step."""
 RNG = np.random.default_rng(3)
+START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def the_same_numbers_in_any_order_of_tests() -> None:
+    RNG.bit_generator.state = START
+
+
 EXACT = QuantSettings(k=12, f=8)
 STEPS = 5
 
