@@ -99,7 +99,9 @@ def extremes(network: Network) -> np.ndarray:
     """Every image whose pixels are all at one of their ends, (2^n, *shape)."""
     shape = network.input.shape
     pixels = product(network.ranges[0], repeat=int(np.prod(shape)))
-    return np.array(list(pixels), np.int64).reshape(-1, *shape)
+    images = np.array(list(pixels), np.int64).reshape(-1, *shape)
+    # of recordings those whose frames are all alike
+    return np.repeat(images[:, None], network.steps, 1) if network.input.sequence else images
 
 
 def seen(network: Network) -> tuple[Result, dict[str, int]]:
