@@ -15,9 +15,11 @@ from randhet.compare.equality.recorded_bias import Claim, claim
 from randhet.compare.equality.replay import replay
 from randhet.compare.equality.tracing import SpikeDifference, _first_spike
 from randhet.export.graph import ExportError
+from randhet.export.passes import fold
 from randhet.export.passes.correct import NOTE, correction
 from randhet.export.passes.quantise import QuantSettings
 from randhet.export.pipeline import export_checkpoint
+from randhet.export.trace import trace as graph_of
 from randhet.fixed_point import integer, reference
 from randhet.fixed_point.network import Constant, Conv, Dense, Layer, Network, Range, Reset
 from randhet.train.checkpoint import Checkpoint, build, random_init
@@ -42,7 +44,7 @@ def first_odd(checkpoint: Checkpoint, network: Network, float_seed: int = SEED) 
     names = [layer.name for layer in network.layers]
     fixed = reference.run(network, PIXELS, seed=SEED, probes=names).traces
     _, floats = replay(model, network, PIXELS, float_seed)
-    found = _first_spike(network, model, floats, fixed, SEED, 0)
+    found = _first_spike(network, fold(graph_of(model, network.image_shape)), floats, fixed, SEED, 0)
     assert found is not None
     return found
 
@@ -52,7 +54,7 @@ def one_seed(checkpoint: Checkpoint, network: Network, seed: int) -> SpikeDiffer
     model, names = build(checkpoint), [layer.name for layer in network.layers]
     fixed = reference.run(network, PIXELS[:4], seed=seed, probes=names).traces
     _, floats = replay(model, network, PIXELS[:4], seed)
-    return _first_spike(network, model, floats, fixed, seed, 0)
+    return _first_spike(network, fold(graph_of(model, network.image_shape)), floats, fixed, seed, 0)
 
 
 def changed(network: Network, name: str, change: Callable[[Layer], Layer]) -> Network:
@@ -162,7 +164,7 @@ def first_with_threshold(checkpoint: Checkpoint, network: Network, threshold: fl
     model = build(replace(checkpoint, settings=replace(MODEL, threshold=threshold)))
     fixed = reference.run(network, PIXELS[:1], seed=SEED, probes=[layer.name for layer in network.layers]).traces
     _, floats = replay(model, network, PIXELS[:1], SEED)
-    return _first_spike(network, model, floats, fixed, SEED, 0)
+    return _first_spike(network, fold(graph_of(model, network.image_shape)), floats, fixed, SEED, 0)
 
 
 def test_saturation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from randhet.export.passes import fold
 from randhet.export.passes.quantise import Plan, QuantSettings, quantise
 from randhet.export.pipeline import export_checkpoint
 from randhet.export.trace import trace
+from randhet.export.trace import trace as graph_of
 from randhet.fixed_point import engine
 from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.network import Constant, Conv, Layer, Network, Spiking
@@ -115,7 +116,7 @@ class Room:
     ) -> SpikeDifference:
         """The first odd spike, where brute force finds it too."""
         floats, fixed = floats or self.floats, fixed or fixed_traces(network, self.pixels)
-        odd = _first_spike(network, build(self.checkpoint), floats, fixed, SEED, 0)
+        odd = _first_spike(network, fold(graph_of(build(self.checkpoint), network.image_shape)), floats, fixed, SEED, 0)
         assert odd is not None
         at = odd.at
         assert (at.image, at.step, at.layer, at.neuron) == brute_force(network, floats, fixed)
