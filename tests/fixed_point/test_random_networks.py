@@ -65,12 +65,16 @@ def test_numbered_networks_on_lava(number: int) -> None:
     assert counts.integers["lava"] > 0
 
 
+PLACED = (ir.SumPool, ir.MaxPool, ir.And, ir.Iand, ir.Spread)
+"""Operations without weights that take neurons of a chip."""
+
+
 @pytest.mark.parametrize("chip", chips())
 def test_numbered_networks_are_placed_on_a_chip(chip: str) -> None:
     """Every weighted layer gets cores and a row, or the network has nothing to place and is refused."""
     for run in made()[:60]:
         result = reference.run(run.network, run.images, seed=1)
-        if not any(layer.weighted or isinstance(layer.operation, ir.SumPool) for layer in run.network.layers):
+        if not any(layer.weighted or isinstance(layer.operation, PLACED) for layer in run.network.layers):
             with pytest.raises(NetworkError, match="^no layer of the network has weights"):
                 inspect(run.network, chip)
             continue
