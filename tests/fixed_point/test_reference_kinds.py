@@ -162,7 +162,7 @@ def test_gates_of_all_pairs_of_spikes() -> None:
 
 def test_a_sequence_whose_frames_are_alike_is_the_still_image() -> None:
     for number in range(40):
-        still = numbered(number)
+        still = numbered(number, wide=False)
         first, *rest = still.network.layers
         assert isinstance(first.operation, ir.Input)
         moving = replace(first, operation=replace(first.operation, sequence=True))
