@@ -57,7 +57,11 @@ def test_a_list_of_names() -> None:
 
 
 def test_every_gradient_attack_has_an_eot_version() -> None:
-    assert [name for name, family in FAMILIES.items() if not family.eot] == ["snn-auto", "aa", "aa-rand"]  # they draw by themselves
+    assert [name for name, family in FAMILIES.items() if not family.eot] == [
+        "snn-auto",
+        "aa",
+        "aa-rand",
+    ]  # they draw by themselves
 
 
 def test_transfer_is_made_on_the_network_whose_taus_are_all_a_half() -> None:
