@@ -7,7 +7,7 @@ al. 2020). How events become frames is said behind the path: PATH,frames=16,by=t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import prod
 from pathlib import Path
@@ -86,15 +86,17 @@ def parse_path(text: str) -> Path:
 
 
 def is_recordings(path: Path) -> bool:
-    """Whether a folder holds recordings: the first file below it, in order, is one."""
-    return any(True for _ in _sets(path)) or next((True for file in _below(path, 3) if _known(file)), False)
+    """Whether a folder holds recordings: whole sets, or the first file in its folders is one."""
+    folders = (entry for entry in sorted(path.iterdir()) if entry.is_dir())
+    first = next((file for folder in folders for file in _below(folder, 2)), None)
+    return bool(_sets(path)) or (first is not None and _known(first))
 
 
 def recordings(source: Source, split: Split) -> Images:
     """Frames (N, T, C, Y, X) of a folder; every recording must have frames of one shape."""
     if not source.path.is_dir():
         raise DataError(f"data {source.path} is not a folder")
-    if sets := list(_sets(source.path)):
+    if sets := _sets(source.path):
         return _whole_set(source, sets, split)
     root = next((source.path / name for name in _names(split) if (source.path / name).is_dir()), source.path)
     classes = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
@@ -114,9 +116,9 @@ def _known(file: Path) -> bool:
     return file.suffix.lower() in READERS and file.is_file()
 
 
-def _below(path: Path, depth: int) -> Any:
-    """Files below a folder, in order."""
-    for entry in sorted(path.iterdir()):
+def _below(path: Path, depth: int) -> Iterator[Path]:
+    """Files below a folder, in order; hidden ones are left out."""
+    for entry in sorted(entry for entry in path.iterdir() if not entry.name.startswith(".")):
         if entry.is_dir() and depth:
             yield from _below(entry, depth - 1)
         elif entry.is_file():
