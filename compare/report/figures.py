@@ -132,7 +132,7 @@ def _heat(
     return picture(name, title, plot, alt, caption)
 
 
-COLUMNS = 18
+COLUMNS = 8
 """Time steps that have room side by side, with a number in each."""
 
 
