@@ -151,10 +151,21 @@ class Neuron(nn.Module):
         """Spikes whose gradient passes to the currents past the membrane potential, mixed over time or not."""
         with torch.no_grad():
             spikes, membranes = FusedLif.apply(x, None, decay, None, cell)
-        given: Tensor = Given.apply(
-            TimeMean.apply(x) if site.time == "mean" else x, spikes, site(membranes - cell.theta)
-        )
+            slopes = _by_rate(x, decay, cell, site) if site.time == "rate" else site(membranes - cell.theta)
+        given: Tensor = Given.apply(TimeMean.apply(x) if site.time == "mean" else x, spikes, slopes)
         return given
+
+
+def _by_rate(x: Tensor, decay: Decay, cell: Cell, site: Site) -> Tensor:
+    """d s[t] / d x[t] of a spike taken for the neuron's rate, a function of the mean of (1 - tau[t])*x[t] / theta."""
+    if cell.theta <= 0:
+        raise RandhetError(
+            f"layer {site.layer!r} has the threshold {cell.theta}, the rate gradient approximation needs one above 0: "
+            "choose a surrogate such as assg"
+        )
+    taus = torch.stack([decay(t).to(x.dtype).expand_as(x[t]) for t in range(len(x))])
+    passed = (1 - taus) / cell.theta
+    return site.by_current((passed * x).mean(0, keepdim=True), taus.mean(0, keepdim=True)) * passed
 
 
 class RandomTauLIF(Neuron):

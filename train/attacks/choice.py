@@ -7,6 +7,7 @@
 | `+assg-search` | the best of several A between 0.3 and 0.49, image by image |
 | `+SHAPEalpha`, as `+sigmoid4` | a shape of this sharpness, 2 where none is given |
 | `+pdsg`, `+bptr`, `+hart` | potential-dependent; through rates; rates and time mixed |
+| `+rga` | through the rate as a function of the mean current |
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from randhet.train.attacks.surrogates import (
     Adaptive,
     Fixed,
     Potential,
+    RateCurve,
     Rates,
     RatesAndTime,
 )
 
-OTHERS: dict[str, Callable[[], Rule]] = {"pdsg": Potential, "bptr": Rates, "hart": RatesAndTime}
+OTHERS: dict[str, Callable[[], Rule]] = {"pdsg": Potential, "bptr": Rates, "hart": RatesAndTime, "rga": RateCurve}
 NAMES = ("assg", *SHAPES, *OTHERS)
 _SHAPE = "|".join(SHAPES)
 FORM = rf"assg(?:-(?:{_SHAPE}))?(?:0?\.\d+)?(?:-search)?|(?:{_SHAPE})(?:\d+(?:\.\d+)?)?|{'|'.join(OTHERS)}"

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
 
-Time = Literal["carried", "cut", "mean"]
+Time = Literal["carried", "cut", "mean", "rate"]
 Key = Hashable
 """A layer and which of its calls of this forward pass it is."""
 
@@ -40,7 +40,8 @@ class Rule:
     """Slopes d s / d m that an attack chooses. A rule defines `slopes`; one with a memory also `forget`.
 
     time: how gradients pass through the steps of a neuron. carried: m[t] depends on m[t-1], as in training. cut: as if
-    d m[t] / d x[t] = 1 and nothing else. mean: like cut, and every step gets the mean over the steps.
+    d m[t] / d x[t] = 1 and nothing else. mean: like cut, and every step gets the mean over the steps. rate: a spike is
+    taken for the rate of the neuron, a function of its mean current, and the rule defines `rates` instead of `slopes`.
     """
 
     time: Time = "carried"
@@ -59,6 +60,10 @@ class Rule:
 
     def slopes(self, key: Key, u: Tensor, timed: bool) -> Tensor:
         """Return d s / d m for u, (T, N, ...) where it is timed, else (N, ...) of one step; u may be overwritten."""
+        raise NotImplementedError
+
+    def rates(self, current: Tensor, leak: Tensor) -> Tensor:
+        """Return d rate / d current for mean currents (1, N, ...) in thresholds a step, leak the mean decay, 0..1."""
         raise NotImplementedError
 
     def at(self, layer: str, u: Tensor, timed: bool) -> Tensor:
@@ -82,6 +87,11 @@ class Site:
 
     def __call__(self, u: Tensor) -> Tensor:
         return self.rule.at(self.layer, u, self.timed)
+
+    def by_current(self, current: Tensor, leak: Tensor) -> Tensor:
+        """Return the slope of the rate for mean currents and decays, where the rule's time is "rate"."""
+        with torch.no_grad():
+            return self.rule.rates(current, leak)
 
 
 class Given(torch.autograd.Function):

@@ -190,3 +190,27 @@ class RatesAndTime(Rule):
 
     def slopes(self, key: Hashable, u: Tensor, timed: bool) -> Tensor:
         return (self.gamma - u.abs()).clamp_min(0) / self.gamma**2
+
+
+class RateCurve(Rule):
+    """RGA, the rate gradient approximation (Bu et al., CVPR 2023): the slope of a rate by the mean current of a neuron.
+
+    With m <- leak*m + current in units of the threshold, a constant current below 1 - leak never makes a spike. The
+    rate is taken to rise as two straight lines, through (0, 0), (1 - leak, gamma*(1 - leak)) and (2, 1):
+
+        slope = gamma for current in 0..1 - leak, (1 - gamma*(1 - leak)) / (1 + leak) above and up to 2, else 0
+
+    The gradient by a current is this slope times that by the spike of the same step. Where decays are drawn, leak is
+    their mean over the steps, and each current counts with the decay of its own step.
+    """
+
+    time: Time = "rate"
+
+    def __init__(self, gamma: float = 0.2) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def rates(self, current: Tensor, leak: Tensor) -> Tensor:
+        steep = (1 - self.gamma * (1 - leak)) / (1 + leak)
+        slope = torch.where(current > 1 - leak, steep, torch.full_like(leak, self.gamma))
+        return torch.where((current >= 0) & (current <= 2), slope, torch.zeros_like(slope))

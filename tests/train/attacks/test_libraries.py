@@ -159,7 +159,8 @@ def test_they_are_attacked(name: str, model: Any) -> None:
     assert left <= spared / 4 and (found.aware - images).abs().max() <= 0.3 + 1e-6
 
 
-def test_what_needs_a_layer_over_time_is_refused_where_layers_spike_step_by_step(model: Any) -> None:
-    rule = chosen("bptr").rule()
+@pytest.mark.parametrize("name", ["bptr", "rga"])
+def test_what_needs_a_layer_over_time_is_refused_where_layers_spike_step_by_step(model: Any, name: str) -> None:
+    rule = chosen(name).rule()
     with pytest.raises(RandhetError, match=r"layer 'hidden' spikes one step at a time"), replaced(model, rule):
         pass

@@ -114,7 +114,7 @@ def test_a_step_does_not_depend_on_the_size_of_gradients(scale: float, seed: int
 
 @given(
     family=st.sampled_from(sorted(set(FAMILIES) - SLOW)),
-    surrogate=st.sampled_from(["", "+assg", "+assg-triangle0.3", "+rectangle1", "+pdsg", "+bptr", "+hart"]),
+    surrogate=st.sampled_from(["", "+assg", "+assg-triangle0.3", "+rectangle1", "+pdsg", "+bptr", "+hart", "+rga"]),
     draws=st.sampled_from(["", "x2"]),
     restarts=st.sampled_from(["", "r2"]),
     eps=st.floats(0, 0.5),

@@ -184,6 +184,49 @@ def test_bptr_passes_gradients_where_a_neuron_spikes_and_hart_the_mean_over_time
         assert gradient.flatten(1).tolist() == wanted, name
 
 
+def test_the_rate_gradient_approximation_on_paper() -> None:
+    """tau = 1/4, theta = 1/2: a current x counts as 3/2*x thresholds, spikes need 3/4, and the curve ends at 2.
+
+    Mean currents 0.25, 1, 2 and -1 are 0.375, 1.5, 3 and -1.5 thresholds: slopes 0.2, (1 - 0.2*0.75)/1.25 = 0.68, 0
+    and 0, each times d threshold / d x = 3/2.
+    """
+    neuron = LIF(0.25)
+    x = torch.tensor([[0.5, 2.0, 4.0, -2.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64).reshape(2, 1, 4)
+    given = torch.tensor([[3.0, 5.0, 7.0, 1.0], [11.0, 13.0, 17.0, 1.0]], dtype=torch.float64).reshape(2, 1, 4)
+    rule, x = chosen("rga").rule(), x.requires_grad_(True)
+    with replaced(neuron, rule):
+        rule.begin()
+        spikes = neuron(x)
+        (gradient,) = torch.autograd.grad((given * spikes).sum(), x)
+    assert spikes.flatten(1).tolist() == [[0, 1, 1, 0], [0, 0, 0, 0]]
+    wanted = [[3 * 0.3, 5 * 1.02, 0, 0], [11 * 0.3, 13 * 1.02, 0, 0]]
+    assert gradient.flatten(1).tolist() == [pytest.approx(row, rel=1e-12) for row in wanted]
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_the_rate_gradient_is_that_of_the_curve_by_autograd(kind: str) -> None:
+    """s[t] replaced by T times the curve at the mean current, differentiated by autograd in float64 step by step."""
+    torch.manual_seed(8)
+    neuron = NEURONS[kind]().double()
+    x = (2 * torch.randn(SHAPE, dtype=torch.float64)).requires_grad_(True)
+    weights = torch.randn(SHAPE[1:], dtype=torch.float64)
+    rule = chosen("rga").rule()
+    with replaced(neuron, rule):
+        rule.begin()
+        torch.manual_seed(5)
+        (gradient,) = torch.autograd.grad((weights * neuron(x)).sum(), x)
+    torch.manual_seed(5)
+    taus = [tau.detach().expand(SHAPE[1:]) for tau in decays(neuron, x)]
+    current = sum((1 - tau) * x[t] / neuron.threshold for t, tau in enumerate(taus)) / len(x)
+    knee = 1 - sum(taus) / len(taus)  # type: ignore[arg-type]
+    low, high = 0.2 * current, 0.2 * knee + (current - knee) * (1 - 0.2 * knee) / (2 - knee)
+    curve = torch.where(current < 0, 0, torch.where(current <= knee, low, torch.where(current <= 2, high, 1)))
+    # the same weights at every step: T times the curve has the gradient of the sum over the steps
+    (wanted,) = torch.autograd.grad((weights * curve * len(x)).sum(), x)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-9, atol=1e-12)
+    assert (wanted != 0).double().mean() > 0.3
+
+
 @pytest.mark.parametrize("surrogate", ["assg", "assg-sigmoid0.35", "pdsg", "gaussian3"])
 def test_a_relu_network_is_attacked_the_same(surrogate: str) -> None:
     torch.manual_seed(0)
@@ -257,7 +300,7 @@ def test_the_forward_pass_is_that_without_a_rule() -> None:
     images = torch.rand(3, 1, 6, 6)
     torch.manual_seed(0)
     wanted = model(images)
-    for name in ("assg", "pdsg", "bptr", "hart", "triangle"):
+    for name in ("assg", "pdsg", "bptr", "hart", "rga", "triangle"):
         rule = chosen(name).rule()
         with replaced(model, rule):
             rule.begin()
