@@ -12,6 +12,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+import torch
 from torch import Tensor, nn
 
 from randhet.base.errors import FileError, RandhetError
@@ -44,8 +45,12 @@ class FromFile:
         load(made, self.state, f"{self.file}:{self.name}", "its first call")
         return made.eval()
 
+    def through(self, module: nn.Module, shape: Shape) -> nn.Module:
+        """Return the module as one of images of this shape in 0..1: itself, or one that has its layers."""
+        return timed(module, shape, self.steps, self.hint)
+
     def __call__(self, shape: Shape) -> nn.Module:
-        return timed(self.module(), shape, self.steps, self.hint)
+        return self.through(self.module(), shape)
 
 
 def model(
@@ -130,10 +135,18 @@ def _functions(module: ModuleType) -> list[str]:
 
 
 def with_weights(graph: FloatGraph, state: Mapping[str, Tensor], path: Path) -> FloatGraph:
-    """The graph with the weights of a state dict of its `FloatModel`."""
+    """The graph with the weights and biases of a state dict of its `FloatModel`; FileError where more has changed."""
     model = FloatModel(graph)
-    load(model, state, "the graph", str(path))
     layers = dict(model.named_modules())
+    weighted = [node.name for node in graph.nodes if isinstance(node.operation, (FloatConv, FloatDense))]
+    own = {f"{name}.{key}" for name in weighted for key in layers[name].state_dict()}
+    for name, tensor in weights_of(model).items():
+        if name not in own and name in state and not torch.equal(tensor, state[name]):
+            raise FileError(
+                f"weights {name} in {path} are not those of the graph, which takes weights and biases of its layers "
+                "alone: leave them as they were"
+            )
+    load(model, state, "the graph", str(path))
     for node in graph.nodes:
         if isinstance(node.operation, (FloatConv, FloatDense)):
             weight, bias = (tensor.detach().double().numpy() for tensor in _constants(layers[node.name]))

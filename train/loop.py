@@ -1,4 +1,4 @@
-"""The training loop: SGD with cosine decay, a checkpoint per epoch, resumable to the same weights, one process or many.
+"""The training loop: SGD with cosine decay, a file per epoch, resumable to the same weights, one process or many.
 
 All randomness of an epoch follows from (seed, epoch), so a run goes on from its last checkpoint as if never stopped.
 """
@@ -19,19 +19,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from randhet.base.errors import RandhetError
-from randhet.train import checkpoint as checkpoints
 from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.pictures import augment
-from randhet.train.data.sources import Images, channel_statistics, load
+from randhet.train.data.sources import Images, load
 from randhet.train.evaluation import accuracy_under_rfgsm, evaluate, predict, tensors
-from randhet.train.models import ModelSettings, SEWResNet
+from randhet.train.models import ModelSettings
 from randhet.train.neurons import RandomTauLIF, neurons
 from randhet.train.objectives import OBJECTIVES, Objective
 from randhet.train.qat import Rounding
 from randhet.train.settings import TrainSettings
+from randhet.train.subject import Saved, SewNet, Subject, fit
 from randhet.train.world import World, inside, joined
 
-__all__ = ["TrainSettings", "augment", "evaluate", "fit", "predict", "tensors", "train"]
+__all__ = ["TrainSettings", "augment", "evaluate", "fit", "predict", "tensors", "train", "train_subject"]
 
 Report = Callable[[dict[str, Any]], None]
 SEED_STRIDE = 100_003
@@ -41,11 +41,11 @@ SEED_STRIDE = 100_003
 class Run:
     """A training run under way; epoch is the next one, seconds those spent, best the highest robust accuracy so far.
 
-    source: hash of the weights it began with, None for random ones. rounding: of the weights in this epoch, if any.
+    rounding: of the weights in this epoch, if any.
     """
 
     settings: TrainSettings
-    model: SEWResNet
+    subject: Subject
     optimiser: torch.optim.Optimizer
     data: Images
     world: World
@@ -54,8 +54,12 @@ class Run:
     epoch: int = 0
     seconds: float = 0.0
     best: float = -1.0
-    source: str | None = None
     rounding: Rounding | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The module that is trained."""
+        return self.subject.module
 
 
 def train(
@@ -64,54 +68,58 @@ def train(
     out: str | Path,
     *,
     start: Checkpoint | None = None,
+    **how: Any,
+) -> Checkpoint:
+    """Train a SEW-ResNet, writing the checkpoint `out` after every epoch.
+
+    start: begin with its weights, model and normalisation. With settings.qat_bits the checkpoint holds weights that are
+    integers times their scales. how: as in `train_subject`.
+    """
+    begin = lambda data: SewNet.begin(model_settings, data, settings.data, start)
+    classes = () if start is None else start.classes
+    done = train_subject(begin, settings, out, classes=classes, **how)
+    assert isinstance(done, Checkpoint)
+    return done
+
+
+def train_subject(
+    begin: Callable[[Images], Subject],
+    settings: TrainSettings,
+    out: str | Path,
+    *,
+    classes: tuple[str, ...] = (),
     resume: bool = False,
     report: Report | None = None,
     samples: int | None = None,
     device: str | None = None,
-) -> Checkpoint:
-    """Train, writing `out` after every epoch; with `resume`, go on from `out` to what an unbroken run would give.
+) -> Saved:
+    """Train, writing `out` after every epoch; with `resume`, continue from `out` to what an unbroken run would give.
 
-    start: begin with its weights, model and normalisation. With settings.qat_bits the checkpoint holds weights that are
-    integers times their scales.
+    begin: makes what is trained, for the training images. classes: those it has, where it has some.
 
     Under `torchrun` the batches are shared among the processes, and the first one writes. With settings.validate, the
-    checkpoint that was most accurate under attack is kept beside `out` as best_path(out). report gets {"epoch", "step",
+    state that was most accurate under attack is kept beside `out` as best_path(out). report gets {"epoch", "step",
     "steps", "loss"} after each batch, {"epoch", "accuracy", "loss"} and "robust" where measured after each epoch, and
     "sigmas" by neuron where sigma is trained.
     """
     with joined() as processes:
-        data, held_out = load(settings.data, "train").take(samples), load(settings.data, "test")
-        if start is not None:
-            data, held_out = (
-                part.as_classes(start.classes, "the checkpoint to start from") for part in (data, held_out)
-            )
-        model_settings = fit(model_settings, data)
-        _in_half_the_steps(model_settings, settings)
-        started = _resumed(out, model_settings, settings, start) if resume else None
-        mean, std = channel_statistics(data) if start is None else (start.mean, start.std)
-        data, chosen = data.split(settings.validate)
-        run = _begin(model_settings, settings, data, mean, std, processes, device, report)
-        if start is not None:
-            _start_from(run, start)
+        whole, held_out = (
+            part.as_classes(classes, "the checkpoint to start from")
+            for part in (load(settings.data, "train").take(samples), load(settings.data, "test"))
+        )
+        data, chosen = whole.split(settings.validate)
+        run = _begin(begin, whole, settings, data, processes, device, report)
+        started = _resumed(run, out) if resume else None
         if started is not None:
             _go_on(run, started)
         done = started
         while run.epoch < settings.epochs:
-            done = _one_epoch(run, chosen, held_out, Path(out), (mean, std))
+            done = _one_epoch(run, chosen, held_out, Path(out))
         assert done is not None
         finished = replace(done, resume=None)
         if processes.rank == 0:
-            checkpoints.save(out, finished)
+            run.subject.write(out, finished)
     return finished
-
-
-def _in_half_the_steps(model_settings: ModelSettings, settings: TrainSettings) -> None:
-    """RandhetError where some epochs should show recordings in half their steps."""
-    if model_settings.sequence and settings.short_epochs:
-        raise RandhetError(
-            f"short_epochs is {settings.short_epochs}, a recording of {model_settings.steps} frames cannot be shown in "
-            "half the time steps: leave it out"
-        )
 
 
 def best_path(out: str | Path) -> Path:
@@ -119,26 +127,11 @@ def best_path(out: str | Path) -> Path:
     return Path(out).with_stem(f"{Path(out).stem}-best")
 
 
-def fit(settings: ModelSettings, data: Images) -> ModelSettings:
-    """The model settings with the data's channels, size and number of classes, and its steps where they are frames."""
-    channels, y, x = data.frame
-    steps = data.pixels.shape[1] if data.sequence else settings.steps
-    return replace(
-        settings,
-        in_channels=channels,
-        image_size=(y, x),
-        classes=len(data.classes),
-        steps=steps,
-        sequence=data.sequence,
-    )
-
-
 def _begin(
-    model_settings: ModelSettings,
+    begin: Callable[[Images], Subject],
+    whole: Images,
     settings: TrainSettings,
     data: Images,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
     processes: World,
     device: str | None,
     report: Report | None,
@@ -147,89 +140,71 @@ def _begin(
         raise RandhetError(f"batch {settings.batch} is smaller than the {processes.size} processes that share it")
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(settings.seed)
-    model = SEWResNet(model_settings, mean, std).to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    subject = begin(whole)
+    subject.prepare(settings, processes.size)
+    model = subject.module.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.SGD(
-        model.parameters(), settings.lr, settings.momentum, weight_decay=settings.decay, nesterov=settings.nesterov
+        learned, settings.lr, settings.momentum, weight_decay=settings.decay, nesterov=settings.nesterov
     )
     trained = DistributedDataParallel(model, broadcast_buffers=False) if processes.size > 1 else model
-    return Run(settings, model, optimiser, data, processes, trained, report or (lambda news: None))
+    return Run(settings, subject, optimiser, data, processes, trained, report or (lambda news: None))
 
 
-def _start_from(run: Run, start: Checkpoint) -> None:
-    """Begin with the weights of a checkpoint of the same model."""
-    if start.settings != run.model.settings:
-        raise RandhetError(
-            f"the checkpoint to start from has {len(start.classes)} classes and images of {start.settings.image_size}, "
-            f"data {run.settings.data} has {len(run.data.classes)} and {run.model.settings.image_size}"
-        )
-    run.model.load_state_dict(dict(start.state))
-    run.source = checkpoints.weights_hash(start.state)
-
-
-def _resumed(
-    out: str | Path, model_settings: ModelSettings, settings: TrainSettings, start: Checkpoint | None
-) -> Checkpoint:
-    checkpoint = checkpoints.load(out)
-    before = {name: checkpoint.record.get(name, value) for name, value in asdict(TrainSettings()).items()}
-    differing = [name for name, value in asdict(settings).items() if before[name] != value]
-    if checkpoint.settings != model_settings:
+def _resumed(run: Run, out: str | Path) -> Saved:
+    saved, same_model = run.subject.read(out)
+    before = {name: saved.record.get(name, value) for name, value in asdict(TrainSettings()).items()}
+    differing = [name for name, value in asdict(run.settings).items() if before[name] != value]
+    if not same_model:
         differing.append("model")
-    if checkpoint.record.get("began_with") != (start and checkpoints.weights_hash(start.state)):
+    if saved.record.get("began_with") != run.subject.source:
         differing.append("starting weights")
     if differing:
         raise RandhetError(f"cannot resume {out}: {', '.join(differing)} differ from the run that wrote it")
-    return checkpoint
+    return saved
 
 
-def _go_on(run: Run, started: Checkpoint) -> None:
-    """Take up a run where its checkpoint left it; a finished one stays finished."""
+def _go_on(run: Run, started: Saved) -> None:
+    """Take up a run where its file left it; a finished one stays finished."""
     resume = started.resume or {}
-    run.model.load_state_dict(dict(resume.get("floats", started.state)))
+    run.subject.restore(resume.get("floats", started.state))
     run.seconds, run.epoch = started.record["seconds"], started.record["epoch"]
     if started.resume is not None:
         run.optimiser.load_state_dict(dict(started.resume["optimiser"]))
         run.best = started.resume.get("best", -1.0)
 
 
-def _one_epoch(
-    run: Run, chosen: Images, held_out: Images, out: Path, statistics: tuple[tuple[float, ...], tuple[float, ...]]
-) -> Checkpoint:
+def _one_epoch(run: Run, chosen: Images, held_out: Images, out: Path) -> Saved:
     """Train for an epoch, measure, write."""
-    settings = run.settings
-    run.rounding = Rounding.of(run.model, settings.qat_bits, settings.qat_scales) if settings.qat_bits else None
+    settings, subject = run.settings, run.subject
+    bits = settings.qat_bits
+    run.rounding = Rounding.nearest(subject.rounded(), bits, settings.qat_scales) if bits else None
     begin = time.perf_counter()
     loss = _pass(run)
     seconds = time.perf_counter() - begin
     run.seconds, run.epoch = run.seconds + seconds, run.epoch + 1
     with _deployed(run):
         measured = _measured(run, chosen, held_out)
-        state = _state(run)
+        state = subject.state()
     better = measured.get("robust", -1.0) > run.best
     run.best = max(run.best, measured.get("robust", -1.0))
     record = {"epoch": run.epoch, "loss": loss, **measured, "seconds": run.seconds, **asdict(run.settings)}
     resume = {"epoch": run.epoch, "optimiser": run.optimiser.state_dict(), "best": run.best}
-    done = Checkpoint(
-        run.model.settings,
-        state,
-        *statistics,
-        run.settings.data,
-        run.data.classes,
-        record | ({} if run.source is None else {"began_with": run.source}),
-        resume=resume | ({"floats": _state(run)} if run.settings.qat_bits else {}),
-    )
+    record |= {} if subject.source is None else {"began_with": subject.source}
+    done = subject.saved(state, record, resume | ({"floats": subject.state()} if bits else {}))
     if run.world.rank == 0:
         if better:
-            checkpoints.save(best_path(out), replace(done, resume=None))
-        checkpoints.save(out, done)
+            subject.write(best_path(out), replace(done, resume=None))
+        subject.write(out, done)
     run.report({"epoch": run.epoch, "loss": loss, "seconds": seconds, **measured, **_sigmas(run)})
     return done
 
 
 def _sigmas(run: Run) -> dict[str, dict[str, float]]:
     """The sigma of every random neuron after an epoch, where it is trained."""
-    if run.model.settings.train_sigma == "no":
-        return {}
     random = {name: neuron for name, neuron in neurons(run.model).items() if isinstance(neuron, RandomTauLIF)}
+    if all(neuron.w is None for neuron in random.values()):
+        return {}
     return {"sigmas": {name: neuron.sigma for name, neuron in random.items()}}
 
 
@@ -239,12 +214,6 @@ def _measured(run: Run, chosen: Images, held_out: Images) -> dict[str, float]:
     if len(chosen):
         accuracies["robust"] = accuracy_under_rfgsm(run.model, chosen, run.settings.robust_eps, seed=run.epoch)
     return accuracies
-
-
-def _state(run: Run) -> dict[str, Tensor]:
-    """Copies of the weights as they are now."""
-    state = run.model.state_dict().items()
-    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state}
 
 
 def _deployed(run: Run) -> AbstractContextManager[None]:
@@ -258,7 +227,7 @@ def _pass(run: Run) -> float:
     torch.manual_seed(settings.seed * SEED_STRIDE + epoch + 1)
     order = torch.randperm(len(data)).numpy()
     batches = [order[i : i + settings.batch] for i in range(0, len(order), settings.batch)]
-    run.model.encode.steps = steps_at(run.model.settings.steps, settings, epoch)
+    run.subject.shorten(epoch < settings.short_epochs)
     run.trained.train()
     total = 0.0
     for i, batch in enumerate(batches):
@@ -267,7 +236,7 @@ def _pass(run: Run) -> float:
         loss = _step(run, data.pick(batch), settings.objective_at(epoch))
         total += loss * len(batch)
         run.report({"epoch": epoch + 1, "step": i + 1, "steps": len(batches), "loss": loss})
-    run.model.encode.steps = run.model.settings.steps
+    run.subject.shorten(False)
     return total / len(data)
 
 
@@ -309,8 +278,3 @@ def rate_at(settings: TrainSettings, progress: float) -> float:
     if progress < settings.warmup:
         return settings.lr * progress / settings.warmup
     return settings.lr * (1 + cos(pi * (progress - settings.warmup) / (1 - settings.warmup))) / 2
-
-
-def steps_at(steps: int, settings: TrainSettings, epoch: int) -> int:
-    """Time steps of an epoch."""
-    return max(1, steps // 2) if epoch < settings.short_epochs else steps

@@ -8,19 +8,40 @@ Bengio et al.'s (2013); float weights beside the rounded ones are BinaryConnect'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from randhet.train import scales as policies
 from randhet.train.layers import Normalise
-from randhet.train.scales import Scales, candidates, chosen, nearest, rounded
+from randhet.train.scales import Scales, candidates, chosen
 from randhet.train.settings import TrainSettings
 
 PIXEL_MAX = 255
+
+
+class Rounded(Protocol):
+    """A layer whose weights are rounded."""
+
+    @property
+    def layer(self) -> nn.Conv2d | nn.Linear:
+        """The layer itself; its first axis of weights are its channels."""
+
+    @property
+    def fold(self) -> Tensor:
+        """What export multiplies each weight by, float64, broadcastable to the weights."""
+
+    def kind(self, scales: Scales) -> Scales:
+        """Return the kind of its scales where `scales` is that of the others."""
+
+
+def folded(rounded: Rounded) -> Tensor:
+    """Return the weights that export rounds, float64."""
+    return rounded.layer.weight.detach().double() * rounded.fold
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +64,6 @@ class Weighted:
         if self.image is not None:
             width = self.image.std.double().unsqueeze(0) * PIXEL_MAX
         return (gain.view(-1, 1, 1, 1) / width).reshape(len(weight), -1, *[1] * (weight.dim() - 2))
-
-    @property
-    def folded(self) -> Tensor:
-        """The weights that export rounds, float64."""
-        return self.layer.weight.detach().double() * self.fold
 
     def kind(self, scales: Scales) -> Scales:
         """The scales of this layer: a classifier's channels are compared with each other and share one."""
@@ -73,18 +89,22 @@ class Rounding:
     The clipping is sought once per epoch; the scales follow the weights from step to step.
     """
 
-    layers: tuple[Weighted, ...]
+    layers: tuple[Rounded, ...]
     bits: int
     scales: Scales
     clipping: tuple[Tensor, ...]
 
     @classmethod
-    @torch.no_grad()
     def of(cls, model: nn.Module, bits: int, scales: Scales) -> Rounding:
-        """With the clipping that changes the present weights least."""
-        layers = tuple(weighted(model))
-        clipping = [nearest(weighted_layer.folded, bits, weighted_layer.kind(scales)) for weighted_layer in layers]
-        return cls(layers, bits, scales, tuple(clipping))
+        """With the clipping that changes the present weights of a model least."""
+        return cls.nearest(weighted(model), bits, scales)
+
+    @classmethod
+    @torch.no_grad()
+    def nearest(cls, layers: Sequence[Rounded], bits: int, scales: Scales) -> Rounding:
+        """The same for layers."""
+        clipping = [policies.nearest(folded(rounded), bits, rounded.kind(scales)) for rounded in layers]
+        return cls(tuple(layers), bits, scales, tuple(clipping))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -93,23 +113,23 @@ class Rounding:
         An exporter that takes s = max|w| / M finds the same integers: the largest weight of a channel is M, or its
         scale is the floor of its layer.
         """
-        own = [weighted_layer.layer.weight.detach().clone() for weighted_layer in self.layers]
+        own = [rounded.layer.weight.detach().clone() for rounded in self.layers]
         try:
-            for weighted_layer, choice in zip(self.layers, self.clipping):
-                weighted_layer.layer.weight.data.copy_(self.meant(weighted_layer, choice))
+            for rounded, choice in zip(self.layers, self.clipping):
+                rounded.layer.weight.data.copy_(self.meant(rounded, choice))
             yield
         finally:
-            for weighted_layer, weight in zip(self.layers, own):
-                weighted_layer.layer.weight.data.copy_(weight)
+            for rounded, weight in zip(self.layers, own):
+                rounded.layer.weight.data.copy_(weight)
 
     @torch.no_grad()
-    def meant(self, weighted_layer: Weighted, choice: Tensor) -> Tensor:
+    def meant(self, rounded: Rounded, choice: Tensor) -> Tensor:
         """The weights with the float meaning of their integers, float64, in the model's own units."""
-        folded, kind = weighted_layer.folded, weighted_layer.kind(self.scales)
-        scale = chosen(candidates(folded, self.bits, kind), choice, kind)
-        whole = rounded(folded, scale, self.bits) * scale.reshape(-1, *[1] * (folded.dim() - 1))
+        weight, fold, kind = folded(rounded), rounded.fold, rounded.kind(self.scales)
+        scale = chosen(candidates(weight, self.bits, kind), choice, kind)
+        whole = policies.rounded(weight, scale, self.bits) * scale.reshape(-1, *[1] * (weight.dim() - 1))
         # a channel that batch norm silences has no integers to meet
-        return torch.where(weighted_layer.fold == 0, weighted_layer.layer.weight.double(), whole / weighted_layer.fold)
+        return torch.where(fold == 0, rounded.layer.weight.double(), whole / fold)
 
 
 FINE_TUNING = {"epochs": 3, "plain_epochs": 0, "short_epochs": 0, "warmup": 0.0, "qat_bits": 0, "qat_scales": "channel"}

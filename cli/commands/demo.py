@@ -29,7 +29,7 @@ def command(
     Example: `randhet demo --out demo`
     """
     from randhet.cli.commands.compare import FAILED, examined, leave, show
-    from randhet.cli.commands.train import both, given, run_training
+    from randhet.cli.commands.train import both, given, train_network
     from randhet.compare.study import StudySettings, compare
     from randhet.export.pipeline import export_checkpoint
     from randhet.netx.write import read, write
@@ -42,7 +42,7 @@ def command(
     say = (lambda text: None) if as_json else (lambda text: out.print(text, style="bold", highlight=False))
     weights, network = directory / "checkpoint.pt", directory / "network.net"
     say("1 of 3: train a spiking network with random decay factors on adversarial examples")
-    run_training(weights, *both(None, "sew-digits", given({"data": "digits", "objective": "at", "epochs": epochs})))
+    train_network(weights, *both(None, "sew-digits", given({"data": "digits", "objective": "at", "epochs": epochs})))
     say("2 of 3: export it to 8 bit weights and 24 bit membrane potentials")
     trained = checkpoints.load(weights)
     write(network, export_checkpoint(trained, load("digits", "train").take(256).pixels).network)

@@ -1,21 +1,31 @@
-"""randhet train: train a model on images, write a checkpoint."""
+"""randhet train: train a model on images, or any MODEL further; write a checkpoint, or the weights of a module."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from randhet.cli.commands.train_options import CHOICES
 from randhet.cli.console import bars, emit, out
+from randhet.cli.model_options import OPTIONS, load_model, said, sized
 from randhet.cli.options import Json, Threads, use_threads
 from randhet.cli.tensorboard import logging
 
+if TYPE_CHECKING:
+    from randhet.export.model import Model
+    from randhet.train.models import ModelSettings
+    from randhet.train.settings import TrainSettings
+
 
 def command(
-    file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Checkpoint to write.")] = Path("model.pt"),
+    file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Checkpoint, or weights, to write.")] = Path(
+        "model.pt"
+    ),
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Experiment in TOML; options of the command line take precedence."),
@@ -27,8 +37,9 @@ def command(
         Path | None,
         typer.Option(
             "--from",
-            metavar="CKPT",
-            help="Fine-tune this checkpoint with its model, its settings and a tenth of its learning rate.",
+            metavar="MODEL",
+            help="Fine-tune a checkpoint, a state dict of the paper's script, FILE.py:NAME or a NIR graph with its "
+            "settings and a tenth of its learning rate. Of the last two the weights are written, for --weights.",
         ),
     ] = None,
     samples: Annotated[
@@ -54,13 +65,17 @@ def command(
     on four GPUs: `torchrun --nproc-per-node 4 -m randhet train --config configs/table1/cifar10-randhet-at.toml`
 
     Fine-tuning for weights of 4 bits: `randhet train --from model.pt --qat-bits 4 --out model4.pt`
+
+    The same of a model of your own: `randhet train --from own.py:net --weights own.pt --qat-bits 4 --out own4.pt`
     """
     use_threads(threads)
-    start = begin and load_start(begin, config, model)
-    model_settings, settings = tuned(start, given(chosen)) if start else both(config, model, given(chosen))
-    summary = run_training(
-        file, model_settings, settings, start=start, resume=resume, samples=samples, log=log, device=device
-    )
+    how: dict[str, Any] = {"resume": resume, "samples": samples, "log": log, "device": device}
+    chosen = given(chosen)
+    if begin is None:
+        _refuse_said(chosen)
+        summary = train_network(file, *both(config, model, chosen), **how)
+    else:
+        summary = train_model(file, begin, config, model, chosen, **how)
     if as_json:
         emit(summary)
     elif summary:
@@ -71,13 +86,21 @@ def command(
 
 
 def _signature() -> inspect.Signature:
-    """The parameters above with one option per setting in place of **chosen."""
+    """The parameters above with one option per setting, and those of a MODEL, in place of **chosen."""
     fixed = [
         parameter
         for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.name != "chosen"
     ]
-    return inspect.Signature([*fixed, *(choice.parameter() for choice in CHOICES)])
+    settings = [choice.parameter() for choice in CHOICES]
+    own = {parameter.name for parameter in (*fixed, *settings)}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    of_model = [
+        inspect.Parameter(name, keyword, default=None, annotation=kind)
+        for name, kind in OPTIONS.items()
+        if name not in own
+    ]
+    return inspect.Signature([*fixed, *settings, *of_model])
 
 
 command.__signature__ = _signature()  # type: ignore[attr-defined]
@@ -111,24 +134,52 @@ def both(config: Path | None, model: str | None, chosen: dict[str, Any]) -> tupl
     return configuration.settings(default, tables["model"], tables["training"])
 
 
-def load_start(file: Path, config: Path | None, model: str | None) -> Any:
-    """The checkpoint of --from."""
+SETTINGS = {choice.name for choice in CHOICES}
+"""Options of a training run and of a model to be trained; some are of a MODEL too."""
+
+
+def _refuse_said(chosen: dict[str, Any]) -> None:
+    """RandhetError where an option of a MODEL is given and there is none."""
     from randhet.base.errors import RandhetError
-    from randhet.export.model_files import WORDS, kind_of
-    from randhet.train import checkpoint
+    from randhet.export.model_files import option
+
+    for name in chosen:
+        if name not in SETTINGS:
+            raise RandhetError(f"{option('steps' if name == 'time_steps' else name)} belongs to --from: leave it out")
+
+
+def load_start(file: Path, config: Path | None, model: str | None, chosen: dict[str, Any]) -> Model:
+    """The MODEL of --from, read as the options of `chosen` say that are a MODEL's; they are taken out."""
+    from randhet.base.errors import RandhetError
 
     if config or model:
         raise RandhetError("--from takes model and settings from its checkpoint: leave out --config and --model")
-    if (kind := kind_of(file)) != "checkpoint":
-        raise RandhetError(
-            f"--from takes a checkpoint, {file} is {WORDS[kind]}: train it in a loop of your own, as "
-            "examples/own_model.py does, and give its weights to the other commands with --weights"
-        )
-    return checkpoint.load(file)
+    options = {name: chosen.pop(name, None) for name in OPTIONS}
+    return load_model(file, said(**options))
 
 
-def tuned(start: Any, chosen: dict[str, Any]) -> tuple[Any, Any]:
-    """Model and training settings of a checkpoint, the latter with what the command line changes."""
+def train_model(
+    file: Path, begin: Path, config: Path | None, name: str | None, chosen: dict[str, Any], **how: Any
+) -> dict[str, Any]:
+    """Train a MODEL further: a checkpoint to a checkpoint, another to its weights."""
+    from randhet.train.data.sources import load
+    from randhet.train.loop import train, train_subject
+
+    model = load_start(begin, config, name, chosen)
+    settings = tuned(model, chosen)
+    if model.checkpoint:
+        start = sized(model, load(settings.data, "train")).checkpoint
+        assert start is not None
+        return run_training(file, settings, partial(train, start.settings, start=start), **how)
+    from randhet.export.tuning import Tuned
+
+    begun = lambda data: Tuned.begin(model, data, settings.data)
+    trainer = lambda settings, out, **more: train_subject(begun, settings, out, classes=model.classes, **more)
+    return run_training(file, settings, trainer, **how)
+
+
+def tuned(model: Model, chosen: dict[str, Any]) -> TrainSettings:
+    """Training settings of a MODEL, with what the command line changes."""
     from randhet.base.errors import RandhetError
     from randhet.train.configuration import TABLES, options, settings, typed
     from randhet.train.qat import fine_tuning
@@ -137,7 +188,8 @@ def tuned(start: Any, chosen: dict[str, Any]) -> tuple[Any, Any]:
     if foreign := [name for name in chosen if name not in hints]:
         raise RandhetError(f"--from keeps the model of its checkpoint, {', '.join(foreign)} cannot change")
     given = {name: typed(name, value, hints[name]) for name, value in chosen.items()}
-    return start.settings, settings("sew-small", {}, fine_tuning(start.record) | given)[1]
+    data = {"data": model.data} if model.data else {}
+    return settings("sew-small", {}, data | fine_tuning(model.trained) | given)[1]
 
 
 def named_model(name: str) -> Any:
@@ -147,21 +199,29 @@ def named_model(name: str) -> Any:
     return named(name)
 
 
+def train_network(file: Path, model_settings: ModelSettings, settings: TrainSettings, **how: Any) -> dict[str, Any]:
+    """Train a network of these settings from random weights."""
+    from randhet.train.loop import train
+
+    return run_training(file, settings, partial(train, model_settings), **how)
+
+
 def run_training(
     file: Path,
-    model_settings: Any,
-    settings: Any,
+    settings: TrainSettings,
+    trainer: Callable[..., Any],
     *,
-    start: Any = None,
     resume: bool = False,
     samples: int | None = None,
     log: Path | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Train with a progress bar; the summary of the finished checkpoint, on the first process of several."""
+    """Train with a progress bar; the summary of the finished run, on the first process of several.
+
+    trainer: called with settings and file, and how to train.
+    """
     from dataclasses import asdict
 
-    from randhet.train.loop import train
     from randhet.train.world import joined
 
     with joined() as world, bars() as progress, logging(log if world.rank == 0 else None) as write:
@@ -177,11 +237,9 @@ def run_training(
                 progress.console.print(words(news))
 
         quiet = (lambda news: None) if world.rank else report
-        done = train(
-            model_settings,
+        done = trainer(
             settings,
             file,
-            start=start,
             resume=resume and file.exists(),
             report=quiet,
             samples=samples,

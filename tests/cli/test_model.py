@@ -18,6 +18,7 @@ from randhet.fixed_point import reference
 from randhet.fixed_point.network import Network
 from randhet.netx.lava_dl import Shown, read_foreign
 from randhet.netx.write import read
+from randhet.train import weights
 from randhet.train.data.sources import load
 
 OWN = """
@@ -145,8 +146,49 @@ def test_what_is_said_must_belong_to_the_kind(folder: Path) -> None:
     )
 
 
-def test_fine_tuning_takes_checkpoints_alone(folder: Path) -> None:
-    assert "--from takes a checkpoint" in refusal("train", "--from", f"{folder}/own.py:net", "-o", folder / "tuned.pt")
+ONCE = ("--epochs", 1, "--samples", 60, "--objective", "plain")
+
+
+def peaks(network: Network) -> set[int]:
+    """The largest integer weight of each layer with weights."""
+    return {int(np.abs(layer.weighted.weight.astype(int)).max()) for layer in network.layers if layer.weighted}
+
+
+def test_a_function_is_trained_further_for_four_bits(folder: Path) -> None:
+    """The weights that are written go in by --weights, and bring data, classes and bits with them."""
+    own, tuned, net = f"{folder}/own.py:net", folder / "tuned.pt", folder / "tuned.net"
+    done = parsed(call("train", "--from", own, "--qat-bits", 4, *ONCE, "-o", tuned, "--json"))
+    assert (done["epochs"], done["data"], done["qat_bits"], done["lr"]) == (1, "digits", 4, 0.01)
+    assert weights.load(tuned).classes == load("digits").classes
+    made = call("export", own, "--weights", tuned, "-o", net, "--samples", 12)
+    assert made.exit_code == 0, made.stderr
+    assert peaks(read(net)) == {7} and read(net).metadata["data"] == "digits"
+    assert "exported from other weights" in refusal("compare", own, net, *FEW)
+    pair = (own, net, "--weights", tuned, "--samples", 12)
+    found = parsed(call("compare", *pair, "--draws", 2, "--backends", "engine", "--json"))
+    assert found["backends"]["engine"]["identical"] and found["same_tau_agreement"] >= 0.9
+    again = folder / "again.pt"
+    more = parsed(
+        call("train", "--from", own, "--weights", tuned, "--epochs", 1, "--samples", 60, "-o", again, "--json")
+    )
+    assert (more["objective"], more["qat_bits"], more["lr"]) == ("plain", 0, pytest.approx(0.001))
+    assert weights.load(again).record["began_with"] == read(net).metadata["source"]
+
+
+def test_what_train_is_given_must_belong_to_it(folder: Path) -> None:
+    own, out = f"{folder}/own.py:net", ("-o", folder / "no.pt")
+    for arguments, words in (
+        (("--weights", folder / "own.py"), "--weights belongs to --from"),
+        (("--time-steps", 3), "--time-steps belongs to --from"),
+        (("--from", own, "--neuron", "vanilla"), "neuron cannot change"),
+        (("--from", own, "--reset", "subtract"), "--reset is not for a function in Python"),
+        (("--from", own, "--short-epochs", 1), "only checkpoints can be shown images for half"),
+        (("--from", own, "--data", "digits-events"), "cannot be run on images of digits-events"),
+        (("--from", "digits-randhet-at", "--connect", "and"), "which says its own connect"),
+    ):
+        assert words in refusal("train", *arguments, *out), words
+    assert "cannot write" in refusal("train", "--from", own, "-o", folder / "own.py")
+    assert not (folder / "no.pt").exists()
 
 
 def test_attack_budget_and_sweep_take_it(folder: Path) -> None:
@@ -225,6 +267,49 @@ def test_a_graph_can_be_attacked(graph: Path) -> None:
     assert (
         "fgsm" in parsed(call("attack", graph, *said, "--attacks", "fgsm", *FEW, "--threads", 1, "--json"))["attacks"]
     )
+
+
+def test_a_graph_is_trained_further(folder: Path, graph: Path) -> None:
+    said, tuned, net = ("--tool", "norse", "--time-steps", 5), folder / "graph.pt", folder / "tuned_nir.net"
+    done = call("train", "--from", graph, *said, "--data", "digits", "--qat-bits", 4, *ONCE, "-o", tuned)
+    assert done.exit_code == 0, done.stderr
+    made = call("export", graph, *said, "--weights", tuned, "-o", net, "--samples", 12)
+    assert made.exit_code == 0, made.stderr
+    assert peaks(read(net)) == {7}
+    assert "exported from other weights" in refusal("compare", graph, net, *FEW)
+    done = call("compare", graph, net, "--weights", tuned, "--samples", 12, "--backends", "engine", "--json")
+    found = json.loads(done.stdout)
+    # biases of 4-bit classes are coarse, so that few spikes may end in a tie; the spikes are the same
+    assert found["backends"]["engine"]["identical"]
+    assert [layer["same_spikes"] for layer in found["layers"]] == [1.0]
+
+
+# --- every kind -------------------------------------------------------------------------------------------------------
+
+COMMANDS: dict[str, tuple[object, ...]] = {
+    "compare": ("--draws", 1, "--backends", "engine"),
+    "budget": ("--calibration", 8, "--draws", 1),
+    "attack": ("--attacks", "fgsm", "--draws", 1, "--redraws", 1, "--threads", 1),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("kind", ["checkpoint", "function", "weights", "graph", "lava-dl"])
+def test_a_network_of_another_model_is_refused(command: str, kind: str, folder: Path, graph: Path) -> None:
+    """In every command that takes a model and its network, for every kind of MODEL."""
+    torch.save(python_file.made_by(f"{folder}/own.py", "other").state_dict(), folder / "other.pt")
+    model: dict[str, tuple[object, ...]] = {
+        "checkpoint": ("digits-vanilla-at",),
+        "function": (f"{folder}/own.py:other",),
+        "weights": (f"{folder}/own.py:net", "--weights", folder / "other.pt"),
+        "graph": (graph, "--tool", "norse", "--time-steps", 3),
+        "lava-dl": (lava_dl(folder / "pair.net"), "--time-steps", 3),
+    }
+    path, *said = model[kind]
+    pair = (path, "--net", folder / "net.net") if command == "attack" else (path, folder / "net.net")
+    sentence = refusal(command, *pair, *said, *FEW, *COMMANDS[command])
+    words = {"checkpoint": "time steps", "lava-dl": "holds integers and no float model"}
+    assert words.get(kind, "exported from other weights than those of") in sentence
 
 
 # --- lava-dl ----------------------------------------------------------------------------------------------------------

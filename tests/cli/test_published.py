@@ -81,6 +81,17 @@ def test_sweep_takes_the_options(files: Path) -> None:
     assert found["samples"] == 16
 
 
+def test_it_is_trained_further_to_a_checkpoint(files: Path) -> None:
+    """Its own normalisation and steps stay; the size of the images is that of the data."""
+    once = ("--epochs", 1, "--samples", 40, "--objective", "plain", "--qat-bits", 4)
+    done = call("train", "--from", files / "a.pt", *OPTIONS, "--data", "digits", *once, "-o", files / "tuned.pt")
+    assert done.exit_code == 0, done.stderr
+    tuned = checkpoints.load(files / "tuned.pt")
+    assert (tuned.settings.steps, tuned.settings.image_size, tuned.mean, tuned.data) == (3, (8, 8), (0.3,), "digits")
+    assert call("export", files / "tuned.pt", "-o", files / "tuned.net", "--samples", 16).exit_code == 0
+    assert json.loads(netx.read(files / "tuned.net").metadata["quantisation"])["weight_bits"] == 4
+
+
 def test_options_of_a_published_file_are_refused_for_a_checkpoint(files: Path) -> None:
     result = call("export", "digits-randhet-at", "-o", files / "x.net", "--time-steps", 5)
     assert result.exit_code == 2
