@@ -21,8 +21,8 @@ class Robustness:
     """What `attack` found. Accuracies lie in 0..1; an attack counts with its lower evaluation.
 
     clean: on the images as they are. outcomes: both evaluations by attack. examples: the stronger example of every
-    image, (N, C, Y, X), by attack. stochastic: whether two answers of the model can differ. layers: the spiking modules
-    whose surrogate an attack such as `sa-pgd50+assg` replaces.
+    image, of the images' shape, by attack. stochastic: whether two answers of the model can differ. layers: the spiking
+    modules whose surrogate an attack such as `sa-pgd50+assg` replaces.
     """
 
     clean: Reading
@@ -69,12 +69,13 @@ def attack(
 ) -> Robustness:
     """Attack a model and report its accuracy, in the stock and the noise-aware evaluation.
 
-    model: images (N, C, Y, X) in 0..1 to logits (N, K), K at least 2. It normalises inside, begins every call from the
-    same state, and is used in evaluation mode. images, labels (N,) int64: on the device of the model. attacks: names
-    with commas, as in `randhet attack --help`. eps: L-infinity radius, 0..1. stochastic: whether two answers can
-    differ; None finds out. draws: Monte-Carlo repetitions behind each accuracy; redraws: behind each choice of an
-    example; both for stochastic models alone. batch: images that are attacked together. Random numbers are torch's,
-    from the seed; the state of its generators is left as it was.
+    model: images (N, C, Y, X) in 0..1, or recordings (N, T, C, Y, X), to logits (N, K), K at least 2. It normalises
+    inside, begins every call from the same state, and is used in evaluation mode. images, labels (N,) int64: on the
+    device of the model; an event of a recording is 1/255. attacks: names with commas, as in `randhet attack --help`.
+    eps: L-infinity radius, 0..1. stochastic: whether two answers can differ; None finds out. draws: Monte-Carlo
+    repetitions behind each accuracy; redraws: behind each choice of an example; both for stochastic models alone.
+    batch: images that are attacked together. Random numbers are torch's, from the seed; the state of its generators is
+    left as it was.
 
     RandhetError: shapes or values that do not fit, an unknown attack, a model that keeps state between calls.
     """
@@ -128,9 +129,10 @@ class _Job:
 
 def _checked(images: Tensor, labels: Tensor, eps: float, counts: Mapping[str, int]) -> tuple[Tensor, Tensor]:
     """RandhetError where the arguments do not fit each other."""
-    if images.dim() != 4 or not images.is_floating_point() or not len(images):
+    if images.dim() not in (4, 5) or not images.is_floating_point() or not len(images):
         raise RandhetError(
-            f"images are {images.dtype} {tuple(images.shape)}, they must be floats (N, C, Y, X), N above 0"
+            f"images are {images.dtype} {tuple(images.shape)}, they must be floats (N, C, Y, X), or recordings "
+            "(N, T, C, Y, X), N above 0"
         )
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):

@@ -15,6 +15,8 @@ from randhet.train.attacks.losses import cross_entropy, margin
 from randhet.train.attacks.problem import Examples, Problem, Shortlist, pick
 
 EVENT = 1 / 255
+SLACK = 1e-3
+"""How far from a whole number a count in float32 may be."""
 ROUNDS = 10
 """Gradients of sda and retime: the budget is spent in as many equal parts."""
 
@@ -64,6 +66,7 @@ def retime(problem: Problem, budget: int) -> Examples:
     """
     if problem.images.dim() != 5:
         raise RandhetError("retime moves events between frames, the network takes still images")
+    _counts(problem)
     point, left, shortlist = problem.images.clone(), problem.images.clone(), Shortlist()
     for part in _parts(budget):
         answer = problem.ask(point, cross_entropy)
@@ -79,7 +82,17 @@ def retime(problem: Problem, budget: int) -> Examples:
     return shortlist.examples(problem, point)
 
 
+def _counts(problem: Problem) -> None:
+    counts = problem.images / EVENT
+    if (apart := float((counts - counts.round()).abs().max())) > SLACK:
+        raise RandhetError(
+            f"images hold {apart:.3f} of an event of {EVENT:.5f}, attacks on events change whole ones: "
+            "divide counts by 255"
+        )
+
+
 def _has_room(problem: Problem) -> None:
+    _counts(problem)
     if problem.eps < EVENT / 2:
         raise RandhetError(f"eps is {problem.eps:.5f}, less than half an event of {EVENT:.5f}: give at least 1/255")
 

@@ -175,3 +175,58 @@ def test_parts_of_a_battery_stop_where_nothing_is_left() -> None:
     assert {name: float(part.sum()) for name, part in found.parts.items()} == dict.fromkeys(
         ("ce", "dlr", "targeted", "square"), 0.0
     )
+
+
+# --- recordings -------------------------------------------------------------------------------------------------------
+
+
+class Events(nn.Module):
+    """Class 1 where w.x > 0, w of recordings (4, 2, 3, 3); x counts events."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = (x * 255 * self.weight).flatten(1).sum(1)
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+def test_recordings_are_attacked_event_by_event() -> None:
+    """A linear model: what the strongest change of every value, of two values, and of two times leaves is a sum."""
+    generator = torch.Generator().manual_seed(1)
+    # small, as cross entropy has no gradient in float32 where scores are above 17
+    weight = torch.randn(4, 2, 3, 3, generator=generator) / 5
+    counts = torch.randint(0, 3, (20, 4, 2, 3, 3), generator=generator)
+    score = (counts * weight).flatten(1).sum(1)
+    counts, score = counts[score > 0], score[score > 0]
+    labels = torch.ones(len(counts), dtype=torch.int64)
+    # an event fewer where the weight is positive, if there is one, and one more where it is negative
+    gains = torch.where(weight > 0, weight * (counts > 0), -weight).flatten(1).sort(1, descending=True).values
+    left = {"pgd-frames5": score - gains.sum(1), "sda2": score - gains[:, :2].sum(1)}
+    # the better of both ways for every event of a value; two of one value may go
+    best = torch.zeros_like(weight)
+    best[:-1] = (weight[:-1] - weight[1:]).clamp_min(0)
+    best[1:] = torch.maximum(best[1:], weight[1:] - weight[:-1])
+    moves = torch.cat([best * (counts > 0), best * (counts > 1)], 1).flatten(1)
+    left["retime2"] = score - moves.sort(1, descending=True).values[:, :2].sum(1)
+    found = randhet.attack(Events(weight), counts / 255, labels, ",".join(left), eps=1 / 255)
+    assert found.clean.accuracy == 1 and not found.stochastic
+    for name, rest in left.items():
+        changed = (found.examples[name] * 255).round() - counts
+        assert found.examples[name].shape == counts.shape and changed.abs().max() <= 1 + (name == "retime2")
+        assert found.accuracy[name] == pytest.approx((rest > 0).float().mean().item()), name
+    assert found.accuracy["pgd-frames5"] == found.mra < found.accuracy["sda2"] < 1
+    assert ((found.examples["retime2"] * 255).round() - counts).flatten(1).sum(1).abs().max() == 0
+
+
+def test_a_trained_network_of_recordings_is_attacked() -> None:
+    """The shipped one; the noise-aware evaluation keeps to the budget too."""
+    recordings = load("digits-events", "test").take(4)
+    frames, labels = torch.from_numpy(recordings.pixels).float() / 255, torch.from_numpy(recordings.labels)
+    model = build(randhet.load_checkpoint("checkpoints/digits-events-randhet-at.pt"))
+    found = randhet.attack(model, frames, labels, "sda20,retime10", eps=1 / 255, draws=3, redraws=3)
+    assert found.stochastic and found.mra <= found.clean.accuracy
+    changed = (found.examples["sda20"] - frames).abs() > 0.5 / 255
+    assert 0 < int(changed.flatten(1).sum(1).max()) <= 20
+    assert (found.examples["retime10"] - frames).flatten(1).sum(1).abs().max() < 1e-3

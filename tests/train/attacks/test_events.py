@@ -112,4 +112,8 @@ def test_what_makes_no_sense_is_refused() -> None:
     still = Problem(Network(1), torch.zeros(1, 2, 6, 6), torch.zeros(1, dtype=torch.long), 1 / 255)
     with pytest.raises(RandhetError, match="the network takes still images"):
         retime(still, 5)
+    halves = Problem(Network(1), torch.full((1, *SHAPE), 0.5 / 255), torch.zeros(1, dtype=torch.long), 1 / 255)
+    for attack in (pgd_frames, sda, retime):
+        with pytest.raises(RandhetError, match=r"images hold 0\.500 of an event of 0\.00392"):
+            attack(halves, 5)
     assert {"pgd-frames", "sda", "retime"} <= set(FAMILIES)
