@@ -151,9 +151,15 @@ def load_model(path: Path, said: Said | None = None, network: Network | None = N
     return model
 
 
-def data_of(asked: str | None, model: Model, network: Network) -> str:
-    """The data of a command: as asked for, or what the model was trained on, or the network calibrated on."""
-    return asked or model.data or network.metadata.get("data") or "digits"
+def data_of(asked: str | None, model: Model, network: Network | None = None) -> str:
+    """The data of a command: as asked for, or what the model was trained on, or the network calibrated on.
+
+    Recordings that are asked for without options become frames as those did.
+    """
+    from randhet.train.data.recordings import like
+
+    recorded = model.data or (network and network.metadata.get("data")) or "digits"
+    return like(asked, recorded) if asked else recorded
 
 
 def sized(model: Model, images: Images) -> Model:

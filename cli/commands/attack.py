@@ -11,6 +11,7 @@ from randhet.cli.console import emit, err, out, stages
 from randhet.cli.model_options import (
     ModelArgument,
     ModelOptions,
+    data_of,
     load_model,
     model_options,
     sized,
@@ -119,7 +120,7 @@ def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: An
     from randhet.train.data.sources import load as load_data
 
     model = load_model(checkpoint, chosen)
-    images = load_data(data or model.data or "digits").as_classes(model.classes, "the model").take(samples)
+    images = load_data(data_of(data, model)).as_classes(model.classes, "the model").take(samples)
     return Setup(sized(model, images), images, **common)
 
 

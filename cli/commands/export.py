@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from randhet.cli.console import emit, err, out
-from randhet.cli.model_options import ModelOptions, OptionalModel, load_model, model_options
+from randhet.cli.model_options import ModelOptions, OptionalModel, data_of, load_model, model_options
 from randhet.cli.options import Json, Seed, Threads, use_threads
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def source(
     if (path is None) == (random_init is None):
         raise RandhetError("export needs MODEL, or --random-init with the name of a model, and not both")
     model = None if path is None else load_model(path, said)
-    name = data or (model and (model.data or "digits"))
+    name = data if model is None else data_of(data, model)
     if name:
         images = load(name, "train")
         pixels = images.take(min(samples, len(images))).pixels

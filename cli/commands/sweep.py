@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from randhet.cli.console import emit, err, out, stages
-from randhet.cli.model_options import ModelArgument, ModelOptions, load_model, model_options
+from randhet.cli.model_options import ModelArgument, ModelOptions, data_of, load_model, model_options
 from randhet.cli.options import Data, Json, Samples, Seed, Threads, use_threads
 
 
@@ -65,7 +65,7 @@ def command(
         numbers("bits", bits), numbers("tau-bits", tau_bits), numbers("fractions", fractions), names(scales), plain
     )
     model = load_model(path, said)
-    source = data or model.data or "digits"
+    source = data_of(data, model)
     images, training = load(source).as_classes(model.classes, "the model").take(samples), load(source, "train")
     workers = 0 if threads == 1 else threads
     with stages() as stage:
