@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -203,6 +204,57 @@ def attribute(file: h5py.File, name: str, choose: Integer) -> None:
 
 
 FIELDS = (new_array, new_values, new_values, new_text, unlinked, linked, packed, attribute)
+
+
+# --- NumPy files ------------------------------------------------------------------------------------------------------
+
+
+def change_arrays(content: bytes, choose: Integer) -> bytes:
+    """One or two arrays of an archive of NumPy changed, or one that says what it is not."""
+    with np.load(io.BytesIO(content)) as found:
+        arrays = dict(found)
+    for _ in range(choose(1, 2)):
+        name = pick(choose, list(arrays))
+        pick(choose, ARRAYS)(arrays, name, choose)
+    stream = io.BytesIO()
+    pick(choose, (np.savez, np.savez_compressed))(stream, **arrays)
+    return stream.getvalue() if choose(0, 3) else _lying(arrays, choose)
+
+
+def _lying(arrays: dict[str, Any], choose: Integer) -> bytes:
+    """Headers that say a shape, a type and an order, and what bytes there are behind them."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(
+        stream, "w", pick(choose, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2))
+    ) as out:
+        for name, array in arrays.items():
+            shape = pick(choose, (array.shape, (2 ** choose(0, 62),), (-1,), (2**20, 2**20), (-4, -4)))
+            kind = pick(choose, (array.dtype.str, "|O", "<i8", "|V1000000", "<M8[s]", [("t", "<i8")], "<f8"))
+            text = repr({"descr": kind, "fortran_order": bool(choose(0, 1)), "shape": shape}).encode() + b"\n"
+            head = np.lib.format.MAGIC_PREFIX + bytes([choose(0, 3), 0]) + len(text).to_bytes(2, "little") + text
+            out.writestr(f"{name}.npy", head + array.tobytes() * choose(0, 2))
+    return stream.getvalue()
+
+
+def _other_value(arrays: dict[str, Any], name: str, choose: Integer) -> None:
+    value = np.array(arrays[name])
+    value.flat[choose(0, value.size - 1)] = np.array(pick(choose, NUMBERS)).astype(value.dtype)
+    arrays[name] = value
+
+
+def _other_kind(arrays: dict[str, Any], name: str, choose: Integer) -> None:
+    arrays[name] = arrays[name].astype(pick(choose, TYPES))
+
+
+def _other_shape(arrays: dict[str, Any], name: str, choose: Integer) -> None:
+    arrays[name] = np.resize(arrays[name], pick(choose, SHAPES))
+
+
+def _renamed(arrays: dict[str, Any], name: str, choose: Integer) -> None:
+    arrays[str(pick(choose, ("t", "frames", "a", "", "../a")))] = arrays.pop(name)
+
+
+ARRAYS = (_other_value, _other_value, _other_kind, _other_shape, _renamed)
 
 
 # --- ONNX -------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import nir
 import numpy as np
 import torch
 
+from fuzz import recordings
 from randhet.base import parallel
 from randhet.export.graph import (
     Encoding,
@@ -241,6 +242,31 @@ def states() -> Files:
         torch.save(published(kind), stream)
         contents.append(stream.getvalue())
     return contents
+
+
+# --- recordings -------------------------------------------------------------------------------------------------------
+
+FEW = recordings.some(12, rows=8, columns=8)
+
+
+def events(*names: str) -> Files:
+    """Few events of 8 x 8 pixels by the writers of these names."""
+    return [written(lambda path, name=name: recordings.WRITERS[name](path, FEW), name) for name in names]  # type: ignore[misc]
+
+
+def frames(name: str) -> Files:
+    """Frames (2, 2, 3, 3) that are ready: .npy or .npz."""
+    values = np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3)
+    save = (
+        (lambda path: np.save(path, values)) if name.endswith(".npy") else (lambda path: np.savez(path, frames=values))
+    )
+    return [written(save, name)]
+
+
+def spikes() -> Files:
+    """Two recordings as in SHD."""
+    pair = [([0.0, 0.5, 1.0], [0, 8, 3]), ([0.25], [1])]
+    return [written(lambda path: recordings.spikes(path, pair, [1, 0]), "test.h5")]
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

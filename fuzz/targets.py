@@ -9,7 +9,8 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,17 +18,17 @@ from typing import Any
 
 from fuzz import changes, files
 from fuzz.changes import IMPOSSIBLE, Change, Choices
-from randhet.base import parallel
+from randhet.base import hdf5, parallel
 from randhet.base.errors import RandhetError
 from randhet.export.nir import read as nir_read
 from randhet.export.nir.steps import OURS
 from randhet.export.onnx import read as onnx_read
 from randhet.export.onnx import run as onnx_run
 from randhet.fixed_point.chips import chip
-from randhet.netx import hdf5
 from randhet.netx import write as netx
 from randhet.train import checkpoint, configuration
-from randhet.train.data import decode, folders, idx
+from randhet.train.data import decode, folders, idx, recordings, spikes, tonic_sets
+from randhet.train.data.events import Binning
 
 CORPUS = Path(__file__).with_name("corpus")
 """CORPUS/TARGET/*: small inputs that between them reach what fuzzing has reached."""
@@ -37,7 +38,8 @@ CORPUS = Path(__file__).with_name("corpus")
 class Target:
     """A reader of files with this ending; change: of a seed by choices, instead of bytes as they come.
 
-    share: how many of the values of the first byte are its own; quick readers have more.
+    share: how many of the values of the first byte are its own; quick readers have more. examples: how many damaged
+    files a test reads. needs: packages without which nothing is read.
     """
 
     suffix: str
@@ -45,6 +47,8 @@ class Target:
     seeds: Callable[[], list[bytes]]
     change: Change | None = None
     share: int = 1
+    examples: int = 60
+    needs: tuple[str, ...] = ()
 
     def __call__(self, content: bytes, folder: Path) -> bool:
         """Read a file of this content; whether it was accepted."""
@@ -82,13 +86,19 @@ def read_nir(path: Path) -> None:
     nir_read.load(path, OURS, 2)
 
 
-def read_small_nir(path: Path) -> None:
-    """With at most 4 MB unpacked instead of 1 GB, which would take up all the time."""
+@contextmanager
+def little_unpacked() -> Iterator[None]:
+    """At most 4 MB of an HDF5 file instead of 1 GB, which would take up all the time."""
     kept, hdf5.MAX_BYTES = hdf5.MAX_BYTES, 2**22
     try:
-        read_nir(path)
+        yield
     finally:
         hdf5.MAX_BYTES = kept
+
+
+def read_small_nir(path: Path) -> None:
+    with little_unpacked():
+        read_nir(path)
 
 
 def read_settings(path: Path) -> None:
@@ -128,6 +138,37 @@ def read_annotations(path: Path) -> None:
     folders._annotated(folder, ("cat", "dog"))
 
 
+def read_recording(path: Path) -> None:
+    """Frames of a file of events or of frames; the sensor has 8 x 8 pixels."""
+    with little_unpacked():
+        recordings.frames_of(recordings.Source(path, Binning(4), (8, 8)), path)
+
+
+def read_spikes(path: Path) -> None:
+    spikes.of_set(path, Binning(4), (1, 9))
+
+
+class OneOfTonic:
+    """A set of tonic that has one recording, read by tonic's reader of N-MNIST."""
+
+    sensor_size = (34, 34, 2)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        from tonic.io import events_struct, read_mnist_file
+
+        return read_mnist_file(self.path, dtype=events_struct), 0
+
+
+def read_tonic(path: Path) -> None:
+    tonic_sets.of_dataset(OneOfTonic(path), Binning(4), "NMNIST")
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 TARGETS: dict[str, Target] = {
@@ -151,9 +192,27 @@ TARGETS: dict[str, Target] = {
         "-idx1-ubyte.gz", idx.read_idx, lambda: [gzip.compress(it, mtime=0) for it in files.idxs()], share=3
     ),
     "annotations": Target(".txt", read_annotations, lambda: [b"a.jpg\tcat\t0\t0\n", b"b.jpg\tdog\n"], share=3),
+    "events-bin": Target(".bin", read_recording, lambda: files.events("a.bin"), share=4),
+    "events-aedat": Target(".aedat", read_recording, lambda: files.events("b.aedat", "c.aedat"), share=4),
+    "events-aedat4": Target(
+        ".aedat4", read_recording, lambda: files.events("d.aedat4"), examples=15, needs=("aedat", "flatbuffers")
+    ),
+    "events-npy": Target(".npy", read_recording, lambda: [*files.events("e.npy"), *files.frames("a.npy")], share=4),
+    "events-npz": Target(".npz", read_recording, lambda: [*files.events("f.npz"), *files.frames("a.npz")], share=2),
+    "events-npz-fields": Target(
+        ".npz",
+        read_recording,
+        lambda: [*files.events("f.npz"), *files.frames("a.npz")],
+        changes.change_arrays,
+        share=4,
+    ),
+    "events-hdf5": Target(".h5", read_recording, lambda: files.events("g.h5"), share=2),
+    "events-hdf5-fields": Target(".h5", read_recording, lambda: files.events("g.h5"), changes.change_fields, share=4),
+    "events-tonic": Target(".bin", read_tonic, lambda: files.events("a.bin"), share=2, needs=("tonic",)),
+    "spikes": Target(".h5", read_spikes, files.spikes, examples=10),
+    "spikes-fields": Target(".h5", read_spikes, files.spikes, changes.change_fields, examples=25),
     "results": Target(".jsonl", lambda path: parallel.read(path, {"seed": 1}), files.results, share=6),
 }
-BINARY = tuple(
-    name for name, target in TARGETS.items() if target.suffix in (".net", ".nir", ".onnx", ".pt", ".pkl", ".png")
-)
+NATIVE = (".net", ".nir", ".onnx", ".pt", ".pkl", ".png", ".h5", ".aedat4")
+BINARY = tuple(name for name, target in TARGETS.items() if target.suffix in NATIVE)
 """Formats that a native library has the first look at."""

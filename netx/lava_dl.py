@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from randhet.base.errors import FileError
+from randhet.base.hdf5 import verify
 from randhet.fixed_point.facts import SPIKE, Range, ranges
 from randhet.fixed_point.integer import STATE_MAX, Int
 from randhet.fixed_point.network import (
@@ -35,7 +36,6 @@ from randhet.fixed_point.network import (
 )
 from randhet.fixed_point.shape import output_shape
 from randhet.netx import delays
-from randhet.netx.hdf5 import verify
 from randhet.netx.integrators import read_out
 from randhet.netx.node import Node, group, layer_groups
 from randhet.netx.read import loaded, network_of

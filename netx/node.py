@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 from randhet.base.errors import FileError
+from randhet.base.hdf5 import readable, text_of_attribute
 from randhet.fixed_point.layers import Pair
-from randhet.netx.hdf5 import readable, text_of_attribute
 
 MAX_LAYERS = 4096
 MAX_VALUES = 2**28

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from randhet.base.errors import FileError, NetworkError
+from randhet.base.hdf5 import verify
 from randhet.fixed_point.network import (
     Add,
     And,
@@ -31,7 +32,6 @@ from randhet.fixed_point.network import (
     SumPool,
 )
 from randhet.netx import version1
-from randhet.netx.hdf5 import verify
 from randhet.netx.node import Node, bias, group, layer_groups
 from randhet.netx.stock import EXTRAS, extras
 from randhet.netx.words import DECAYS, FORMAT, FORMAT_VERSION, NEURONS, OPERATIONS, Entry, entries

@@ -7,7 +7,7 @@ from pathlib import Path
 import nir
 
 from randhet.base.errors import FileError
-from randhet.netx.hdf5 import verify
+from randhet.base.hdf5 import verify
 
 
 def nir_file(path: str | Path) -> nir.NIRGraph:

@@ -77,9 +77,11 @@ def damaged(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 def test_damaged_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
     """`Target` raises where anything but a RandhetError comes out."""
     target = TARGETS[name]
+    for package in target.needs:
+        pytest.importorskip(package)
     seeds = target.seeds()
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=target.examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.data())
     def run(data: st.DataObject) -> None:
         if target.change is None:
@@ -98,12 +100,16 @@ def test_damaged_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in TARGETS if name != "annotations"])
 def test_what_the_damage_starts_from_is_accepted(name: str, tmp_path: Path) -> None:
     """Otherwise all of it would be refused for one and the same reason."""
+    for package in TARGETS[name].needs:
+        pytest.importorskip(package)
     assert all(TARGETS[name](seed, tmp_path) for seed in TARGETS[name].seeds())
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_corpus_of_the_fuzzer_is_read_or_refused(name: str, tmp_path: Path) -> None:
     """Every way through our own code that fuzzing has found, at every run of the tests, without the fuzzer."""
+    for package in TARGETS[name].needs:
+        pytest.importorskip(package)
     inputs = [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
     contents = [content for data in inputs if (content := TARGETS[name].content(data)) is not None]
     said = [TARGETS[name](content, tmp_path) for content in contents]

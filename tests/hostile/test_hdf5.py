@@ -25,8 +25,8 @@ from damage import bomb, cheaply, grown, lying
 
 from fuzz.files import network
 from fuzz.targets import TARGETS, read_nir
+from randhet.base import hdf5
 from randhet.base.errors import FileError, RandhetError
-from randhet.netx import hdf5
 from randhet.netx import write as netx
 
 
@@ -164,7 +164,7 @@ def test_sizes_beyond_any_machine_are_refused_before_they_are_allocated(tmp_path
 
 MEASURED = """
 import resource, sys
-from randhet.netx.hdf5 import verify
+from randhet.base.hdf5 import verify
 from randhet.netx.write import read
 from randhet.base.errors import FileError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,118 +11,20 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from damage import cheaply
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz.recordings import WRITERS, columns, nmnist, some, spikes
+from randhet.base import hdf5
+from randhet.train.data import aedat4, apart
 from randhet.train.data.event_files import events_of
 from randhet.train.data.events import Binning, Events, binned
 from randhet.train.data.images import DataError
-from randhet.train.data.recordings import Source, like, parse, recordings
+from randhet.train.data.recordings import Source, frames_of, like, parse, recordings
 from randhet.train.data.sources import load
 
 SIZE = (34, 34)
-Rows = list[tuple[int, int, int, int]]
-"""(t, x, y, p)."""
-
-
-def some(count: int = 40, seed: int = 0, rows: int = 34, columns: int = 34, last: int = 5000) -> Rows:
-    rng = np.random.default_rng(seed)
-    times = np.sort(rng.integers(0, last, count))
-    return [
-        (int(t), int(x), int(y), int(p))
-        for t, x, y, p in zip(
-            times, rng.integers(0, columns, count), rng.integers(0, rows, count), rng.integers(0, 2, count)
-        )
-    ]
-
-
-def nmnist(file: Path, events: Rows) -> None:
-    """40 bits an event; a row of 240 stands for each round of 2^13 that the clock of 23 bits does not hold."""
-    content, rounds = b"", 0
-    for t, x, y, p in events:
-        while t - rounds * 2**13 >= 2**23:
-            content += bytes([0, 240, 0, 0, 0])
-            rounds += 1
-        rest = t - rounds * 2**13
-        content += bytes([x, y, p << 7 | rest >> 16, rest >> 8 & 255, rest & 255])
-    file.write_bytes(content)
-
-
-def aedat2(file: Path, events: Rows) -> None:
-    words = b"".join(struct.pack(">II", x << 8 | y << 1 | p, t) for t, x, y, p in events)
-    file.write_bytes(b"#!AER-DAT2.0\r\n# written by a test\r\n" + words)
-
-
-def aedat3(file: Path, events: Rows) -> None:
-    content = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"
-    for start in range(0, len(events), 16):
-        part = events[start : start + 16]
-        content += struct.pack("<HHIIIIII", 1, 0, 8, 4, 0, len(part), len(part), len(part))
-        content += b"".join(struct.pack("<II", x << 17 | y << 2 | p << 1 | 1, t) for t, x, y, p in part)
-    file.write_bytes(content + struct.pack("<HHIIIIII", 0, 0, 8, 4, 0, 1, 1, 1) + bytes(8))
-
-
-def aedat4(file: Path, events: Rows) -> None:
-    """Flat buffers as iniVation's description has them: a header with the streams in XML, and one packet of events."""
-    flatbuffers = pytest.importorskip("flatbuffers")
-    xml = (
-        '<dv version="2.0"><node name="outInfo" path="/"><node name="0" path="/0/">'
-        '<attr key="compression" type="string">NONE</attr><attr key="typeIdentifier" type="string">EVTS</attr>'
-        '<node name="info" path="/0/info/"><attr key="sizeX" type="int">34</attr>'
-        '<attr key="sizeY" type="int">34</attr></node></node></node></dv>'
-    )
-    head = flatbuffers.Builder(0)
-    text = head.CreateString(xml)
-    head.StartObject(3)
-    head.PrependInt32Slot(0, 0, 0)
-    head.PrependInt64Slot(1, -1, 0)
-    head.PrependUOffsetTRelativeSlot(2, text, 0)
-    head.FinishSizePrefixed(head.EndObject(), b"IOHE")
-    packet = flatbuffers.Builder(0)
-    packet.StartVector(16, len(events), 8)
-    for t, x, y, p in reversed(events):
-        packet.Prep(8, 16)
-        packet.Pad(3)
-        packet.PrependBool(bool(p))
-        packet.PrependInt16(y)
-        packet.PrependInt16(x)
-        packet.PrependInt64(t)
-    vector = packet.EndVector()
-    packet.StartObject(1)
-    packet.PrependUOffsetTRelativeSlot(0, vector, 0)
-    packet.FinishSizePrefixed(packet.EndObject(), b"EVTS")
-    body = bytes(packet.Output())
-    file.write_bytes(b"#!AER-DAT4.0\r\n" + bytes(head.Output()) + struct.pack("<ii", 0, len(body)) + body)
-
-
-def columns(events: Rows) -> dict[str, np.ndarray]:
-    t, x, y, p = (np.array(values) for values in zip(*events))
-    return {"t": t.astype(np.int64), "x": x.astype(np.uint16), "y": y.astype(np.uint16), "p": p.astype(np.uint8)}
-
-
-def structured(file: Path, events: Rows) -> None:
-    found = columns(events)
-    array = np.zeros(len(events), [(key, values.dtype) for key, values in found.items()])
-    for key, values in found.items():
-        array[key] = values
-    np.save(file, array)
-
-
-def hdf5(file: Path, events: Rows) -> None:
-    with h5py.File(file, "w") as content:
-        for key, values in columns(events).items():
-            content.create_dataset(f"events/{key}", data=values, compression="gzip")
-
-
-WRITERS: dict[str, Callable[[Path, Rows], None]] = {
-    "a.bin": nmnist,
-    "b.aedat": aedat2,
-    "c.aedat": aedat3,
-    "d.aedat4": aedat4,
-    "e.npy": structured,
-    "f.npz": lambda file, events: np.savez(file, **columns(events)),
-    "g.h5": hdf5,
-}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -173,7 +76,7 @@ HOSTILE: list[tuple[str, Callable[[Path], None], str]] = [
     ("a.npz", arrays(t=np.zeros(39, int)), "has 39 times, 40 x"),
     ("a.npz", arrays(t=np.full(40, np.nan)), "t is float64 of shape"),
     ("a.npz", arrays(t=np.full(40, 2**64 - 1, np.uint64)), "t reaches 18446744073709551615"),
-    ("a.npz", lambda file: np.savez(file, t=np.array([object()], dtype=object)), "cannot be read|holds no t"),
+    ("a.npz", lambda file: np.savez(file, t=np.array([object()], dtype=object)), "t.npy is object of shape"),
     ("a.bin", lambda file: file.write_bytes(bytes(7)), "7 bytes are no whole number of events"),
     ("a.bin", lambda file: file.write_bytes(b""), "has no events"),
     ("a.aedat", lambda file: file.write_bytes(b"#" * 4000), "no line #!AER-DAT"),
@@ -186,7 +89,27 @@ HOSTILE: list[tuple[str, Callable[[Path], None], str]] = [
         "a packet of 4294967295 events of 8 bytes does not fit",
     ),
     ("a.aedat4", lambda file: file.write_bytes(b"#!AER-DAT4.0\r\n" + bytes(40)), "cannot be read|have no stream"),
-    ("a.h5", lambda file: file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "cannot be read"),
+    ("a.h5", lambda file: file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "is not an undamaged HDF5 file"),
+]
+
+
+DVS = b"#!AER-DAT2.0\r\n"
+HOSTILE += [
+    ("a.aedat", lambda file: file.write_bytes(DVS + bytes(11)), "11 bytes are no whole number of events of 8 bytes"),
+    (
+        "a.aedat",
+        lambda file: file.write_bytes(DVS + struct.pack(">II", 2**31, 5)),
+        "addresses reach 2147483648, those of a DVS128 end at 32767",
+    ),
+    (
+        "a.aedat",
+        lambda file: file.write_bytes(
+            b"#!AER-DAT3.1\n" + struct.pack("<HHIIIIII", 1, 0, 8, 4, 0, 1, 1, 1) + struct.pack("<Ii", 1, -5)
+        ),
+        r"time lies in -5\.\.-5, the limits are 0 to",
+    ),
+    ("a.npy", lambda file: np.savez(file.open("wb"), **columns(some())), "cannot be read"),
+    ("a.npz", lambda file: np.save(file.open("wb"), np.zeros(3)), "cannot be read: File is not a zip file"),
 ]
 
 
@@ -206,8 +129,41 @@ def test_a_dataset_that_claims_2_to_the_40_events_is_refused_before_it_is_read(t
         for key in "txyp":
             file.create_dataset(f"events/{key}", (2**40,), "i8", chunks=(2**20,))
     assert (tmp_path / "a.h5").stat().st_size < 2**20
-    with pytest.raises(DataError, match="1099511627776 events, the limit is"):
+    with pytest.raises(DataError, match="events/. says 8796093022208 bytes and holds 0"):
         events_of(tmp_path / "a.h5", SIZE)
+
+
+def header(kind: str, shape: tuple[int, ...]) -> bytes:
+    """How an array of NumPy begins."""
+    text = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "content", "words"),
+    [
+        ("<i8", (2**40,), b"", "says 8796093022208 bytes, it holds at most"),
+        ("<i8", (2**26,), b"", "says 536870912 bytes, it holds at most"),
+        ("|V1000000000", (3,), b"", "says 3000000000 bytes, it holds"),
+        ("|O", (3,), b"", "is object of shape"),
+        ("<i8", (-1,), b"", r"of shape \(-1,\), which is not read"),
+        ("<i8", (2**20,), bytes(2**23), "x.npy unpacks to 8388608 bytes, the limit is 2097152: use np.savez"),
+    ],
+)
+def test_an_archive_that_unpacks_to_more_than_it_is_worth(
+    kind: str, shape: tuple[int, ...], content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5, "MAX_BYTES", 10 * 2**20)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for key in "txyp":
+            archive.writestr(f"{key}.npy", header(kind, shape) + content)
+    assert (tmp_path / "a.npz").stat().st_size < 2**18
+    with cheaply(), pytest.raises(DataError, match=words):
+        events_of(tmp_path / "a.npz", SIZE)
+    (tmp_path / "frames.npy").write_bytes(header(kind, shape) + content[:9])
+    with cheaply(), pytest.raises(DataError) as caught:
+        frames_of(Source(tmp_path, size=SIZE), tmp_path / "frames.npy")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_more_than_255_events_on_one_value_are_refused() -> None:
@@ -233,6 +189,21 @@ def test_a_folder_as_n_mnist_is_published(tmp_path: Path) -> None:
     assert load(tmp_path, "test").pixels.shape == (6, 16, 2, 34, 34)
 
 
+def test_classes_are_in_the_order_of_their_numbers_and_those_of_training(tmp_path: Path) -> None:
+    """As DVS128 Gesture cut into 0..10, whose test part lacks a class here."""
+    for split, labels in (("train", (0, 2, 10)), ("test", (10, 0))):
+        for label in labels:
+            (tmp_path / split / str(label)).mkdir(parents=True)
+            np.savez(tmp_path / split / str(label) / "user01.npz", **columns(some(10 + label)))
+    source = f"{tmp_path},frames=2,size=34x34"
+    assert load(source, "train").classes == load(source, "test").classes == ("0", "2", "10")
+    test = load(source, "test")
+    assert sorted(zip(test.labels.tolist(), test.pixels.sum((1, 2, 3, 4)).tolist())) == [(0, 10), (2, 20)]
+    (tmp_path / "test" / "7").mkdir()
+    with pytest.raises(DataError, match="has the class '7', the training data has none of this name"):
+        load(source, "test")
+
+
 def test_frames_that_are_ready_are_taken_as_they_are(tmp_path: Path) -> None:
     frames = np.random.default_rng(1).integers(0, 9, (6, 4, 2, 5, 5)).astype(np.uint8)
     for i, recording in enumerate(frames):
@@ -247,19 +218,107 @@ def test_frames_that_are_ready_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_set_of_spikes_as_shd_is_published(tmp_path: Path) -> None:
-    kind = h5py.vlen_dtype(np.float32), h5py.vlen_dtype(np.uint16)
     for split in ("train", "test"):
-        with h5py.File(tmp_path / f"shd_{split}.h5", "w") as file:
-            times, units = (
-                file.create_dataset(f"spikes/{key}", 3, each) for key, each in zip(("times", "units"), kind)
-            )
-            for i in range(3):
-                times[i], units[i] = [0.0, 0.25, 0.5, 1.0], [i, 699, 3, 3]
-            file["labels"] = np.array([0, 2, 1])
+        recordings = [([0.0, 0.25, 0.5, 1.0], [i, 699, 3, 3]) for i in range(3)]
+        spikes(tmp_path / f"shd_{split}.h5", recordings, [0, 2, 1])
     images = load(f"{tmp_path},frames=4", "test")
     assert images.pixels.shape == (3, 4, 1, 1, 700) and images.labels.tolist() == [0, 2, 1]
     # 1.000001 s in four parts: 0 | 0.25 is the last of the first part's neighbours
     assert [np.argwhere(images.pixels[2, k, 0, 0]).ravel().tolist() for k in range(4)] == [[2, 699], [3], [], [3]]
+
+
+SPIKES = [([0.0, 0.5], [0, 3]), ([0.25], [1])]
+
+
+def no_labels(content: h5py.File) -> None:
+    del content["labels"]
+
+
+def labels(values: object) -> Callable[[h5py.File], None]:
+    def change(content: h5py.File) -> None:
+        del content["labels"]
+        content["labels"] = values
+
+    return change
+
+
+def many_labels(content: h5py.File) -> None:
+    del content["labels"]
+    content.create_dataset("labels", (2**40,), "i8", chunks=(2**10,))
+
+
+def many_recordings(content: h5py.File) -> None:
+    many_labels(content)
+    for key in ("times", "units"):
+        kind = content[f"spikes/{key}"].dtype
+        del content[f"spikes/{key}"]
+        content.create_dataset(f"spikes/{key}", (2**40,), kind, chunks=(2**10,))
+
+
+def recording(times: list[float], units: list[int]) -> Callable[[h5py.File], None]:
+    def change(content: h5py.File) -> None:
+        content["spikes/times"][1], content["spikes/units"][1] = times, units
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (no_labels, "has no dataset labels of one axis"),
+        (labels(np.array([0, -1])), r"labels lie in -1\.\.0, the limits are 0 to 65535"),
+        (labels(np.array([0, 2**16])), r"labels lie in 0\.\.65536"),
+        (labels(np.array([0.5, 1])), "labels are float64, they must be integers"),
+        (labels(np.array([0])), "2 recordings have times, 2 units, 1 labels"),
+        (many_labels, "2 recordings have times, 2 units, 1099511627776 labels"),
+        (many_recordings, "frames of 12315, the limit is|values, the limit is 4294967296"),
+        (recording([-1.0], [0]), r"test.h5, 1: time lies in -1000000\.\.-1000000"),
+        (recording([np.nan], [0]), "test.h5, 1: times are not finite seconds"),
+        (recording([0.5], [700]), r"test.h5, 1: x lies in 700\.\.700, the limits are 0 to 699"),
+        (recording([0.5], [1, 2]), "test.h5, 1 has 1 times, 2 x"),
+        (recording([], []), "test.h5, 1 has no events"),
+    ],
+)
+@pytest.mark.timeout(60)
+def test_a_hostile_set_of_spikes_gets_one_sentence(
+    change: Callable[[h5py.File], None], words: str, tmp_path: Path
+) -> None:
+    spikes(tmp_path / "test.h5", SPIKES, [0, 1])
+    with h5py.File(tmp_path / "test.h5", "r+") as content:
+        change(content)
+    with cheaply(), pytest.raises(DataError, match=words) as caught:
+        load(tmp_path, "test")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.timeout(60)
+def test_lists_of_spikes_that_end_hdf5_end_no_more_than_their_own_program(tmp_path: Path) -> None:
+    """Each entry of a list says its length, the address of a heap and a place there: all are changed in turn."""
+    spikes(tmp_path / "test.h5", SPIKES, [0, 1])
+    whole = (tmp_path / "test.h5").read_bytes()
+    with h5py.File(tmp_path / "test.h5") as content:
+        begin = content["spikes/times"].id.get_offset()
+    changes = (struct.pack("<I", 2**32 - 1), struct.pack("<IQ", 2, 2**40), struct.pack("<IQI", 2, 0, 9))
+    for change in changes:
+        (tmp_path / "test.h5").write_bytes(whole[:begin] + change + whole[begin + len(change) :])
+        with cheaply(), pytest.raises(DataError) as caught:
+            load(tmp_path, "test")
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_packets_that_unpack_without_end_are_not_all_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aedat")
+    WRITERS["d.aedat4"](tmp_path / "a.aedat4", some())
+    monkeypatch.setattr(aedat4, "MAX_EVENTS", 39)
+    with pytest.raises(DataError, match="more than 39 events, which is the limit"):
+        aedat4.arrays(tmp_path / "a.aedat4")
+
+
+def test_a_decoder_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spikes(tmp_path / "test.h5", SPIKES, [0, 1])
+    monkeypatch.setattr(apart, "PATIENCE", 0.01)
+    with pytest.raises(DataError, match=r"spikes .*test.h5 are not decoded after 0.01 seconds"):
+        load(tmp_path, "test")
 
 
 def test_what_was_chosen_for_a_network_is_chosen_again(tmp_path: Path) -> None:
@@ -267,6 +326,7 @@ def test_what_was_chosen_for_a_network_is_chosen_again(tmp_path: Path) -> None:
     assert like(str(tmp_path), "other,frames=5,by=count") == f"{tmp_path},frames=5,by=count"
     assert like(f"{tmp_path},frames=7", "other,frames=5") == f"{tmp_path},frames=7"
     assert like("digits", "other,frames=5") == "digits"
+    assert like("tonic:NMNIST:a", "other,frames=5") == "tonic:NMNIST:a,frames=5"
     assert parse("x,frames=3,size=4x5,polarities=1") == Source(Path("x"), Binning(3, "time", 1), (4, 5))
 
 

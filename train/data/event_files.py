@@ -16,6 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from randhet.base import hdf5
+from randhet.base.errors import FileError
+from randhet.train.data import arrays
+from randhet.train.data.apart import reason
 from randhet.train.data.events import MAX_EVENTS, Events
 from randhet.train.data.images import DataError
 
@@ -24,6 +28,7 @@ NMNIST: Size = (34, 34)
 DVS128: Size = (128, 128)
 OVERFLOW_ROW, OVERFLOW_TIME = 240, 2**13
 """In .bin an event of row 240 says that the clock of later ones has gone round once more."""
+MARK = 2**15
 AEDAT3_HEADER = 28
 POLARITY = 1
 """Kind of a packet of AEDAT 3.1."""
@@ -35,9 +40,10 @@ def events_of(file: Path, size: Size | None) -> Events:
         return READERS[file.suffix.lower()](file, size)
     except DataError:
         raise
+    except FileError as error:  # of HDF5
+        raise DataError(f"events {error}") from None
     except Exception as error:  # decoders raise many kinds for a damaged file, all mean the same to the user
-        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
-        raise DataError(f"events {file} cannot be read: {reason}") from None
+        raise DataError(f"events {file} cannot be read: {reason(error)}") from None
 
 
 def _sized(file: Path, size: Size | None, default: Size | None = None) -> Size:
@@ -70,12 +76,12 @@ def _aedat(file: Path, size: Size | None) -> Events:
     content = file.read_bytes()
     version, start = _header(file, content)
     if version.startswith("2"):
-        words = np.frombuffer(content, ">u4", offset=start, count=(len(content) - start) // 8 * 2).reshape(-1, 2)
+        words = _dvs128(file, content, start)
         address, t = words[:, 0].astype(np.int64), words[:, 1].astype(np.int64)
         return Events(t, address >> 8 & 127, address >> 1 & 127, address & 1, _sized(file, size, DVS128))
     if version.startswith("3"):
         words = _packets(file, content, start)
-        address, t = words[:, 0].astype(np.int64), words[:, 1].astype(np.int64)
+        address, t = words[:, 0].astype(np.int64), words[:, 1].astype(np.int32).astype(np.int64)
         return Events(t, address >> 17 & 8191, address >> 2 & 8191, address >> 1 & 1, _sized(file, size, DVS128))
     raise DataError(f"events {file} are AEDAT {version}, versions 2 and 3 are read: convert it, or give an .aedat4")
 
@@ -94,6 +100,16 @@ def _header(file: Path, content: bytes) -> tuple[str, int]:
     if not version:
         raise DataError(f"events {file} has no line #!AER-DAT that says its version")
     return version, start
+
+
+def _dvs128(file: Path, content: bytes, start: int) -> NDArray[np.uint32]:
+    """(n, 2) address and time of AEDAT 2.0; marks from outside, bit 15 of the address, are left out."""
+    if (len(content) - start) % 8:
+        raise DataError(f"events {file}: {len(content) - start} bytes are no whole number of events of 8 bytes")
+    words = np.frombuffer(content, ">u4", offset=start).reshape(-1, 2)
+    if (words[:, 0] >= 2 * MARK).any():
+        raise DataError(f"events {file}: addresses reach {int(words[:, 0].max())}, those of a DVS128 end at {MARK - 1}")
+    return words[words[:, 0] < MARK]
 
 
 def _packets(file: Path, content: bytes, start: int) -> NDArray[np.uint32]:
@@ -128,9 +144,10 @@ def _aedat4(file: Path, size: Size | None) -> Events:
 
 
 def _numpy(file: Path, size: Size | None) -> Events:
-    loaded: Any = np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix == ".npy" else None)
-    names = getattr(loaded, "files", None) or (loaded.dtype.names if file.suffix == ".npy" else None)
-    if names is None or not {"t", "x", "y", "p"} <= set(names):
+    found = arrays.read(file, tuple("txyp"))
+    loaded: Any = found.get("", found)
+    names = (loaded.dtype.names or ()) if "" in found else tuple(found)
+    if not {"t", "x", "y", "p"} <= set(names):
         raise DataError(
             f"events {file} holds no t, x, y, p: save a structured array, or frames of shape (T, C, Y, X) as uint8"
         )
@@ -140,16 +157,18 @@ def _numpy(file: Path, size: Size | None) -> Events:
 def _hdf5(file: Path, size: Size | None) -> Events:
     import h5py
 
+    hdf5.verify(file)
     with h5py.File(file, "r") as content:
         group = content.get("events", content)
-        missing = [key for key in "txyp" if not isinstance(group.get(key), h5py.Dataset)]
-        if missing:
-            raise DataError(f"events {file} has no dataset events/{missing[0]}")
-        for key in "txyp":
-            if group[key].ndim != 1 or group[key].external or group[key].is_virtual:
-                raise DataError(f"events {file}: events/{key} is no array of one axis inside the file")
-            _few(file, len(group[key]))
-        return _columns(file, {key: group[key][()] for key in "txyp"}, _sized(file, size))
+        columns = {key: group.get(key) if isinstance(group, h5py.Group) else None for key in "txyp"}
+        for key, found in columns.items():
+            if not isinstance(found, h5py.Dataset):
+                raise DataError(f"events {file} has no dataset events/{key}")
+            if found.ndim != 1:
+                raise DataError(f"events {file}: events/{key} has {found.ndim} axes, it must have one")
+            _few(file, len(found))
+        whole = {key: found[()] for key, found in columns.items() if found is not None}
+        return _columns(file, whole, _sized(file, size))
 
 
 def _columns(file: Path, columns: dict[str, Any], size: Size) -> Events:

@@ -20,6 +20,8 @@ MAX_EVENTS = 2**26
 """Of one recording, 67 million."""
 MAX_FRAME_VALUES = 2**28
 """Of the frames of one recording."""
+MAX_SET_VALUES = 2**32
+"""Values of all frames of a set, 4 GiB."""
 MOST = 255
 """Events that one value of a frame can count."""
 LATEST = 2**62

@@ -1,30 +1,29 @@
 """Folders of recordings: files of events or of frames by class, and HDF5 files that hold a whole set of spikes.
 
 PATH/train/<class>/* and PATH/test/<class>/* (Train and Test too), or PATH/<class>/* with a stratified fifth held out;
-PATH/*train*.h5 and PATH/*test*.h5 with spikes/times (seconds), spikes/units and labels, as in SHD and SSC (Cramer et
-al. 2020). How events become frames is said behind the path: PATH,frames=16,by=time,size=34x34,polarities=2.
+PATH/*train*.h5 and PATH/*test*.h5 with spikes/times (seconds), spikes/units and labels, as in SHD and SSC (`spikes`).
+How events become frames is said behind the path: PATH,frames=16,by=time,size=34x34,polarities=2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from randhet.train.data import arrays
+from randhet.train.data.apart import reason
 from randhet.train.data.event_files import READERS, Size, events_of
-from randhet.train.data.events import MAX_EVENTS, MAX_FRAME_VALUES, Binning, Events, binned
+from randhet.train.data.events import MAX_FRAME_VALUES, MAX_SET_VALUES, Binning, binned
 from randhet.train.data.images import DataError, Images, Split, held_out, shuffled
+from randhet.train.data.spikes import of_set
 
-MAX_SET_VALUES = 2**32
-"""Values of all frames of a set, 4 GiB."""
-UNITS = 700
-"""Cochlea channels of SHD and SSC."""
-MICROSECONDS = 1e6
+TONIC = "tonic:"
+"""How the name of a set of tonic begins."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ def _with(source: Source, key: str, value: str) -> Source:
     try:
         if key == "size":
             rows, columns = (int(number) for number in value.split("x"))
+            if min(rows, columns) < 1:
+                raise ValueError
             return replace(source, size=(rows, columns))
         if key in known:
             chosen: dict[str, Any] = {key: value if key == "by" else int(value)}
@@ -70,8 +71,8 @@ def _with(source: Source, key: str, value: str) -> Source:
 def like(data: str, recorded: str) -> str:
     """The data, with the options of those that a network was made from where it names none of its own."""
     (path, *own), (_, *others) = data.split(","), recorded.split(",")
-    is_folder = Path(path).is_dir() and is_recordings(Path(path))
-    return ",".join([path, *others]) if is_folder and not own else data
+    ours = path.startswith(TONIC) or (Path(path).is_dir() and is_recordings(Path(path)))
+    return ",".join([path, *others]) if ours and not own else data
 
 
 def holds_recordings(text: str) -> bool:
@@ -98,9 +99,12 @@ def recordings(source: Source, split: Split) -> Images:
         raise DataError(f"data {source.path} is not a folder")
     if sets := _sets(source.path):
         return _whole_set(source, sets, split)
-    root = next((source.path / name for name in _names(split) if (source.path / name).is_dir()), source.path)
-    classes = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
-    files = [(file, i) for i, name in enumerate(classes) for file in sorted((root / name).iterdir()) if _known(file)]
+    root = _part(source.path, split) or source.path
+    classes = classes_in(root if root == source.path else _part(source.path, "train") or root)
+    if foreign := set(classes_in(root)) - set(classes):
+        raise DataError(f"folder {root} has the class {min(foreign)!r}, the training data has none of this name")
+    names = [(name, i) for i, name in enumerate(classes) if (root / name).is_dir()]
+    files = [(file, i) for name, i in names for file in sorted((root / name).iterdir()) if _known(file)]
     if not files:
         raise DataError(f"folder {root} holds no class folders with recordings ({', '.join(READERS)})")
     labels = np.array([label for _, label in files], np.int64)
@@ -108,8 +112,16 @@ def recordings(source: Source, split: Split) -> Images:
     return held_out(whole, split) if root == source.path else shuffled(whole)
 
 
-def _names(split: Split) -> tuple[str, ...]:
-    return (split, split.capitalize(), *(("val",) if split == "test" else ()))
+def _part(path: Path, split: Split) -> Path | None:
+    """The folder of a part, where there is one."""
+    names = (split, split.capitalize(), *(("val",) if split == "test" else ()))
+    return next((path / name for name in names if (path / name).is_dir()), None)
+
+
+def classes_in(root: Path) -> tuple[str, ...]:
+    """The class folders, in the order of their numbers where all of them are whole numbers."""
+    names = [entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    return tuple(sorted(names, key=int if all(name.isdecimal() for name in names) else str))
 
 
 def _known(file: Path) -> bool:
@@ -143,7 +155,7 @@ def _stacked(source: Source, files: list[Path]) -> NDArray[np.uint8]:
 
 def frames_of(source: Source, file: Path) -> NDArray[np.uint8]:
     """Frames (T, C, Y, X) of one file: as it holds them, or of its events."""
-    ready = _frames(file) if file.suffix in (".npy", ".npz") else None
+    ready = _frames(file) if file.suffix.lower() in (".npy", ".npz") else None
     if ready is None:
         return binned(events_of(file, source.size), source.binning, str(file))
     return ready
@@ -152,10 +164,11 @@ def frames_of(source: Source, file: Path) -> NDArray[np.uint8]:
 def _frames(file: Path) -> NDArray[np.uint8] | None:
     """What a NumPy file holds as frames, under the name frames in .npz; None where it holds events."""
     try:
-        loaded: Any = np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix == ".npy" else None)
-        array = loaded if file.suffix == ".npy" else (loaded["frames"] if "frames" in loaded.files else None)
+        array = next(iter(arrays.read(file, ("frames",)).values()), None)
+    except DataError:
+        raise
     except Exception as error:  # NumPy raises many kinds for a damaged file
-        raise DataError(f"frames {file} cannot be read: {str(error).splitlines()[0][:100]}") from None
+        raise DataError(f"frames {file} cannot be read: {reason(error)}") from None
     if array is None or array.dtype.names:
         return None
     if array.ndim != 4 or array.dtype != np.uint8 or not 0 < array.size <= MAX_FRAME_VALUES:
@@ -171,45 +184,8 @@ def _sets(path: Path) -> list[Path]:
 
 
 def _whole_set(source: Source, sets: list[Path], split: Split) -> Images:
-    import h5py
-
     file = next((file for file in sets if split in file.stem), None)
     if file is None:
         raise DataError(f"folder {source.path} has no file *{split}*.h5")
-    try:
-        with h5py.File(file, "r") as content:
-            return _spikes(source, file, content)
-    except DataError:
-        raise
-    except Exception as error:  # h5py raises many kinds for a damaged file
-        raise DataError(f"spikes {file} cannot be read: {str(error).splitlines()[0][:100]}") from None
-
-
-def _spikes(source: Source, file: Path, content: Mapping[str, Any]) -> Images:
-    times, units, labels = content["spikes/times"], content["spikes/units"], np.asarray(content["labels"], np.int64)
-    if not len(times) == len(units) == len(labels) or not len(labels):
-        raise DataError(f"spikes {file}: {len(times)} recordings have times, {len(units)} units, {len(labels)} labels")
-    if labels.min() < 0 or labels.max() >= 2**16:
-        raise DataError(f"spikes {file}: labels lie in {labels.min()}..{labels.max()}, the limits are 0 to {2**16 - 1}")
-    size = source.size or (1, UNITS)
-    values = len(labels) * source.binning.frames * prod(size)
-    if values > MAX_SET_VALUES:
-        raise DataError(f"spikes {file}: frames of {values} values, the limit is {MAX_SET_VALUES}: use fewer frames")
-    one = replace(source.binning, polarities=1)
-    frames = np.stack(
-        [binned(_unit_events(file, i, times[i], units[i], size), one, f"{file}, {i}") for i in range(len(labels))]
-    )
+    frames, labels = of_set(file, source.binning, source.size)
     return Images(source.path.name, frames, labels, tuple(map(str, range(int(labels.max()) + 1))))
-
-
-def _unit_events(file: Path, number: int, times: Any, units: Any, size: Size) -> Events:
-    """Events of one recording: a unit is a column, times are seconds."""
-    seconds, places = np.asarray(times, np.float64), np.asarray(units).astype(np.int64)
-    if len(seconds) > MAX_EVENTS or not np.isfinite(seconds).all() or (np.abs(seconds) > 1e6).any():
-        raise DataError(
-            f"spikes {file}, {number}: times are not finite seconds below a million, or more than {MAX_EVENTS}"
-        )
-    t = np.rint(seconds * MICROSECONDS).astype(np.int64)
-    order = np.argsort(t, kind="stable")
-    zero = np.zeros(len(t), np.int64)
-    return Events(t[order], places[order], zero, zero, size)

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from randhet.train.data.events import Binning, Events, binned
+from randhet.train.data.apart import reason
+from randhet.train.data.events import MAX_SET_VALUES, Binning, Events, binned
 from randhet.train.data.images import DataError, Images, Split, held_out, shuffled
-from randhet.train.data.recordings import MAX_SET_VALUES, with_options
+from randhet.train.data.recordings import TONIC, with_options
 from randhet.train.data.vision import home
-
-PREFIX = "tonic:"
 
 
 def from_tonic(text: str, split: Split) -> Images:
     """The recordings that tonic:NAME[:FOLDER][,key=value,...] names."""
-    place, *options = text.removeprefix(PREFIX).split(",")
+    place, *options = text.removeprefix(TONIC).split(",")
     name, _, folder = place.partition(":")
     binning = with_options(options).binning
     try:
@@ -59,10 +58,21 @@ def of_dataset(dataset: Any, binning: Binning, name: str) -> Images:
         raise DataError(f"data {name}: frames of shape {shape}, the limit is {MAX_SET_VALUES} values: use fewer frames")
     pixels, labels = np.empty(shape, np.uint8), np.empty(len(dataset), np.int64)
     for i in range(len(dataset)):
-        events, label = dataset[i]
-        labels[i] = int(label)
-        pixels[i] = binned(_events(events, (rows, columns)), chosen, f"{name}, {i}")
+        events, labels[i] = _recording(dataset, i, (rows, columns), name)
+        pixels[i] = binned(events, chosen, f"{name}, {i}")
     return Images(name, pixels, labels, _classes(dataset, int(labels.max())))
+
+
+def _recording(dataset: Any, number: int, size: tuple[int, int], name: str) -> tuple[Events, int]:
+    """One recording and its label; DataError where tonic cannot read its file."""
+    try:
+        found, label = dataset[number]
+        return _events(found, size), int(label)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # tonic's readers raise many kinds for a damaged file, and its decoder of AEDAT 4 panics, which is no Exception
+    except BaseException as error:
+        raise DataError(f"data {name}: recording {number} cannot be read: {reason(error)}") from None
 
 
 def _events(found: Any, size: tuple[int, int]) -> Events:
