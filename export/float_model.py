@@ -275,24 +275,23 @@ def _(operation: FloatNeuron, shape: Shape) -> nn.Module:
         return RandomTauLIF(operation.sigma, operation.threshold, sampling, reset=operation.reset)  # type: ignore[arg-type]
     if operation.kind == "vanilla" and not operation.unusual:
         return LIF(float(operation.decay), operation.threshold, reset=operation.reset)
-    if operation.kind == "cuba":
-        raise ExportError("there is no torch module for neurons with a current of their own")
     return _general(operation)
 
 
 def _general(operation: FloatNeuron) -> nn.Module:
-    """m = decay*m + g*x; integrate: m = m + g*x."""
+    """m = decay*m + g*x; integrate: m = m + g*x; cuba: m = decay*m + g*u."""
     if operation.floor is not None:
         raise ExportError("there is no torch module for neurons with a lowest membrane potential")
     whole = operation.kind == "integrate"
     decay = 1.0 if whole else float(operation.decay) if operation.decay.ndim == 0 else _tensor(operation.decay)
-    drive = 1.0 if whole and operation.drive is None else operation.drive
+    drive = 1.0 if operation.kind in ("integrate", "cuba") and operation.drive is None else operation.drive
     if operation.read is not None:
-        return LeakyReadOut(decay, drive=drive)
+        return LeakyReadOut(decay, drive=drive, synapse=operation.synapse)
     return GeneralLIF(
         decay,
         operation.threshold,
         drive=drive,
+        synapse=operation.synapse,
         reset=operation.reset,
         reset_delay=operation.reset_delay,
         inclusive=operation.inclusive,

@@ -77,8 +77,9 @@ class FloatNeuron:
 
     m = decay*m + (1 - decay)*x, spike where m > threshold; reset: a spike sets m to 0 or subtracts the threshold.
     Foreign networks bring two more: integrate, m = m + x; cuba, u = synapse*u + x, m = decay*m + u. drive: what x is
-    multiplied by, None as above. reset_delay 1: a spike resets at the next step, after its decay. inclusive: m =
-    threshold spikes. read: a leaky read-out, which never spikes and sends m; "sum" stands for the mean over the steps.
+    multiplied by, u of cuba, None as above. reset_delay 1: a spike resets at the next step, after its decay.
+    inclusive: m = threshold spikes. read: a leaky read-out, which never spikes and sends m; "sum" stands for the mean
+    over the steps.
     floor: m is raised to it before it is compared, one number or one per channel.
     """
 

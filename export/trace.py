@@ -435,9 +435,20 @@ def _(module: LeakyReadOut) -> FloatOperation:
 def _leaky(module: GeneralLIF | LeakyReadOut, threshold: float) -> FloatNeuron:
     """Decays are clamped as its forward does; one that keeps everything, with a drive, integrates."""
     decay = np.clip(_array(torch.as_tensor(module.decay, dtype=torch.float64)), 0, 1)
+    if module.synapse:
+        return _cuba(module, threshold, decay)
     kind = "integrate" if (decay == 1).all() else "het" if decay.ndim else "vanilla"
     drive = 0.0 if kind == "integrate" and module.drive is None else module.drive
     return FloatNeuron(kind, threshold, decay=decay, drive=drive)
+
+
+def _cuba(module: GeneralLIF | LeakyReadOut, threshold: float, decay: Array) -> FloatNeuron:
+    """A neuron with a current of its own; 1 - decay is a drive like any other there."""
+    if np.ptp(decay):
+        raise ExportError(", which has a synapse and decays that differ: give all of its neurons one decay")
+    one = np.array(float(decay.flat[0]))
+    drive = float(1 - one) if module.drive is None else module.drive
+    return FloatNeuron("cuba", threshold, decay=one, synapse=module.synapse, drive=None if drive == 1 else drive)
 
 
 def _encoding(module: Encode) -> FloatOperation:

@@ -7,7 +7,7 @@ and batch norms go back into it; its neurons keep what they have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
-from randhet.export.float_model import FloatModel, Shifted
+from randhet.export.float_model import FloatModel
 from randhet.export.folds import of_graph, of_module
+from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
 from randhet.export.in_time import InTime
 from randhet.export.model import Drawn, Integers, Model
 from randhet.export.python_file import FromFile
@@ -127,7 +128,8 @@ def _parts(model: Model, shape: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
             return make.through(owner, shape), owner
         case Drawn():
             module = make(shape)
-            _only(module, [tensor for part in module.modules() for tensor in _weights(part)])
+            assert isinstance(module, FloatModel)
+            _only(module, _weights(make.graph, module))
             return module, module
         case Integers():
             raise RandhetError(
@@ -138,11 +140,16 @@ def _parts(model: Model, shape: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
             raise RandhetError(f"{model.name} cannot be trained: give a checkpoint, FILE.py:NAME or a NIR graph")
 
 
-def _weights(part: nn.Module) -> list[nn.Parameter]:
-    """Weights and biases of a layer of a graph, which `python_file.with_weights` puts back into it."""
-    if isinstance(part, Shifted):
-        return [part.bias]
-    return list(part.parameters()) if isinstance(part, (nn.Conv2d, nn.Linear)) else []
+def _weights(graph: FloatGraph, model: FloatModel) -> Iterator[nn.Parameter]:
+    """Weights and biases of a graph's layers; not a bias that would pass through a synapse (`passes.quantise`)."""
+    layers = dict(model.named_modules())
+    for node in graph.nodes:
+        if isinstance(node.operation, (FloatConv, FloatDense)):
+            read_by = [reader.operation for reader in graph.readers(node.name)]
+            late = any(isinstance(reader, FloatNeuron) and reader.synapse for reader in read_by)
+            for name, parameter in layers[node.name].named_parameters():
+                if not (late and name.rpartition(".")[2] == "bias"):
+                    yield parameter
 
 
 def _only(module: nn.Module, trained: Iterable[nn.Parameter]) -> None:

@@ -231,14 +231,15 @@ def _max_pool(operation: FloatMaxPool, x: Tensor) -> Tensor:
 
 
 def _neuron(operation: FloatNeuron, x: Tensor, drawn: list[Tensor]) -> Value:
-    """m = tau*m + g*x, spike where m > threshold, reset; certain: no step came close to the threshold."""
+    """m = tau*m + g*x, u of cuba, spike where m > threshold, reset; certain: no step came close to the threshold."""
     taus = drawn.pop(0) if operation.kind == "randhet" else torch.from_numpy(np.asarray(operation.decay, np.float64))
     each = operation.kind == "randhet" and operation.sampling == "step"
     m, fired, sent = torch.zeros_like(x[0]), torch.zeros_like(x[0], dtype=torch.bool), torch.empty_like(x)
-    certain = torch.ones_like(x, dtype=torch.bool)
+    certain, u = torch.ones_like(x, dtype=torch.bool), torch.zeros_like(x[0])
+    drive = 1.0 if operation.kind == "cuba" and operation.drive is None else operation.drive
     for t in range(len(x)):
-        tau = taus[t] if each else taus
-        m = tau * m + (1 - tau if operation.drive is None else operation.drive) * x[t]
+        tau, u = taus[t] if each else taus, operation.synapse * u + x[t]
+        m = tau * m + (1 - tau if drive is None else drive) * u
         m = _after(operation, m, fired) if operation.reset_delay else m
         if operation.read:
             sent[t] = m

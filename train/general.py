@@ -1,10 +1,12 @@
 """The leaky neuron as other libraries have it, step by step under autograd, and leaky read-outs.
 
-    m[t] = tau*m[t-1] + g*x[t]                  g = 1 - tau, or the drive where one is given (1: x enters whole)
+    u[t] = a*u[t-1] + x[t]                      a the synapse: what the current keeps; 0, so that u = x, unless given
+    m[t] = tau*m[t-1] + g*u[t]                  g = 1 - tau, or the drive where one is given (1: u enters whole)
     s[t] = 1 if m[t] > theta else 0             m[t] >= theta where the threshold is inclusive
     reset "zero": m <- 0 where s;  reset "subtract": m <- m - theta*s;  detached
-    reset_delay 0: at once; 1: the spike of step t acts at t+1, on tau*m[t] + g*x[t+1]
+    reset_delay 0: at once; 1: the spike of step t acts at t+1, on tau*m[t] + g*u[t+1]
 
+With a synapse and a reset to zero it is the current-based (CUBA) neuron of NIR, Norse and Loihi.
 Sources: snnTorch 1.0 (`Leaky`, `Lapicque`), SpikingJelly 2.0 (`LIFNode`, `IFNode`, `ParametricLIFNode`).
 """
 
@@ -50,11 +52,30 @@ def leaked(m: Tensor, x: Tensor, decay: Tensor, drive: float | None) -> Tensor:
     return decay * m + (x if drive == 1 else drive * x)
 
 
+def through_synapse(x: Tensor, synapse: float) -> Tensor:
+    """Currents u[t] = a*u[t-1] + x[t] of (T, N, ...); x itself where nothing is kept."""
+    if not synapse:
+        return x
+    kept, currents = torch.zeros_like(x[0]), []
+    for given in x:
+        kept = synapse * kept + given
+        currents.append(kept)
+    return torch.stack(currents)
+
+
+def share(name: str, value: float) -> float:
+    """A number in 0..1; RandhetError for others."""
+    if not 0 <= value <= 1:
+        raise RandhetError(f"{name} is {value}, the limits are 0 to 1")
+    return float(value)
+
+
 class GeneralLIF(Neuron):
     """Integrate currents (T, N, ...) leakily and spike; the module's equations with every choice open.
 
     decay: tau in 0..1, a number or a tensor that broadcasts against (N, ...), learned where `learn`. drive: what x is
-    multiplied by, None for 1 - tau. reset_delay: 0 or 1 steps. inclusive: m = theta spikes. RandhetError for others.
+    multiplied by, None for 1 - tau. synapse: a in 0..1, what its current keeps. reset_delay: 0 or 1 steps. inclusive:
+    m = theta spikes. RandhetError for others.
     """
 
     decay: float | Tensor
@@ -65,6 +86,7 @@ class GeneralLIF(Neuron):
         threshold: float = 1.0,
         *,
         drive: float | None = None,
+        synapse: float = 0.0,
         reset: Reset = "zero",
         reset_delay: int = 0,
         inclusive: bool = False,
@@ -75,13 +97,14 @@ class GeneralLIF(Neuron):
         if reset_delay not in (0, 1):
             raise RandhetError(f"reset_delay is {reset_delay}, the limits are 0 to 1")
         self.drive, self.reset_delay, self.inclusive = drive, reset_delay, inclusive
+        self.synapse = share("synapse", synapse)
         held(self, decay, learn)
 
     def forward(self, x: Tensor) -> Tensor:
         decay = torch.as_tensor(self.decay, dtype=x.dtype, device=x.device).clamp(0, 1)
         m, fired = torch.zeros_like(x[0]), torch.zeros_like(x[0])
         spikes, membranes = [], []
-        for current in x:
+        for current in through_synapse(x, self.synapse):
             m = leaked(m, current, decay, self.drive)
             m = self.after_reset(m, fired) if self.reset_delay else m
             spike: Tensor = Spike.apply(m - self.threshold, self.alpha, self.inclusive)
@@ -100,31 +123,38 @@ class GeneralLIF(Neuron):
     def extra_repr(self) -> str:
         size = tuple(self.decay.shape) if isinstance(self.decay, Tensor) else ()
         decay = f"decays of shape {size}" if size else f"decay={float(self.decay):.4g}"
+        decay += f", synapse={self.synapse}" if self.synapse else ""
         limit = f"{'inclusive ' if self.inclusive else ''}threshold={self.threshold}"
         return f"{decay}, drive={self.drive}, {limit}, reset={self.reset}, reset_delay={self.reset_delay}"
 
 
 class LeakyReadOut(nn.Module):
-    """Membrane potentials (T, N, ...) of neurons that never spike: m[t] = tau*m[t-1] + g*x[t], as in `GeneralLIF`."""
+    """Membrane potentials (T, N, ...) of neurons that never spike: m[t] = tau*m[t-1] + g*u[t], as in `GeneralLIF`."""
 
     decay: float | Tensor
 
-    def __init__(self, decay: float | Tensor, *, drive: float | None = None, learn: bool = False) -> None:
+    def __init__(
+        self, decay: float | Tensor, *, drive: float | None = None, synapse: float = 0.0, learn: bool = False
+    ) -> None:
         super().__init__()
-        self.drive = drive
+        self.drive, self.synapse = drive, share("synapse", synapse)
         held(self, decay, learn)
 
     def forward(self, x: Tensor) -> Tensor:
         decay = torch.as_tensor(self.decay, dtype=x.dtype, device=x.device).clamp(0, 1)
         m, membranes = torch.zeros_like(x[0]), []
-        for current in x:
+        for current in through_synapse(x, self.synapse):
             m = leaked(m, current, decay, self.drive)
             membranes.append(m)
         return torch.stack(membranes)
 
     def extra_repr(self) -> str:
         size = tuple(self.decay.shape) if isinstance(self.decay, Tensor) else ()
-        return (f"decays of shape {size}" if size else f"decay={float(self.decay):.4g}") + f", drive={self.drive}"
+        return (
+            (f"decays of shape {size}" if size else f"decay={float(self.decay):.4g}")
+            + f", drive={self.drive}"
+            + (f", synapse={self.synapse}" if self.synapse else "")
+        )
 
 
 class LastStep(nn.Module):

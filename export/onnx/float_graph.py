@@ -190,12 +190,13 @@ class _Graph(ABC):
         return self.body.op("Mul", x.name, np.float32(neuron.drive))
 
     def cuba(self, name: str, neuron: FloatNeuron, x: Wire, before: str) -> str:
-        """u = synapse*u + x, m = tau*m + u."""
+        """u = synapse*u + x, m = tau*m + u, or tau*m + drive*u."""
         kept = self.body.op("Mul", self.state(f"{name}/current", x.shape), np.float32(neuron.synapse))
         current = self.body.op("Add", kept, x.name)
         self.next(f"{name}/current", current)
         leaked = self.body.op("Mul", before, np.float32(neuron.decay))
-        return self.body.op("Add", leaked, current)
+        whole = current if neuron.drive is None else self.body.op("Mul", current, np.float32(neuron.drive))
+        return self.body.op("Add", leaked, whole)
 
     def _tau(self, name: str, neuron: FloatNeuron, x: Wire) -> str:
         if neuron.kind != "randhet":

@@ -68,7 +68,10 @@ def neurons_have_currents(graph: FloatGraph) -> FloatGraph:
 
 
 def fold_drive(graph: FloatGraph) -> FloatGraph:
-    """A neuron's own factor g of its currents goes into the layer with weights before it, as g / (1 - decay)."""
+    """A neuron's own factor g of its currents goes into the layer with weights before it, as g / (1 - decay).
+
+    As g where it integrates or has a current of its own, since that enters whole.
+    """
     for node in graph.nodes:
         neuron = node.operation
         if isinstance(neuron, FloatNeuron) and neuron.drive is not None:
@@ -101,7 +104,7 @@ def spread_decays(graph: FloatGraph) -> FloatGraph:
 def _gain(name: str, neuron: FloatNeuron, channels: int) -> Array:
     """What the weights of each channel are multiplied by, (channels,)."""
     assert neuron.drive is not None
-    if neuron.kind == "integrate":
+    if neuron.kind in ("integrate", "cuba"):
         return np.full(channels, neuron.drive)
     rows = neuron.decay.reshape(len(neuron.decay), -1) if neuron.decay.ndim else neuron.decay.reshape(1, 1)
     if len(rows) not in (1, channels) or np.ptp(rows, axis=1).any():

@@ -405,6 +405,11 @@ def _cuba(name: str, neuron: FloatNeuron, threshold: np.ndarray, bias: np.ndarra
             f"layer {name}: a {neuron.kind} neuron with reset {neuron.reset!r}{' one step late' * neuron.reset_delay}: "
             "it can be reset to zero at once only, let it leak (a decay below 1) or change its reset"
         )
+    if neuron.synapse and bias.any():
+        raise ExportError(
+            f"layer {name}: the bias of its weights would pass through the synapse of its neurons, which integer ones "
+            "cannot represent: leave out the bias, and what becomes one: a normalisation, or a batch norm's shift"
+        )
     if neuron.floor is not None:
         raise ExportError(
             f"layer {name}: a {neuron.kind} neuron has a lowest membrane potential, which only leaky ones can"

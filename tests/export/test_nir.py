@@ -83,7 +83,10 @@ def test_our_own_file_is_restored_exactly(kind: str, tmp_path: Path) -> None:
     ("kind", "wanted"), [("vanilla", Constant), ("het", PerNeuron), ("random", Drawn), ("cuba", Cuba)]
 )
 def test_restored_networks_run(kind: str, wanted: type) -> None:
-    graph = nir_read.from_nir(nir_write.to_nir(block(NEURONS[kind])), EULER, 1)
+    made = block(NEURONS[kind])
+    if kind == "cuba":  # what a normalisation adds would pass through its synapse
+        made = made.changed("normalise", Normalisation(np.zeros(2), np.array([0.2, 0.3])))
+    graph = nir_read.from_nir(nir_write.to_nir(made), EULER, 1)
     images = RNG.integers(0, 256, (4, 2, 6, 6), dtype=np.uint8)
     network, calibration = nir_network.network(graph, images, seed=3)
     neurons = [layer.neuron for layer in network.layers if layer.spikes]
@@ -91,6 +94,11 @@ def test_restored_networks_run(kind: str, wanted: type) -> None:
     assert network.steps == 3
     assert calibration.saturations == 0
     assert reference.run(network, images).saturations == 0
+
+
+def test_what_a_normalisation_adds_before_a_synapse_is_refused() -> None:
+    with pytest.raises(ExportError, match="layer node1: the bias of its weights would pass through"):
+        nir_network.network(block(NEURONS["cuba"]), RNG.integers(0, 256, (4, 2, 6, 6), dtype=np.uint8))
 
 
 def test_random_taus_look_like_their_mean_to_others() -> None:
