@@ -35,6 +35,7 @@ from randhet.export.graph import (
     TimeMean,
     TimeRead,
 )
+from randhet.export.passes.recurrent import into_neurons
 from randhet.fixed_point.network import Shape
 from randhet.train.general import GeneralLIF, LastStep, LeakyReadOut, MaxOverTime
 from randhet.train.layers import (
@@ -66,6 +67,7 @@ class FloatModel(nn.Module):
 
     def __init__(self, graph: FloatGraph) -> None:
         super().__init__()
+        graph = into_neurons(graph)
         known = shapes(graph)
         last = {read: node.name for node in graph.nodes for read in node.inputs}
         self.walk = list[Step]()
@@ -199,8 +201,6 @@ def _(operation: FloatConv, shape: Shape) -> nn.Module:
 @module_of.register
 def _(operation: FloatDense, shape: Shape) -> nn.Module:
     out, features = operation.weight.shape
-    if operation.recurrent is not None:
-        raise ExportError("there is no torch module for weights that read the spikes of their own neurons")
     return _with(Linear(features, out), operation.weight, operation.bias, True)
 
 
@@ -295,4 +295,14 @@ def _general(operation: FloatNeuron) -> nn.Module:
         reset=operation.reset,
         reset_delay=operation.reset_delay,
         inclusive=operation.inclusive,
+        recurrent=_recurrent(operation),
     )
+
+
+def _recurrent(operation: FloatNeuron) -> nn.Linear | None:
+    """What its own spikes add to its currents."""
+    if operation.recurrent is None or operation.recurrent_bias is None:
+        return None
+    layer = _with(Linear(*operation.recurrent.shape), operation.recurrent, operation.recurrent_bias, True)
+    assert isinstance(layer, nn.Linear)
+    return layer

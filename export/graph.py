@@ -79,8 +79,9 @@ class FloatNeuron:
     Foreign networks bring two more: integrate, m = m + x; cuba, u = synapse*u + x, m = decay*m + u. drive: what x is
     multiplied by, u of cuba, None as above. reset_delay 1: a spike resets at the next step, after its decay.
     inclusive: m = threshold spikes. read: a leaky read-out, which never spikes and sends m; "sum" stands for the mean
-    over the steps.
-    floor: m is raised to it before it is compared, one number or one per channel.
+    over the steps. floor: m is raised to it before it is compared, one number or one per channel. recurrent (out, out):
+    weights on its own spikes of the step before, which with recurrent_bias (out,) are added to x; until a pass gives
+    both to the dense layer that it reads.
     """
 
     kind: str
@@ -95,6 +96,8 @@ class FloatNeuron:
     inclusive: bool = False
     read: Read | None = None
     floor: Array | None = None
+    recurrent: Array | None = None
+    recurrent_bias: Array | None = None
 
     @property
     def unusual(self) -> str:
@@ -105,6 +108,7 @@ class FloatNeuron:
             "spikes at the threshold itself": self.inclusive,
             "a membrane potential that is read": self.read is not None,
             "a lowest membrane potential": self.floor is not None,
+            "spikes that return to it": self.recurrent is not None,
         }
         return " and ".join(part for part, present in parts.items() if present)
 

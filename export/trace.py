@@ -424,6 +424,9 @@ def _(module: HetLIF) -> FloatOperation:
 @convert.register
 def _(module: GeneralLIF) -> FloatOperation:
     moving = _leaky(module, module.threshold)
+    own = module.recurrent
+    if own is not None:
+        moving = replace(moving, recurrent=_array(own.weight), recurrent_bias=_array(own.bias, own.out_features))
     return replace(moving, reset=module.reset, reset_delay=module.reset_delay, inclusive=module.inclusive)
 
 

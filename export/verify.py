@@ -55,7 +55,7 @@ def verify(model: nn.Module, graph: FloatGraph, images: np.ndarray) -> None:
     twin = copy.deepcopy(model).cpu().double().eval()
     pixels = torch.from_numpy(np.ascontiguousarray(images[:IMAGES])).double() / 255
     with torch.no_grad(), listening(twin.model if isinstance(twin, InTime) else twin) as heard:
-        output = twin(pixels)
+        output = _ran(twin, pixels)
     heard.gather(graph)
     values: dict[str, Tensor] = {}
     for node in graph.nodes:
@@ -68,6 +68,17 @@ def verify(model: nn.Module, graph: FloatGraph, images: np.ndarray) -> None:
             _compare(node, given, own, certain)
         values[node.name] = given if own is None else own
     _compare(graph.nodes[-1], values[graph.nodes[-1].name], output, None)
+
+
+def _ran(model: nn.Module, pixels: Tensor) -> Tensor:
+    """The output; ExportError where the user's forward fails on what its graph allows."""
+    try:
+        output: Tensor = model(pixels)
+    except Exception as error:  # of the user's own, of any kind
+        shown = "recordings (T, N, C, Y, X) of images" if isinstance(model, InTime) else "images"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"the model cannot be run on {shown} of shape {tuple(pixels.shape[1:])}: {reason}") from None
+    return output
 
 
 @dataclass(eq=False)
@@ -238,7 +249,9 @@ def _neuron(operation: FloatNeuron, x: Tensor, drawn: list[Tensor]) -> Value:
     certain, u = torch.ones_like(x, dtype=torch.bool), torch.zeros_like(x[0])
     drive = 1.0 if operation.kind == "cuba" and operation.drive is None else operation.drive
     for t in range(len(x)):
-        tau, u = taus[t] if each else taus, operation.synapse * u + x[t]
+        tau = taus[t] if each else taus
+        given = x[t] if operation.recurrent is None else x[t] + _returned(operation, sent[t - 1] if t else None)
+        u = operation.synapse * u + given
         m = tau * m + (1 - tau if drive is None else drive) * u
         m = _after(operation, m, fired) if operation.reset_delay else m
         if operation.read:
@@ -249,6 +262,13 @@ def _neuron(operation: FloatNeuron, x: Tensor, drawn: list[Tensor]) -> Value:
         sent[t] = fired.to(x.dtype)
         m = m if operation.reset_delay else _after(operation, m, fired)
     return sent, None if operation.read else certain
+
+
+def _returned(operation: FloatNeuron, before: Tensor | None) -> Tensor:
+    """What the spikes of the step before add to the currents."""
+    assert operation.recurrent is not None and operation.recurrent_bias is not None
+    bias = torch.from_numpy(operation.recurrent_bias)
+    return bias if before is None else before @ torch.from_numpy(operation.recurrent).T + bias
 
 
 def _after(operation: FloatNeuron, m: Tensor, fired: Tensor) -> Tensor:

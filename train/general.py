@@ -5,9 +5,10 @@
     s[t] = 1 if m[t] > theta else 0             m[t] >= theta where the threshold is inclusive
     reset "zero": m <- 0 where s;  reset "subtract": m <- m - theta*s;  detached
     reset_delay 0: at once; 1: the spike of step t acts at t+1, on tau*m[t] + g*u[t+1]
+    recurrent: x[t] + U s[t-1] + b in place of x[t], s[-1] = 0
 
 With a synapse and a reset to zero it is the current-based (CUBA) neuron of NIR, Norse and Loihi.
-Sources: snnTorch 1.0 (`Leaky`, `Lapicque`), SpikingJelly 2.0 (`LIFNode`, `IFNode`, `ParametricLIFNode`).
+Sources: snnTorch 1.0 (`Leaky`, `Lapicque`, `RLeaky`), SpikingJelly 2.0 (`LIFNode`, `IFNode`, `ParametricLIFNode`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
+from randhet.train.attacks.spiking import Given, Site, TimeMean
 from randhet.train.neurons import Neuron, Reset, surrogate
 
 
@@ -75,10 +77,12 @@ class GeneralLIF(Neuron):
 
     decay: tau in 0..1, a number or a tensor that broadcasts against (N, ...), learned where `learn`. drive: what x is
     multiplied by, None for 1 - tau. synapse: a in 0..1, what its current keeps. reset_delay: 0 or 1 steps. inclusive:
-    m = theta spikes. RandhetError for others.
+    m = theta spikes. RandhetError for others. recurrent: a layer from the spikes of one step, (N, F) to (N, F), to what
+    is added to x at the next; None for none.
     """
 
     decay: float | Tensor
+    recurrent: nn.Linear | None
 
     def __init__(
         self,
@@ -92,8 +96,10 @@ class GeneralLIF(Neuron):
         inclusive: bool = False,
         learn: bool = False,
         alpha: float = 2.0,
+        recurrent: nn.Linear | None = None,
     ) -> None:
         super().__init__(threshold, alpha, reset)
+        self.recurrent = recurrent
         if reset_delay not in (0, 1):
             raise RandhetError(f"reset_delay is {reset_delay}, the limits are 0 to 1")
         self.drive, self.reset_delay, self.inclusive = drive, reset_delay, inclusive
@@ -101,20 +107,57 @@ class GeneralLIF(Neuron):
         held(self, decay, learn)
 
     def forward(self, x: Tensor) -> Tensor:
+        site = self.surrogate_rule if x.requires_grad and torch.is_grad_enabled() else None
+        spikes, membranes = self.stepped(x) if site is None else self._attacked(x, site)
+        if self.recorded is not None:
+            self.recorded.append((spikes.detach(), membranes.detach()))
+        return spikes
+
+    def stepped(self, x: Tensor, slopes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Spikes and membrane potentials before the reset; slopes: d spike / d m of every step in place of its own."""
         decay = torch.as_tensor(self.decay, dtype=x.dtype, device=x.device).clamp(0, 1)
-        m, fired = torch.zeros_like(x[0]), torch.zeros_like(x[0])
+        m = u = fired = spike = torch.zeros_like(x[0])
         spikes, membranes = [], []
-        for current in through_synapse(x, self.synapse):
-            m = leaked(m, current, decay, self.drive)
+        for t, current in enumerate(x):
+            current = current if self.recurrent is None else current + self.recurrent(spike)
+            u = current if not self.synapse else self.synapse * u + current
+            m = leaked(m, u, decay, self.drive)
             m = self.after_reset(m, fired) if self.reset_delay else m
-            spike: Tensor = Spike.apply(m - self.threshold, self.alpha, self.inclusive)
+            spike = self._spike(m, None if slopes is None else slopes[t])
             fired = spike.detach()
             spikes.append(spike)
             membranes.append(m)
             m = m if self.reset_delay else self.after_reset(m, fired)
-        if self.recorded is not None:
-            self.recorded.append((torch.stack(spikes).detach(), torch.stack(membranes).detach()))
-        return torch.stack(spikes)
+        return torch.stack(spikes), torch.stack(membranes)
+
+    def _spike(self, m: Tensor, slope: Tensor | None) -> Tensor:
+        distance = m - self.threshold
+        if slope is None:
+            own: Tensor = Spike.apply(distance, self.alpha, self.inclusive)
+            return own
+        fired = (distance >= 0 if self.inclusive else distance > 0).to(m.dtype)
+        replaced: Tensor = Given.apply(m, fired.detach(), slope)
+        return replaced
+
+    def _attacked(self, x: Tensor, site: Site) -> tuple[Tensor, Tensor]:
+        """The same under an attack's surrogate, which sees the potentials of all steps before it gives slopes."""
+        with torch.no_grad():
+            spikes, membranes = self.stepped(x)
+            slopes = self._by_rate(x, site) if site.time == "rate" else site(membranes - self.threshold)
+        if site.time == "carried":
+            return self.stepped(x, slopes)
+        return Given.apply(TimeMean.apply(x) if site.time == "mean" else x, spikes, slopes), membranes
+
+    def _by_rate(self, x: Tensor, site: Site) -> Tensor:
+        """d s[t] / d x[t] of a spike taken for the neuron's rate, a function of the mean of g*x[t] / theta."""
+        if self.threshold <= 0 or self.synapse or self.recurrent is not None:
+            raise RandhetError(
+                f"layer {site.layer!r} has a current, spikes that return to it, or a threshold of 0 or less, of which "
+                "there is no rate gradient approximation: choose a surrogate such as assg"
+            )
+        decay = torch.as_tensor(self.decay, dtype=x.dtype, device=x.device).clamp(0, 1).expand_as(x[:1])
+        passed = (1 - decay if self.drive is None else torch.full_like(decay, self.drive)) / self.threshold
+        return site.by_current((passed * x).mean(0, keepdim=True), decay) * passed.expand_as(x)
 
     def after_reset(self, m: Tensor, fired: Tensor) -> Tensor:
         """What spikes leave of a membrane potential."""
@@ -125,7 +168,8 @@ class GeneralLIF(Neuron):
         decay = f"decays of shape {size}" if size else f"decay={float(self.decay):.4g}"
         decay += f", synapse={self.synapse}" if self.synapse else ""
         limit = f"{'inclusive ' if self.inclusive else ''}threshold={self.threshold}"
-        return f"{decay}, drive={self.drive}, {limit}, reset={self.reset}, reset_delay={self.reset_delay}"
+        own = ", which read their own spikes" * (self.recurrent is not None)
+        return f"{decay}, drive={self.drive}, {limit}, reset={self.reset}, reset_delay={self.reset_delay}{own}"
 
 
 class LeakyReadOut(nn.Module):

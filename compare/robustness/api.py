@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
 from randhet.compare.robustness.evaluation import Outcome, Reading, judged, mra, outcome, seed_of
+from randhet.compare.robustness.taken import taken
 from randhet.train.attacks.names import REDRAWS, Attack, parse_list, run
 from randhet.train.attacks.problem import Examples, found_stochastic, same_draws
 from randhet.train.attacks.spiking import spiking_modules
@@ -61,6 +62,7 @@ def attack(
     attacks: str = "snn-auto",
     eps: float = 8 / 255,
     *,
+    steps: int | None = None,
     stochastic: bool | None = None,
     draws: int = 10,
     redraws: int = REDRAWS,
@@ -70,9 +72,10 @@ def attack(
     """Attack a model and report its accuracy, in the stock and the noise-aware evaluation.
 
     model: images (N, C, Y, X) in 0..1, or recordings (N, T, C, Y, X), to logits (N, K), K at least 2. It normalises
-    inside, begins every call from the same state, and is used in evaluation mode. images, labels (N,) int64: on the
-    device of the model; an event of a recording is 1/255. attacks: names with commas, as in `randhet attack --help`.
-    eps: L-infinity radius, 0..1. stochastic: whether two answers can differ; None finds out. draws: Monte-Carlo
+    inside, begins every call from the same state, and is used in evaluation mode; a model of another library that does
+    otherwise is read as by `randhet.deploy`. images, labels (N,) int64: on the device of the model; an event of a
+    recording is 1/255. attacks: names with commas, as in `randhet attack --help`. eps: L-infinity radius, 0..1. steps:
+    T, where the model does not say it. stochastic: whether two answers can differ; None finds out. draws: Monte-Carlo
     repetitions behind each accuracy; redraws: behind each choice of an example; both for stochastic models alone.
     batch: images that are attacked together. Random numbers are torch's, from the seed; the state of its generators is
     left as it was.
@@ -82,6 +85,7 @@ def attack(
     images, labels = _checked(images, labels, eps, {"draws": draws, "redraws": redraws, "batch": batch})
     plan = parse_list(attacks)
     with _evaluating(model), same_draws(seed):
+        model = taken(model, images[:2], steps)
         classes = _classes(model, images[:1], labels)
         for named in plan:
             named.check(classes)

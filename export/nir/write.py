@@ -36,6 +36,7 @@ from randhet.export.graph import (
 )
 from randhet.export.nir.steps import OURS
 from randhet.export.passes.fold import fold_batch_norm
+from randhet.export.passes.recurrent import into_layers
 from randhet.fixed_point.network import Shape
 
 FORMAT = 3
@@ -59,7 +60,7 @@ def save(path: str | Path, graph: nir.NIRGraph) -> None:
 
 def to_nir(graph: FloatGraph, dt: float = OURS.dt) -> nir.NIRGraph:
     """The NIR graph of a traced float model, batch norm folded. dt: the length of a step in seconds."""
-    graph = fold_batch_norm(graph)
+    graph = into_layers(fold_batch_norm(graph))
     shape = shapes(graph)
     converted = {node.name: _converted(node, shape[node.inputs[0]] if node.inputs else (), dt) for node in graph.nodes}
     nodes = {name: node for name, node in converted.items() if node is not None}
@@ -95,7 +96,7 @@ def wiring(graph: FloatGraph, kept: set[str]) -> list[tuple[str, str]]:
     return edges + [(source, "output") for source in sources[graph.nodes[-1].name]]
 
 
-NEWER = {"drive": None, "read": None, "recurrent": None, "sequence": False}
+NEWER = {"drive": None, "read": None, "recurrent": None, "recurrent_bias": None, "sequence": False}
 """Fields that a description has where they are not these."""
 REFUSED = ("reset_delay", "inclusive", "floor")
 """Fields of a neuron that always have their defaults in what is written."""

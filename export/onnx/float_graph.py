@@ -34,6 +34,7 @@ from randhet.export.onnx.float_operations import Wire, channels, matrix, operate
 from randhet.export.onnx.graph import Scope, element
 from randhet.export.onnx.integer_graph import after_name, read_on
 from randhet.export.onnx.meta import float_metadata, save
+from randhet.export.passes.recurrent import laid
 from randhet.fixed_point.network import Read, Shape
 
 Taus = Literal["input", "drawn"]
@@ -93,6 +94,7 @@ class _Graph(ABC):
     kind = ""
 
     def __init__(self, graph: FloatGraph, taus: Taus, probes: set[str]) -> None:
+        graph = laid(graph)
         last = graph.nodes[-1]
         if not isinstance(last.operation, (TimeMean, TimeRead)):
             raise ExportError(f"the last layer {last.name} is not the mean over time that ends a model")

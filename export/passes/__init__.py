@@ -22,6 +22,7 @@ from randhet.export.passes.forward import fold_batch_norm_forward, fold_normalis
 from randhet.export.passes.linear import merge_linear
 from randhet.export.passes.pooled import split_pools
 from randhet.export.passes.quantise import Plan
+from randhet.export.passes.recurrent import into_layers
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ FLOAT_PASSES = (
     Pass(split_pools, ("fold_normalisation",)),
     Pass(fold_pools, ("split_pools",)),
     Pass(neurons_have_currents, ("split_pools", "fold_batch_norm_forward")),
-    Pass(fold_drive, ("neurons_have_currents",)),
+    Pass(into_layers, ("neurons_have_currents",)),
+    Pass(fold_drive, ("into_layers",)),
     Pass(spread_decays, ("fold_drive",)),
     Pass(fold_time),
 )

@@ -6,6 +6,7 @@ those of the first layer's input.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -66,7 +67,7 @@ def _merged(graph: FloatGraph, first: FloatNode, second: FloatNode) -> FloatConv
         other = pooling(other, known[first.name])
     match one, other:
         case FloatDense(), FloatDense():
-            return FloatDense(other.weight @ one.weight, other.weight @ one.bias + other.bias)
+            return replace(other, weight=other.weight @ one.weight, bias=other.weight @ one.bias + other.bias)
         case FloatConv(), FloatConv():
             if other.padding != (0, 0):
                 raise ExportError(
@@ -131,4 +132,4 @@ def _unrolled(name: str, first: FloatConv, second: FloatDense, shape: Shape, bet
     weight = torch.from_numpy(first.weight)
     back = conv2d_input(image.shape, weight, rows, first.stride, first.padding, first.dilation, first.groups)
     maps = first.bias if first.bias.ndim == 3 else np.broadcast_to(first.bias.reshape(-1, 1, 1), between)
-    return FloatDense(back.flatten(1).numpy(), second.bias + second.weight @ maps.ravel())
+    return replace(second, weight=back.flatten(1).numpy(), bias=second.bias + second.weight @ maps.ravel())

@@ -32,6 +32,7 @@ from randhet.export.graph import (
     FloatOperation,
 )
 from randhet.export.passes.pooled import reads_sums, sends_sums
+from randhet.export.passes.recurrent import check_levels
 from randhet.fixed_point.check import CUBA_MAX
 from randhet.fixed_point.facts import bounds, ranges
 from randhet.fixed_point.generator import tau_table
@@ -238,6 +239,7 @@ def _layer(graph: FloatGraph, node: FloatNode, inputs: tuple[int, ...], plan: Pl
     if neuron is None:
         return _classifier(node, operation, inputs, plan, read_out_of(graph, node))
     settings, scale = plan.of(neuron.name), layer_scales(neuron.name, node, plan)
+    check_levels(graph, node, neuron.name, scale, settings.mantissa)
     cell = spiking(neuron, operation.bias, scale, plan)
     synapse = _synapse(operation, scale, settings) if reads_sums(graph, node) is None else _ones(operation)
     return Layer(neuron.name, synapse, inputs, cell, scale)

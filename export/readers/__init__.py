@@ -19,7 +19,8 @@ READERS: dict[str, str] = {
     "snntorch": "randhet.export.readers.snntorch",
     "spikingjelly": "randhet.export.readers.spikingjelly",
     "brevitas": "randhet.export.readers.brevitas",
-    **dict.fromkeys(("norse", "sinabs", "rockpool", "lava", "braincog"), "randhet.export.readers.elsewhere"),
+    "braincog": "randhet.export.readers.braincog",
+    **dict.fromkeys(("norse", "sinabs", "rockpool", "lava"), "randhet.export.readers.elsewhere"),
 }
 """The top-level package of a library to the module of its reader, imported at first need."""
 

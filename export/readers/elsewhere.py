@@ -12,10 +12,6 @@ WAYS = {
     "sinabs": NIR.format(tool="sinabs"),
     "rockpool": NIR.format(tool="NAME, of the tool whose time steps it has"),
     "lava": "write it with export_hdf5, and give that file",
-    "braincog": (
-        "its neurons have not been run beside ours: use LIF, HetLIF or RandomTauLIF of randhet.train.neurons, "
-        "which take its weights"
-    ),
 }
 """The top-level package of a library to what its users do."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from randhet.export.graph import ExportError
-from randhet.export.readers.signals import Signal, gathered, moved, stacked
+from randhet.export.readers.signals import Joined, Signal, alike, gathered, moved, stacked
 from randhet.train import layers
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def _added(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor
         raise ExportError("has a factor: write a + b")
     for one, other in ((a, b), (b, a)):
         if not isinstance(other, Traced):
-            if torch.as_tensor(other).count_nonzero() or result.shape != one.shape:
+            first = any(other is given for given in recorder.started.values())
+            if (torch.as_tensor(other).count_nonzero() and not first) or result.shape != one.shape:
                 raise ExportError("adds a constant: make it the bias of a layer")
             return recorder.traced(result, one.signal)
     if total := gathered(a.signal, b.signal):
@@ -110,13 +111,17 @@ def _added(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor
 
 
 def _residual(recorder: Recorder, a: Signal, b: Signal) -> Signal:
-    """Two layers at the same steps, as one; a layer that does not change from step to step fits any."""
-    if a.form != b.form or a.form not in ("step", "sequence", "merged") or a.state or b.state:
-        raise ExportError("adds what is not two layers")
-    if None not in (a.steps, b.steps) and a.steps != b.steps:
-        raise ExportError(f"adds step {a.at[0]} of {a.node} and step {b.at[0]} of {b.node}")
-    name = recorder.template.layer("add", None, (a.node, b.node)).name
-    return (a if a.steps is not None else b).of(name)
+    """Two layers at the same steps, as one; at those of the earlier where a neuron's spikes may return to it."""
+    signal = _returned(recorder, a, b) or _returned(recorder, b, a) or alike((a, b), "adds")
+    return signal.of(recorder.template.layer("add", None, (a.node, b.node)).name)
+
+
+def _returned(recorder: Recorder, early: Signal, late: Signal) -> Signal | None:
+    """The earlier of two signals, where a linear layer made it of the step before."""
+    node = recorder.template.nodes.get(early.node)
+    linear = node is not None and isinstance(node.module, nn.Linear) and (early.form, late.form) == ("step", "step")
+    before = linear and None not in (early.steps, late.steps) and late.at == (early.at[0] + 1,)
+    return early if before and not (early.state or late.state) else None
 
 
 def _scaled(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor) -> Any:
@@ -176,14 +181,22 @@ def _stack(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor
 
 
 def _cat(recorder: Recorder, func: Any, args: Any, kwargs: Any, result: Tensor) -> Any:
-    """Sequences of one step each, one behind the other."""
+    """Sequences of one step each, one behind the other; or the channels of several layers."""
     from randhet.export.readers.record import Traced
 
     dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     signals = [one.signal for one in args[0] if isinstance(one, Traced)]
-    if dim != 0 or len(signals) != len(args[0]) or any(one.form != "sequence" or len(one.at) != 1 for one in signals):
-        raise ExportError(f"along axis {dim}: only steps are put together, along axis 0")
-    return recorder.traced(result, stacked([replace(one, form="step") for one in signals]))
+    if len(signals) != len(args[0]):
+        raise ExportError("joins a layer with what does not depend on the images")
+    if dim == 0:
+        if any(one.form != "sequence" or len(one.at) != 1 for one in signals):
+            raise ExportError("along axis 0: only single steps are put together there")
+        return recorder.traced(result, stacked([replace(one, form="step") for one in signals]))
+    signal, axis = alike(signals, "joins"), dim % result.dim()
+    if axis != signal.axes:
+        raise ExportError(f"along axis {dim}: steps are put together along axis 0, layers along their channels")
+    joined = recorder.template.layer("cat", Joined(axis - result.dim()), tuple(one.node for one in signals))
+    return recorder.traced(result, signal.of(joined.name))
 
 
 UNDERSTOOD: tuple[tuple[set[str], Callable[..., Any]], ...] = (

@@ -66,7 +66,10 @@ def counterparts(model: nn.Module) -> dict[str, nn.Module | None]:
 def _twin(model: nn.Module) -> nn.Module:
     """A copy in float64 without state, on which a run leaves no trace in the model."""
     reset(model)
-    twin = copy.deepcopy(model).cpu().double().eval()
+    try:
+        twin = copy.deepcopy(model).cpu().double().eval()
+    except Exception as error:  # of any attribute
+        raise ExportError(f"the model cannot be copied, which running it beside ours needs: {error}") from None
     reset(twin)
     return twin
 

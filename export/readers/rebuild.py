@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from randhet.export.graph import ExportError
 from randhet.export.readers.record import Recorder, Traced, found
-from randhet.export.readers.signals import Node, Signal, Template, stacked
+from randhet.export.readers.signals import Joined, Node, Signal, Template, stacked
 from randhet.train.general import LastStep, LeakyReadOut, MaxOverTime
 from randhet.train.layers import Encode, MeanOverTime
 from randhet.train.neurons import Neuron, recording
@@ -83,6 +83,8 @@ def rebuilt(template: Template, output: Signal, steps: int) -> fx.GraphModule:
 def _call(graph: fx.Graph, node: Node, read: Sequence[fx.Node], modules: dict[str, nn.Module]) -> fx.Node:
     if node.module is None:
         return graph.call_function(operator.add, tuple(read))
+    if isinstance(node.module, Joined):
+        return graph.call_function(torch.cat, (tuple(read), node.module.axis))
     modules[node.target] = node.module
     return graph.call_module(node.target, tuple(read))
 

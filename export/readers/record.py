@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from randhet.export.graph import ExportError
 from randhet.export.readers import functions
-from randhet.export.readers.signals import Signal, Template
-from randhet.train.general import LeakyReadOut
+from randhet.export.readers.signals import Node, Signal, Template
+from randhet.train.general import GeneralLIF, LeakyReadOut
 from randhet.train.neurons import Neuron
 
 TOLERANCE = 1e-9
@@ -68,12 +68,23 @@ def doubled(value: Any) -> Any:
     return tuple(map(doubled, value)) if isinstance(value, tuple) else value
 
 
+def double_states(module: object) -> None:
+    """Buffers of a module in float64, where it keeps a state in the float32 that it sends."""
+    for name, kept in dict(module.named_buffers(recurse=False)).items() if isinstance(module, nn.Module) else ():
+        if kept.dtype == torch.float32:
+            setattr(module, name, kept.double())
+
+
 @dataclass(eq=False)
 class Calls:
-    """What a neuron was called with and gave: the layer it reads, its steps, its spikes of each."""
+    """What a neuron was called with and gave: its node, its spikes of each step.
 
-    source: str
+    returning: the linear layer whose values of its spikes of the step before are added to its currents, "" for none.
+    """
+
+    node: str
     spikes: list[Tensor] = field(default_factory=list)
+    returning: str = ""
 
 
 class Recorder:
@@ -87,6 +98,8 @@ class Recorder:
         self.refused: list[str] = []
         self.calls: dict[str, Calls] = {}
         self.checked: set[str] = set()
+        self.started: dict[str, Tensor] = {}
+        """What linear layers gave of zeros, before there were spikes that they could read."""
         self.kinds = {name: type(module).__name__ for name, module in model.named_modules()}
         for name, module in model.named_modules():
             if name in counterparts:
@@ -108,9 +121,12 @@ class Recorder:
 
     def called(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """A layer's forward: its own result on plain tensors, traced."""
+        double_states(getattr(forward, "__self__", None))
         with torch.no_grad():
             result = forward(*doubled(plain(args)), **doubled(plain(kwargs)))
         if not found((args, kwargs)):
+            if self._starts(name, args, result):
+                return result
             what = f"{name} ({self.kinds[name]}), which reads what does not depend on the images"
             return _each(result, lambda value: self.refuse(what, value))
         ours, values = self.counterparts[name], (*args, *kwargs.values())
@@ -123,6 +139,14 @@ class Recorder:
         except ExportError as error:
             what = f"{name} ({self.kinds[name]}){error}"
             return _each(result, lambda value: self.refuse(what, value))
+
+    def _starts(self, name: str, args: Any, result: Any) -> bool:
+        """Whether a linear layer reads zeros, as one that reads a neuron's spikes of the step before does at first."""
+        zeros = len(args) == 1 and isinstance(args[0], Tensor) and not args[0].count_nonzero()
+        if zeros and isinstance(self.counterparts[name], nn.Linear):
+            self.started[name] = result
+            return True
+        return False
 
     @torch.no_grad()
     def layer(
@@ -153,19 +177,43 @@ class Recorder:
         if signal.node == ODD:
             marked = tuple(self.traced(output, signal) for output in outputs)
             return marked if isinstance(result, tuple) else marked[0]
+        signal = self._without_return(name, ours, signal)
         node = self.template.layer(name, ours, (signal.node,), moving=True)
         calls = self.calls.setdefault(name, Calls(node.name))
         number = len(calls.spikes)
         _in_time(signal, calls, node.name, number)
         for state in values[1:]:
-            _own_state(state, node.name, number)
+            _own_state(state, node.name, number, spikes=getattr(ours, "recurrent", None) is not None)
         steps = tuple(range(number, number + len(signal.at)))
-        calls.spikes += list(outputs[0]) if signal.form == "sequence" else [outputs[0]]
+        calls.spikes += _by_step(outputs[0], signal)
         base = replace(signal.of(node.name), steps=steps, count=len(steps))
         if len(outputs) > 1:
             self.template.stateful.add(node.name)
         marked = tuple(self.traced(output, replace(base, state=i)) for i, output in enumerate(outputs))
         return marked if isinstance(result, tuple) else marked[0]
+
+    def _without_return(self, name: str, ours: nn.Module, signal: Signal) -> Signal:
+        """The currents without what the neuron's own spikes of the step before add to them, which it adds itself."""
+        calls = self.calls.get(name)
+        added = self.template.nodes.get(signal.node)
+        if calls is None or added is None or added.module is not None or len(added.inputs) != 2:
+            return signal
+        for source, arm in (added.inputs, added.inputs[::-1]):
+            back = self.template.nodes.get(arm)
+            if back and isinstance(back.module, nn.Linear) and back.inputs == (calls.node,):
+                self._returns(name, ours, calls, back)
+                return replace(signal, node=source, steps=tuple(step + 1 for step in signal.at))
+        return signal
+
+    def _returns(self, name: str, ours: nn.Module, calls: Calls, back: Node) -> None:
+        """Give the neuron its recurrent weights, at its second step."""
+        if not calls.returning and len(calls.spikes) == 1 and isinstance(ours, GeneralLIF) and not ours.recurrent:
+            assert isinstance(back.module, nn.Linear)
+            calls.returning, ours.recurrent = back.target, back.module
+        if calls.returning != back.target:
+            raise ExportError(
+                f", to which its spikes return through {back.target} at its step {len(calls.spikes)} only"
+            )
 
     # --- functions ----------------------------------------------------------------------------------------------------
 
@@ -208,24 +256,34 @@ def _same(ours: Tensor, result: Any) -> None:
         raise ExportError(f", which computes something else than its kind (differences up to {gap:.3g})")
 
 
+def _by_step(spikes: Tensor, signal: Signal) -> list[Tensor]:
+    """The spikes of each step."""
+    if signal.form == "merged":
+        return list(spikes.unflatten(0, (len(signal.at), -1)))
+    return list(spikes) if signal.form == "sequence" else [spikes]
+
+
 def _in_time(signal: Signal, calls: Calls, node: str, number: int) -> None:
     """ExportError unless the call is the next step of a neuron that always reads the same layer."""
-    if calls.source != node:
+    if calls.node != node:
         raise ExportError(", which is called for several layers: give each a neuron of its own")
-    if signal.state or signal.form not in ("step", "sequence"):
+    if signal.state or signal.form not in ("step", "sequence", "merged"):
         raise ExportError(", which reads what was gathered over the steps")
     steps = tuple(range(number, number + len(signal.at)))
     if signal.steps not in (None, steps):
         raise ExportError(f", which reads step {signal.at[0]} at its step {number}: it must read the same step")
 
 
-def _own_state(state: Any, node: str, number: int) -> None:
-    """ExportError unless a state is none, zeros at the first step, or the neuron's own of the step before."""
+def _own_state(state: Any, node: str, number: int, *, spikes: bool) -> None:
+    """ExportError unless a state is none, zeros at the first step, or the neuron's own of the step before.
+
+    spikes: whether its spikes are a state too.
+    """
     if state is None:
         return
     if isinstance(state, Traced):
         signal = state.signal
-        if (signal.node, signal.form, signal.steps) == (node, "step", (number - 1,)) and signal.state:
+        if (signal.node, signal.form, signal.steps) == (node, "step", (number - 1,)) and (signal.state or spikes):
             return
     elif isinstance(state, Tensor) and not number and not state.count_nonzero():
         return

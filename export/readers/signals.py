@@ -7,7 +7,7 @@ the same layer, so that a loop over time, in whatever form it is written, become
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from randhet.export.graph import ExportError
+from randhet.train.general import LeakyReadOut
 
 Form = Literal["step", "sequence", "merged", "sum", "max"]
 """(N, ...) of one step; (T, N, ...); (T*N, ...); a sum over steps; the largest of several steps."""
@@ -49,16 +50,23 @@ class Signal:
         return replace(self, node=node)
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The channels of what is read, one after another; axis: theirs, -3 of (C, Y, X), -1 of (C,)."""
+
+    axis: int
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A layer of the template: our module, None for a sum of what it reads; the names of what it reads.
+    """A layer of the template: our module, or what joins what it reads, None for a sum; the names of what it reads.
 
     target: the module's name in the result, which several nodes may share.
     """
 
     name: str
     target: str
-    module: nn.Module | None
+    module: nn.Module | Joined | None
     inputs: tuple[str, ...]
     moving: bool
     """Whether its values differ from step to step."""
@@ -76,15 +84,19 @@ class Template:
     def layer(
         self,
         target: str,
-        module: nn.Module | None,
+        module: nn.Module | Joined | None,
         inputs: tuple[str, ...],
         settings: tuple[str, ...] = (),
         moving: bool = False,
     ) -> Node:
         """The node of a module (a sum, where there is none) that reads these nodes: the known one, or a new one.
 
-        settings: what tells functions of one name from each other; each stands for itself in the result.
+        settings: what tells functions of one name from each other; each stands for itself in the result. ExportError,
+        behind the name of what reads it, for a leaky read-out.
         """
+        for read in inputs:
+            if read in self.nodes and isinstance(self.nodes[read].module, LeakyReadOut):
+                raise ExportError(f", which reads {read}, neurons without a reset: only the last layer may have none")
         key = (target, *settings, *inputs)
         if key not in self.keys:
             name = self.free(target)
@@ -147,6 +159,20 @@ def _repeated(signal: Signal, numbers: Tensor, result: Tensor) -> Signal | None:
     if result.dim() == one.dim() + 1 and torch.equal(result, one.expand(len(result), *one.shape)):
         return replace(signal, form="sequence", count=len(result))
     return None
+
+
+def alike(signals: Sequence[Signal], what: str) -> Signal:
+    """The arrangement of layers that are added or joined, which must be that of the same steps.
+
+    A layer that does not change from step to step fits any. what: is done with them, for the message.
+    """
+    head = next((one for one in signals if one.steps is not None), signals[0])
+    for one in signals:
+        if one.form != head.form or one.form not in ("step", "sequence", "merged") or one.state:
+            raise ExportError(f"{what} what is not layers of the same steps")
+        if None not in (one.steps, head.steps) and one.steps != head.steps:
+            raise ExportError(f"{what} step {head.at[0]} of {head.node} and step {one.at[0]} of {one.node}")
+    return head
 
 
 def stacked(signals: list[Signal]) -> Signal:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 pytest.importorskip("spikingjelly.activation_based.functional.neuron")
 
@@ -180,62 +179,3 @@ def test_residual_sums_are_read_in_integers_too() -> None:
         logits = net((torch.from_numpy(IMAGES).float() / 255).repeat(STEPS, 1, 1, 1, 1))
     sums = reference.run(integers, IMAGES, seed=0).sums
     assert np.corrcoef(sums.ravel(), logits.numpy().ravel())[0, 1] > 0.99
-
-
-# --- the tutorial's network -------------------------------------------------------------------------------------------
-
-
-class CSNN(nn.Module):
-    """The convolutional network of the tutorial on Fashion-MNIST: IF neurons, max pools of spikes, a firing rate."""
-
-    def __init__(self, T: int, channels: int, node: Callable[..., nn.Module]) -> None:  # noqa: N803
-        super().__init__()
-        self.T = T
-        self.conv_fc = nn.Sequential(
-            layer.Conv2d(1, channels, kernel_size=3, padding=1, bias=False),
-            layer.BatchNorm2d(channels),
-            node(surrogate_function=surrogate.ATan()),
-            layer.MaxPool2d(2, 2),
-            layer.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
-            layer.BatchNorm2d(channels),
-            node(surrogate_function=surrogate.ATan()),
-            layer.MaxPool2d(2, 2),
-            layer.Flatten(),
-            layer.Linear(channels * 7 * 7, channels * 4 * 4, bias=False),
-            node(surrogate_function=surrogate.ATan()),
-            layer.Linear(channels * 4 * 4, 10, bias=False),
-            node(surrogate_function=surrogate.ATan()),
-        )
-        functional.set_step_mode(self, step_mode="m")
-
-    def forward(self, x: Tensor) -> Tensor:
-        x_seq = x.unsqueeze(0).repeat(self.T, 1, 1, 1, 1)
-        x_seq = self.conv_fc(x_seq)
-        return x_seq.mean(0)
-
-
-@pytest.mark.parametrize("node", [neuron.IFNode, neuron.LIFNode])
-def test_the_tutorials_network_goes_in_without_an_edit(node: Callable[..., nn.Module]) -> None:
-    """397 held-out digits at 28x28: more than 80 % right in float, and in integers as many but for 2 %."""
-    data = pytest.importorskip("sklearn.datasets").load_digits()
-    wide = F.interpolate(torch.tensor(data.images, dtype=torch.float32)[:, None] / 16, (28, 28), mode="bilinear")
-    images, classes = (wide * 255).round().byte().numpy(), torch.from_numpy(data.target)
-    pixels = torch.from_numpy(images).float() / 255
-    torch.manual_seed(0)
-    net = CSNN(4, 6, node)
-    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
-    for _ in range(6):
-        for batch in torch.randperm(1400).split(64):
-            loss = F.mse_loss(net(pixels[batch]), F.one_hot(classes[batch], 10).float())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            functional.reset_net(net)
-    with torch.no_grad():
-        right = (net.eval()(pixels[1400:]).argmax(1) == classes[1400:]).numpy()
-    functional.reset_net(net)
-    integers = export_model(timed(net, (1, 28, 28)), images[:64]).network
-    result = reference.run(integers, images[1400:], seed=0)
-    assert integers.steps == 4 and result.saturations == 0
-    assert right.mean() > 0.8
-    assert abs(right.mean() - (result.predictions == data.target[1400:]).mean()) <= 0.02

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from braincog_live import braincog
 from torch import Tensor, fx, nn
 
 from randhet.export.graph import ExportError
@@ -98,6 +99,25 @@ def looped() -> None:
     assert read(net, SHAPE).encode.steps == STEPS
 
 
+def returning(**settings: Any) -> None:
+    lif = snn().RLeaky(beta=0.9, init_hidden=True, **settings)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), lif, nn.Linear(4, 3))
+    assert isinstance(read(net, SHAPE, STEPS).get_submodule("2.recurrent"), nn.Linear)
+
+
+def returned() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        mem, spike, spikes = self.lif.reset_mem(), torch.zeros(len(x), 4), []
+        for _step in range(STEPS):
+            spike, mem = self.lif(self.fc(x.flatten(1)) + self.rec(spike), mem)
+            spikes.append(self.out(spike))
+        return torch.stack(spikes)
+
+    parts = {"fc": nn.Linear(36, 4), "rec": nn.Linear(4, 4), "out": nn.Linear(4, 3)}
+    net = Own(forward, lif=snn().Leaky(beta=0.9), **parts)
+    assert isinstance(read(net, SHAPE).get_submodule("lif.recurrent"), nn.Linear)
+
+
 def pooled() -> None:
     around(leaky(), nn.MaxPool2d(2))
     torch.manual_seed(0)
@@ -119,12 +139,6 @@ def bernoulli() -> None:
     read(Own(forward, lif=leaky(), fc=nn.Linear(36, 3)), SHAPE, STEPS)
 
 
-def both_refused() -> None:
-    with pytest.raises(ExportError):
-        around(snn().Synaptic(alpha=0.9, beta=0.8, init_hidden=True))
-    around(snn().Alpha(alpha=0.9, beta=0.8, init_hidden=True))
-
-
 # --- SpikingJelly and others ------------------------------------------------------------------------------------------
 
 
@@ -133,6 +147,26 @@ def jelly() -> Any:
     from spikingjelly.activation_based import encoding, functional, layer, neuron
 
     return SimpleNamespace(encoding=encoding, functional=functional, layer=layer, neuron=neuron)
+
+
+def both_read() -> None:
+    node = braincog("node.node")
+    one(node.LIFNode(), decay=0.5, drive=None, inclusive=False, reset="zero")
+    one(node.IFNode(act_fun="SigmoidGrad"), decay=1.0, drive=1.0, inclusive=True)
+
+
+def encoded() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        self.lif.n_reset()
+        return self.fc(self.lif(self.conv(self.encoder(x))).flatten(1)).reshape(STEPS, -1, 3).mean(0)
+
+    parts = {
+        "encoder": braincog("encoder.encoder").Encoder(STEPS, "direct", layer_by_layer=True),
+        "conv": nn.Conv2d(1, 4, 3),
+        "lif": braincog("node.node").LIFNode(step=STEPS, layer_by_layer=True),
+        "fc": nn.Linear(64, 3),
+    }
+    assert read(Own(forward, **parts), SHAPE).encode.steps == STEPS
 
 
 def many_steps() -> None:
@@ -176,7 +210,17 @@ DONE: dict[str, Callable[[], None]] = {
     "`snn.Leaky(beta=0.9, learn_beta=True, learn_threshold=True)`": learned,
     "`snn.Leaky(beta=0.9, reset_delay=False)`": lambda: one(leaky(reset_delay=False)),
     "`snn.Lapicque(R=2.0, C=3.0)`": lambda: one(snn().Lapicque(R=2.0, C=3.0, init_hidden=True), reset_delay=1),
-    "`snn.Synaptic(alpha=0.9, beta=0.8)`, `snn.Alpha(alpha=0.9, beta=0.8)`": both_refused,
+    "`snn.Leaky(beta=1.0)`": lambda: one(snn().Leaky(beta=1.0, init_hidden=True)),
+    "`snn.Synaptic(alpha=0.9, beta=0.8)`": lambda: one(snn().Synaptic(alpha=0.9, beta=0.8, init_hidden=True)),
+    '`snn.Synaptic(alpha=0.9, beta=0.8, reset_mechanism="zero", reset_delay=False)`': lambda: one(
+        snn().Synaptic(alpha=0.875, beta=0.75, reset_mechanism="zero", reset_delay=False, init_hidden=True),
+        synapse=0.875,
+        decay=0.75,
+    ),
+    "`snn.Alpha(alpha=0.9, beta=0.8)`": lambda: one(snn().Alpha(alpha=0.9, beta=0.8, init_hidden=True)),
+    "`snn.RLeaky(beta=0.9, linear_features=4)`": lambda: returning(linear_features=4),
+    "`snn.RLeaky(beta=0.9, conv2d_channels=4, kernel_size=3)`": lambda: returning(conv2d_channels=4, kernel_size=3),
+    "`lif(fc(x) + rec(spk), mem)` in a loop": returned,
     "`for step in range(num_steps)` in the forward": looped,
     "`nn.Sequential` with `init_hidden=True`": lambda: one(leaky(), threshold=1.0),
     "`nn.MaxPool2d(2)` before the neuron": pooled,
@@ -192,7 +236,11 @@ DONE: dict[str, Callable[[], None]] = {
     '`functional.set_step_mode(net, "m")` with the repetition in the forward': many_steps,
     "`layer.SeqToANNContainer`, `layer.MultiStepContainer`": containers,
     "`encoding.PoissonEncoder()`": lambda: one(jelly().encoding.PoissonEncoder()),
-    "`LIFNode()`": lambda: one(named("braincog.base.node.node.LIFNode")),
+    "`LIFNode()`, `IFNode()`": both_read,
+    "`PLIFNode()`": lambda: one(braincog("node.node").PLIFNode(), decay=0.5, drive=None, reset="zero"),
+    '`Encoder(4, "direct")`, `layer_by_layer=True`': encoded,
+    "`BurstLIFNode()`": lambda: one(braincog("node.node").BurstLIFNode()),
+    "`VotingLayer(10)`": lambda: one(braincog("connection.layer").VotingLayer(10)),
     "`norse.torch.LIFBoxCell()`": lambda: one(pytest.importorskip("norse.torch").LIFBoxCell()),
     "`sinabs.layers.LIF(tau_mem=10.0)`": lambda: one(pytest.importorskip("sinabs.layers").LIF(tau_mem=10.0)),
     "`LIFTorch((4,))`": lambda: one(named("rockpool.nn.modules.torch.lif_torch.LIFTorch")),
@@ -207,9 +255,11 @@ DONE: dict[str, Callable[[], None]] = {
 }
 WHY = {
     "it misses spikes": "misses spikes",
+    "through linear layers only": "whose spikes return through a convolution",
     "random input": "draws random numbers",
-    "no integer neuron subtracts": "without a leak there is a reset to a number only",
-    "it could not be run": "have not been run beside ours",
+    "no integer neuron subtracts": "without a leak there is a reset to",
+    "with a current are reset": "integer neurons with a current are reset to zero at once only",
+    "does the same": "averages groups of outputs: use nn.Linear",
     "`--tool norse`": "NIR graph, and give that with --tool norse",
     "`--tool sinabs`": "NIR graph, and give that with --tool sinabs",
     "through NIR": "write the network as a NIR graph",
@@ -221,7 +271,7 @@ WHY = {
 
 
 def test_every_row_is_done() -> None:
-    assert len(ROWS) == 28
+    assert len(ROWS) == 38
     assert {written for _, written, _ in ROWS} == set(DONE)
 
 

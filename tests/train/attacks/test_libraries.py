@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
+from randhet.export.trace import timed
 from randhet.train.attacks.choice import chosen
 from randhet.train.attacks.names import parse, run
 from randhet.train.attacks.spiking import replaced
-from randhet.train.attacks.surrogates import Adaptive
+from randhet.train.attacks.surrogates import Adaptive, Fixed
+from randhet.train.general import GeneralLIF
+from randhet.train.neurons import LIF
 
 STEPS = 6
 
@@ -59,14 +62,13 @@ class Jelly(nn.Module):
         super().__init__()
         jelly = pytest.importorskip("spikingjelly.activation_based")
         neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
-        self.functional = pytest.importorskip("spikingjelly.activation_based.functional")
         assert jelly is not None
         options = {"tau": 2.0, "v_threshold": 0.5, "v_reset": 0.0, "detach_reset": True, "step_mode": "m"}
         self.first, self.second = nn.Linear(64, 48), nn.Linear(48, 4)
         self.hidden, self.last = neuron.LIFNode(**options), neuron.LIFNode(**options)
 
     def forward(self, images: Tensor) -> Tensor:
-        self.functional.reset_net(self)
+        pytest.importorskip("spikingjelly.activation_based.functional").reset_net(self)
         x = self.first(images.flatten(1)).expand(STEPS, -1, -1)
         spikes: Tensor = self.last(self.second(self.hidden(x)))
         return spikes.sum(0)
@@ -126,6 +128,39 @@ def test_gradients_under_the_adaptive_surrogate_are_those_written_out(model: Any
             torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-6)
     assert layers == ("hidden", "last")
     assert float(gradient.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("rule", [Adaptive, lambda: Fixed("sigmoid", 4.0)], ids=["adaptive", "fixed"])
+def test_what_is_read_of_them_has_the_same_gradients(model: Any, rule: Any) -> None:
+    """`randhet.deploy` and the command line read a model; what attacks replace must be replaced there too."""
+    ours = timed(model, (1, 8, 8))
+    images, weights, gradients = torch.rand(5, 1, 8, 8), torch.randn(5, 4), []
+    for module, scale in ((model, 1.0), (ours, STEPS)):
+        with replaced(module, used := rule()) as layers:
+            for i in range(2):
+                used.begin()
+                points = (images + 0.01 * i).requires_grad_(True)
+                gradients += torch.autograd.grad((weights * module(points) * scale).sum(), points)
+        assert layers == ("hidden", "last")
+    for theirs, own in zip(gradients[:2], gradients[2:]):
+        torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-6)
+        assert float(own.abs().sum()) > 0
+    points = images.clone().requires_grad_(True)
+    (plain,) = torch.autograd.grad((weights * ours(points) * STEPS).sum(), points)
+    assert not torch.allclose(plain, gradients[2], rtol=0.01)
+
+
+@pytest.mark.parametrize("surrogate", ["bptr", "hart", "rga"])
+def test_gradients_without_time_are_those_of_the_plain_neuron(surrogate: str) -> None:
+    """`GeneralLIF` with the equation of `LIF`, which has code of its own."""
+    x, given, found = torch.randn(6, 3, 7), torch.randn(6, 3, 7), []
+    for neuron in (LIF(0.6, 0.4), GeneralLIF(0.6, 0.4)):
+        with replaced(neuron, rule := chosen(surrogate).rule()):
+            rule.begin()
+            points = x.clone().requires_grad_(True)
+            found += torch.autograd.grad((given * neuron(points)).sum(), points)
+    torch.testing.assert_close(*found)
+    assert float(found[0].abs().sum()) > 0
 
 
 def test_the_network_is_restored(model: Any) -> None:
