@@ -426,6 +426,8 @@ def _(module: GeneralLIF) -> FloatOperation:
     moving = _leaky(module, module.threshold)
     own = module.recurrent
     if own is not None:
+        if reason := _changed(own):
+            raise ExportError(reason)
         moving = replace(moving, recurrent=_array(own.weight), recurrent_bias=_array(own.bias, own.out_features))
     return replace(moving, reset=module.reset, reset_delay=module.reset_delay, inclusive=module.inclusive)
 

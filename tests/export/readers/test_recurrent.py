@@ -20,7 +20,9 @@ from randhet.export.graph import ExportError  # noqa: E402
 from randhet.export.readers.read import read  # noqa: E402
 from randhet.export.trace import timed, trace  # noqa: E402
 from randhet.fixed_point.backends import BACKENDS, runner  # noqa: E402
-from randhet.train.neurons import recording  # noqa: E402
+from randhet.train.general import GeneralLIF  # noqa: E402
+from randhet.train.layers import Encode, Flatten, MeanOverTime  # noqa: E402
+from randhet.train.neurons import LIF, recording  # noqa: E402
 
 SHAPE, STEPS, WIDTH = (1, 6, 6), 6, 8
 IMAGES = np.random.default_rng(5).integers(0, 256, (24, *SHAPE), dtype=np.uint8)
@@ -201,6 +203,46 @@ def test_it_goes_through_nir_and_onnx(net: nn.Module, tmp_path: Path) -> None:
     with torch.no_grad():
         again = FloatModel(restored).eval()(images).numpy()
     assert np.mean(np.abs(again - logits) < 1e-5) > 0.9
+
+
+def test_a_module_of_ones_own_may_have_recurrent_neurons() -> None:
+    """`GeneralLIF` with a layer for its own spikes; in integers U / (1 - tau) of the drive 1, in units of the scale."""
+    torch.manual_seed(2)
+    back = nn.Linear(WIDTH, WIDTH)
+    front = (nn.Flatten(), nn.Linear(36, 12), Encode(STEPS), LIF(0.5, 0.1), nn.Linear(12, WIDTH))
+    own = GeneralLIF(0.75, 0.3, drive=1.0, recurrent=back)
+    network = randhet.deploy(nn.Sequential(*front, own, nn.Linear(WIDTH, 4), MeanOverTime()).eval(), IMAGES)
+    (layer,) = (layer for layer in network.layers if layer.recurrent is not None)
+    assert layer.name == "5" and layer.recurrent is not None and layer.scale is not None
+    wanted = back.weight.detach().double().numpy() / (1 - 0.75) / layer.scale.reshape(-1, 1)
+    assert np.abs(layer.recurrent - wanted).max() <= 0.5 + 1e-4
+
+
+def test_spikes_return_behind_dense_layers_only() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 6),
+        Encode(STEPS),
+        GeneralLIF(0.7, recurrent=nn.Linear(1, 1)),
+        Flatten(),
+        nn.Linear(2, 3),
+        MeanOverTime(),
+    )
+    with pytest.raises(ExportError, match="neuron 2 reads its own spikes and 0: that is possible behind a dense layer"):
+        randhet.deploy(net.eval(), IMAGES)
+
+
+class Doubled(nn.Linear):
+    """A linear layer that computes something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def test_a_changed_layer_is_refused() -> None:
+    front = (nn.Flatten(), nn.Linear(36, WIDTH), Encode(STEPS))
+    own = GeneralLIF(0.75, 0.3, recurrent=Doubled(WIDTH, WIDTH))
+    with pytest.raises(ExportError, match="3 .GeneralLIF., which has its own forward: use Linear itself"):
+        randhet.deploy(nn.Sequential(*front, own, nn.Linear(WIDTH, 4), MeanOverTime()).eval(), IMAGES)
 
 
 def test_what_cannot_return_is_refused() -> None:
