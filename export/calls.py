@@ -157,6 +157,11 @@ def _candidates(given: list[Tensor], result: Tensor, form: Form) -> Iterator[Can
         means = value.mean((-2, -1), keepdim=True)
         yield means, (AveragePool(),), form
         yield means.flatten(lead), (AveragePool(), FloatFlatten()), form
+        if value.shape[-2] == 1:
+            yield value.squeeze(-2), (), form
+    if value.dim() - lead == 2:  # a row, which the graph has as an image of one row
+        yield value.unsqueeze(-2), (), form
+        yield value.flatten(lead), (FloatFlatten(),), form
     if form == "image":
         yield value[None], (), "lone"
         yield from _repeated(value, result)

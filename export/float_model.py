@@ -31,7 +31,9 @@ from randhet.export.graph import (
     FloatMaxPool,
     FloatNeuron,
     FloatOperation,
+    FloatSpread,
     Normalisation,
+    Pair,
     TimeMean,
     TimeRead,
 )
@@ -49,6 +51,7 @@ from randhet.train.layers import (
     MaxPool2d,
     MeanOverTime,
     Normalise,
+    spread,
 )
 from randhet.train.neurons import LIF, RandomTauLIF
 
@@ -146,6 +149,17 @@ class Joined(nn.Module):
 
     def forward(self, *read: Tensor) -> Tensor:
         return torch.cat(read, -self.axes)
+
+
+class Spread(nn.Module):
+    """Zeros between values."""
+
+    def __init__(self, stride: Pair, extra: Pair) -> None:
+        super().__init__()
+        self.stride, self.extra = stride, extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        return spread(x, self.stride, self.extra)
 
 
 class Scaled(nn.Module):
@@ -256,6 +270,11 @@ def _(operation: FloatFlatten, shape: Shape) -> nn.Module:
 @module_of.register
 def _(operation: FloatMaxPool, shape: Shape) -> nn.Module:
     return MaxPool2d(operation.kernel, operation.stride, operation.padding)
+
+
+@module_of.register
+def _(operation: FloatSpread, shape: Shape) -> nn.Module:
+    return Spread(operation.stride, operation.extra)
 
 
 @module_of.register

@@ -19,6 +19,7 @@ from randhet.export.graph import (
     FloatInput,
     FloatMaxPool,
     FloatOperation,
+    FloatSpread,
 )
 from randhet.fixed_point.check import MAX_VALUES
 from randhet.fixed_point.network import Shape
@@ -81,6 +82,16 @@ def _(operation: FloatMaxPool, read: tuple[Shape, ...]) -> Shape:
         raise ExportError(f"takes (channel, y, x), its input has shape {read[0]}")
     geometry = zip(read[0][1:], operation.kernel, operation.stride, operation.padding)
     return _image(read[0][0], [window_count(*numbers) for numbers in geometry], read[0])
+
+
+@output_shape.register
+def _(operation: FloatSpread, read: tuple[Shape, ...]) -> Shape:
+    if len(read[0]) != 3:
+        raise ExportError(f"takes (channel, y, x), its input has shape {read[0]}")
+    sizes = [
+        (size - 1) * stride + 1 + extra for size, stride, extra in zip(read[0][1:], operation.stride, operation.extra)
+    ]
+    return _image(read[0][0], sizes, read[0])
 
 
 @output_shape.register

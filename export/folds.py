@@ -35,7 +35,7 @@ from randhet.export.trace import convert, trace
 from randhet.fixed_point.layers import WEIGHT_MAX
 from randhet.train.scales import Scales
 
-Weighted = nn.Conv2d | nn.Linear
+Weighted = nn.Conv1d | nn.Conv2d | nn.Linear
 
 
 @dataclass(eq=False)
@@ -76,6 +76,7 @@ class Traced:
         operation = self.folding.folded().node(self.name).operation
         assert isinstance(operation, (FloatConv, FloatDense))
         weight, gain = self.layer.weight, torch.from_numpy(operation.weight.copy())
+        gain = gain.squeeze(2) if isinstance(self.layer, nn.Conv1d) else gain
         for axis in range(2, weight.dim()):  # "same" lengthens an even kernel at its beginning
             gain = gain.narrow(axis, gain.shape[axis] - weight.shape[axis], weight.shape[axis])
         gain = gain.to(weight.device)
@@ -118,7 +119,7 @@ def _layers(graph: FloatGraph, folding: Folding, modules: Mapping[str, nn.Module
         if isinstance(node.operation, (FloatConv, FloatDense)):
             layer = modules.get(node.name)
             _own(node, layer, owners)
-            assert isinstance(layer, (nn.Conv2d, nn.Linear))
+            assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear))
             pooled = sends_sums(folded, folded.node(node.name))
             found.append(Traced(node.name, layer, folding, owners[node.name] == node.name, pooled))
     return tuple(found)
@@ -131,7 +132,7 @@ def _own(node: FloatNode, layer: nn.Module | None, owners: Mapping[str, str]) ->
             f"{node.name} is a layer that is called more than once, which quantisation-aware training cannot round: "
             "leave out the bits"
         )
-    if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+    if not isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
         raise RandhetError(
             f"{node.name} is a {type(layer).__name__}, whose weights quantisation-aware training does not round: leave "
             "out the bits"

@@ -163,6 +163,14 @@ class FloatMaxPool:
 
 
 @dataclass(frozen=True, eq=False)
+class FloatSpread:
+    """Zeros between values, as `fixed_point.layers.Spread`; the convolution of a transposed one reads it."""
+
+    stride: Pair
+    extra: Pair = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
 class FloatFlatten:
     """(C, Y, X) to (C*Y*X,)."""
 
@@ -193,6 +201,7 @@ FloatOperation = (
     | FloatConcat
     | AveragePool
     | FloatMaxPool
+    | FloatSpread
     | FloatFlatten
     | TimeMean
     | TimeRead

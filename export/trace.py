@@ -14,9 +14,10 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from randhet.export import gates, readers
+from randhet.export import gates, geometry, readers
 from randhet.export.calls import Form, Values, meant, name_of, ran
 from randhet.export.float_shape import shapes
+from randhet.export.geometry import array, pair
 from randhet.export.graph import (
     Affine,
     Array,
@@ -24,7 +25,6 @@ from randhet.export.graph import (
     Encoding,
     ExportError,
     FloatAdd,
-    FloatConv,
     FloatDense,
     FloatFlatten,
     FloatGraph,
@@ -34,7 +34,6 @@ from randhet.export.graph import (
     FloatNode,
     FloatOperation,
     Normalisation,
-    Pair,
     TimeMean,
     TimeRead,
 )
@@ -48,11 +47,15 @@ from randhet.train.neurons import LIF, HetLIF, RandomTauLIF
 SKIPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 """Modules that do nothing in evaluation mode."""
 OVER_TIME = (
+    layers.Conv1d,
     layers.Conv2d,
+    layers.ConvTranspose2d,
     layers.BatchNorm1d,
     layers.BatchNorm2d,
     layers.Linear,
+    layers.AvgPool1d,
     layers.AvgPool2d,
+    layers.MaxPool1d,
     layers.MaxPool2d,
 )
 """This project's own subclasses of torch's layers: the same at every step."""
@@ -178,7 +181,8 @@ def _nodes(traced: fx.Graph, model: nn.Module, shape: tuple[int, ...], steps: in
         for operation in operations:
             # a module that is called later keeps its name, by which `verify` finds what it gave
             others = modules if node.op != "call_module" else {}
-            names[node] = _free(base, {*others, *(known.name for known in nodes)})
+            first = node.op == "call_module" and operation is not operations[-1]
+            names[node] = _free(f"{base}.spread" if first else base, {*others, *(known.name for known in nodes)})
             nodes.append(FloatNode(names[node], operation, inputs))
             inputs = (names[node],)
     if refused:
@@ -274,8 +278,7 @@ def _operations(
     if node.op == "placeholder":
         return (FloatInput(shape),)
     if node.op == "call_module":
-        operation = _of_module(modules[str(node.target)])
-        return (operation,) if operation else ()
+        return _of_module(modules[str(node.target)])
     if gates.is_complement(node):
         gates.check_complement(node)
         return ()
@@ -301,15 +304,16 @@ def _form(node: fx.Node, modules: dict[str, nn.Module], values: Values) -> Form:
     return values.forms[reads[0]] if reads else "image"
 
 
-def _of_module(module: nn.Module) -> FloatOperation | None:
+def _of_module(module: nn.Module) -> tuple[FloatOperation, ...]:
     if reason := _changed(module):
         raise ExportError(reason)
     if isinstance(module, SKIPPED):
-        return None
+        return ()
     operation = convert(module)
     if operation is None:
         raise ExportError("")
-    return operation
+    before = geometry.spread_before(module)
+    return (before, operation) if before else (operation,)
 
 
 def _name(node: fx.Node, inputs: tuple[str, ...]) -> str:
@@ -323,52 +327,18 @@ def _name(node: fx.Node, inputs: tuple[str, ...]) -> str:
     return f"{holder}.{own}" if holder else own
 
 
-def _array(tensor: torch.Tensor | None, size: int = 0) -> Array:
-    """float64 values, zeros where there is no tensor."""
-    return np.zeros(size) if tensor is None else tensor.detach().cpu().double().numpy()
-
-
-def _pair(value: Any) -> Pair:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    return int(pair[0]), int(pair[1])
-
-
-@convert.register
-def _(module: nn.Conv2d) -> FloatOperation:
-    if module.padding_mode != "zeros":
-        raise ExportError(f", which pads with {module.padding_mode}: pad with zeros")
-    weight, padding = _padded(module)
-    bias = _array(module.bias, module.out_channels)
-    return FloatConv(weight, bias, _pair(module.stride), padding, _pair(module.dilation), module.groups)
-
-
-def _padded(module: nn.Conv2d) -> tuple[Array, Pair]:
-    """Weights and padding; "same" pads one more at the end where the kernel is even, as a zero before a kernel does."""
-    weight = _array(module.weight)
-    if not isinstance(module.padding, str):
-        return weight, _pair(module.padding)
-    if module.padding == "valid":
-        return weight, (0, 0)
-    total = [gap * (length - 1) for gap, length in zip(_pair(module.dilation), weight.shape[2:])]
-    odd = [size % 2 for size in total]
-    if any(more and gap > 1 for more, gap in zip(odd, _pair(module.dilation))):
-        raise ExportError(f', which pads with "same" at dilation {module.dilation}: give its padding in numbers')
-    wide = np.pad(weight, ((0, 0), (0, 0), (odd[0], 0), (odd[1], 0)))
-    return wide, ((total[0] + odd[0]) // 2, (total[1] + odd[1]) // 2)
-
-
 @convert.register
 def _(module: nn.Linear) -> FloatOperation:
-    return FloatDense(_array(module.weight), _array(module.bias, module.out_features))
+    return FloatDense(array(module.weight), array(module.bias, module.out_features))
 
 
 def _affine(module: nn.BatchNorm1d | nn.BatchNorm2d) -> FloatOperation:
     if module.running_mean is None or module.running_var is None:
         raise ExportError(", which keeps no running statistics")
-    gain = 1 / np.sqrt(_array(module.running_var) + module.eps)
+    gain = 1 / np.sqrt(array(module.running_var) + module.eps)
     if module.affine:
-        gain = gain * _array(module.weight)
-    return Affine(gain, _array(module.bias, module.num_features) - gain * _array(module.running_mean))
+        gain = gain * array(module.weight)
+    return Affine(gain, array(module.bias, module.num_features) - gain * array(module.running_mean))
 
 
 convert.register(nn.BatchNorm1d, _affine)
@@ -377,9 +347,9 @@ convert.register(nn.BatchNorm2d, _affine)
 
 @convert.register
 def _(module: nn.AvgPool2d) -> FloatOperation:
-    if _pair(module.padding) != (0, 0) or module.ceil_mode or module.divisor_override:
+    if pair(module.padding) != (0, 0) or module.ceil_mode or module.divisor_override:
         raise ExportError(", which has padding, ceil_mode or a divisor of its own")
-    return AveragePool(_pair(module.kernel_size), _pair(module.stride))
+    return AveragePool(pair(module.kernel_size), pair(module.stride))
 
 
 @convert.register
@@ -391,9 +361,9 @@ def _(module: nn.AdaptiveAvgPool2d) -> FloatOperation:
 
 @convert.register
 def _(module: nn.MaxPool2d) -> FloatOperation:
-    if _pair(module.dilation) != (1, 1) or module.ceil_mode or module.return_indices:
+    if pair(module.dilation) != (1, 1) or module.ceil_mode or module.return_indices:
         raise ExportError(", which has dilation, ceil_mode or return_indices")
-    return FloatMaxPool(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
+    return FloatMaxPool(pair(module.kernel_size), pair(module.stride), pair(module.padding))
 
 
 @convert.register
@@ -403,7 +373,7 @@ def _(module: nn.Flatten) -> FloatOperation:
 
 @convert.register
 def _(module: Normalise) -> FloatOperation:
-    return Normalisation(_array(module.mean).reshape(-1), _array(module.std).reshape(-1))
+    return Normalisation(array(module.mean).reshape(-1), array(module.std).reshape(-1))
 
 
 @convert.register
@@ -418,7 +388,7 @@ def _(module: LIF) -> FloatOperation:
 
 @convert.register
 def _(module: HetLIF) -> FloatOperation:
-    return FloatNeuron("het", module.threshold, decay=_array(module.decay), reset=module.reset)
+    return FloatNeuron("het", module.threshold, decay=array(module.decay), reset=module.reset)
 
 
 @convert.register
@@ -439,7 +409,7 @@ def _(module: LeakyReadOut) -> FloatOperation:
 
 def _leaky(module: GeneralLIF | LeakyReadOut, threshold: float) -> FloatNeuron:
     """Decays are clamped as its forward does; one that keeps everything, with a drive, integrates."""
-    decay = np.clip(_array(torch.as_tensor(module.decay, dtype=torch.float64)), 0, 1)
+    decay = np.clip(array(torch.as_tensor(module.decay, dtype=torch.float64)), 0, 1)
     if module.synapse:
         return _cuba(module, threshold, decay)
     kind = "integrate" if (decay == 1).all() else "het" if decay.ndim else "vanilla"
@@ -460,6 +430,13 @@ def _encoding(module: Encode) -> FloatOperation:
     if module.steps < 1:
         raise ExportError(f", which has {module.steps} time steps, there must be at least 1")
     return Encoding(module.steps)
+
+
+convert.register(nn.Conv2d, geometry.convolution)
+convert.register(nn.ConvTranspose2d, geometry.transposed)
+convert.register(nn.Conv1d, geometry.conv_of_a_row)
+convert.register(nn.AvgPool1d, geometry.average_of_a_row)
+convert.register(nn.MaxPool1d, geometry.maximum_of_a_row)
 
 
 CONSTANT: dict[type[nn.Module], Callable[[Any], FloatOperation]] = {

@@ -30,7 +30,7 @@ from randhet.train.settings import TrainSettings
 from randhet.train.subject import Saved, copied
 from randhet.train.weights import Weights
 
-TRAINED = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
+TRAINED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
 """Layers of a counterpart that are trained and go back into the module of another library."""
 
 

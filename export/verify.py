@@ -37,11 +37,13 @@ from randhet.export.graph import (
     FloatMaxPool,
     FloatNeuron,
     FloatNode,
+    FloatSpread,
     Normalisation,
     TimeMean,
     TimeRead,
 )
 from randhet.export.in_time import InTime, first
+from randhet.train.layers import spread
 from randhet.train.neurons import RandomTauLIF, neurons, replaying
 
 IMAGES = 2
@@ -140,7 +142,9 @@ def listening(model: nn.Module) -> Iterator[Heard]:
 
 
 def _apart(own: Tensor, given: Tensor) -> Tensor:
-    """What a module gave of steps and images as one axis, with both."""
+    """What a module gave of steps and images as one axis, with both; a row as an image of one row."""
+    if own.dim() + 1 == given.dim() and given.shape[-2] == 1 and own.shape == given.squeeze(-2).shape:
+        return own.unsqueeze(-2)
     merged = own.dim() + 1 == given.dim() and own.shape == given.flatten(0, 1).shape
     return own.reshape(given.shape) if merged else own
 
@@ -198,6 +202,8 @@ def _value(node: FloatNode, read: list[Tensor], pixels: Tensor, heard: Heard) ->
             return _pool(operation, read[0]), None
         case FloatMaxPool():
             return _max_pool(operation, read[0]), None
+        case FloatSpread():
+            return spread(read[0], operation.stride, operation.extra), None
         case FloatFlatten():
             return read[0].flatten(-3), None
         case TimeMean():

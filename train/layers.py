@@ -27,6 +27,20 @@ class Conv2d(nn.Conv2d):
         return over_steps(super().forward, x, 4)
 
 
+class Conv1d(nn.Conv1d):
+    """torch's Conv1d, at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_steps(super().forward, x, 3)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """torch's ConvTranspose2d, at every step, with the output size that follows from its arguments."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return over_steps(super().forward, x, 4)
+
+
 class BatchNorm2d(nn.BatchNorm2d):
     """torch's BatchNorm2d with statistics over steps and images alike, and over all processes of a training run."""
 
@@ -63,8 +77,30 @@ class BatchNorm1d(nn.BatchNorm1d):
         return over_steps(super().forward, x, 2)
 
 
+def spread(x: Tensor, stride: tuple[int, int], extra: tuple[int, int] = (0, 0)) -> Tensor:
+    """Put zeros between the values of (..., Y, X): value y at y*stride, extra zeros at the end."""
+    sizes = [(size - 1) * gap + 1 + more for size, gap, more in zip(x.shape[-2:], stride, extra)]
+    wide = x.new_zeros((*x.shape[:-2], *sizes))
+    wide[..., : sizes[0] - extra[0] : stride[0], : sizes[1] - extra[1] : stride[1]] = x
+    return wide
+
+
 class Linear(nn.Linear):
     """torch's Linear, at every step."""
+
+
+class AvgPool1d(nn.AvgPool1d):
+    """torch's AvgPool1d, at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_steps(super().forward, x, 3)
+
+
+class MaxPool1d(nn.MaxPool1d):
+    """torch's MaxPool1d, at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_steps(super().forward, x, 3)
 
 
 class AvgPool2d(nn.AvgPool2d):

@@ -28,7 +28,7 @@ class Rounded(Protocol):
     """A layer whose weights are rounded."""
 
     @property
-    def layer(self) -> nn.Conv2d | nn.Linear:
+    def layer(self) -> nn.Conv1d | nn.Conv2d | nn.Linear:
         """The layer itself; its first axis of weights are its channels."""
 
     @property

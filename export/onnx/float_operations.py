@@ -22,6 +22,7 @@ from randhet.export.graph import (
     FloatIand,
     FloatMaxPool,
     FloatOperation,
+    FloatSpread,
     Normalisation,
     TimeMean,
     TimeRead,
@@ -125,6 +126,19 @@ def _(operation: AveragePool, scope: Scope, read: list[Wire]) -> Wire:
 def _(operation: FloatMaxPool, scope: Scope, read: list[Wire]) -> Wire:
     kernel, stride, pads = operation.kernel, operation.stride, operation.padding * 2
     return replace(read[0], name=scope.op("MaxPool", read[0].name, kernel_shape=kernel, strides=stride, pads=pads))
+
+
+@operate.register
+def _(operation: FloatSpread, scope: Scope, read: list[Wire]) -> Wire:
+    """A transposed convolution with a weight of 1 for each channel."""
+    ones = np.ones((read[0].shape[0], 1, 1, 1), np.float32)
+    strides, extra = operation.stride, operation.extra
+    wide = scope.op(
+        "ConvTranspose", read[0].name, ones, group=len(ones), strides=strides, pads=(0, 0, 0, 0), output_padding=(0, 0)
+    )
+    if any(extra):
+        wide = scope.op("Pad", wide, np.array([0, 0, 0, 0, 0, 0, *extra], np.int64), np.float32(0))
+    return replace(read[0], name=wide)
 
 
 @operate.register

@@ -33,6 +33,7 @@ from randhet.export.graph import (
     FloatMaxPool,
     FloatNeuron,
     FloatNode,
+    FloatSpread,
     Normalisation,
     TimeMean,
     TimeRead,
@@ -137,14 +138,8 @@ def _into(graph: FloatGraph, reader: FloatNode, change: Change, source: str) -> 
         case FloatFlatten():
             width, shift = (change.full(values).ravel() for values in (change.width, change.shift))
             return _pushed(graph, reader.name, Change(width, shift, (prod(change.shape),), change.name))
-        case AveragePool():
-            return _pushed(graph, reader.name, replace(change, shape=shapes(graph)[reader.name]))
-        case FloatMaxPool():
-            if not (change.width > 0).all() or np.isinf(change.width).any():
-                raise ExportError(
-                    f"max pool {reader.name} reads {change.name}, which has a gain of 0 or below in some channels: put "
-                    "the pool before it"
-                )
+        case AveragePool() | FloatMaxPool() | FloatSpread():
+            _passable(operation, reader.name, change)
             return _pushed(graph, reader.name, replace(change, shape=shapes(graph)[reader.name]))
         case FloatConcat():
             return _pushed(graph, reader.name, _among(graph, reader, change, source))
@@ -170,6 +165,19 @@ def _into(graph: FloatGraph, reader: FloatNode, change: Change, source: str) -> 
             )
         case _:
             assert_never(operation)
+
+
+def _passable(operation: AveragePool | FloatMaxPool | FloatSpread, name: str, change: Change) -> None:
+    """ExportError where what is read of a change is none of what was read before it."""
+    if isinstance(operation, FloatMaxPool) and (not (change.width > 0).all() or np.isinf(change.width).any()):
+        raise ExportError(
+            f"max pool {name} reads {change.name}, which has a gain of 0 or below in some channels: put the pool "
+            "before it"
+        )
+    if isinstance(operation, FloatSpread) and change.shift.any():
+        raise ExportError(
+            f"{name} puts zeros between values of {change.name}, to which it adds something: put a neuron between"
+        )
 
 
 def _among(graph: FloatGraph, reader: FloatNode, change: Change, source: str) -> Change:

@@ -30,6 +30,7 @@ from randhet.export.graph import (
     FloatNeuron,
     FloatNode,
     FloatOperation,
+    FloatSpread,
 )
 from randhet.export.passes.pooled import reads_sums, sends_sums
 from randhet.export.passes.recurrent import check_levels
@@ -60,6 +61,7 @@ from randhet.fixed_point.network import (
     ReadOut,
     Sampling,
     Spiking,
+    Spread,
     SumPool,
 )
 from randhet.train.scales import FLOOR, SCALES, Scales, candidates, chosen, mantissa
@@ -461,6 +463,11 @@ def _(operation: AveragePool, name: str) -> Operation:
 @structure.register
 def _(operation: FloatMaxPool, name: str) -> Operation:
     return MaxPool(operation.kernel, operation.stride, operation.padding)
+
+
+@structure.register
+def _(operation: FloatSpread, name: str) -> Operation:
+    return Spread(operation.stride, operation.extra)
 
 
 @structure.register

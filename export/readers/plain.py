@@ -11,11 +11,15 @@ from randhet.train import layers
 from randhet.train.neurons import Neuron
 
 LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv1d: layers.Conv1d,
     nn.Conv2d: layers.Conv2d,
+    nn.ConvTranspose2d: layers.ConvTranspose2d,
     nn.Linear: layers.Linear,
     nn.BatchNorm1d: layers.BatchNorm1d,
     nn.BatchNorm2d: layers.BatchNorm2d,
+    nn.MaxPool1d: layers.MaxPool1d,
     nn.MaxPool2d: layers.MaxPool2d,
+    nn.AvgPool1d: layers.AvgPool1d,
     nn.AvgPool2d: layers.AvgPool2d,
 }
 NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)

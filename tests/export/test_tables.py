@@ -35,6 +35,7 @@ from randhet.export.graph import (
     FloatNeuron,
     FloatNode,
     FloatOperation,
+    FloatSpread,
     Normalisation,
     TimeMean,
     TimeRead,
@@ -164,6 +165,9 @@ def floats(part: str) -> FloatGraph:
     )  # fmt: skip
     conv, sequence = FloatConv(RNG.normal(size=(2, 2, 3, 3)), np.zeros(2), padding=(1, 1)), part == "a sequence"
     pool = FloatMaxPool((2, 2), (2, 2)) if part == "FloatMaxPool" else AveragePool((2, 2))
+    # 2x2 values, those between them 0, are 3x3
+    zeros: dict[str, Any] = {"spread": (FloatSpread((2, 2)), "pool")} if part == "FloatSpread" else {}
+    width = {"FloatConcat": 16, "FloatSpread": 18}.get(part, 8)
     back = RNG.normal(size=(6, 6)) if part == "recurrent weights" else None
     last = FloatNeuron("vanilla", 1.0, decay=np.array(0.4), read="sum")
     parts = {
@@ -177,8 +181,9 @@ def floats(part: str) -> FloatGraph:
         "n2": (cell, "conv"),
         "add": (JOINS.get(part, FloatAdd()), "n1", "n2"),
         "pool": (pool, "add"),
-        "flat": (FloatFlatten(), "pool"),
-        "hidden": (FloatDense(RNG.normal(size=(6, 16 if part == "FloatConcat" else 8)), np.zeros(6), back), "flat"),
+        **zeros,
+        "flat": (FloatFlatten(), "spread" if zeros else "pool"),
+        "hidden": (FloatDense(RNG.normal(size=(6, width)), np.zeros(6), back), "flat"),
         "n3": (FloatNeuron("vanilla", 0.3), "hidden"),
         "fc": (FloatDense(RNG.normal(size=(3, 6)), np.zeros(3)), "n3"),
         **({"leaky": (last, "fc")} if leaky else {}),
