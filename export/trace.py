@@ -398,7 +398,7 @@ def _(module: GeneralLIF) -> FloatOperation:
     if own is not None:
         if reason := _changed(own):
             raise ExportError(reason)
-        moving = replace(moving, recurrent=_array(own.weight), recurrent_bias=_array(own.bias, own.out_features))
+        moving = replace(moving, recurrent=array(own.weight), recurrent_bias=array(own.bias, own.out_features))
     return replace(moving, reset=module.reset, reset_delay=module.reset_delay, inclusive=module.inclusive)
 
 
