@@ -49,6 +49,7 @@ LISTS: dict[str, Callable[[], Iterable[str]]] = {
     "data": data,
     "models": keys("train.models", "NAMED"),
     "neurons": keys("train.models", "NEURONS"),
+    "baselines": keys("train.models", "BASELINES"),
     "objectives": keys("train.objectives", "OBJECTIVES"),
     "passes": options("export.passes.quantise", "PASSES"),
     "precisions": lambda: import_module("randhet.train.settings").NAMES["precision"],

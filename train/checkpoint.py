@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from randhet.base import shipped
 from randhet.base.errors import FileError, RandhetError
 from randhet.base.files import replacing
+from randhet.train.baselines.resnet import network
 from randhet.train.models import ModelSettings, SEWResNet
 from randhet.train.published import Published, converted, is_published, normalised, unwrapped
 
@@ -137,7 +138,7 @@ def _fits(checkpoint: Checkpoint, size: int) -> None:
     if len(checkpoint.state) < checkpoint.settings.layers:
         raise FileError(f"{len(checkpoint.state)} weights for {checkpoint.settings.layers} neuron layers")
     with torch.device("meta"):
-        wanted = SEWResNet(checkpoint.settings, checkpoint.mean, checkpoint.std).state_dict()
+        wanted = network(checkpoint.settings, checkpoint.mean, checkpoint.std).state_dict()
     shapes = {name: tensor.shape for name, tensor in wanted.items()}
     for name in sorted({*shapes, *checkpoint.state}):
         if name not in shapes or name not in checkpoint.state or checkpoint.state[name].shape != shapes[name]:
@@ -159,7 +160,7 @@ def _checkpoint(content: dict[str, Any]) -> Checkpoint:
 
 def build(checkpoint: Checkpoint) -> SEWResNet:
     """The model with its weights, in evaluation mode."""
-    model = SEWResNet(checkpoint.settings, checkpoint.mean, checkpoint.std)
+    model = network(checkpoint.settings, checkpoint.mean, checkpoint.std)
     model.load_state_dict(dict(checkpoint.state))
     return model.eval()
 
@@ -183,7 +184,7 @@ def random_init(settings: ModelSettings, seed: int = 0, images: np.ndarray | Non
         channels = settings.in_channels
         if images is None:
             images = np.random.default_rng(seed).integers(0, 256, (4, channels, *settings.image_size), dtype=np.uint8)
-        model = SEWResNet(settings, [0.5] * channels, [0.25] * channels).train()
+        model = network(settings, [0.5] * channels, [0.25] * channels).train()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0

@@ -35,6 +35,8 @@ CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """SEW connect functions of spikes (Fang et al., NeurIPS 2021): sum, both, shortcut without branch."""
 SEGMENTS = ("first", "second", "third")
 TRAINED = ("no", "layer", "global")
+BASELINES = ("none", "relu", "ctrw", "rpf", "rna")
+"""What a network can be in place of a spiking one: see `randhet.train.baselines`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ModelSettings:
     or one global, kept inside sigma_bounds, starting at sigma or sigmas. thresholds, alphas (of the surrogate): one per
     neuron layer likewise, instead of threshold, of 2; decays: of vanilla neurons, instead of 0.5. reset: a spike sets
     the membrane potential to zero, or subtracts the threshold from it. sequence: it takes recordings (N, T, C, Y, X).
+    baseline: a ResNet without spikes of the same layers instead, which has no steps; what is random in it.
     """
 
     in_channels: int = 3
@@ -68,6 +71,7 @@ class ModelSettings:
     decays: tuple[float, ...] = ()
     reset: Reset = "zero"
     sequence: bool = False
+    baseline: Literal["none", "relu", "ctrw", "rpf", "rna"] = "none"
 
     def __post_init__(self) -> None:
         if not self.widths or len(self.widths) != len(self.blocks) or len(self.widths) > 3:
@@ -83,6 +87,9 @@ class ModelSettings:
         one_of("connect function", self.connect, CONNECT)
         one_of("random segment", self.random, ("all", *SEGMENTS[: len(self.widths)]))
         one_of("train_sigma", self.train_sigma, TRAINED)
+        one_of("baseline", self.baseline, BASELINES)
+        if self.baseline != "none" and self.sequence:
+            raise RandhetError(f"baseline {self.baseline!r} has no time steps, it takes images and no recordings")
         self._check_sigmas()
 
     def _check_sigmas(self) -> None:

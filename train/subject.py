@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
 from randhet.train import checkpoint as checkpoints
+from randhet.train.baselines.resnet import network
 from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.images import Images, channel_statistics
 from randhet.train.models import ModelSettings, SEWResNet
@@ -107,7 +108,7 @@ class SewNet:
                 f"{start.settings.image_size}, data {name} has {len(data.classes)} and {settings.image_size}"
             )
         mean, std = channel_statistics(data) if start is None else (start.mean, start.std)
-        made = cls(SEWResNet(settings, mean, std), mean, std, name, data.classes)
+        made = cls(network(settings, mean, std), mean, std, name, data.classes)
         if start is not None:
             made.module.load_state_dict(dict(start.state))
             made.source = checkpoints.weights_hash(start.state)
@@ -122,7 +123,11 @@ class SewNet:
             )
 
     def rounded(self) -> Sequence[Rounded]:
-        """Return every layer with weights."""
+        """Return every layer with weights; RandhetError for a baseline, which has no use for rounded ones."""
+        if (baseline := self.module.settings.baseline) != "none":
+            raise RandhetError(
+                f"qat_bits rounds weights for export, baseline {baseline!r} cannot be exported: leave it out"
+            )
         return weighted(self.module)
 
     def shorten(self, half: bool) -> None:

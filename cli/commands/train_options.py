@@ -44,6 +44,7 @@ CHOICES = (
     Choice("reset", str, "What a spike does to the membrane potential: {resets}.", "zero"),
     Choice("connect", str, "Connect function of a block: {connections}.", "add"),
     Choice("random", str, "Segment whose neurons are stochastic: {segments}.", "all"),
+    Choice("baseline", str, "Train a ResNet without spikes instead, as a baseline: {baselines}.", "none"),
     Choice("objective", str, "Training objective: {objectives}.", "at"),
     Choice("epochs", int, "Number of passes over the data.", "30"),
     Choice("batch", int, "Number of images per step, over all processes.", "32"),
