@@ -27,7 +27,7 @@ from randhet.export.graph import FloatGraph
 from randhet.export.model import Model, as_model, check_pair
 from randhet.export.passes import fold
 from randhet.export.verify import verify
-from randhet.fixed_point.backends import BACKENDS, available, require, runner
+from randhet.fixed_point.backends import BACKENDS, require, runner
 from randhet.fixed_point.check import check_images
 from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint
@@ -119,7 +119,7 @@ def compare(
     model: Model | Checkpoint | nn.Module, network: Network, images: Images, settings: StudySettings, stage: Stage
 ) -> Comparison:
     """Run everything. RandhetError where model, network and images do not belong together."""
-    names, absent = chosen(settings.backends)
+    names, absent = chosen(settings.backends, network)
     images = images.as_classes(network.classes, "the network")
     pair = paired(model, network, images)
     chance = is_random(network)
@@ -149,15 +149,15 @@ def compare(
     )
 
 
-def chosen(asked: tuple[str, ...] | None) -> tuple[list[str], dict[str, str]]:
+def chosen(asked: tuple[str, ...] | None, network: Network) -> tuple[list[str], dict[str, str]]:
     """Choose the backends to run, and say why others are left out. One that is named must be able to run."""
     if asked is not None:
         for name in asked:
             require(name)
         return [name for name in dict.fromkeys(asked) if name != "reference"], {}
-    ready = available()
-    absent = {name: reason for name, backend in BACKENDS.items() if (reason := backend.missing())}
-    return [name for name in ready if name != "reference"], absent
+    reasons = {name: backend.missing() or backend.refuses(network) for name, backend in BACKENDS.items()}
+    absent = {name: reason for name, reason in reasons.items() if reason}
+    return [name for name in BACKENDS if name != "reference" and name not in absent], absent
 
 
 @dataclass(frozen=True, eq=False)

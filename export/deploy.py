@@ -12,6 +12,7 @@ from randhet.export.graph import ExportError
 from randhet.export.model import Model, as_model
 from randhet.export.passes.quantise import QuantSettings
 from randhet.export.pipeline import export, settings_for
+from randhet.fixed_point.generator import GeneratorKind
 from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.images import Images
@@ -28,6 +29,7 @@ def deploy(
     *,
     settings: QuantSettings | None = None,
     seed: int | None = None,
+    generator: GeneratorKind = "register",
     classes: tuple[str, ...] = (),
     **chosen: Any,
 ) -> Network:
@@ -40,6 +42,7 @@ def deploy(
         steps: T, where the model does not say it.
         settings: number formats, None for those that the model was trained for, or the defaults.
         seed: written into the network, which makes its random numbers public.
+        generator: where random decays come from, shift registers ("register") or the cipher ChaCha20 ("chacha").
         classes: names of the classes, for the network's file.
         chosen: single fields of `QuantSettings`, such as weight_bits=6, in place of settings.
 
@@ -54,7 +57,9 @@ def deploy(
     known = images.classes if isinstance(images, Images) else ()
     data = images.name if isinstance(images, Images) else ""
     formats = settings or settings_for(taken, **chosen)
-    return export(taken, pixels_of(images), formats, seed=seed, classes=classes or known, data=data).network
+    names = classes or known
+    exported = export(taken, pixels_of(images), formats, seed=seed, generator=generator, classes=names, data=data)
+    return exported.network
 
 
 def pixels_of(images: Pixels) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from randhet.export.passes.correct import told
 from randhet.export.passes.quantise import Plan, QuantSettings
 from randhet.export.trace import trace
 from randhet.export.verify import verify
+from randhet.fixed_point.generator import GeneratorKind
 from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint
 
@@ -43,11 +44,14 @@ def export(
     settings: QuantSettings | None = None,
     *,
     seed: int | None = None,
+    generator: GeneratorKind = "register",
     classes: tuple[str, ...] = (),
     data: str = "",
     progress: Progress | None = None,
 ) -> Exported:
     """Fold, calibrate on images (N, C, Y, X) uint8, quantise, check. seed: written into the file, None for none.
+
+    generator: where random decays come from, shift registers ("register") or ChaCha20 ("chacha").
 
     settings: None for those that the model was trained for, or the defaults. classes, data: names of the classes and of
     the images, for the file, where the model does not know them.
@@ -60,8 +64,13 @@ def export(
     if seed is not None and not 0 <= seed < 2**64:
         raise ExportError(f"seed is {seed}, the limits are 0 to 2^64 - 1")
     model = as_model(model)
+    if model.checkpoint and model.checkpoint.settings.baseline != "none":
+        raise ExportError(
+            f"{model.name} is the baseline {model.checkpoint.settings.baseline!r}, which has no spiking neurons: it "
+            "can be trained and attacked, not exported"
+        )
     if model.network:
-        return _integers(model.network, seed, data)
+        return _drawing(_integers(model.network, seed, data), generator)
     graph = model.graph or _verified(model, images)
     exported = export_graph(
         graph,
@@ -74,7 +83,12 @@ def export(
     )
     if model.graph:
         exported = replace(exported, network=for_images(exported.network, images.shape[1:]))
-    return exported
+    return _drawing(exported, generator)
+
+
+def _drawing(exported: Exported, generator: GeneratorKind) -> Exported:
+    """The network with its random decays from this generator."""
+    return replace(exported, network=replace(exported.network, generator=generator))
 
 
 def _integers(network: Network, seed: int | None, data: str) -> Exported:

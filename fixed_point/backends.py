@@ -13,6 +13,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from randhet.base.errors import RandhetError
+from randhet.fixed_point.generator import GENERATORS
 from randhet.fixed_point.network import Network
 from randhet.fixed_point.result import Result
 
@@ -42,18 +43,28 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """Where a runner lives, as module and function, and what stands in its way here (None: nothing)."""
+    """Where a runner lives, as module and function, and what stands in its way here (None: nothing).
+
+    generators: the kinds of generators whose networks it runs.
+    """
 
     module: str
     function: str
     about: str
     obstacle: Callable[[], str | None] = lambda: None
+    generators: tuple[str, ...] = GENERATORS
 
     def missing(self) -> str | None:
         """Say why it cannot run here, None where it can."""
         if find_spec(self.module) is None:
             return "it is not part of this version of randhet"
         return self.obstacle()
+
+    def refuses(self, network: Network) -> str | None:
+        """Say why it cannot run a network that others can, None where it can."""
+        if network.generator in self.generators:
+            return None
+        return f"the network draws by {network.generator}, it by {' or '.join(self.generators)} only"
 
 
 def _lava() -> str | None:
@@ -73,7 +84,9 @@ BACKENDS: dict[str, Backend] = {
     "engine": Backend("randhet.fixed_point.engine", "run", "compiled and parallel"),
     "add-only": Backend("randhet.fixed_point.add_only", "run", "compiled, without multiplication"),
     "lava": Backend("randhet.lava_runtime.runner", "run", "Lava processes, one step of delay per synapse", _lava),
-    "onnx": Backend("randhet.export.onnx.run", "run", "integer ONNX graph", partial(_needs, "onnxruntime", "onnx")),
+    "onnx": Backend(
+        "randhet.export.onnx.run", "run", "integer ONNX graph", partial(_needs, "onnxruntime", "onnx"), ("register",)
+    ),
     "c": Backend("randhet.export.c.run", "run", "C without multiplication, compiled here", _compiler),
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 from randhet.base.errors import NetworkError
 from randhet.base.kinds import assert_never
 from randhet.fixed_point.facts import SPIKE, Range, bounds, ranges
+from randhet.fixed_point.generator import GENERATORS
 from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.layers import (
     MAX_DECAY_BITS,
@@ -347,6 +348,12 @@ def faults(layers: Layers, steps: int) -> list[str]:
     except NetworkError as error:
         return [str(error)]
     return [fault for rule in VALUES for fault in rule(layers, steps)]
+
+
+def check_generator(kind: str) -> None:
+    """NetworkError unless a network's draws come from a generator that there is."""
+    if kind not in GENERATORS:
+        raise NetworkError(f"generator {kind!r} is not one of {', '.join(GENERATORS)}")
 
 
 def check(layers: Layers, steps: int) -> None:

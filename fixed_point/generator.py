@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from statistics import NormalDist
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ DRAW_VALUES = 256
 _MASK64 = 2**64 - 1
 
 Word = NDArray[np.uint32]
+GeneratorKind = Literal["register", "chacha"]
+GENERATORS: tuple[str, ...] = get_args(GeneratorKind)
+"""Where a network's draws come from: the shift registers of this module, or the cipher of `fixed_point.keyed`."""
 
 
 def step(state: int) -> int:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from randhet.fixed_point import facts
-from randhet.fixed_point.check import check
+from randhet.fixed_point.check import check, check_generator
 from randhet.fixed_point.facts import Range
+from randhet.fixed_point.generator import GeneratorKind
 from randhet.fixed_point.layers import (
     Add,
     And,
@@ -59,6 +60,7 @@ __all__ = [
 class Network:
     """Layers, the number of time steps T, the master seed (None: from the system's entropy), free-text metadata.
 
+    generator: where random decays come from, the shift registers of `generator` or the cipher of `keyed`.
     Derived, one entry per layer: shapes of the outputs; ranges, the lowest and highest value sent; bounds, the largest
     |synaptic sum| (0 without weights); delays, the steps by which it lags the input at one step per synapse. Raises
     NetworkError that lists every broken rule of `check`.
@@ -69,6 +71,7 @@ class Network:
     seed: int | None = None
     classes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    generator: GeneratorKind = "register"
     shapes: tuple[Shape, ...] = field(init=False, repr=False)
     ranges: tuple[Range, ...] = field(init=False, repr=False)
     bounds: tuple[int, ...] = field(init=False, repr=False)
@@ -76,6 +79,7 @@ class Network:
 
     def __post_init__(self) -> None:
         check(self.layers, self.steps)
+        check_generator(self.generator)
         sent = facts.ranges(self.layers)
         derived = {
             "shapes": shapes(self.layers),

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from randhet.base.kinds import assert_never
 from randhet.fixed_point import integer
 from randhet.fixed_point.check import check_images
-from randhet.fixed_point.generator import LayerGenerator
+from randhet.fixed_point.generator import GeneratorKind, LayerGenerator
 from randhet.fixed_point.integer import Int
+from randhet.fixed_point.keyed import KeyedGenerator
 from randhet.fixed_point.layers import Drawn
 from randhet.fixed_point.network import (
     Add,
@@ -120,7 +121,7 @@ def join(parts: list[Result], network: Network) -> Result:
 def make_cells(network: Network, images: int, master: int, first: int) -> list[Cell]:
     """The states of all layers for a batch of images."""
     return [
-        make_cell(layer, network.shapes[i], images, Place(master, i, first, network.steps))
+        make_cell(layer, network.shapes[i], images, Place(master, i, first, network.steps, network.generator))
         for i, layer in enumerate(network.layers)
     ]
 
@@ -247,10 +248,12 @@ def exact_product(weight: Int, values: Int) -> Int:
 
 
 class Place:
-    """Where a layer stands: master seed, layer number, first image, T. Enough to find its registers."""
+    """Where a layer stands: master seed, layer number, first image, T, generator. Enough to find its draws."""
 
-    def __init__(self, master: int, layer: int, first: int, steps: int) -> None:
-        self.master, self.layer, self.first, self.steps = master, layer, first, steps
+    def __init__(
+        self, master: int, layer: int, first: int, steps: int, generator: GeneratorKind = "register"
+    ) -> None:  # fmt: skip
+        self.master, self.layer, self.first, self.steps, self.generator = master, layer, first, steps, generator
 
 
 class Cell:
@@ -433,8 +436,21 @@ def decays_of(neuron: Lif, shape: Shape, images: int, context: Place) -> Callabl
             assert_never(neuron.decay)
 
 
+def make_generator(
+    kind: GeneratorKind, master: int, layer: int, neurons: int, per_core: int
+) -> LayerGenerator | KeyedGenerator:
+    """Make the generator of a layer; `per_core` neurons share a register, the cipher has no cores."""
+    match kind:
+        case "register":
+            return LayerGenerator(master, layer, neurons, per_core)
+        case "chacha":
+            return KeyedGenerator(master, layer, neurons)
+        case _:
+            assert_never(kind)
+
+
 def _drawn(decay: Drawn, shape: Shape, images: int, context: Place) -> Callable[[int], Int]:
-    generator = LayerGenerator(context.master, context.layer, prod(shape), decay.neurons_per_core)
+    generator = make_generator(context.generator, context.master, context.layer, prod(shape), decay.neurons_per_core)
     table = decay.table.astype(np.int64)
     numbers = range(context.first, context.first + images)  # Python's integers: times T they may pass 64 bits
 

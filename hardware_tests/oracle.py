@@ -22,6 +22,7 @@ TOP = 2**23 - 1
 UNITY = 4096
 CLOCKS = 8
 """Clocks of the register for one draw."""
+WORD = 2**32
 
 
 def read(neuron: ir.Neuron | None, steps: list[Flat]) -> Flat:
@@ -368,8 +369,49 @@ def mix(value: int) -> int:
     return z ^ z >> 31
 
 
+def chacha20(key: Flat, counter: int, nonce: Flat) -> bytes:
+    """Return one block of RFC 8439, section 2.3: key of 8 words, counter, nonce of 3 words."""
+    start = [
+        *(int.from_bytes(b"expand 32-byte k"[i : i + 4], "little") for i in range(0, 16, 4)),
+        *key,
+        counter,
+        *nonce,
+    ]
+    x = list(start)
+    for number in range(80):
+        # four quarter rounds down the columns, then four along the diagonals
+        n, turn = number % 4, number // 4 % 2
+        a, b, c, d = (4 * row + (n + turn * row) % 4 for row in range(4))
+        for into, other, changed, bits in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+            x[into] = (x[into] + x[other]) % WORD
+            mixed = x[changed] ^ x[into]
+            x[changed] = (mixed << bits) % WORD + (mixed >> (32 - bits))
+    return b"".join(((word + first) % WORD).to_bytes(4, "little") for word, first in zip(x, start))
+
+
+class _Keyed:
+    """The cipher of a layer: block b of round r has the counter b and the nonce (layer, r mod 2^32, r >> 32)."""
+
+    def __init__(self, index: int, neurons: int, seed: int, first: int) -> None:
+        self.key = [mix(mix(mix(seed % 2**64)) ^ word) % WORD or 1 for word in range(8)]
+        self.index, self.neurons, self.number = index, neurons, first
+
+    def next(self) -> Flat:
+        """Return one draw of every neuron, neuron 0 first."""
+        number = self.number % 2**64
+        nonce = [self.index, number % WORD, number // WORD]
+        self.number += 1
+        stream = b"".join(chacha20(self.key, block, nonce) for block in range(-(-self.neurons // 64)))
+        return list(stream[: self.neurons])
+
+
 class _Draws:
-    """The registers of a layer, which start where the first image begins and are clocked one by one from there."""
+    """The registers of a layer, which start where the first image begins and are clocked one by one from there.
+
+    keyed: the cipher in their place.
+    """
+
+    keyed: _Keyed | None = None
 
     def __init__(self, network: ir.Network, index: int, shape: Shape, seed: int, first_image: int) -> None:
         self.states: list[int] = []
@@ -379,6 +421,9 @@ class _Draws:
         if not isinstance(decay, ir.Drawn):
             return
         rounds = {"forward": first_image, "step": first_image * network.steps}[decay.sampling]
+        if network.generator == "chacha":
+            self.keyed = _Keyed(index, prod(shape), seed, rounds)
+            return
         for core, start in enumerate(range(0, prod(shape), decay.neurons_per_core)):
             size = min(decay.neurons_per_core, prod(shape) - start)
             state = mix(mix(mix(seed % 2**64) ^ index) ^ core) % 2**32 or 1
@@ -387,6 +432,8 @@ class _Draws:
 
     def next(self) -> Flat:
         """Return one draw of every neuron, core after core, neuron 0 first."""
+        if self.keyed is not None:
+            return self.keyed.next()
         drawn = []
         for core, size in enumerate(self.sizes):
             for _ in range(size):

@@ -113,11 +113,21 @@ def _lif(plan: LayerPlan, neuron: ir.Lif, floating: bool) -> process.Layer:
     kept(neuron.reset)  # an unknown one raises here rather than in a process of its own
     match neuron.decay:
         case ir.Drawn():
-            return process.DrawnLayer(plan, neuron, neuron.decay, floating)
+            return _drawn(plan, neuron, neuron.decay, floating)
         case ir.Constant() | ir.PerNeuron():
             return process.GivenLayer(plan, neuron, neuron.decay, floating)
         case _:
             assert_never(neuron.decay)
+
+
+def _drawn(plan: LayerPlan, neuron: ir.Lif, decay: ir.Drawn, floating: bool) -> process.Layer:
+    match plan.run.generator:
+        case "register":
+            return process.DrawnLayer(plan, neuron, decay, floating)
+        case "chacha":
+            return process.KeyedLayer(plan, neuron, floating, decay)
+        case _:
+            assert_never(plan.run.generator)
 
 
 def _record(built: Built, plan: LayerPlan, counts: bool) -> None:

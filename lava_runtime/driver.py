@@ -82,7 +82,16 @@ def name_failed_builds(directory: Path) -> None:
 def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Run all steps and return {"spikes": {layer: count}, "saturations": count}."""
     network = read(directory / "network.net")
-    run = Run(directory, network.steps, job["images"], job["first_image"], job["master"], job["batch"], job["stream"])
+    run = Run(
+        directory,
+        network.steps,
+        job["images"],
+        job["first_image"],
+        job["master"],
+        job["batch"],
+        job["stream"],
+        network.generator,
+    )
     built = build(network, run, job["probes"], floating=job["model"] == "floating_pt")
     first, settings = built.processes[0], Loihi2SimCfg(select_tag=job["model"])
     warm(built.neurons.values())

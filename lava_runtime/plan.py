@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from randhet.fixed_point.generator import GeneratorKind
 from randhet.fixed_point.network import Layer, Shape
 from randhet.lava_runtime.wire import Wire
 
@@ -14,7 +15,7 @@ class Run:
     """One run: T steps for each batch of images, the first of which has the logical number `first_image`.
 
     Image j*batch + lane travels in round j, in its lane; in the last round some lanes may be empty. stream: the images
-    are pieces of one recording, one a round, and states carry on from one to the next.
+    are pieces of one recording, one a round, and states carry on from one to the next. generator: of the network.
     """
 
     directory: Path
@@ -24,6 +25,7 @@ class Run:
     master: int
     batch: int = 1
     stream: bool = False
+    generator: GeneratorKind = "register"
 
     @property
     def total(self) -> int:

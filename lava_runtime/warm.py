@@ -10,6 +10,7 @@ import numpy as np
 
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine import calls
+from randhet.fixed_point.engine.keyed import make_keyed
 from randhet.fixed_point.engine.plan import Tile, make_synapse
 from randhet.fixed_point.generator import DRAW_VALUES
 from randhet.fixed_point.kernels import registers as events
@@ -59,6 +60,22 @@ def late(values: np.ndarray) -> None:
 def _lif(neuron: ir.Lif, values: np.ndarray) -> None:
     levels, decays = calls.lif_levels(neuron, SHAPE, TILE), calls.given(ir.Constant(0), SHAPE, TILE)
     calls.lif(SYNAPSE, TILE, values, levels, decays, *_written(np.zeros((0, 0, 0), np.int32)))
+
+
+def keyed(values: np.ndarray) -> None:
+    """Run the kernels of LIF neurons whose decays a cipher draws."""
+    _cipher()
+    lif(values)
+
+
+def keyed_late(values: np.ndarray) -> None:
+    """Run those of LIF neurons with late or floored resets whose decays a cipher draws."""
+    _cipher()
+    late(values)
+
+
+def _cipher() -> None:
+    make_keyed(ir.Drawn(), SHAPE, 0, 0).decays(TILE, [0])
 
 
 def cuba(values: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from randhet.base.errors import FileError, NetworkError
 from randhet.base.hdf5 import verify
+from randhet.fixed_point.generator import GeneratorKind
 from randhet.fixed_point.network import (
     Add,
     And,
@@ -81,6 +82,7 @@ def network_of(root: Node) -> Network:
         steps=root.attribute("steps", int),
         seed=root.attribute("seed", int) if "seed" in root.group.attrs else None,
         classes=tuple(map(str, root.table("classes", list))),
+        generator=cast(GeneratorKind, root.attribute("generator", str, "register")),
         metadata={str(key): str(value) for key, value in root.table("metadata", dict).items()},
     )
     _compare_shapes(nodes, network)

@@ -2,7 +2,8 @@
 
 Groups layer/0, layer/1, ... hold type, shape, weight, bias, stride, padding, dilation, groups and neuron/* as lava-dl
 writes them. Added, never changed: inputs, scale, kernel, the fields of our neurons, and the root attributes format,
-version, steps, classes, metadata, seed (only where the user asked for a reproducible file).
+version, steps, classes, metadata, seed (only where the user asked for a reproducible file), generator (only where it is
+not the register).
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def _fill(file: h5py.File, network: Network) -> None:
     file.attrs["metadata"] = json.dumps(dict(network.metadata), sort_keys=True)
     if network.seed is not None:
         file.attrs["seed"] = np.uint64(network.seed)
+    if network.generator != "register":
+        file.attrs["generator"] = network.generator
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         group = file.create_group(f"layer/{i}")
         for key, value in _fields(layer, shape).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from randhet.cli.options import Json, Seed, Threads, use_threads
 if TYPE_CHECKING:
     from randhet.export.model import Model
     from randhet.export.model_files import Said
+    from randhet.fixed_point.generator import GeneratorKind
     from randhet.fixed_point.network import Network
 
 
@@ -58,6 +59,13 @@ def command(
     cores: Annotated[
         int, typer.Option("--neurons-per-core", help="Number of neurons that share one shift register.")
     ] = 1024,
+    generator: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="Where random decay factors come from: register, shift registers; or chacha, the cipher ChaCha20.",
+        ),
+    ] = "register",
     onnx: Annotated[
         Path | None, typer.Option("--onnx", metavar="FILE", help="Also write the integer network as ONNX.")
     ] = None,
@@ -124,10 +132,12 @@ def command(
     """
     from randhet.export.formats import prepared
     from randhet.export.pipeline import export, settings_for
+    from randhet.fixed_point.generator import GENERATORS
     from randhet.netx.write import write
 
     use_threads(threads)
     one_of("--taus", taus, ("drawn", "input"))
+    one_of("--generator", generator, GENERATORS)
     files = {"onnx": onnx, "onnx-integer-step": onnx_integer_step, "onnx-float": onnx_float, "onnx-step": onnx_step}
     files |= {"nir": nir, "c": c}
     asked = {name: path for name, path in files.items() if path is not None}
@@ -143,7 +153,8 @@ def command(
         passes=passes_of(passes),
     )
     with err.status("exporting") as status:
-        exported = export(model, images, settings, seed=seed, data=name, progress=status.update)
+        kind = cast("GeneratorKind", generator)
+        exported = export(model, images, settings, seed=seed, generator=kind, data=name, progress=status.update)
         status.update("writing")
         writers = prepared(exported, asked, taus)
         if vectors is not None:

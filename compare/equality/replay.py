@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
 from randhet.fixed_point.generator import LayerGenerator
+from randhet.fixed_point.keyed import KeyedGenerator
 from randhet.fixed_point.network import Drawn, Lif, Network
+from randhet.fixed_point.reference import make_generator
 from randhet.train.data.sources import Images
 from randhet.train.evaluation import predict
 from randhet.train.neurons import Sampler, neurons, recording, replaying
@@ -33,12 +35,12 @@ def samplers(network: Network, seed: int, first_image: int) -> dict[str, Sampler
     by_layer = {}
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         if layer.lif and layer.drawn:
-            generator = LayerGenerator(seed, i, prod(shape), layer.drawn.neurons_per_core)
+            generator = make_generator(network.generator, seed, i, prod(shape), layer.drawn.neurons_per_core)
             by_layer[layer.name] = _sampler(layer.lif, layer.drawn, network.steps, generator, first_image)
     return by_layer
 
 
-def _sampler(neuron: Lif, drawn: Drawn, steps: int, generator: LayerGenerator, first: int) -> Sampler:
+def _sampler(neuron: Lif, drawn: Drawn, steps: int, generator: LayerGenerator | KeyedGenerator, first: int) -> Sampler:
     tau = drawn.table.astype(np.float64) / 2**neuron.k
 
     def sample(shape: tuple[int, ...]) -> Tensor:

@@ -14,8 +14,8 @@ from randhet.fixed_point.add_only.counts import Counts
 from randhet.fixed_point.chips import chip
 from randhet.fixed_point.chips.energy import Estimate, estimate
 from randhet.fixed_point.chips.mapping import map_network
-from randhet.fixed_point.generator import LayerGenerator
 from randhet.fixed_point.network import Network
+from randhet.fixed_point.reference import make_generator
 from randhet.fixed_point.result import Result
 
 TRIALS = 16
@@ -116,7 +116,7 @@ def taus(network: Network, seed: int) -> Taus | None:
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         if layer.lif and layer.drawn:
             neurons, k, decay = prod(shape), layer.lif.k, layer.drawn
-            generator = LayerGenerator(seed, i, neurons, decay.neurons_per_core)
+            generator = make_generator(network.generator, seed, i, neurons, decay.neurons_per_core)
             draws = generator.rounds(0, max(1, DRAWN // neurons))
             return Taus(layer.name, k, decay.sigma, np.bincount(decay.table[draws.ravel()], minlength=2**k))
     return None

@@ -7,7 +7,8 @@ from math import prod
 import numpy as np
 
 from randhet.base.kinds import assert_never
-from randhet.export.c.plan import channels_of
+from randhet.export.c import chacha
+from randhet.export.c.plan import channels_of, keyed
 from randhet.export.c.site import Fields, Part, Site
 from randhet.export.c.text import Table, structure
 from randhet.fixed_point import network as ir
@@ -88,12 +89,11 @@ def _lif_structure(site: Site, neuron: ir.Lif) -> Part:
     levels, fields = _levels(site, neuron.threshold, neuron.bias)
     decay = _decay(site, neuron.decay)
     fields |= {
-        "decay": decay.tables[0].name, "decay_step": int(not decay.structures and decay.tables[0].values.size > 1),
-        "cores": f"&cores_{number}" if decay.structures else 0, "k": neuron.k, "f": neuron.f,
+        **_decay_fields(site, decay), "k": neuron.k, "f": neuron.f,
         "edge": 2**25 >> neuron.f, "subtract": RESETS[neuron.reset], "pixels": channels_of(site.shape)[1],
         "membrane": plan.states[number], "out": plan.values[number] or 0,
     }  # fmt: skip
-    return _made(site, "lif", fields, *levels, *decay.tables, before=decay.structures)
+    return _made(site, "lif", fields, *levels, *decay.tables, before=decay.structures) + Part(step=decay.step)
 
 
 def _late(site: Site, neuron: ir.Lif, window: str) -> Part:
@@ -108,6 +108,15 @@ def _late(site: Site, neuron: ir.Lif, window: str) -> Part:
     return _lif_structure(site, neuron) + made + _call(site, "late", "late", window)
 
 
+def _decay_fields(site: Site, decay: Part) -> Fields:
+    """Where the kernel reads decays: a table by draws of registers, or an array by neuron or for all."""
+    if keyed(site.network) and site.layer.drawn:
+        return {"decay": f"decay_{site.number}", "decay_step": 1, "cores": 0}
+    drawn, table = bool(decay.structures), decay.tables[0]
+    cores = f"&cores_{site.number}" if drawn else 0
+    return {"decay": table.name, "decay_step": int(not drawn and table.values.size > 1), "cores": cores}
+
+
 def _decay(site: Site, decay: ir.Decay) -> Part:
     """The table that a layer's decays come from, and its registers where they are drawn."""
     name = f"decay_{site.number}"
@@ -118,6 +127,8 @@ def _decay(site: Site, decay: ir.Decay) -> Part:
             return Part((Table(name, "uint16_t", _per_pixel(decay.mantissa, site.shape)),))
         case ir.Drawn():
             table = Table(f"table_{_first_with(site.network, decay)}", "uint16_t", decay.table)
+            if keyed(site.network):
+                return chacha.decays(site, decay, table)
             return Part((table,), (structure("cores", f"cores_{site.number}", _cores(site, decay)),))
         case _:
             assert_never(decay)

@@ -18,6 +18,8 @@ MAX_CONSTANTS = 2**23
 """Bytes of constants that are written as text; a larger network needs another way onto a chip."""
 MAX_MEMORY = 2**28
 """Bytes of the arena."""
+KEYED_WORDS = 12
+"""Words of the cipher's key and of its two counts, as in randhet_chacha.h, where the registers would be."""
 VALUE_TYPES = ("uint8_t", "int8_t", "uint16_t", "int16_t", "int32_t")
 
 
@@ -90,7 +92,7 @@ def plan(network: ir.Network) -> Plan:
         max(words, 1),
         read_outs,
         sum(prod(s) for s, layer in zip(network.shapes, network.layers) if layer.recurrent is not None),
-        max([prod(s) for s, layer in zip(network.shapes, network.layers) if layer.drawn], default=1),
+        max([prod(s) for s, layer in zip(network.shapes, network.layers) if layer.drawn and not keyed(network)] or [1]),
         register_count,
         prod(network.shapes[-1]),
     )
@@ -219,7 +221,14 @@ def _sums(
     return sums, own, own + max([network.shapes[i][0] for i, layer in layers if layer.recurrent is not None], default=0)
 
 
+def keyed(network: ir.Network) -> bool:
+    """Whether a network draws by the cipher at all."""
+    return network.generator == "chacha" and any(layer.drawn for layer in network.layers)
+
+
 def _registers(network: ir.Network) -> tuple[tuple[int | None, ...], int]:
+    if keyed(network):
+        return (None,) * len(network.layers), KEYED_WORDS
     found: list[int | None] = []
     used = 0
     for layer, shape in zip(network.layers, network.shapes):

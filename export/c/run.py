@@ -17,7 +17,8 @@ import numpy as np
 
 from randhet.base import child
 from randhet.base.errors import RandhetError
-from randhet.export.c.plan import channels_of, still_layers, value_type
+from randhet.export.c import chacha
+from randhet.export.c.plan import channels_of, keyed, still_layers, value_type
 from randhet.export.c.write import HERE, KERNELS, files
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.check import check_images
@@ -97,7 +98,9 @@ def here() -> Build:
 
 
 def states(network: ir.Network, master: int, first: int) -> np.ndarray:
-    """Return the state of every register before image number `first`, layer by layer."""
+    """Return the state of every register before image number `first`, layer by layer, or the cipher's."""
+    if keyed(network):
+        return chacha.state(network, master, first)
     found = []
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         if layer.drawn:
@@ -138,7 +141,8 @@ def _compile(texts: Mapping[str, str], build: Build, trace: bool, folder: Path) 
     for name, text in texts.items():
         (folder / name).write_text(text, "utf-8")
     shared = [str(HERE / name) for name in ("harness.c", *build.system)]
-    sources = ["network.c", *(name for name in KERNELS if name.endswith(".c")), *shared]
+    own = [name for name in (*KERNELS, *chacha.FILES) if name.endswith(".c") and name in texts]
+    sources = ["network.c", *own, *shared]
     macros = ["-DRANDHET_TRACE"] if trace else []
     command = [*build.compiler, *STANDARD, *build.options, *macros, "-I.", f"-I{HERE}", *sources, "-o", "program"]
     _child(command, folder, b"")

@@ -18,8 +18,10 @@ from randhet.base.errors import NetworkError
 from randhet.base.files import replacing
 from randhet.fixed_point import integer, reference
 from randhet.fixed_point import network as ir
-from randhet.fixed_point.generator import LayerGenerator, core_seed
+from randhet.fixed_point.generator import core_seed
+from randhet.fixed_point.keyed import key_of
 from randhet.fixed_point.layers import declared
+from randhet.fixed_point.reference import make_generator
 
 MAX_VALUES = 2**24
 """Integers of all arrays together; vectors of a large network are as large as its whole run."""
@@ -63,7 +65,9 @@ def _constants(network: ir.Network, i: int, seed: int) -> Arrays:
         found["recurrent"] = layer.recurrent
     for _, part in _neuron_parts(layer):
         found |= {name: values for name, _, values in declared(part) if isinstance(values, np.ndarray)}
-    if layer.drawn:
+    if layer.drawn and network.generator == "chacha":
+        found["key"] = key_of(seed)
+    elif layer.drawn:
         cores = -(-prod(network.shapes[i]) // layer.drawn.neurons_per_core)
         found["registers"] = np.array([core_seed(seed, i, core) for core in range(cores)], np.uint32)
     return found
@@ -95,7 +99,7 @@ def _draws(network: ir.Network, i: int, seed: int, images: int) -> np.ndarray:
     """The draw of every neuron at every step, (images, T, *shape)."""
     drawn, shape, steps = network.layers[i].drawn, network.shapes[i], network.steps
     assert drawn is not None
-    generator = LayerGenerator(seed, i, prod(shape), drawn.neurons_per_core)
+    generator = make_generator(network.generator, seed, i, prod(shape), drawn.neurons_per_core)
     rounds = [n if drawn.sampling == "forward" else n * steps + t for n in range(images) for t in range(steps)]
     return np.stack([generator.round(number) for number in rounds]).reshape(images, steps, *shape)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from randhet.base.errors import FileError
 from randhet.base.files import replacing
+from randhet.export.c import chacha
 from randhet.export.c.layers import part
-from randhet.export.c.plan import Plan, plan
+from randhet.export.c.plan import Plan, keyed, plan
 from randhet.export.c.site import Part, Site
 from randhet.export.c.text import comment, string, structure
 from randhet.fixed_point import network as ir
@@ -29,7 +30,12 @@ def files(network: ir.Network) -> dict[str, str]:
         "network.c": constants(network, made, parts),
         "README.md": readme(network, made, parts),
         **fixed,
+        **(_keyed_files(fixed["Makefile"]) if keyed(network) else {}),
     }
+
+
+def _keyed_files(makefile: str) -> dict[str, str]:
+    return {**chacha.texts(HERE), "Makefile": chacha.makefile(makefile)}
 
 
 def save(folder: str | Path, texts: Mapping[str, str]) -> None:
@@ -46,7 +52,7 @@ def header(network: ir.Network, made: Plan) -> str:
     """Return network.h: types and sizes."""
     low, high = network.ranges[0].low, network.ranges[0].high
     seed = f"#define RANDHET_SEED UINT64_C({network.seed % 2**64})\n" if network.seed is not None else ""
-    drawn = sum(layer.drawn is not None for layer in network.layers)
+    drawn = 1 if keyed(network) else sum(layer.drawn is not None for layer in network.layers)
     frame = prod(network.shapes[0]) if network.input.sequence else 0
     return f"""/* Sizes of one network. Written by randhet; see network.c. */
 #ifndef NETWORK_H
@@ -82,16 +88,18 @@ const char *randhet_class(int32_t number);
 
 def constants(network: ir.Network, made: Plan, parts: list[Part]) -> str:
     """Return network.c: weights, thresholds, tables and geometry, and the order in which layers run."""
-    drawn = "".join(f"&cores_{i}, " for i, layer in enumerate(network.layers) if layer.drawn)
+    layers, cipher = enumerate(network.layers), keyed(network)
+    drawn = "&cores_key, " if cipher else "".join(f"&cores_{i}, " for i, layer in layers if layer.drawn)
     return "\n".join(
         [
             "/* One network: constants of its layers, and the order in which they run. Written by randhet. */",
             '#include "randhet.h"\n',
+            *(['#include "randhet_chacha.h"\n', chacha.KEY] if cipher else []),
             *_definitions(network, parts),
             _end_order(network, made),
             f"const struct randhet_cores *const randhet_drawn[RANDHET_DRAWN + 1] = {{{drawn}0}};\n",
             _function("randhet_image_layers", _calls(network, [p.image for p in parts])),
-            _function("randhet_step_layers", _calls(network, [*(p.step for p in parts), _end(network)])),
+            _function("randhet_step_layers", _step_lines(network, parts)),
             _classes(network),
         ]
     )
@@ -141,6 +149,11 @@ def _qualities(layer: ir.Layer) -> Iterator[str]:
 def _calls(network: ir.Network, calls: list[tuple[str, ...]]) -> list[str]:
     names = [*(comment(layer.name) for layer in network.layers), "what is read of the image"]
     return [f"{call} /* {name} */" for own, name in zip(calls, names) for call in own]
+
+
+def _step_lines(network: ir.Network, parts: list[Part]) -> list[str]:
+    lines = _calls(network, [*(part.step for part in parts), _end(network)])
+    return [*lines, chacha.NEXT] if keyed(network) else lines
 
 
 def _function(name: str, lines: list[str]) -> str:
@@ -209,6 +222,7 @@ def readme(network: ir.Network, made: Plan, parts: list[Part]) -> str:
     seed = "is in network.h, so its draws are public" if network.seed is not None else "comes from the board's entropy"
     rows = "\n".join(f"- {describe(network, i)}" for i in range(len(network.layers)))
     count, (low, high) = prod(network.shapes[0]), network.ranges[0]
+    arena = made.memory + chacha.memory(network)
     what, unit, calls = SEQUENCE if network.input.sequence else STILL
     return f"""# A spiking network as C99
 
@@ -217,7 +231,7 @@ Additions, shifts and comparisons; no multiplication, division, floating point, 
 | | bytes |
 | --- | --- |
 | tables in read-only memory, the code aside | {constant_bytes(parts):,} |
-| arena, all memory that is written but the stack | {made.memory:,} |
+| arena, all memory that is written but the stack | {arena:,} |
 
 `network.c` and `network.h` are this network, `randhet.c`, `randhet_layers.c` and `randhet.h` the kernels; `main.c` is
 an example for a computer: `make`, then `./example < FILE` with {count} integers {unit}.

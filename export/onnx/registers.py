@@ -15,6 +15,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from randhet.export.graph import ExportError
 from randhet.export.onnx.graph import Scope
 from randhet.fixed_point.generator import PERIOD, byte_step, core_seed, core_starts, jump_matrix
 from randhet.fixed_point.network import Drawn, Network, Sampling
@@ -47,6 +48,11 @@ class Bank:
 
 def banks(network: Network) -> list[Bank]:
     """The layers that draw, with their places in the one vector of registers."""
+    if network.generator != "register":
+        raise ExportError(
+            f"its generator is {network.generator!r}, integer ONNX has shift registers only: "
+            "export with --generator register, or run it on another backend"
+        )
     drawing: list[Bank] = []
     first = 0
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):

@@ -105,13 +105,15 @@ class ResetLevels(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Decays that stand still: one per neuron, int32, whole chunks."""
+    """Decays that stand still, one per neuron, or those of every step: int32, whole chunks."""
 
     k: int
     """Bits of a decay."""
     decays: np.ndarray
     decay_at: np.ndarray
     """(output pixels,): where the decays of each begin."""
+    step_at: np.ndarray
+    """(T,): where those of each step begin, zeros where all steps share them."""
 
 
 class Draws(NamedTuple):

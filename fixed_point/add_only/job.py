@@ -10,12 +10,14 @@ from threading import local
 
 import numpy as np
 
+from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.add_only.bundles import Inputs, Output, Scratch, State
 from randhet.fixed_point.add_only.counts import NeuronCost
 from randhet.fixed_point.add_only.lists import SLACK
 from randhet.fixed_point.add_only.updates import Place, Program, neuron_cost, program
 from randhet.fixed_point.engine.guard import padded
+from randhet.fixed_point.engine.keyed import make_keyed
 from randhet.fixed_point.engine.plan import (
     Span,
     Synapse,
@@ -31,6 +33,7 @@ from randhet.fixed_point.engine.plan import (
 from randhet.fixed_point.engine.walk import LONGEST
 from randhet.fixed_point.kernels.blocks import CHUNK
 from randhet.fixed_point.kernels.registers import jump
+from randhet.fixed_point.keyed import words_of
 
 SPARE = 3
 """Arrays kept: where layers shrink, older and larger ones are let go."""
@@ -75,8 +78,7 @@ def load(network: ir.Network, number: int, master: int) -> Loaded:
     source = layer.inputs[0]
     span, steps = own_span(layer, network.ranges[source]), min(network.steps, LONGEST)
     synapse = make_synapse(with_own_spikes(layer.weighted), network.shapes[source], span.peak)
-    registers = None if layer.drawn is None else make_registers(layer.drawn, shape, number, master)
-    context, bias = Place(shape, registers), channels_last(neuron.bias, shape).astype(np.int32)
+    context, bias = _place(network, number, master), channels_last(neuron.bias, shape).astype(np.int32)
     parts = [
         Part(
             tile,
@@ -87,6 +89,20 @@ def load(network: ir.Network, number: int, master: int) -> Loaded:
         for tile in synapse.tiles
     ]
     return Loaded(layer, context, synapse, span.bits, neuron_cost(neuron), bias, parts)
+
+
+def _place(network: ir.Network, number: int, master: int) -> Place:
+    """Where the neurons of a layer stand, with what draws their decays."""
+    drawn, shape = network.layers[number].drawn, network.shapes[number]
+    if drawn is None:
+        return Place(shape, None)
+    match network.generator:
+        case "register":
+            return Place(shape, make_registers(drawn, shape, number, master))
+        case "chacha":
+            return Place(shape, None, make_keyed(drawn, shape, number, master))
+        case _:
+            assert_never(network.generator)
 
 
 def _inputs(synapse: Synapse, tile: Tile, span: ir.Range, steps: int) -> Inputs:
@@ -197,6 +213,9 @@ class LayerJob:
         self.starts = np.zeros((span.images, 0), np.uint32)
         if layer.drawn is not None and context.registers is not None:
             self.starts = image_starts(context.registers, layer.drawn, span)
+        if context.keyed is not None:
+            first = [context.keyed.number(span.first + i, span.start, span.steps) for i in range(span.images)]
+            self.starts = np.array([words_of(number) for number in first], np.uint32)
         self.carried = at_rest(loaded, span.images) if carried is None and layer.recurrent is not None else carried
 
     def jobs(self, workers: int) -> list[Callable[[], np.ndarray]]:
@@ -217,7 +236,7 @@ class LayerJob:
     def _run(self, image: int, tile_work: Part, low: int, high: int) -> np.ndarray:
         """All steps of one image and tile."""
         states = self.starts[image, tile_work.program.order]
-        if low:
+        if low and self.loaded.context.registers is not None:
             jump(states, columns(low))
         return self._call(image, tile_work, self.values[image], slice(0, self.span.count), (low, high), states)
 

@@ -79,7 +79,7 @@ def drawn_layer(inputs, scratch, output, low, high, levels, draws, cells, state)
 
 @inner
 def given_layer(inputs, scratch, output, low, high, levels, given, cells, state):
-    """The same for neurons whose decays stand still."""
+    """The same for neurons whose decays stand still, or were drawn before."""
     find_active(inputs, scratch)
     out, offset = output.out if output.straight else cells.spikes, 0
     for pixel in range(low, high):
@@ -88,7 +88,7 @@ def given_layer(inputs, scratch, output, low, high, levels, given, cells, state)
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
             if output.straight:
                 offset = output.out_step[t] + output.out_pixel[pixel]
-            bias_at, decay_at = levels.bias_at[pixel], given.decay_at[pixel]
+            bias_at, decay_at = levels.bias_at[pixel], given.step_at[t] + given.decay_at[pixel]
             tally = fire_given(scratch.sums, levels, bias_at, cells, out, offset, given, decay_at)
             put(output, t, pixel, cells, tally, output.straight)
         end(output, pixel, cells.membrane, state.membrane)

@@ -28,12 +28,15 @@ from randhet.fixed_point.add_only.counts import NeuronCost
 from randhet.fixed_point.engine.calls import floors, kept, reset_differs
 from randhet.fixed_point.engine.calls import padded as filled
 from randhet.fixed_point.engine.guard import padded
+from randhet.fixed_point.engine.keyed import Keyed
 from randhet.fixed_point.engine.plan import Registers, Tile, channels_last, visits
+from randhet.fixed_point.engine.walk import LONGEST
 from randhet.fixed_point.integer import STATE_MAX
 from randhet.fixed_point.kernels.registers import jump
+from randhet.fixed_point.keyed import words_of
 
 Entries = np.ndarray
-"""States of the registers' entries, uint32."""
+"""States of the registers' entries, uint32; where a cipher draws, the two words of the round's number."""
 Run = Callable[[Inputs, Scratch, Output, State, int, int, Entries], None]
 """Runs pixels low..high of a tile from a state, given the states of its registers' entries where the span begins."""
 
@@ -42,10 +45,11 @@ NO_ENTRIES = np.zeros(0, np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where neurons stand: the shape of their layer, and its registers where decays are drawn."""
+    """Where neurons stand: the shape of their layer, and where decays are drawn its registers, or its cipher."""
 
     shape: ir.Shape
     registers: Registers | None
+    keyed: Keyed | None = None
 
     @property
     def pixels(self) -> int:
@@ -109,7 +113,10 @@ def _lif(neuron: ir.Lif, context: Place, tile: Tile) -> Program:
         case ir.Constant() | ir.PerNeuron():
             return Program(_given(neuron, neuron.decay, context, tile), NO_ENTRIES)
         case ir.Drawn():
-            return _drawn(neuron, neuron.decay, context, tile)
+            keyed = context.keyed
+            return (
+                _drawn(neuron, neuron.decay, context, tile) if keyed is None else _keyed(neuron, keyed, context, tile)
+            )
         case _:
             assert_never(neuron.decay)
 
@@ -123,7 +130,7 @@ def _sums(
 def _given(neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, context: Place, tile: Tile) -> Run:
     levels, width = _lif_levels(neuron, context, tile), padded(tile.width)
     mantissa = channels_last(np.asarray(decay.mantissa), context.shape)[:, tile.channels]
-    given = Given(neuron.k, *_rows(mantissa, 0, context.pixels))
+    given = Given(neuron.k, *_rows(mantissa, 0, context.pixels), np.zeros(LONGEST, np.int64))
 
     def run(
         inputs: Inputs, scratch: Scratch, output: Output, state: State, low: int, high: int, entries: Entries
@@ -131,6 +138,31 @@ def _given(neuron: ir.Lif, decay: ir.Constant | ir.PerNeuron, context: Place, ti
         kernels.given_layer(inputs, scratch, output, low, high, levels, given, _cells(width), state)
 
     return run
+
+
+def _keyed(neuron: ir.Lif, keyed: Keyed, context: Place, tile: Tile) -> Program:
+    """Decays are drawn before the kernel runs, which takes them as given ones of every step."""
+    levels, width, size = _lif_levels(neuron, context, tile), padded(tile.width), keyed.size(tile)
+    decay_at, still = np.arange(context.pixels) * width, np.zeros(LONGEST, np.int64)
+
+    def run(
+        inputs: Inputs, scratch: Scratch, output: Output, state: State, low: int, high: int, entries: Entries
+    ) -> None:
+        first, steps = _number(entries), len(output.out_step)
+        rounds = [first] if keyed.held else range(first, first + steps)
+        step_at = still if keyed.held else np.arange(steps) * size
+        given = Given(neuron.k, keyed.decays(tile, rounds), decay_at, step_at)
+        kernels.given_layer(inputs, scratch, output, low, high, levels, given, _cells(width), state)
+
+    def move_on(entries: Entries) -> None:
+        if not keyed.held:
+            entries[:] = words_of(_number(entries) + 1)
+
+    return Program(run, np.arange(2), move_on)
+
+
+def _number(entries: Entries) -> int:
+    return int(entries[0]) | int(entries[1]) << 32
 
 
 def _drawn(neuron: ir.Lif, decay: ir.Drawn, context: Place, tile: Tile) -> Program:

@@ -225,7 +225,9 @@ def random_decay(case: Case) -> Iterator[Finding]:
     for layer in case.network.layers:
         if layer.drawn:
             drawn = "every step" if layer.drawn.sampling == "step" else "every image"
-            yield Finding("decay drawn at random", layer.name, drawn, possible, case.chip.programmable)
+            by_cipher = case.network.generator != "register"
+            value, fits = drawn + " by a cipher" * by_cipher, case.chip.programmable and not by_cipher
+            yield Finding("decay drawn at random", layer.name, value, possible, fits)
 
 
 def neuron_model(case: Case) -> Iterator[Finding]:
@@ -271,7 +273,8 @@ def residual_delay(case: Case) -> Iterator[Finding]:
 def register_on_one_core(case: Case) -> Iterator[Finding]:
     """Require neurons that share a register to share a core: exporting with fewer neurons per core mends it."""
     for layer in case.mapping.layers:
-        if drawn := layer.population.layer.drawn:
+        drawn = layer.population.layer.drawn
+        if drawn and case.network.generator == "register":
             whole = min(drawn.neurons_per_core, int(np.prod(layer.population.shape)))
             yield _within("neurons that share a register and a core", layer.name, whole, layer.largest("neurons"))
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from randhet.fixed_point import integer, reference
 from randhet.fixed_point.diagnosis.fit import Mask, Window, current_window
-from randhet.fixed_point.generator import LayerGenerator
 from randhet.fixed_point.integer import STATE_MAX, Int
 from randhet.fixed_point.network import Cuba, Layer, Lif, Network, Neuron, ReadOut, Shape
+from randhet.fixed_point.reference import make_generator
 from randhet.fixed_point.result import Trace
 
 ANY = np.int64(2**40)
@@ -201,7 +201,7 @@ class SeenLif(SeenSpiking):
     def decay(self) -> Int:
         """A of every neuron, (images, T, *shape)."""
         images = len(self.sums)
-        context = reference.Place(self.seed, self.index, self.first_image, self.network.steps)
+        context = reference.Place(self.seed, self.index, self.first_image, self.network.steps, self.network.generator)
         decays = reference.decays_of(self.neuron, self.shape, images, context)
         steps = [np.broadcast_to(decays(t), (images, *self.shape)) for t in range(self.network.steps)]
         return np.stack(steps, 1)
@@ -211,7 +211,9 @@ class SeenLif(SeenSpiking):
         """The draw 0..255 of every neuron of a layer with drawn decays, (images, T, *shape)."""
         drawn, images = self.neuron.drawn, len(self.sums)
         assert drawn is not None
-        generator = LayerGenerator(self.seed, self.index, prod(self.shape), drawn.neurons_per_core)
+        generator = make_generator(
+            self.network.generator, self.seed, self.index, prod(self.shape), drawn.neurons_per_core
+        )
         rounds = 1 if drawn.sampling == "forward" else self.network.steps
         draws = generator.rounds(self.first_image * rounds, images * rounds)
         return np.broadcast_to(draws.reshape(images, rounds, *self.shape).astype(np.int64), self.sums.shape)

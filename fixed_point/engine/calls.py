@@ -40,7 +40,7 @@ def lif(
     """Run `kernels.lif_tile` on activity (rows, pixels, channels)."""
     source = synapse.reads(tile, values)
     guard.source(source, len(output.out), synapse.source)
-    guard.states(decays, len(output.out))
+    guard.states(decays, len(output.out), synapse.pixels * whole(tile.width))
     guard.output(output, state, synapse.pixels, tile.width)
     return cast(Tally, kernels.lif_tile(source, weights(synapse, tile, values), levels, decays, state, output))
 
@@ -91,6 +91,11 @@ def given(decay: Constant | PerNeuron, shape: Shape, tile: Tile) -> Decays:
     """Bundle decays that never change."""
     mantissa = channels_last(np.asarray(decay.mantissa), shape)[:, tile.channels]
     return _looked_at(Decays(padded(mantissa, 0), NO_TABLE, NO_STATES, NO_ENTRIES, NO_ENTRIES), shape, tile)
+
+
+def keyed(decays: np.ndarray, step: int) -> Decays:
+    """Bundle decays (rows * pixels * channels in whole chunks,) int32 of a call; step: how many a row has, or 0."""
+    return Decays(decays, NO_TABLE, NO_STATES, NO_ENTRIES, NO_ENTRIES, step)
 
 
 def drawn(decay: Drawn, visits: Visits, shape: Shape, tile: Tile) -> Decays:

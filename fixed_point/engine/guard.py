@@ -86,8 +86,11 @@ def decays(given: Decays, pixels: int, channels: int, width: int) -> None:
     all_within("entry_channel", given.entry_channel, 0, width)
 
 
-def states(given: Decays, rows: int) -> None:
-    """Look for a state for every row and entry."""
+def states(given: Decays, rows: int, size: int) -> None:
+    """Look for a state for every row and entry, and where rows have decays of their own for all `size` of each."""
+    if given.step:
+        within("step", given.step, given.step, size, size + 1)
+        array("given", given.given, (np.int32,), (rows * size,))
     entries = given.entry_pixel.shape[0]
     if entries:
         array("states", given.states, (np.uint32,), (rows, entries))

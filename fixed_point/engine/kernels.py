@@ -120,7 +120,7 @@ def update(levels, decays, state, output, scratch, t, pixel, row):
         membrane, scratch.before, position if len(output.record) > 0 else 0, scratch.spikes, position, padded,
     )  # fmt: skip
     if len(decays.given) > 0:
-        tally = fire_given(levels, neurons, decays.given, row_at(decays.given, pixel, padded))
+        tally = fire_given(levels, neurons, decays.given, t * decays.step + row_at(decays.given, pixel, padded))
     else:
         tally = fire_drawn(levels, neurons, decays.table, scratch.registers, t * padded)
     if kept:

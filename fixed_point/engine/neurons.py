@@ -12,6 +12,7 @@ import numpy as np
 from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine import calls
+from randhet.fixed_point.engine.keyed import make_keyed
 from randhet.fixed_point.engine.moves import Values
 from randhet.fixed_point.engine.plan import (
     Span,
@@ -23,6 +24,7 @@ from randhet.fixed_point.engine.plan import (
     make_registers,
     visits,
 )
+from randhet.fixed_point.generator import GeneratorKind
 from randhet.fixed_point.kernels.bundles import NO_RECORD, NO_STATE, Decays, Output, State
 from randhet.fixed_point.kernels.registers import jump, states_of_rounds
 
@@ -36,11 +38,12 @@ NO_SPIKES = np.zeros((0, 0), np.uint8)
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a layer stands: its number, shape and the master seed."""
+    """Where a layer stands: its number, shape, the master seed and the kind of generator."""
 
     index: int
     shape: ir.Shape
     master: int
+    generator: GeneratorKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,15 +324,54 @@ class Drawn:
         return states_of_rounds(states, mine.last, *self.registers.round(), self.held, count)
 
 
-def decays_of(decay: ir.Decay, place: Place, synapse: Synapse) -> Given | Drawn:
+class Keyed:
+    """Decays drawn by the cipher, each found from its numbers alone."""
+
+    divisible = True
+
+    def __init__(self, decay: ir.Drawn, place: Place) -> None:
+        self.source = make_keyed(decay, place.shape, place.index, place.master)
+
+    def of_span(self, span: Span) -> OfPart:
+        """Return those of a span's parts."""
+        source = self.source
+
+        def of_part(image: int, tile: Tile, low: int) -> Decays:
+            decays = source.decays(tile, source.numbers(span.first + image, span))
+            return calls.keyed(decays, 0 if source.held else source.size(tile))
+
+        return of_part
+
+    def of_lanes(self, span: Span) -> OfLanes:
+        """Return those of a span's steps."""
+        source = self.source
+
+        def of_step(t: int, images: slice, tile: Tile) -> Decays:
+            rounds = [source.number(span.first + i, span.start + t, span.steps) for i in range(span.images)[images]]
+            return calls.keyed(source.decays(tile, rounds), source.size(tile))
+
+        return of_step
+
+
+def decays_of(decay: ir.Decay, place: Place, synapse: Synapse) -> Given | Drawn | Keyed:
     """Load what a layer's decays come from."""
     match decay:
         case ir.Constant() | ir.PerNeuron():
             return Given(decay, place, synapse)
         case ir.Drawn():
-            return Drawn(decay, place, synapse)
+            return _drawn(decay, place, synapse)
         case _:
             assert_never(decay)
+
+
+def _drawn(decay: ir.Drawn, place: Place, synapse: Synapse) -> Drawn | Keyed:
+    match place.generator:
+        case "register":
+            return Drawn(decay, place, synapse)
+        case "chacha":
+            return Keyed(decay, place)
+        case _:
+            assert_never(place.generator)
 
 
 # --- parts of a layer's work --------------------------------------------------------------------------------------

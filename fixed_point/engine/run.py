@@ -54,7 +54,7 @@ class Engine(Walk[Carried]):
     def __init__(self, network: Network, master: int, probes: frozenset[str]) -> None:
         super().__init__(network, probes)
         self.loaded = {
-            i: self._load(i, Place(i, network.shapes[i], master))
+            i: self._load(i, Place(i, network.shapes[i], master, network.generator))
             for i, layer in enumerate(network.layers)
             if layer.weighted
         }

@@ -74,7 +74,8 @@ class ResetLevels(NamedTuple):
 class Decays(NamedTuple):
     """Where the decays of a tile come from.
 
-    given, flat, int32, whole chunks of channels: of every pixel, or one for all; where it is empty they are drawn.
+    given, flat, int32, whole chunks of channels: of every pixel, or one for all; where it is empty registers draw them.
+    step: how many of `given` belong to one row of the output, 0 where all rows share them.
     table: 256 decays, their low bytes, then their high. states (rows, entries) uint32: entry e puts its state into the
     register of entry_channel[e] at entry_pixel[e], in ascending order; from there on every pixel takes the next draw.
     """
@@ -84,6 +85,7 @@ class Decays(NamedTuple):
     states: np.ndarray
     entry_pixel: np.ndarray
     entry_channel: np.ndarray
+    step: int = 0
 
 
 class CubaLevels(NamedTuple):

@@ -17,11 +17,20 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.engine import calls
+from randhet.fixed_point.engine.keyed import make_keyed
 from randhet.fixed_point.engine.plan import Tile, channels_last, make_synapse, with_own_spikes
 from randhet.fixed_point.kernels.bundles import NO_RECORD, Decays, Output, State
 from randhet.lava_runtime.plan import LayerPlan
 from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
-from randhet.lava_runtime.processes.process import CubaLayer, DrawnLayer, GivenLayer, ReadOutLayer, SumsLayer, words
+from randhet.lava_runtime.processes.process import (
+    CubaLayer,
+    DrawnLayer,
+    GivenLayer,
+    KeyedLayer,
+    ReadOutLayer,
+    SumsLayer,
+    words,
+)
 from randhet.lava_runtime.registers import CoreRegisters
 from randhet.lava_runtime.wire import arranged
 
@@ -232,6 +241,50 @@ class DrawnFloat(Drawn, LifFloat):
 
     def float_decays(self, lanes: int) -> np.ndarray:
         return self.cores.draw(self.register)[:lanes]
+
+
+class Keyed(LayerModel):
+    """The cipher of a layer: the round of each lane follows from the logical step."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.source = make_keyed(self.params["decay"], self.plan.shape, self.plan.index, self.plan.run.master)
+
+    def rounds(self, lanes: int) -> list[int]:
+        """Return the numbers of the rounds that the images in the lanes draw at this step."""
+        run, step = self.plan.run, self.plan.logical(self.time_step)
+        assert step is not None  # neurons are only asked at logical steps
+        images, t = run.place(step)
+        first = run.first_image + images.start
+        return [self.source.number(first + lane, t, run.steps) for lane in range(lanes)]
+
+
+@implements(proc=KeyedLayer, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class KeyedFixed(Keyed, LifFixed):
+    """Decays of a cipher in fixed point."""
+
+    def integrate(self, values: np.ndarray) -> np.ndarray:
+        self.numbers = self.rounds(len(values))
+        return super().integrate(values)
+
+    def decays(self, tile: Tile) -> Decays:
+        return calls.keyed(self.source.decays(tile, self.numbers), self.source.size(tile))
+
+
+@implements(proc=KeyedLayer, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class KeyedFloat(Keyed, LifFloat):
+    """Decays of a cipher in floating point, with the same draws."""
+
+    def float_decays(self, lanes: int) -> np.ndarray:
+        drawn = np.empty((lanes, *self.plan.cells[1:]))
+        for tile in self.synapse.tiles:
+            decays = self.source.decays(tile, self.rounds(lanes)).reshape(lanes, self.source.pixels, -1)
+            drawn[:, :, tile.channels] = decays[:, :, : tile.width]
+        return drawn
 
 
 @implements(proc=GivenLayer, protocol=LoihiProtocol)

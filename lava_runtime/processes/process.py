@@ -14,6 +14,7 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
 from randhet.fixed_point import network as ir
+from randhet.fixed_point.engine.calls import reset_differs
 from randhet.fixed_point.generator import core_starts
 from randhet.lava_runtime import warm
 from randhet.lava_runtime.plan import LayerPlan, Run
@@ -64,6 +65,14 @@ class DrawnLayer(Layer):
         self.warm_up = warm.of(neuron)
         cores = len(core_starts(prod(plan.shape), decay.neurons_per_core))
         self.register = Var(shape=(plan.run.batch, cores), init=0)
+
+
+class KeyedLayer(Layer):
+    """LIF neurons whose decays a cipher draws from the numbers of image and step: nothing lasts from draw to draw."""
+
+    def __init__(self, plan: LayerPlan, neuron: ir.Lif, floating: bool, decay: ir.Drawn) -> None:
+        super().__init__(plan, neuron, floating, decay)
+        self.warm_up = warm.keyed_late if reset_differs(neuron) else warm.keyed
 
 
 class GivenLayer(Layer):

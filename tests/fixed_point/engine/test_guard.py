@@ -55,7 +55,7 @@ def look(call: Call) -> None:
     guard.levels(levels, PIXELS, PADDED)
     guard.decays(decays, PIXELS, PADDED, CHANNELS)
     guard.source(source, STEPS, SIZE)
-    guard.states(decays, STEPS)
+    guard.states(decays, STEPS, PIXELS * PADDED)
     guard.output(output, state, PIXELS, CHANNELS)
 
 
