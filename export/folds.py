@@ -153,7 +153,7 @@ def _all_ones(graph: FloatGraph) -> FloatGraph:
 def _ones(operation: FloatOperation) -> FloatOperation:
     """The operation with weights of 1 and nothing added: what is added does not change what weights become."""
     match operation:
-        case FloatDense() if operation.recurrent is not None:
+        case FloatDense() | FloatNeuron() if operation.recurrent is not None:
             raise ExportError(
                 "quantisation-aware training does not round weights on the spikes of a layer's own neurons: leave out "
                 "the bits"

@@ -3,8 +3,11 @@
 A network is run in units of its own scales, so that with every part quantised it is the integer network itself and with
 none the float model. Between them the parts are switched one by one:
 
-    x = q*s_in + b;  m <- x + tau*(m - x), rounded down to a unit if the membrane is quantised;  spike where m > theta;
-    a spike sets m to 0 or subtracts theta, as the neuron's reset says
+    x = q*s_in + b;  m <- x + tau*(m - x), rounded down to a unit if the membrane is quantised, raised to its floor;
+    spike where m > theta (m >= theta in a float model that says so);  a spike sets m to 0 or subtracts theta, at once
+    or at the next step, as the neuron says;  a leaky read-out sends m
+
+A lowest membrane potential is a threshold too. A convolution without a neuron sends its sums into pools.
 """
 
 from __future__ import annotations
@@ -19,27 +22,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from randhet.base.errors import RandhetError
 from randhet.base.kinds import assert_never
 from randhet.compare.equivalence import Difference, paired
+from randhet.compare.quantisation.wiring import wired
 from randhet.export.graph import ExportError, FloatConv, FloatDense, FloatGraph, FloatNeuron, FloatNode
 from randhet.export.passes.activity import synapse
-from randhet.export.passes.quantise import weighted_nodes
+from randhet.export.passes.pooled import reads_sums
+from randhet.export.passes.quantise import read_out_of, weighted_nodes
 from randhet.fixed_point.network import (
-    Add,
     Constant,
     Conv,
     Dense,
     Drawn,
-    Flatten,
     Input,
     Layer,
     Lif,
     Network,
     PerNeuron,
-    SumPool,
+    Read,
+    ReadOut,
 )
 
 PARTS = ("weights", "bias", "threshold", "tau table", "random bits", "membrane fraction")
@@ -61,6 +64,11 @@ class Constants:
     bias: tuple[Tensor, Tensor]
     threshold: tuple[Tensor, Tensor]
     f: int
+    decay: NDArray[np.float64] | None = None
+    """The float model's, None where there is none; not the drawn ones."""
+    floor: tuple[Tensor, Tensor] | None = None
+    inclusive: bool = False
+    """Whether the float model spikes at its threshold itself; the integer threshold is one unit lower then."""
 
     def bias_for(self, parts: Collection[Part]) -> Tensor:
         """The bias with these parts quantised."""
@@ -90,17 +98,23 @@ def constants(network: Network, graph: FloatGraph) -> dict[str, Constants]:
         if layer.recurrent is not None:
             raise ExportError(f"layer {layer.name} has recurrent weights, of which there is no error budget")
         if layer.weighted:
-            by_layer[layer.name] = _constants(layer, layer.weighted, nodes[layer.name], float_neuron(graph, layer))
+            node = nodes[layer.name]
+            summed = reads_sums(graph, node) is not None
+            by_layer[layer.name] = _constants(layer, layer.weighted, node, float_neuron(graph, layer, node), summed)
     return by_layer
 
 
-def float_neuron(graph: FloatGraph, layer: Layer) -> FloatNeuron | None:
-    """The float model's neuron of a layer that spikes; None for the others."""
-    return cast(FloatNeuron, graph.node(layer.name).operation) if layer.spikes else None
+def float_neuron(graph: FloatGraph, layer: Layer, node: FloatNode) -> FloatNeuron | None:
+    """The float model's neuron of a layer that has a membrane potential; None for the others."""
+    own = graph.node(layer.name) if layer.spikes else read_out_of(graph, node)
+    return None if own is None else cast(FloatNeuron, own.operation)
 
 
-def _constants(layer: Layer, whole: Conv | Dense, node: FloatNode, model: FloatNeuron | None) -> Constants:
-    operation, neuron = node.operation, layer.neuron
+def _constants(
+    layer: Layer, whole: Conv | Dense, node: FloatNode, model: FloatNeuron | None, summed: bool
+) -> Constants:
+    """summed: it reads pools of sums, in units of which its weight is 1."""
+    operation, neuron = node.operation, layer.sender
     assert isinstance(operation, (FloatConv, FloatDense))
     assert layer.scale is not None
     assert neuron is not None
@@ -110,19 +124,26 @@ def _constants(layer: Layer, whole: Conv | Dense, node: FloatNode, model: FloatN
     exact = np.full(len(scale), np.inf) if model is None else model.threshold * per_unit
     threshold = layer.spiking.threshold if layer.spiking else exact
     pair = lambda own, quantised: (torch.from_numpy(own), torch.from_numpy(np.asarray(quantised, np.float64)))
+    weight = whole.weight.astype(np.float64) if summed else operation.weight / wide(scale, operation.weight)
+    floor = None
+    if layer.lif and layer.lif.floored and model is not None and model.floor is not None:
+        floor = pair(np.broadcast_to(model.floor, len(scale)) * per_unit, np.broadcast_to(layer.lif.floor, len(scale)))
     return Constants(
-        weight=pair(operation.weight / wide(scale, operation.weight), whole.weight),
+        weight=pair(weight, whole.weight),
         bias=pair(operation.bias * wide(per_unit, operation.bias), neuron.bias),
         threshold=pair(exact, threshold),
         f=neuron.f,
+        decay=None if model is None else model.decay,
+        floor=floor,
+        inclusive=model is not None and model.inclusive,
     )
 
 
 def cells(network: Network) -> dict[str, Lif]:
-    """The spiking neurons by layer name; RandhetError where one is of a kind that has no budget."""
+    """The neurons that have a membrane potential, by layer name; RandhetError where one is of a kind without budget."""
     for layer in network.layers:
-        if layer.spiking and not layer.lif:
-            kind = type(layer.spiking).__name__
+        if layer.dynamics and not layer.lif:
+            kind = type(layer.dynamics).__name__
             raise RandhetError(f"layer {layer.name}: neurons of kind {kind} have no error budget")
     return {layer.name: layer.lif for layer in network.layers if layer.lif}
 
@@ -178,55 +199,80 @@ class _Run:
             layer.name: parts if only is None or layer.name in only else set() for layer in owner.network.layers
         }
         self.membranes: dict[str, Tensor] = {}
+        self.late: dict[str, Tensor] = {}
+        """Where the neurons of a layer that resets one step late spiked at the step before."""
         self.spikes: dict[str, list[NDArray[np.uint8]]] = {}
         self.still: dict[str, Tensor] = {}
         self.held: dict[str, Tensor] = {}
 
     def images(self, pixels: np.ndarray) -> Simulation:
         """All steps."""
-        network, image = self.owner.network, torch.from_numpy(pixels).double()
-        sums = torch.zeros(len(pixels), prod(self.owner.shapes[-1]), dtype=torch.float64)
+        network, given = self.owner.network, torch.from_numpy(pixels).double()
+        read = ReadOut.read if network.layers[-1].neuron is None else network.layers[-1].neuron.read
+        total = torch.zeros(len(pixels), prod(self.owner.shapes[-1]), dtype=torch.float64)
         for t in range(network.steps):
+            image = given[:, t] if network.input.sequence else given
             outputs: list[Tensor] = []
             for i, layer in enumerate(network.layers):
                 outputs.append(self.layer(i, layer, [outputs[j] for j in layer.inputs] or [image], t))
-            sums += outputs[-1].flatten(1)
-        return Simulation(sums.numpy(), {name: np.stack(steps, 1) for name, steps in self.spikes.items()})
+            total = READS[read](total, outputs[-1].flatten(1), t)
+        return Simulation(total.numpy(), {name: np.stack(steps, 1) for name, steps in self.spikes.items()})
 
     def layer(self, index: int, layer: Layer, read: list[Tensor], t: int) -> Tensor:
         """One layer at one step."""
         operation, neuron = layer.weighted, self.owner.cells.get(layer.name)
         if operation is None:
-            return WIRING[type(layer.operation)](layer, read)
+            return wired(layer.operation, read)
         own, parts = self.owner.constants[layer.name], self.parts[layer.name]
-        steady = isinstance(self.owner.network.layers[layer.inputs[0]].operation, Input)
+        source = self.owner.network.layers[layer.inputs[0]].operation
+        steady = isinstance(source, Input) and not source.sequence
         if not steady or t == 0:
             self.still[layer.name] = synapse(operation, own.weight["weights" in parts], read[0])
         bias = own.bias_for(parts)
         bias = bias.reshape(-1, *[1] * (len(self.owner.shapes[index]) - 1)) if bias.ndim == 1 else bias
         x = self.still[layer.name] * 2.0**own.f + bias
-        return x if neuron is None else self.fire(index, layer.name, neuron, x, t)
+        if neuron is None:
+            return x
+        m = self.moved(index, layer.name, neuron, x, t)
+        return self.fire(layer.name, neuron, m) if layer.spikes else m
 
-    def fire(self, index: int, name: str, neuron: Lif, x: Tensor, t: int) -> Tensor:
-        """Membrane, spike and reset."""
+    def moved(self, index: int, name: str, neuron: Lif, x: Tensor, t: int) -> Tensor:
+        """The membrane potential before it is compared."""
         own, parts = self.owner.constants[name], self.parts[name]
         before = self.membranes.get(name, torch.zeros_like(x))
         m = self.tau(index, name, neuron, x, t) * (before - x)
         m = x + (m.floor() if "membrane fraction" in parts else m)
-        threshold = own.threshold["threshold" in parts].reshape(-1, *[1] * (x.ndim - 2))
-        fired = m > threshold
-        self.membranes[name] = torch.where(fired, RESETS[neuron.reset](m, threshold), m)
+        if (fired := self.late.pop(name, None)) is not None:
+            m = torch.where(fired, RESETS[neuron.reset](m, self.threshold(name, m)), m)
+        if own.floor is not None:
+            m = torch.maximum(m, _by_channel(own.floor["threshold" in parts], m))
+        self.membranes[name] = m
+        return m
+
+    def fire(self, name: str, neuron: Lif, m: Tensor) -> Tensor:
+        """Spike and reset."""
+        own, threshold = self.owner.constants[name], self.threshold(name, m)
+        at_it = own.inclusive and "threshold" not in self.parts[name]
+        fired = m >= threshold if at_it else m > threshold
+        if neuron.reset_delay:
+            self.late[name] = fired
+        else:
+            self.membranes[name] = torch.where(fired, RESETS[neuron.reset](m, threshold), m)
         self.spikes.setdefault(name, []).append(fired.flatten(1).numpy().astype(np.uint8))
         return fired.double()
+
+    def threshold(self, name: str, m: Tensor) -> Tensor:
+        """The thresholds of a layer, to be held against its membrane potentials."""
+        return _by_channel(self.owner.constants[name].threshold["threshold" in self.parts[name]], m)
 
     def tau(self, index: int, name: str, neuron: Lif, x: Tensor, t: int) -> Tensor:
         """Decays of one step: table of A / 2^k or the exact function, of 256 draws or of all numbers in 0..1."""
         parts, decay, shape = self.parts[name], neuron.decay, x.shape[1:]
         match decay:
             case Constant() | PerNeuron():
-                model = self.owner.graph.node(name).operation
-                assert isinstance(model, FloatNeuron)
-                tau = np.asarray(decay.mantissa / 2.0**neuron.k if "tau table" in parts else model.decay)
+                exact = self.owner.constants[name].decay
+                assert exact is not None
+                tau = np.asarray(decay.mantissa / 2.0**neuron.k if "tau table" in parts else exact)
                 return torch.from_numpy(np.broadcast_to(tau.reshape(shape) if tau.ndim else tau, shape).copy())
             case Drawn():
                 if decay.sampling == "step" or name not in self.held:
@@ -242,6 +288,17 @@ RESETS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "subtract": lambda m, threshold: m - threshold,
 }
 """What a spike leaves of the membrane potential."""
+READS: dict[Read, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "sum": lambda total, output, t: total + output,
+    "last": lambda total, output, t: output,
+    "max": lambda total, output, t: torch.maximum(total, output) if t else output,
+}
+"""What is read of the last layer over the steps: from what was read, the output of step t, and t."""
+
+
+def _by_channel(values: Tensor, like: Tensor) -> Tensor:
+    """Values (C,) to be broadcast over (N, C, ...)."""
+    return values.reshape(-1, *[1] * (like.ndim - 2))
 
 
 def drawn(decay: Drawn, k: int, u: Tensor, table: bool, bits: bool) -> Tensor:
@@ -266,19 +323,6 @@ def _shares(decay: Drawn) -> int:
         if (grouped == grouped[:, :1]).all():
             return int(2**bits)
     return 256
-
-
-def _pool(layer: Layer, read: list[Tensor]) -> Tensor:
-    assert isinstance(layer.operation, SumPool)
-    return F.avg_pool2d(read[0], layer.operation.kernel, layer.operation.stride) * prod(layer.operation.kernel)
-
-
-WIRING: dict[type, Callable[[Layer, list[Tensor]], Tensor]] = {
-    Input: lambda layer, read: read[0],
-    Add: lambda layer, read: torch.stack(read).sum(0),
-    Flatten: lambda layer, read: read[0].flatten(1),
-    SumPool: _pool,
-}
 
 
 def numbers(seed: int) -> Uniform:

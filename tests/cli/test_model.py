@@ -340,6 +340,9 @@ def test_a_network_of_lava_dl_is_written_as_it_is(folder: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert same_integers(read(folder / "lava.net"), read_foreign(file, Shown(4, 8)))
     assert "holds integers and no float model" in refusal("compare", file, folder / "lava.net", "--time-steps", 4, *FEW)
+    few = ("--time-steps", 4, *FEW)
+    assert "holds integers and no float" in refusal("sweep", file, *few, "--bits", "8", "--threads", 1)
+    assert "holds integers and no float" in refusal("train", "--from", file, *few, "-o", folder / "no.pt")
     assert "does not say its number of time steps" in refusal("export", file, "-o", folder / "x.net")
     assert "has integers only" in refusal(
         "export", file, "--time-steps", 4, "-o", folder / "x.net", "--nir", folder / "x.nir", *FEW

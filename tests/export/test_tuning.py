@@ -83,6 +83,12 @@ def twice():
     return nn.Sequential(nn.Flatten(), Encode(2), both, nn.Linear(64, 10), MeanOverTime())
 
 
+def returning():
+    torch.manual_seed(0)
+    lif = GeneralLIF(0.6, 0.3, recurrent=nn.Linear(8, 8))
+    return nn.Sequential(nn.Flatten(), Encode(3), nn.Linear(64, 8), lif, nn.Linear(8, 10), MeanOverTime())
+
+
 def five():
     return nn.Sequential(nn.Flatten(), Encode(2), nn.Linear(64, 8), LIF(), nn.Linear(8, 5), MeanOverTime())
 
@@ -247,6 +253,7 @@ def test_weights_are_multiplied_as_export_does(batch_norm: bool, file: Path) -> 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("rows", {}, "1.0 has no neuron behind it and becomes one layer with the next"),
     ("twice", {}, "is a layer that is called more than once"),
+    ("returning", {}, "does not round weights on the spikes of a layer's own neurons: leave out the bits"),
     ("five", {"qat_bits": 0}, r"gives \(1, 5\) for one image of digits, which has 10 classes"),
     ("frozen", {"qat_bits": 0}, "has no weights that its output has a gradient by"),
     ("net", {"short_epochs": 1}, "short_epochs is 1, only checkpoints"),
@@ -264,8 +271,8 @@ def test_what_cannot_be_trained_is_refused(
 
 
 def test_without_bits_any_module_is_trained(file: Path, tmp_path: Path) -> None:
-    """Layers in a row and layers that are called twice too."""
-    for name in ("rows", "twice"):
+    """Layers in a row, layers that are called twice, and weights on own spikes too."""
+    for name in ("rows", "twice", "returning"):
         assert tuned(opened(file, name), tmp_path / f"{name}.pt", replace(QAT, qat_bits=0)).record["epoch"] == 1
 
 
