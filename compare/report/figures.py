@@ -165,7 +165,7 @@ def taus(decays: Taus) -> Picture:
         axes.legend(loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2)
     alt = f"Histogram of {decays.drawn:,} decay factors of {decays.layer}, mean {decays.mean:.3f}, and their density."
     caption = (
-        f"{decays.drawn:,} draws of the registers of {decays.layer}, through its table of {2**decays.k} steps, against "
+        f"{decays.drawn:,} draws of {decays.layer}, through its table of {2**decays.k} steps, against "
         f"τ = sigmoid({decays.sigma:g}·n), n normal: the distribution that the float model draws from."
     )
     return picture("taus", "The random decay factors", plot, alt, caption)

@@ -52,6 +52,15 @@ def test_the_shipped_network_gives_the_reference_s_sums(name: str) -> None:
 
 
 @every_board
+def test_a_network_that_draws_by_a_cipher_gives_the_reference_s_sums_and_multiplies_nothing(name: str) -> None:
+    network, pixels = replace(shipped(), generator="chacha"), load_data("digits").pixels[-2:]
+    keyed = c.Program(network, BOARDS[name].build, trace=False)
+    found = keyed.run(pixels, c.states(network, 5, 353))
+    assert found.sums.tolist() == reference.run(network, pixels, seed=5, first_image=353).sums.tolist()
+    assert multiplications(BOARDS[name], keyed.path) == []
+
+
+@every_board
 def test_the_whole_program_fits_and_multiplies_nothing(name: str) -> None:
     """Everything that is linked, the start of the program included; it is linked with no library."""
     found = digits.needs(shipped(), BOARDS[name], program(name))
