@@ -1,4 +1,4 @@
-"""Recordings of growing length on the engine, beside torch eager: `python -m randhet.benchmarks.recordings`.
+"""Recordings of growing length on the engine, beside torch eager and Lava: `python -m randhet.benchmarks.recordings`.
 
 A VGG-like network with four convolutions and random decay factors reads frames of 2 x 34 x 34 with 3 % events. Each
 contender runs in a process of its own, one after another in every round, so that a drifting machine hits all alike. Its
@@ -11,7 +11,7 @@ import argparse
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -114,7 +114,24 @@ def _torch_layer(layer: Layer, steps: int, make: Callable[..., Any]) -> Callable
     return lambda x: neuron(functional.conv2d(x, weight, padding=1))
 
 
-CONTENDERS = {"engine": with_engine, "torch-eager": with_torch}
+def with_lava(network: Network, recordings: np.ndarray, threads: int) -> Callable[[], Any]:
+    """Our Lava runtime, all recordings as one batch; returns the seconds of a batch once the pipeline is full."""
+    from randhet.lava_runtime.runner import run
+
+    shown = np.concatenate([recordings] * LAVA_BATCHES)
+
+    def steady() -> float:
+        done: list[tuple[float, int]] = []
+        progress = lambda count: done.append((time.perf_counter(), count))
+        run(network, shown, seed=0, batch=len(recordings), progress=progress)
+        return (done[-1][0] - done[0][0]) / sum(count for _, count in done[1:]) * len(recordings)
+
+    return steady
+
+
+CONTENDERS = {"engine": with_engine, "torch-eager": with_torch, "lava": with_lava}
+LAVA_BATCHES = 8
+"""Enough that the first one, whose time holds the start of all processes, can be left out."""
 
 
 def contend(name: str, folder: Path, threads: int) -> dict[str, float]:
@@ -123,9 +140,9 @@ def contend(name: str, folder: Path, threads: int) -> dict[str, float]:
     run = CONTENDERS[name](network, np.load(folder / "it.npy"), threads)
     run()  # loads and compiles
     start, spent = time.perf_counter(), time.process_time()
-    run()
+    own = run()
     seconds, cpu = time.perf_counter() - start, time.process_time() - spent
-    return {"seconds": seconds, "cpu": cpu, "peak_mb": peak_mb(), "began_mb": began}
+    return {"seconds": own if isinstance(own, float) else seconds, "cpu": cpu, "peak_mb": peak_mb(), "began_mb": began}
 
 
 def measured(name: str, folder: Path, threads: int) -> dict[str, float]:
@@ -137,23 +154,26 @@ def measured(name: str, folder: Path, threads: int) -> dict[str, float]:
     return found
 
 
-def row(steps: int, images: int, threads: int, rounds: int) -> dict[str, Any]:
-    """What a length gives: medians over the rounds, and of the ratios of each round."""
+def row(steps: int, images: int, threads: int, rounds: int, names: Sequence[str]) -> dict[str, Any]:
+    """What a length gives: medians over the rounds, and of the ratios of each round, of the engine and others."""
     with TemporaryDirectory(prefix="randhet-bench-") as name:
         folder = Path(name)
         write(folder / "it.net", make_network(steps))
         np.save(folder / "it.npy", frames(images, steps, seed=1))
-        times = [{one: measured(one, folder, threads) for one in CONTENDERS} for _ in range(rounds)]
+        times = [{one: measured(one, folder, threads) for one in names} for _ in range(rounds)]
     middle = lambda one, what: median(round_[one][what] for round_ in times)
-    ratio = lambda what: median(round_["torch-eager"][what] / round_["engine"][what] for round_ in times)
-    return {
-        "steps": steps, "recordings": images, "threads": threads, "rounds": rounds,
-        "engine_ms": 1000 * middle("engine", "seconds") / images,
-        "torch_ms": 1000 * middle("torch-eager", "seconds") / images,
-        "ratio": ratio("seconds"), "cpu_ratio": ratio("cpu"),
-        "engine_peak_mb": middle("engine", "peak_mb"), "torch_peak_mb": middle("torch-eager", "peak_mb"),
-        "engine_began_mb": middle("engine", "began_mb"),
-    }  # fmt: skip
+    found: dict[str, Any] = {"steps": steps, "recordings": images, "threads": threads, "rounds": rounds}
+    for one in names:
+        ratios = [round_[one]["seconds"] / round_["engine"]["seconds"] for round_ in times]
+        found[one] = {
+            "ms": 1000 * middle(one, "seconds") / images, "ratio": median(ratios), "ratios": ratios,
+            "cpu_ratio": median(round_[one]["cpu"] / round_["engine"]["cpu"] for round_ in times),
+            "peak_mb": middle(one, "peak_mb"), "began_mb": middle(one, "began_mb"),
+        }  # fmt: skip
+    # the memory and the processor time of Lava are those of its processes, which are not watched here
+    for what in ("cpu_ratio", "peak_mb", "began_mb"):
+        found.get("lava", {}).pop(what, None)
+    return found
 
 
 def main() -> None:
@@ -163,13 +183,21 @@ def main() -> None:
     whole.add_argument("--recordings", type=int, default=2, help="recordings at a time")
     whole.add_argument("--threads", type=int, default=2, help="threads of each contender")
     whole.add_argument("--rounds", type=int, default=3, help="runs of each contender")
+    whole.add_argument(
+        "--contenders", default="engine,torch-eager", help=f"engine and others, of {', '.join(CONTENDERS)}"
+    )
     whole.add_argument("--contend", nargs=3, metavar=("NAME", "FOLDER", "THREADS"), help=argparse.SUPPRESS)
     asked = whole.parse_args()
     if asked.contend:
         name, folder, threads = asked.contend
         print(json.dumps(contend(name, Path(folder), int(threads))))
         return
-    one = partial(row, images=asked.recordings, threads=asked.threads, rounds=asked.rounds)
+    names = [name.strip() for name in asked.contenders.split(",")]
+    if "engine" not in names or set(names) - set(CONTENDERS):
+        raise SystemExit(
+            f"--contenders are {asked.contenders}, they must be engine and others of {', '.join(CONTENDERS)}"
+        )
+    one = partial(row, images=asked.recordings, threads=asked.threads, rounds=asked.rounds, names=names)
     for steps in map(int, asked.steps.split(",")):
         print(json.dumps(one(steps)), flush=True)
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ from randhet.netx.write import read
 POLL_SECONDS = 0.02
 MESSAGES = 2
 """Messages a channel has room for; Lava's default of 64 would be gigabytes. Processes move in step: one would do."""
+STEPS_AT_ONCE = 128
+"""Time steps, at most, between two commands of Lava's runtime service, which waits for all processes at each."""
 
 
 def main(directory: Path) -> None:
@@ -92,6 +94,10 @@ def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
         job["stream"],
         network.generator,
     )
+    # The latest recorder sees spikes one step after its layer, which need not be the last one, sent them
+    steps = run.total + max(network.delays) + 1
+    commands = -(-steps // STEPS_AT_ONCE)
+    run = replace(run, at_once=-(-steps // commands))
     built = build(network, run, job["probes"], floating=job["model"] == "floating_pt")
     first, settings = built.processes[0], Loihi2SimCfg(select_tag=job["model"])
     warm(built.neurons.values())
@@ -99,9 +105,7 @@ def execute(directory: Path, job: dict[str, Any]) -> dict[str, Any]:
     watch.start()
     first.create_runtime(run_cfg=settings, compile_config={"pypy_channel_size": MESSAGES})
     watch.list_processes()
-    # The latest recorder sees spikes one step after its layer, which need not be the last one, sent them
-    steps = run.total + max(network.delays) + 1
-    first.run(condition=RunSteps(steps, blocking=False), run_cfg=settings)
+    first.run(condition=RunSteps(commands, blocking=False), run_cfg=settings)
     finish(first)
     tallies = {name: layer.tally.get() for name, layer in built.neurons.items()}
     return {

@@ -15,7 +15,8 @@ class Run:
     """One run: T steps for each batch of images, the first of which has the logical number `first_image`.
 
     Image j*batch + lane travels in round j, in its lane; in the last round some lanes may be empty. stream: the images
-    are pieces of one recording, one a round, and states carry on from one to the next. generator: of the network.
+    are pieces of one recording, one a round, and states carry on from one to the next. at_once: time steps that every
+    process takes at each command of Lava's runtime service. generator: of the network.
     """
 
     directory: Path
@@ -26,6 +27,7 @@ class Run:
     batch: int = 1
     stream: bool = False
     generator: GeneratorKind = "register"
+    at_once: int = 1
 
     @property
     def total(self) -> int:
@@ -83,6 +85,6 @@ class LayerPlan:
         return Wire(self.wire.batch, self.shape, 64 if floating else 32)
 
     def logical(self, time_step: int) -> int | None:
-        """The logical step that is computed at Lava's 1-based time step; None before the first and after the last."""
+        """The logical step that is computed at a 1-based time step; None before the first and after the last."""
         step = time_step - self.delay
         return step if 0 <= step < self.run.total else None

@@ -62,6 +62,16 @@ class CoreRegisters:
                 states[:, which] = states_of_core.reshape(len(states), -1)
         return states
 
+    def move_entries(self, states: np.ndarray) -> None:
+        """After a step's draws: each entry of a core is as many draws further on as the core itself."""
+        if self.each_step:
+            near, far = self.start.round()
+            flat, last = states.reshape(-1).copy(), states[:, self.start.last].reshape(-1)
+            events.jump(flat, near)
+            events.jump(last, far)
+            states[:] = flat.reshape(states.shape)
+            states[:, self.start.last] = last.reshape(len(states), -1)
+
     def visits(self, tile: Tile) -> Visits:
         """The entries in the channels of a tile."""
         return visits(self.start, tile)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 
 import numpy as np
 
-from randhet.fixed_point.network import Flatten, Network, Range, Shape
+from randhet.fixed_point import reference
+from randhet.fixed_point.network import Flatten, MaxPool, Network, Range, Shape
 
 KINDS = {1: np.uint8, 8: np.uint8, 32: np.int32, 64: np.float64}
 
@@ -62,6 +64,16 @@ def arranged(values: np.ndarray, pixels: int) -> np.ndarray:
 def in_order(values: np.ndarray, shape: Shape) -> np.ndarray:
     """Values (lanes, pixels, channels) as (lanes, *shape), the order of the definition."""
     return values.swapaxes(1, 2).reshape(len(values), *shape)
+
+
+def any_of(pool: MaxPool, message: np.ndarray, shape: Shape) -> np.ndarray:
+    """The pool of packed spikes (lanes, pixels, row): the OR of a window's bytes, eight channels at once."""
+    (py, px), rows = pool.padding, message.reshape(len(message), *shape[1:], -1)
+    padded = np.pad(rows, ((0, 0), (py, py), (px, px), (0, 0))) if py or px else rows
+    # taps cut windows out of the last two axes
+    planes = [plane for _, _, plane in reference.taps(np.moveaxis(padded, -1, 1), pool.kernel, pool.stride)]
+    made = np.moveaxis(reduce(np.bitwise_or, planes), 1, -1)
+    return np.ascontiguousarray(made).reshape(len(made), -1, made.shape[-1])
 
 
 def wires(network: Network, batch: int) -> list[Wire]:

@@ -17,21 +17,29 @@ MESSAGE = LavaPyType(np.ndarray, np.uint8)
 
 
 class Guarded(PyLoihiProcessModel):
-    """Sets up at the first step rather than in __init__, where an error would hang Lava, and says what failed."""
+    """Sets up at the first step rather than in __init__, where an error would hang Lava, and says what failed.
+
+    At each command it takes several time steps. Processes stay in step by their messages alone: every step sends and
+    receives one on every channel, and a channel holds few.
+    """
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.params = proc_params
         self.ready = False
+        self.now = 0
+        """The time step, from 1."""
 
     def run_spk(self) -> None:
+        run = self.params["run"] if "run" in self.params._parameters else self.params["plan"].run
         try:
             if not self.ready:
                 self.setup()
                 self.ready = True
-            self.advance()
+            for _ in range(run.at_once):
+                self.now += 1
+                self.advance()
         except Exception as error:
-            run = self.params["run"] if "run" in self.params._parameters else self.params["plan"].run
             report(run.directory, self.params["name"], error)
             raise
 

@@ -69,7 +69,7 @@ class LayerModel(Guarded):
         self.s_out.send(self.outgoing)
         message = self.s_in.recv()
         returned = self.r_in.recv() if self.recurrent else None
-        step = self.plan.logical(self.time_step)
+        step = self.plan.logical(self.now)
         if step is not None:
             if step % self.plan.run.steps == 0:
                 self.begin(step // self.plan.run.steps, returned)
@@ -219,15 +219,20 @@ class DrawnFixed(Drawn, LifFixed):
             for tile in self.synapse.tiles
         }
 
-    def integrate(self, values: np.ndarray) -> np.ndarray:
+    def begin(self, turn: int, returned: np.ndarray | None) -> None:
+        super().begin(turn, returned)
         # a tile's neurons lie scattered over the cores: where its draws begin is found by jumps within the round
-        self.states = self.cores.entries(self.register[: len(values)])
+        self.states = self.cores.entries(self.register)
+
+    def integrate(self, values: np.ndarray) -> np.ndarray:
+        self.lanes = len(values)
         spikes = super().integrate(values)
         self.cores.next_step(self.register)
+        self.cores.move_entries(self.states)
         return spikes
 
     def decays(self, tile: Tile) -> Decays:
-        states = np.ascontiguousarray(self.states[:, self.visits[tile.offset].number])
+        states = np.ascontiguousarray(self.states[: self.lanes, self.visits[tile.offset].number])
         return calls.with_states(self.unfilled[tile.offset], states)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
@@ -13,7 +15,7 @@ from randhet.fixed_point import reference
 from randhet.lava_runtime.plan import LayerPlan
 from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
 from randhet.lava_runtime.processes.process import GradedInput, Grid, Junction, Recorder
-from randhet.lava_runtime.wire import KINDS, Wire, arranged, in_order
+from randhet.lava_runtime.wire import KINDS, Wire, any_of, arranged, in_order
 
 
 @implements(proc=GradedInput, protocol=LoihiProtocol)
@@ -31,7 +33,7 @@ class InputModel(Guarded):
         self.kind, self.begin = pixels.dtype, pixels.offset
 
     def advance(self) -> None:
-        run, wire, step = self.params["run"], self.params["wire"], self.time_step - 1
+        run, wire, step = self.params["run"], self.params["wire"], self.now - 1
         sequence = self.params["sequence"]
         if sequence or step % run.steps == 0:
             self.message = np.zeros(wire.packet, np.uint8)
@@ -64,7 +66,7 @@ class JunctionModel(Guarded):
         """The message that arrived `wait` steps ago."""
         if not wait:
             return message
-        slot = self.time_step % wait
+        slot = self.now % wait
         # the place in the ring was written `wait` steps ago, and is free once it is read
         arrived = line[slot].copy()
         line[slot] = message
@@ -104,8 +106,12 @@ class GridModel(Guarded):
 
     def advance(self) -> None:
         plan: LayerPlan = self.params["plan"]
-        values = in_order(plan.source.decode(self.s_in.recv()), plan.shape_in).astype(np.int64)
-        made = reference.operate(plan.layer.operation, [values])
+        operation, message = plan.layer.operation, self.s_in.recv()
+        if isinstance(operation, ir.MaxPool) and plan.source.bits == 1:
+            self.s_out.send(any_of(operation, message, plan.shape_in))
+            return
+        values = in_order(plan.source.decode(message), plan.shape_in).astype(np.int64)
+        made = reference.operate(operation, [values])
         self.s_out.send(plan.wire.encode(made.reshape(len(made), plan.wire.channels, -1).swapaxes(1, 2)))
 
 
@@ -124,6 +130,7 @@ class RecorderModel(Guarded):
         self.spikes = self._file("spikes", np.int32)
         self.membranes = self._file("membranes", KINDS[self.seen.bits]) if self.seen else None
         self.lag = int(self.plan.layer.weighted is not None)
+        self.opened = -1
 
     def _file(self, kind: str, dtype: type) -> np.ndarray:
         run = self.plan.run
@@ -132,9 +139,9 @@ class RecorderModel(Guarded):
         return np.lib.format.open_memmap(path, "w+", dtype, shape)
 
     def advance(self) -> None:
-        self._keep(self.spikes, self.source, self.s_in.recv(), self.plan.logical(self.time_step - self.lag))
+        self._keep(self.spikes, self.source, self.s_in.recv(), self.plan.logical(self.now - self.lag))
         if self.membranes is not None:
-            self._keep(self.membranes, self.seen, self.m_in.recv(), self.plan.logical(self.time_step))
+            self._keep(self.membranes, self.seen, self.m_in.recv(), self.plan.logical(self.now))
 
     def _keep(self, file: np.ndarray, wire: Wire, message: np.ndarray, step: int | None) -> None:
         if step is None:
@@ -144,4 +151,10 @@ class RecorderModel(Guarded):
         file[images, t] = in_order(wire.decode(message[: run.lanes(step)]), self.plan.shape)
         if self.params["counts"] and file is self.spikes:
             done = images.stop * run.steps if t == run.steps - 1 else images.start * run.steps + t + 1
-            (run.directory / "steps").write_bytes(done.to_bytes(8, "little"))
+            os.pwrite(self.progress(), done.to_bytes(8, "little"), 0)
+
+    def progress(self) -> int:
+        """The open file that says how many steps are done: opening it at every step would take longer than the step."""
+        if self.opened < 0:
+            self.opened = os.open(self.plan.run.directory / "steps", os.O_CREAT | os.O_WRONLY, 0o600)
+        return self.opened

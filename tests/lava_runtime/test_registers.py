@@ -43,14 +43,17 @@ def test_draws_and_jumps_follow_the_serial_order(sampling: Sampling, per_core: i
     cores = CoreRegisters(LayerPlan(run, layer, LAYER, SHAPE, SHAPE, 1, wire, wire, 0, False), decay)
     expected = decay.table[serial(FIRST + 3 * BATCH, sampling == "step", per_core)]
     drawing = cores.begin()
-    jumping = drawing.copy()
+    jumping, entries = drawing.copy(), cores.entries(drawing)
     for turn in range(3):
         if turn:
             cores.skip(drawing)
             cores.skip(jumping)
+            entries = cores.entries(jumping)
         for t in range(STEPS):
             images = slice(FIRST + turn * BATCH, FIRST + (turn + 1) * BATCH)
             found = cores.draw(drawing).swapaxes(1, 2).reshape(BATCH, -1)
             assert np.array_equal(found, expected[images, t])
             cores.next_step(jumping)
             assert np.array_equal(drawing, jumping)
+            cores.move_entries(entries)
+            assert np.array_equal(entries, cores.entries(jumping))
