@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from randhet.fixed_point import reference
-from randhet.fixed_point.network import Flatten, MaxPool, Network, Range, Shape
+from randhet.fixed_point.network import Flatten, MaxPool, Network, Range, Shape, SumPool
 
 KINDS = {1: np.uint8, 8: np.uint8, 32: np.int32, 64: np.float64}
 
@@ -74,6 +74,15 @@ def any_of(pool: MaxPool, message: np.ndarray, shape: Shape) -> np.ndarray:
     planes = [plane for _, _, plane in reference.taps(np.moveaxis(padded, -1, 1), pool.kernel, pool.stride)]
     made = np.moveaxis(reduce(np.bitwise_or, planes), 1, -1)
     return np.ascontiguousarray(made).reshape(len(made), -1, made.shape[-1])
+
+
+def summed(pool: SumPool, values: np.ndarray) -> np.ndarray:
+    """The pool of values (lanes, channels, rows, columns); at once where windows lie side by side."""
+    (ky, kx), (lanes, channels, rows, columns) = pool.kernel, values.shape
+    if pool.kernel != pool.stride:
+        return reference.operate(pool, [values])
+    y, x = rows // ky, columns // kx
+    return values[:, :, : y * ky, : x * kx].reshape(lanes, channels, y, ky, x, kx).sum((3, 5))
 
 
 def wires(network: Network, batch: int) -> list[Wire]:

@@ -15,7 +15,7 @@ from randhet.fixed_point import reference
 from randhet.lava_runtime.plan import LayerPlan
 from randhet.lava_runtime.processes.guarded import MESSAGE, MESSAGE_IN, MESSAGE_OUT, Guarded
 from randhet.lava_runtime.processes.process import GradedInput, Grid, Junction, Recorder
-from randhet.lava_runtime.wire import KINDS, Wire, any_of, arranged, in_order
+from randhet.lava_runtime.wire import KINDS, Wire, any_of, arranged, in_order, summed
 
 
 @implements(proc=GradedInput, protocol=LoihiProtocol)
@@ -111,7 +111,9 @@ class GridModel(Guarded):
             self.s_out.send(any_of(operation, message, plan.shape_in))
             return
         values = in_order(plan.source.decode(message), plan.shape_in).astype(np.int64)
-        made = reference.operate(operation, [values])
+        made = (
+            summed(operation, values) if isinstance(operation, ir.SumPool) else reference.operate(operation, [values])
+        )
         self.s_out.send(plan.wire.encode(made.reshape(len(made), plan.wire.channels, -1).swapaxes(1, 2)))
 
 

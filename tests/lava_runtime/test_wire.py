@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from randhet.fixed_point import reference
-from randhet.fixed_point.network import MaxPool
-from randhet.lava_runtime.wire import Wire, any_of, in_order
+from randhet.fixed_point.network import MaxPool, SumPool
+from randhet.lava_runtime.wire import Wire, any_of, in_order, summed
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -28,3 +28,11 @@ def test_a_pool_of_packed_spikes_is_the_reference_s(
     pooled = any_of(pool, message, shape)
     assert pooled.shape == out.packet
     assert np.array_equal(in_order(out.decode(pooled), wanted.shape[1:]), wanted)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**20), PAIRS, st.one_of(PAIRS, st.none()))
+def test_a_sum_pool_is_the_reference_s(seed: int, kernel: tuple[int, int], stride: tuple[int, int] | None) -> None:
+    values = np.random.default_rng(seed).integers(-9, 10, (2, 3, 5, 4))
+    pool = SumPool(kernel, stride or kernel)
+    assert np.array_equal(summed(pool, values), reference.operate(pool, [values]))
