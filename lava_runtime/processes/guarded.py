@@ -27,8 +27,6 @@ class Guarded(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.params = proc_params
         self.ready = False
-        self.now = 0
-        """The time step, from 1."""
 
     def run_spk(self) -> None:
         run = self.params["run"] if "run" in self.params._parameters else self.params["plan"].run
@@ -36,8 +34,9 @@ class Guarded(PyLoihiProcessModel):
             if not self.ready:
                 self.setup()
                 self.ready = True
-            for _ in range(run.at_once):
-                self.now += 1
+            for step in range(run.at_once):
+                # Lava itself counts one step for each command
+                self.time_step += step > 0
                 self.advance()
         except Exception as error:
             report(run.directory, self.params["name"], error)

@@ -69,7 +69,7 @@ class LayerModel(Guarded):
         self.s_out.send(self.outgoing)
         message = self.s_in.recv()
         returned = self.r_in.recv() if self.recurrent else None
-        step = self.plan.logical(self.now)
+        step = self.plan.logical(self.time_step)
         if step is not None:
             if step % self.plan.run.steps == 0:
                 self.begin(step // self.plan.run.steps, returned)

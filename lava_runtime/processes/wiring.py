@@ -33,7 +33,7 @@ class InputModel(Guarded):
         self.kind, self.begin = pixels.dtype, pixels.offset
 
     def advance(self) -> None:
-        run, wire, step = self.params["run"], self.params["wire"], self.now - 1
+        run, wire, step = self.params["run"], self.params["wire"], self.time_step - 1
         sequence = self.params["sequence"]
         if sequence or step % run.steps == 0:
             self.message = np.zeros(wire.packet, np.uint8)
@@ -66,7 +66,7 @@ class JunctionModel(Guarded):
         """The message that arrived `wait` steps ago."""
         if not wait:
             return message
-        slot = self.now % wait
+        slot = self.time_step % wait
         # the place in the ring was written `wait` steps ago, and is free once it is read
         arrived = line[slot].copy()
         line[slot] = message
@@ -141,9 +141,9 @@ class RecorderModel(Guarded):
         return np.lib.format.open_memmap(path, "w+", dtype, shape)
 
     def advance(self) -> None:
-        self._keep(self.spikes, self.source, self.s_in.recv(), self.plan.logical(self.now - self.lag))
+        self._keep(self.spikes, self.source, self.s_in.recv(), self.plan.logical(self.time_step - self.lag))
         if self.membranes is not None:
-            self._keep(self.membranes, self.seen, self.m_in.recv(), self.plan.logical(self.now))
+            self._keep(self.membranes, self.seen, self.m_in.recv(), self.plan.logical(self.time_step))
 
     def _keep(self, file: np.ndarray, wire: Wire, message: np.ndarray, step: int | None) -> None:
         if step is None:

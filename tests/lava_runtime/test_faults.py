@@ -223,7 +223,7 @@ def planted():
 RAISE = """
 kept = {owner}.{method}
 def failing(self, *arguments):
-    name, step = self.params["name"], getattr(self, "now", 0)
+    name, step = self.params["name"], getattr(self, "time_step", 0)
     if name == {victim!r} and step >= {step} and planted():
         {act}
     return kept(self, *arguments)
