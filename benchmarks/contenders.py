@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from randhet.benchmarks import processors
 from randhet.fixed_point.backends import BACKENDS
 
 LAVA_BATCHES = 10
@@ -170,7 +171,7 @@ def _compiler() -> str | None:
 class Contender:
     """name of the row, what it is, how it runs, what stands in its way here; most: batches it runs at most.
 
-    tree: its memory is that of all its processes.
+    tree: its memory is that of all its processes. processor: one of `processors.LESSER`, for which it is compiled.
     """
 
     name: str
@@ -181,6 +182,18 @@ class Contender:
     most: int | None = None
     tree: bool = False
     deadline: float = 1800.0
+    processor: str | None = None
+
+    def variables(self) -> dict[str, str]:
+        """Return what its process needs in the environment."""
+        return processors.settings(self.processor) if self.processor else {}
+
+
+def _engine_on(processor: str) -> Contender:
+    lesser = processors.LESSER[processor]
+    about = f"the engine as on a processor with {lesser.about} at best"
+    able = lambda: processors.obstacle(processor)
+    return Contender(f"engine-{processor}", about, backend("engine"), able, processor=processor)
 
 
 CONTENDERS = {
@@ -207,6 +220,7 @@ CONTENDERS = {
             _needs("snntorch"),
         ),
         Contender("engine", "fast engine, 8-bit integers", backend("engine")),
+        *(_engine_on(name) for name in processors.LESSER),
         Contender("add-only", "no multiplication; counts its operations", backend("add-only")),
         Contender(
             "reference", "the readable definition; one image, once", reference, BACKENDS["reference"].missing, most=1

@@ -11,7 +11,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-FEATURES = ("sse4_2", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "sve")
+FEATURES = (
+    "sse4_2",
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "asimd",
+    "sve",
+)
 PACKAGES = (
     "randhet", "numpy", "numba", "llvmlite", "torch", "spikingjelly", "snntorch", "lava-nc", "lava-dl",
 )  # fmt: skip

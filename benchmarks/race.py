@@ -60,7 +60,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=child.environment(**threads),
+            env=child.environment(**threads, **contender.variables()),
             cwd=self.folder.name,
             start_new_session=True,
         )

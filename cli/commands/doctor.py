@@ -95,7 +95,7 @@ def instructions() -> str:
     if matrix.AVAILABLE:
         return "AMX tiles of bytes"
     if vectors.AVAILABLE:
-        return "AVX-512 VNNI products of bytes"
+        return f"{vectors.FORM.name} products of bytes"
     return "none for products of bytes: rows of weights are added at every activity"
 
 

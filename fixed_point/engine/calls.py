@@ -10,8 +10,9 @@ import numpy as np
 from randhet.base.kinds import assert_never
 from randhet.fixed_point.engine import choice, guard, kernels
 from randhet.fixed_point.engine.plan import Synapse, Tile, Visits, channels_last
-from randhet.fixed_point.engine.sums import MOST_PLANES, sum_tile
+from randhet.fixed_point.engine.sums import sum_tile
 from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.kernels import dense
 from randhet.fixed_point.kernels.bundles import (
     NO_DECAYS,
     NO_ENTRIES,
@@ -63,7 +64,7 @@ def sums(synapse: Synapse, tile: Tile, values: np.ndarray, rows: int) -> np.ndar
 
 def weights(synapse: Synapse, tile: Tile, values: np.ndarray) -> Weights:
     """Return a tile's weights, to be multiplied by only where what it reads is bytes."""
-    wide = tile.wide if values.dtype == np.uint8 and synapse.planes <= MOST_PLANES else NO_WEIGHTS
+    wide = tile.wide if values.dtype == np.uint8 and synapse.planes <= dense.MOST_PLANES else NO_WEIGHTS
     return Weights(tile.weight, tile.packed, wide, choice.limit(synapse.per_tap * synapse.source[0]))
 
 

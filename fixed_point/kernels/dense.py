@@ -1,7 +1,8 @@
 """Sums by multiplication where so much is active that adding rows would cost more.
 
 With matrices of bytes (`matrix`) where the processor and the system have them, else with vectors of bytes (`vectors`)
-where the processor has those; elsewhere `AVAILABLE` is false and rows are added at any activity.
+where the processor has those; elsewhere `AVAILABLE` is false and rows are added at any activity. Values of more than
+`MOST_PLANES` bits are not multiplied here.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -16,6 +17,7 @@ from randhet.fixed_point.kernels.compiled import inner
 
 AVAILABLE = matrix.AVAILABLE or vectors.AVAILABLE
 BY = matrix if matrix.AVAILABLE else vectors
+MOST_PLANES = BY.MOST_PLANES
 
 
 def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:

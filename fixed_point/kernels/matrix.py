@@ -41,6 +41,8 @@ def allowed() -> bool:
 
 
 AVAILABLE = allowed()
+MOST_PLANES = 8
+"""Bits of the largest value that is multiplied."""
 
 
 def configuration() -> np.ndarray:

@@ -1,12 +1,14 @@
-"""Sums by instructions that multiply vectors of bytes (AVX-512 VNNI): four products in each of 16 lanes.
+"""Sums by instructions that multiply vectors of bytes: four products in each lane of 32 bits.
 
-Unsigned by signed bytes into 32 bits; products are at most 255 * 128 and their sums those of the definition: exact.
+Unsigned by signed bytes. AVX-512 VNNI has 16 lanes and AVX-VNNI 8, which add the products to 32 bits at once; AVX2 has
+8 lanes of two sums of 16 bits each, which are added up before they could leave these. All sums are exact.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,27 +18,64 @@ from numba.extending import intrinsic
 
 from randhet.fixed_point.kernels.blocks import CHUNK, loop
 from randhet.fixed_point.kernels.compiled import inner, kernel
-from randhet.fixed_point.kernels.lanes import INT32, INT64, Lanes, broadcast, build, has, instruction
+from randhet.fixed_point.kernels.lanes import INT8, INT16, INT32, INT64, Lanes, broadcast, build, has, instruction
 
 STEPS = 4
 """Steps whose sums are made together, so that a weight that was loaded is used as often."""
 INPUTS = 4
 """Inputs of one instruction."""
-LANES = 16
-PARTS = CHUNK // LANES
-AVAILABLE = has("avx512vnni")
+
+
+class Form(NamedTuple):
+    """What a processor multiplies vectors of bytes with.
+
+    name: of its instructions. lanes: of 32 bits. parts: vectors of weights that are held at once; with the sums of four
+    steps they stay in 32 registers, or in 16. planes: bits of the largest value that it multiplies exactly. short:
+    whether products are added in 16 bits first.
+    """
+
+    name: str
+    lanes: int
+    parts: int
+    planes: int
+    short: bool
+
+
+NONE = Form("", 8, 2, 0, False)
+FORMS = {
+    "avx512vnni": Form("AVX-512 VNNI", 16, 4, 8, False),
+    "avxvnni": Form("AVX-VNNI", 8, 2, 8, False),
+    # two products of 8 bit values would leave 16 bits
+    "avx2": Form("AVX2", 8, 2, 7, True),
+}
+"""By LLVM's name of what the processor must have, the best first."""
+FORM = next((form for feature, form in FORMS.items() if has(feature)), NONE)
+AVAILABLE = FORM is not NONE
+LANES, PARTS, MOST_PLANES = FORM.lanes, FORM.parts, FORM.planes
 
 
 def dot(builder, sums, unsigned, signed):
-    """sums (16 int32) + the products of four unsigned with four signed bytes in every lane."""
-    return instruction(builder, "avx512.vpdpbusd.512", sums.type, sums, unsigned, signed)
+    """sums (int32) + the products of four unsigned with four signed bytes in every lane."""
+    return instruction(builder, f"avx512.vpdpbusd.{32 * LANES}", sums.type, sums, unsigned, signed)
+
+
+def dot_short(builder, sums, unsigned, signed):
+    """sums (int16, two in every lane) + the products of two unsigned with two signed bytes each, modulo 2^16."""
+    seen = (builder.bitcast(value, ir.VectorType(INT8, 4 * LANES)) for value in (unsigned, signed))
+    return builder.add(sums, instruction(builder, "avx2.pmadd.ub.sw", sums.type, *seen))
+
+
+def widened(builder, sums):
+    """The two sums of 16 bits in every lane, added in 32 bits."""
+    ones = ir.Constant(sums.type, [1] * sums.type.count)
+    return instruction(builder, "avx2.pmadd.wd", ir.VectorType(INT32, LANES), sums, ones)
 
 
 class Seen(NamedTuple):
     """What one pixel's window sees at four steps.
 
     values: bytes, flat; tap i reads 4*groups of them from at[four + s] + window[window_at + i] * apart for step s, none
-    where the window is negative; it has `taps` taps.
+    where the window is negative; it has `taps` taps. flush: groups whose sums 16 bits hold.
     """
 
     values: Any
@@ -47,6 +86,7 @@ class Seen(NamedTuple):
     window_at: Any
     taps: Any
     groups: Any
+    flush: Any
 
 
 @intrinsic
@@ -58,40 +98,94 @@ def dot_window(typing, view, weight, base, sums, sums_at, sums_apart):
     """
 
     def write(builder, view, weight, base, sums, sums_at, sums_apart):
-        none = ir.Constant(ir.VectorType(INT32, LANES), None)
-        # four steps of 64 channels are 16 vectors of sums; with four of weights they stay in the 32 registers
-        places = [[cgutils.alloca_once(builder, none.type) for _ in range(PARTS)] for _ in range(STEPS)]
-        for slot in (slot for step in places for slot in step):
-            builder.store(none, slot)
-        begins = [view.at.item(builder.add(view.four, INT64(step))) for step in range(STEPS)]
-        per_tap = builder.mul(view.groups, INT64(INPUTS * CHUNK))
-        with loop(builder, INT64(0), view.taps) as (tap, _):
-            source = builder.sext(view.window.item(builder.add(view.window_at, tap)), INT64)
-            with builder.if_then(builder.icmp_signed(">=", source, INT64(0))):
-                offset = builder.mul(source, view.apart)
-                inputs = [builder.add(begin, offset) for begin in begins]
-                weights_at = builder.add(base, builder.mul(tap, per_tap))
-                with loop(builder, INT64(0), view.groups) as (group, _):
-                    _four_inputs(builder, view.values, inputs, weight, weights_at, group, places)
-        for step, own in enumerate(places):
-            first = builder.add(sums_at, builder.mul(sums_apart, INT64(step)))
-            for number, slot in enumerate(own):
-                sums.store(builder.add(first, INT64(number * LANES)), Lanes(builder, builder.load(slot)))
+        for part in range(0, CHUNK // LANES, PARTS):
+            _some_channels(builder, view, weight, base, part, Sums(builder, sums, sums_at, sums_apart))
 
     return build(types.void, (view, weight, base, sums, sums_at, sums_apart), write)
 
 
-def _four_inputs(builder, values, inputs, weight, weights_at, group, places):
+class Sums:
+    """Code of the sums of some channels at four steps: `slots` of 32 bits, `short` of 16 where the form has these."""
+
+    def __init__(self, builder, out, at, apart) -> None:
+        self.builder, self.out, self.at, self.apart = builder, out, at, apart
+        self.slots = self._places(ir.VectorType(INT32, LANES))
+        self.short = self._places(ir.VectorType(INT16, 2 * LANES)) if FORM.short else self.slots
+
+    def _places(self, kind):
+        places = [[cgutils.alloca_once(self.builder, kind) for _ in range(PARTS)] for _ in range(STEPS)]
+        self.clear(places)
+        return places
+
+    def clear(self, places) -> None:
+        for slot in (slot for step in places for slot in step):
+            self.builder.store(ir.Constant(slot.type.pointee, None), slot)
+
+    def add(self, step, number, unsigned, signed) -> None:
+        slot = self.short[step][number]
+        multiply = dot_short if FORM.short else dot
+        self.builder.store(multiply(self.builder, self.builder.load(slot), unsigned, signed), slot)
+
+    def flush(self) -> None:
+        """Add what 16 bits hold to the sums of 32."""
+        if not FORM.short:
+            return
+        for slots, shorts in zip(self.slots, self.short):
+            for slot, short in zip(slots, shorts):
+                more = widened(self.builder, self.builder.load(short))
+                self.builder.store(self.builder.add(self.builder.load(slot), more), slot)
+        self.clear(self.short)
+
+    def write(self, part) -> None:
+        for step, own in enumerate(self.slots):
+            first = self.builder.add(self.at, self.builder.mul(self.apart, INT64(step)))
+            for number, slot in enumerate(own, part):
+                position = self.builder.add(first, INT64(number * LANES))
+                self.out.store(position, Lanes(self.builder, self.builder.load(slot)))
+
+
+def _some_channels(builder, view, weight, base, part, sums):
+    """Code of the sums of as many channels as are held at once, from vector number `part` of the chunk."""
+    begins = [view.at.item(builder.add(view.four, INT64(step))) for step in range(STEPS)]
+    per_tap = builder.mul(view.groups, INT64(INPUTS * CHUNK))
+    with loop(builder, INT64(0), view.taps) as (tap, _):
+        source = builder.sext(view.window.item(builder.add(view.window_at, tap)), INT64)
+        with builder.if_then(builder.icmp_signed(">=", source, INT64(0))):
+            offset = builder.mul(source, view.apart)
+            inputs = [builder.add(begin, offset) for begin in begins]
+            weights_at = builder.add(base, builder.mul(tap, per_tap))
+            with _blocks(builder, view) as (start, stop):
+                with loop(builder, start, stop) as (group, _):
+                    _four_inputs(builder, view.values, inputs, weight, weights_at, group, part, sums)
+                sums.flush()
+    sums.write(part)
+
+
+@contextmanager
+def _blocks(builder, view):
+    """The groups of a tap: all, or in blocks of `flush`."""
+    if not FORM.short:
+        yield INT64(0), view.groups
+        return
+    blocks = builder.sdiv(builder.add(view.groups, builder.sub(view.flush, INT64(1))), view.flush)
+    with loop(builder, INT64(0), blocks) as (block, _):
+        start = builder.mul(block, view.flush)
+        stop = builder.add(start, view.flush)
+        yield start, builder.select(builder.icmp_signed("<", stop, view.groups), stop, view.groups)
+
+
+def _four_inputs(builder, values, inputs, weight, weights_at, group, part, sums):
     """Code that adds the products of four inputs of a tap to the sums of all steps and channels."""
     at_weight = builder.add(weights_at, builder.mul(group, INT64(INPUTS * CHUNK)))
-    signed = [weight.load(builder.add(at_weight, INT64(number * CHUNK)), LANES, INT32).value for number in range(PARTS)]
+    numbers = range(part, part + PARTS)
+    signed = [weight.load(builder.add(at_weight, INT64(n * INPUTS * LANES)), LANES, INT32).value for n in numbers]
     inside = builder.mul(group, INT64(INPUTS))
-    for begin, own in zip(inputs, places):
+    for step, begin in enumerate(inputs):
         # four bytes as one number, put into every lane: a lane multiplies them by the four weights of its channel
         four = values.load(builder.add(begin, inside), 1, INT32).value
         unsigned = broadcast(builder, builder.extract_element(four, INT32(0)), LANES).value
-        for number, slot in enumerate(own):
-            builder.store(dot(builder, builder.load(slot), unsigned, signed[number]), slot)
+        for number, weights in enumerate(signed):
+            sums.add(step, number, unsigned, weights)
 
 
 def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
@@ -118,10 +212,12 @@ def products(source, wide, begins, activity, pixel, count, sums, sums_at):
     """
     values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(begins)
     inputs, groups = taps * source.per_tap, source.per_tap // INPUTS
+    # two products of a group add at most 2 * 128 * (2^planes - 1) to a sum of 16 bits
+    flush = (2**15 - 1) // (256 * ((1 << source.planes) - 1))
     padded = len(wide) // inputs
     for j in range(count):
         for four in range(0, n, STEPS):
-            view = Seen(values, begins, four, source.values.shape[2], window, (pixel + j) * taps, taps, groups)
+            view = Seen(values, begins, four, source.values.shape[2], window, (pixel + j) * taps, taps, groups, flush)
             for chunk in range(0, padded, CHUNK):
                 dot_window(view, wide, inputs * chunk, sums, sums_at + (j * n + four) * padded + chunk, padded)
 

@@ -13,12 +13,12 @@ import pytest
 from equality import assert_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llvmlite import binding as llvm
 from numba import njit
 from strategies import runs
 
 from hardware_tests.random_networks import Run
 from randhet.base.errors import RandhetError
+from randhet.benchmarks import processors
 from randhet.fixed_point import engine, reference
 from randhet.fixed_point.engine import calls, choice
 from randhet.fixed_point.engine.plan import columns, make_synapse
@@ -122,20 +122,27 @@ def test_sums_beyond_sixteen_bits_and_saturation() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 40),
-    st.sampled_from([1, 3, 4, 8, 60, 64, 68, 81, 128]),
+    st.sampled_from([1, 3, 4, 8, 60, 64, 68, 81, 128, 516]),
     st.sampled_from([1, 63, 64, 65, 130]),
-    st.sampled_from([1, 3, 255]),
+    st.sampled_from([1, 3, 7, 15, 100, 127, 255]),
+    st.booleans(),
     st.integers(0, 2**32),
 )
-def test_products_of_windows(steps: int, inputs: int, width: int, top: int, seed: int) -> None:
+def test_products_of_windows(steps: int, inputs: int, width: int, top: int, ends: bool, seed: int) -> None:
     """Sums by multiplication at chosen steps against a sum over the taps in 64 bit; nothing else is written."""
     rng = np.random.default_rng(seed)
-    operation = Conv(rng.integers(-128, 128, (width, inputs, 3, 2)).astype(np.int8), (2, 1), (1, 0))
+    shape = width, inputs, 3, 2
+    # where every weight and value is at its end, so are sums in short numbers
+    weight = np.full(shape, rng.choice([-128, 127])) if ends else rng.integers(-128, 128, shape)
+    operation = Conv(weight.astype(np.int8), (2, 1), (1, 0))
     (tile, *_), window = (synapse := make_synapse(operation, (inputs, 4, 3), top)).tiles, synapse.window
     if not tile.wide.size:
         assert dense.BY is vectors and inputs % vectors.INPUTS
         return
-    values = rng.integers(0, top + 1, (steps, 12, inputs), dtype=np.uint8)
+    if synapse.planes > dense.MOST_PLANES:
+        assert vectors.FORM.short and top == 255
+        return
+    values = rng.integers(top if ends else 0, top + 1, (steps, 12, inputs), dtype=np.uint8)
     chosen = rng.random(steps) < 0.7
     source = Source(values, window, tile.first, inputs, synapse.planes)
     multiplied, rank = dense.arranged(chosen), np.cumsum(chosen) - 1
@@ -343,36 +350,44 @@ def test_draws_to_the_last_image_that_has_a_number(sampling: Sampling) -> None:
         assert membrane[image, t, n] == 2**8 + (draw(state)[1] * (before - 2**8) >> 8)
 
 
-LESSER = {
-    "any": ("generic", ""),
-    "vectors": (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten().replace("+amx", "-amx")),
-}
-"""Processors with less than this one: tables are read lane by lane, vectors are split, lists are made bit by bit and
-nothing is multiplied; or all that this one has but matrices.
-"""
+ANY = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+"""Tables are read lane by lane, vectors are split, lists are made bit by bit and nothing is multiplied."""
 
 
-@pytest.mark.parametrize("kind", LESSER)
+@pytest.mark.parametrize("kind", ["any", *processors.LESSER])
 def test_a_lesser_processor(kind: str, tmp_path: Path) -> None:
     """Some tests where the code is made for another processor."""
-    if kind == "vectors" and not (matrix.AVAILABLE and vectors.AVAILABLE):
-        pytest.skip("this processor is no more than that")
-    name, features = LESSER[kind]
-    lesser = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    if reason := None if kind == "any" else processors.obstacle(kind):
+        pytest.skip(reason)
     names = {
         "test_draws_and_looked_up_decays": 1,
         "test_the_leak_in_short_products_is_the_definition": 1,
         "test_what_a_spike_leaves": 1,
         "test_wide_layers_equal_the_reference": 30,
     }
-    if kind == "vectors":
-        names |= {"test_products_of_windows": 1, "test_any_network_equals_the_reference": 1}
+    if kind != "any":
+        names |= {"test_the_instructions_are_the_best_of_the_processor": 1, "test_products_of_windows": 1}
+    if kind in ("avx512", "avx2"):
+        names |= {"test_any_network_equals_the_reference": 1}
     tests = [f"{__file__}::{name}" for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     home = Path(__file__).resolve().parents[3]
-    done = subprocess.run(command, env=os.environ | lesser, cwd=home, capture_output=True, text=True, check=False)
+    lesser = ANY if kind == "any" else processors.settings(kind)
+    extra = {"NUMBA_CACHE_DIR": str(tmp_path), "RANDHET_TEST_PROCESSOR": kind}
+    done = subprocess.run(
+        command, env=os.environ | lesser | extra, cwd=home, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
     assert done.stdout.startswith("." * sum(names.values())), done.stdout
+
+
+def test_the_instructions_are_the_best_of_the_processor() -> None:
+    """What is chosen where kernels are compiled for a lesser processor, or for this one."""
+    kind = os.environ.get("RANDHET_TEST_PROCESSOR")
+    if kind in processors.LESSER:
+        assert (dense.BY, vectors.FORM.name) == (vectors, processors.LESSER[kind].about)
+    else:
+        assert dense.BY is (matrix if matrix.AVAILABLE else vectors)
 
 
 @given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=9), st.integers(0, 2**40))
