@@ -44,9 +44,9 @@ class Form(NamedTuple):
 NONE = Form("", 8, 2, 0, False)
 FORMS = {
     "avx512vnni": Form("AVX-512 VNNI", 16, 4, 8, False),
-    "avxvnni": Form("AVX-VNNI", 8, 2, 8, False),
+    "avxvnni": Form("AVX-VNNI", 8, 3, 8, False),
     # two products of 8 bit values would leave 16 bits
-    "avx2": Form("AVX2", 8, 2, 7, True),
+    "avx2": Form("AVX2", 8, 3, 7, True),
 }
 """By LLVM's name of what the processor must have, the best first."""
 FORM = next((form for feature, form in FORMS.items() if has(feature)), NONE)
@@ -98,8 +98,10 @@ def dot_window(typing, view, weight, base, sums, sums_at, sums_apart):
     """
 
     def write(builder, view, weight, base, sums, sums_at, sums_apart):
-        for part in range(0, CHUNK // LANES, PARTS):
-            _some_channels(builder, view, weight, base, part, Sums(builder, sums, sums_at, sums_apart))
+        every = range(CHUNK // LANES)
+        for first in every[::PARTS]:
+            parts = every[first : first + PARTS]
+            _some_channels(builder, view, weight, base, Sums(builder, parts, sums, sums_at, sums_apart))
 
     return build(types.void, (view, weight, base, sums, sums_at, sums_apart), write)
 
@@ -107,13 +109,13 @@ def dot_window(typing, view, weight, base, sums, sums_at, sums_apart):
 class Sums:
     """Code of the sums of some channels at four steps: `slots` of 32 bits, `short` of 16 where the form has these."""
 
-    def __init__(self, builder, out, at, apart) -> None:
-        self.builder, self.out, self.at, self.apart = builder, out, at, apart
+    def __init__(self, builder, parts, out, at, apart) -> None:
+        self.builder, self.parts, self.out, self.at, self.apart = builder, parts, out, at, apart
         self.slots = self._places(ir.VectorType(INT32, LANES))
         self.short = self._places(ir.VectorType(INT16, 2 * LANES)) if FORM.short else self.slots
 
     def _places(self, kind):
-        places = [[cgutils.alloca_once(self.builder, kind) for _ in range(PARTS)] for _ in range(STEPS)]
+        places = [[cgutils.alloca_once(self.builder, kind) for _ in self.parts] for _ in range(STEPS)]
         self.clear(places)
         return places
 
@@ -136,16 +138,16 @@ class Sums:
                 self.builder.store(self.builder.add(self.builder.load(slot), more), slot)
         self.clear(self.short)
 
-    def write(self, part) -> None:
+    def write(self) -> None:
         for step, own in enumerate(self.slots):
             first = self.builder.add(self.at, self.builder.mul(self.apart, INT64(step)))
-            for number, slot in enumerate(own, part):
+            for number, slot in zip(self.parts, own):
                 position = self.builder.add(first, INT64(number * LANES))
                 self.out.store(position, Lanes(self.builder, self.builder.load(slot)))
 
 
-def _some_channels(builder, view, weight, base, part, sums):
-    """Code of the sums of as many channels as are held at once, from vector number `part` of the chunk."""
+def _some_channels(builder, view, weight, base, sums):
+    """Code of the sums of some vectors of the chunk's channels."""
     begins = [view.at.item(builder.add(view.four, INT64(step))) for step in range(STEPS)]
     per_tap = builder.mul(view.groups, INT64(INPUTS * CHUNK))
     with loop(builder, INT64(0), view.taps) as (tap, _):
@@ -156,9 +158,9 @@ def _some_channels(builder, view, weight, base, part, sums):
             weights_at = builder.add(base, builder.mul(tap, per_tap))
             with _blocks(builder, view) as (start, stop):
                 with loop(builder, start, stop) as (group, _):
-                    _four_inputs(builder, view.values, inputs, weight, weights_at, group, part, sums)
+                    _four_inputs(builder, view.values, inputs, weight, weights_at, group, sums)
                 sums.flush()
-    sums.write(part)
+    sums.write()
 
 
 @contextmanager
@@ -174,11 +176,10 @@ def _blocks(builder, view):
         yield start, builder.select(builder.icmp_signed("<", stop, view.groups), stop, view.groups)
 
 
-def _four_inputs(builder, values, inputs, weight, weights_at, group, part, sums):
+def _four_inputs(builder, values, inputs, weight, weights_at, group, sums):
     """Code that adds the products of four inputs of a tap to the sums of all steps and channels."""
     at_weight = builder.add(weights_at, builder.mul(group, INT64(INPUTS * CHUNK)))
-    numbers = range(part, part + PARTS)
-    signed = [weight.load(builder.add(at_weight, INT64(n * INPUTS * LANES)), LANES, INT32).value for n in numbers]
+    signed = [weight.load(builder.add(at_weight, INT64(n * INPUTS * LANES)), LANES, INT32).value for n in sums.parts]
     inside = builder.mul(group, INT64(INPUTS))
     for step, begin in enumerate(inputs):
         # four bytes as one number, put into every lane: a lane multiplies them by the four weights of its channel
