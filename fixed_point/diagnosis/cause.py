@@ -17,6 +17,7 @@ from randhet.fixed_point.diagnosis.fit import Mask, bias_shift, start_window, ta
 from randhet.fixed_point.diagnosis.named import Cause
 from randhet.fixed_point.diagnosis.resets import recurrence, reset
 from randhet.fixed_point.diagnosis.seen import ANY, Seen, SeenCuba, SeenLif, SeenReadOut, SeenSpiking
+from randhet.fixed_point.diagnosis.steps import current_order, discretisation
 from randhet.fixed_point.diagnosis.wiring import permuted, wiring
 from randhet.fixed_point.integer import STATE_MAX, Int
 from randhet.fixed_point.network import (
@@ -42,16 +43,17 @@ def lif(layer_run: SeenLif) -> Cause:
     odd = layer_run.membrane != layer_run.due
     if not odd.any():
         return spikes(layer_run)
-    tries = (saturation, rounding, reset, recurrence, threshold, bias, weight, tau)
+    tries = (saturation, rounding, reset, recurrence, discretisation, threshold, bias, weight, tau)
     return next((cause for attempt in tries if (cause := attempt(layer_run, odd))), near(layer_run, odd))
 
 
 def cuba(layer_run: SeenCuba) -> Cause:
-    """Try what can be distinguished in a CUBA neuron: threshold, tie, reset and bias."""
+    """Try what can be distinguished in a CUBA neuron: threshold, tie, reset, order of its equations and bias."""
     odd = layer_run.membrane != layer_run.due
     if not odd.any():
         return spikes(layer_run)
-    return reset(layer_run, odd) or recurrence(layer_run, odd) or bias(layer_run, odd) or unexplained(odd)
+    tries = (reset, recurrence, current_order, bias)
+    return next((cause for attempt in tries if (cause := attempt(layer_run, odd))), unexplained(odd))
 
 
 def unexplained(odd: Mask) -> Cause:

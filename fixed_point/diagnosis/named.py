@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cause:
-    """kind: shape, saturation, rounding, tie, threshold, bias, weight, tau, reset, recurrence, read-out, operation or
-    unexplained.
+    """kind: shape, saturation, rounding, tie, threshold, bias, weight, tau, reset, recurrence, discretisation,
+    read-out, operation or unexplained.
     """
 
     kind: str
