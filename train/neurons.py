@@ -10,7 +10,7 @@ pass draws them again from the same seed instead of storing them. Source: Wang e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import log, pi
 from typing import Any, Literal, get_args
@@ -319,13 +319,26 @@ def replaying(model: nn.Module, samplers: Mapping[str, Sampler]) -> Iterator[Non
         yield
 
 
+class Forgotten(list[tuple[Tensor, Tensor]]):
+    """A record that keeps nothing."""
+
+    def append(self, value: tuple[Tensor, Tensor]) -> None:
+        """Drop the value."""
+
+
 @contextmanager
-def recording(model: nn.Module) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
-    """Within the block, each neuron appends (spikes, membranes before reset), both (T, N, ...), per forward pass."""
+def recording(
+    model: nn.Module, names: Collection[str] | None = None
+) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
+    """Within the block, each neuron appends (spikes, membranes before reset), both (T, N, ...), per forward pass.
+
+    names: of the neurons that do, None for all.
+    """
     modules = neurons(model)
     logs: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in modules}
     for name, module in modules.items():
-        module.recorded = logs[name]
+        # the others record too, so that all of them compute as they do when they are recorded
+        module.recorded = logs[name] if names is None or name in names else Forgotten()
     try:
         yield logs
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, log10
 from typing import Any
@@ -100,12 +100,14 @@ Counts = dict[str, Count]
 
 
 def count(
-    network: Network, floats: Mapping[str, FloatTrace], fixed: Mapping[str, Trace], threshold: Mapping[str, float]
+    spiking: Sequence[Layer],
+    floats: Mapping[str, FloatTrace],
+    fixed: Mapping[str, Trace],
+    threshold: Mapping[str, float],
 ) -> Counts:
-    """Compute the sums of one chunk of images, by layer."""
+    """Compute the sums of one chunk of images, for each of these layers."""
     return {
-        layer.name: _count(layer, floats[layer.name], fixed[layer.name], threshold[layer.name])
-        for layer in spiking(network)
+        layer.name: _count(layer, floats[layer.name], fixed[layer.name], threshold[layer.name]) for layer in spiking
     }
 
 

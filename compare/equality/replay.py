@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 
@@ -63,18 +64,27 @@ def float_predictions(model: nn.Module, images: Images, seed: int) -> NDArray[np
 
 @torch.no_grad()
 def replay(
-    model: nn.Module, network: Network, pixels: np.ndarray, seed: int, first_image: int = 0
+    model: nn.Module,
+    network: Network,
+    pixels: np.ndarray,
+    seed: int,
+    first_image: int = 0,
+    names: Collection[str] | None = None,
 ) -> tuple[NDArray[np.int64], dict[str, FloatTrace]]:
-    """Return predictions (N,) and traces by layer of the float model with the taus of this master seed."""
+    """Return predictions (N,) and traces by layer of the float model with the taus of this master seed.
+
+    names: layers to trace, None for all that spike.
+    """
     taus = samplers(network, seed, first_image)
     if strange := set(taus) - set(neurons(model)):
         raise RandhetError(
             f"the network's layer {sorted(strange)[0]} is not in the checkpoint: they do not belong together"
         )
     model.eval()
-    with replaying(model, taus), recording(model) as log:
+    with replaying(model, taus), recording(model, names) as log:
         predictions = model(torch.from_numpy(pixels).float() / 255).argmax(1).numpy()
-    return predictions, {name: _trace(*records[0]) for name, records in log.items()}
+    wanted = log if names is None else [name for name in log if name in names]
+    return predictions, {name: _trace(*log[name][0]) for name in wanted}
 
 
 def _trace(spikes: Tensor, membranes: Tensor) -> FloatTrace:

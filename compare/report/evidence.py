@@ -10,18 +10,20 @@ from numpy.typing import NDArray
 
 from randhet.base.errors import RandhetError
 from randhet.compare.equality.layers import spiking
+from randhet.compare.equality.tracing import chunk_size, groups
 from randhet.fixed_point.add_only.counts import Counts
 from randhet.fixed_point.chips import chip
-from randhet.fixed_point.chips.energy import Estimate, estimate
+from randhet.fixed_point.chips.energy import Activity, Estimate, activity, estimate_of, together
 from randhet.fixed_point.chips.mapping import map_network
 from randhet.fixed_point.network import Network
 from randhet.fixed_point.reference import make_generator
-from randhet.fixed_point.result import Result
 
 TRIALS = 16
 """How often one image is shown for the raster."""
 COUNTED = 16
 """Images whose operations are counted, at most."""
+KEPT = 256
+"""Neurons of a layer whose spikes are kept, at most."""
 DRAWN = 2**18
 """Taus drawn for the histogram, about."""
 
@@ -53,16 +55,21 @@ class Taus:
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """One image shown again and again: spikes (trials, T, neurons) of each layer, predictions (trials,)."""
+    """One image shown again and again.
+
+    spikes (trials, T, some neurons) and counts (trials, neurons), spikes over all steps, of each layer; predictions
+    (trials,).
+    """
 
     image: int
     label: int
     spikes: dict[str, NDArray[np.bool_]]
+    counts: dict[str, NDArray[np.int64]]
     predictions: NDArray[np.int64]
 
     def fano(self, layer: str) -> float | None:
         """Variance over mean of the spikes per trial, the mean over neurons that spiked at all; None without any."""
-        counts = self.spikes[layer].sum(axis=1)
+        counts = self.counts[layer]
         mean = counts.mean(axis=0)
         active = mean > 0
         return float((counts.var(axis=0, ddof=1)[active] / mean[active]).mean()) if active.any() else None
@@ -99,13 +106,14 @@ def gather(network: Network, pixels: NDArray[np.uint8], labels: NDArray[np.int64
     """Runs the engine on one image and the add-only engine on the first few; images (N, C, Y, X) or recordings."""
     from randhet.fixed_point.add_only.run import run_counted
 
-    counted = pixels[:COUNTED]
-    result, counts = run_counted(network, counted, seed=seed, probes=[layer.name for layer in network.layers])
+    counted = pixels[: min(COUNTED, chunk_size(network))]
+    _, counts = run_counted(network, counted, seed=seed)
+    sent = _sent(network, counted, seed)
     return Evidence(
         taus=taus(network, seed),
         trials=trials(network, pixels, labels, seed),
         operations=tuple(_operations(name, count, len(counted)) for name, count in counts.items()),
-        energy={name: _energy(network, name, counted, result) for name in chip.names()},
+        energy={name: _energy(network, name, sent) for name in chip.names()},
         images=len(counted),
         recording=pixels[0].reshape(*pixels.shape[1:3], -1) if network.input.sequence else None,
     )
@@ -126,10 +134,43 @@ def trials(network: Network, pixels: NDArray[np.uint8], labels: NDArray[np.int64
     """The first image again and again, each time with the draws that come next."""
     from randhet.fixed_point.engine import run
 
-    names = [layer.name for layer in spiking(network)]
-    result = run(network, np.repeat(pixels[:1], TRIALS, axis=0), seed=seed, probes=names)
-    spikes = {name: result.traces[name].output.reshape(TRIALS, network.steps, -1) != 0 for name in names}
-    return Trials(0, int(labels[0]), spikes, result.predictions)
+    names = {layer.name for layer in spiking(network)}
+    spikes: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in names}
+    counts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
+    kept: dict[str, NDArray[np.int64]] = {}
+    predictions = []
+    for trial in range(TRIALS):
+        for number, group in enumerate(groups(network)):
+            result = run(network, pixels[:1], seed=seed, first_image=trial, probes=[*names.intersection(group)])
+            for name, trace in result.traces.items():
+                fired = trace.output.reshape(network.steps, -1) != 0
+                counts[name].append(fired.sum(axis=0))
+                # those of the first trial say which neurons are worth a look
+                kept[name] = kept[name] if trial else _active(counts[name][0])
+                spikes[name].append(fired[:, kept[name]])
+            if not number:
+                predictions.append(result.predictions)
+    stacked = {layer.name: np.stack(spikes[layer.name]) for layer in spiking(network)}
+    return Trials(
+        0, int(labels[0]), stacked, {name: np.stack(counts[name]) for name in stacked}, np.concatenate(predictions)
+    )
+
+
+def _active(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of some neurons, all where they are few; else of those that spike, spread over the layer."""
+    if len(counts) <= KEPT:
+        return np.arange(len(counts))
+    active = np.flatnonzero(counts)
+    active = active if len(active) >= KEPT else np.arange(len(counts))
+    return active[np.linspace(0, len(active) - 1, KEPT).astype(np.int64)]
+
+
+def _sent(network: Network, pixels: NDArray[np.uint8], seed: int) -> Activity:
+    """Count what every neuron sends, some layers at a time where the traces of all would not fit in memory."""
+    from randhet.fixed_point.engine import run
+
+    parts = (activity(network, pixels, run(network, pixels, seed=seed, probes=names)) for names in groups(network))
+    return together(network, parts)
 
 
 def _operations(name: str, count: Counts, images: int) -> LayerOperations:
@@ -137,8 +178,8 @@ def _operations(name: str, count: Counts, images: int) -> LayerOperations:
     return LayerOperations(name, *(float(getattr(count, kind).sum()) / images for kind in kinds))
 
 
-def _energy(network: Network, name: str, pixels: NDArray[np.uint8], result: Result) -> Estimate | str:
+def _energy(network: Network, name: str, sent: Activity) -> Estimate | str:
     try:
-        return estimate(network, map_network(network, chip.load(name)), pixels, result)
+        return estimate_of(network, map_network(network, chip.load(name)), sent)
     except RandhetError as error:
         return str(error)

@@ -247,7 +247,7 @@ def variability(trials: Trials) -> Picture:
         mean = np.linspace(0, steps, 200)
         axes.plot(mean, mean * (1 - mean / steps), color=PALETTE["muted"], linewidth=1.2, linestyle="--")
         for i, name in enumerate(_spread(trials)):
-            counts = trials.spikes[name].sum(axis=1)
+            counts = trials.counts[name]
             pairs = np.unique(np.stack([counts.mean(axis=0), counts.var(axis=0, ddof=1)], 1).round(3), axis=0)
             pairs = pairs[np.linspace(0, len(pairs) - 1, min(120, len(pairs))).astype(int)]
             options = {"markersize": 3.4, "alpha": 0.6, "markeredgewidth": 0}

@@ -7,9 +7,10 @@ An estimate, not a measurement: what it takes for granted stands in `ASSUMPTIONS
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,8 +198,15 @@ def _through(operation: Operation, counts: Counts, shape_in: Shape) -> Counts:
 # --- what a run did -------------------------------------------------------------------------------------------------
 
 
-def activity(network: Network, images: np.ndarray, result: Result) -> tuple[dict[int, Counts], tuple[str, ...]]:
-    """Count spikes per image of every neuron that sends, by layer number; name the layers seen spike by spike."""
+class Activity(NamedTuple):
+    """Spikes per image of every neuron that sends, by layer number; exact: names of the layers seen spike by spike."""
+
+    sent: dict[int, Counts]
+    exact: tuple[str, ...]
+
+
+def activity(network: Network, images: np.ndarray, result: Result) -> Activity:
+    """Count spikes per image of every neuron that sends; those of a layer without a trace are spread over it evenly."""
     count = len(result.predictions)
     if not count or len(images) != count:
         raise RandhetError(f"the run has {count} images and {len(images)} were given, it takes the same and at least 1")
@@ -216,7 +224,18 @@ def activity(network: Network, images: np.ndarray, result: Result) -> tuple[dict
             sent[i] = np.full(shape[i], result.spikes[layer.name] / count / np.prod(shape[i]))
         elif on_chip(network, i):
             sent[i] = np.full(shape[i], float(network.steps))
-    return sent, tuple(exact)
+    return Activity(sent, tuple(exact))
+
+
+def together(network: Network, parts: Iterable[Activity]) -> Activity:
+    """Join counts of one run of which some layers were traced at a time: of each layer those that are exact."""
+    sent: dict[int, Counts] = {}
+    exact: set[str] = set()
+    for part in parts:
+        seen = {i for i in part.sent if network.layers[i].name in part.exact}
+        sent |= {i: counts for i, counts in part.sent.items() if i in seen or network.layers[i].name not in exact}
+        exact |= set(part.exact)
+    return Activity(sent, tuple(layer.name for layer in network.layers if layer.name in exact))
 
 
 # --- the estimate ---------------------------------------------------------------------------------------------------
@@ -224,7 +243,12 @@ def activity(network: Network, images: np.ndarray, result: Result) -> tuple[dict
 
 def estimate(network: Network, placement: Placement, images: np.ndarray, result: Result) -> Estimate:
     """Estimate energy and time of one image, the mean over a run. images: what was run; result: of any backend."""
-    sent, exact = activity(network, images, result)
+    return estimate_of(network, placement, activity(network, images, result))
+
+
+def estimate_of(network: Network, placement: Placement, counted: Activity) -> Estimate:
+    """Estimate energy and time of one image in which neurons send so much."""
+    sent, exact = counted
     arriving = _arrivals(network, sent)
     terms = [term for layer in placement.layers for term in _terms(network, placement.chip, layer, sent, arriving)]
     times = {layer.name: list(_times(network, placement.chip, layer, sent, arriving)) for layer in placement.layers}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from math import prod
 from typing import Any
@@ -39,21 +39,31 @@ def divergence(
 
     Shapes that differ are a difference. images (N, C, Y, X): what was run; seed, first_image: as the runs had them.
     """
-    earliest = _other_shape(network, expected, observed, first_image) or first(
-        expected.traces, observed.traces, [layer.name for layer in network.layers], first_image
-    )
-    if earliest is None:
-        return None
-    cause = explain(network, images, expected.traces, observed.traces, earliest.layer, seed, first_image)
-    return replace(earliest, cause=cause.kind, detail=cause.detail)
+    earliest = where([layer.name for layer in network.layers], expected, observed, first_image)
+    return earliest and explained(network, images, expected, observed, earliest, seed, first_image)
 
 
-def _other_shape(network: Network, expected: Result, observed: Result, first_image: int) -> Divergence | None:
-    for layer in network.layers:
-        due, other = (result.traces[layer.name].output.shape for result in (expected, observed))
+def where(names: Sequence[str], expected: Result, observed: Result, first_image: int = 0) -> Divergence | None:
+    """Find the first difference of two runs in these layers, in the network's order, without its cause."""
+    for name in names:
+        due, other = (result.traces[name].output.shape for result in (expected, observed))
         if due != other:
-            return Divergence(first_image, 0, layer.name, (), "shape", prod(due[2:]), prod(other[2:]))
-    return None
+            return Divergence(first_image, 0, name, (), "shape", prod(due[2:]), prod(other[2:]))
+    return first(expected.traces, observed.traces, names, first_image)
+
+
+def explained(
+    network: Network,
+    images: np.ndarray,
+    expected: Result,
+    observed: Result,
+    at: Divergence,
+    seed: int,
+    first_image: int,
+) -> Divergence:
+    """Add its cause to a first difference; the runs must have traced its layer and those that this reads."""
+    cause = explain(network, images, expected.traces, observed.traces, at.layer, seed, first_image)
+    return replace(at, cause=cause.kind, detail=cause.detail)
 
 
 def assert_equal(

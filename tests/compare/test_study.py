@@ -14,6 +14,7 @@ import pytest
 import wrong_backend
 
 from randhet.base.errors import RandhetError
+from randhet.compare.equality.tracing import groups
 from randhet.compare.report import page as report
 from randhet.compare.report import words
 from randhet.compare.study import Comparison, StudySettings, compare
@@ -109,6 +110,20 @@ def test_chunks_give_what_one_run_gives(pair: tuple[Checkpoint, Network], monkey
     assert one_by_one.tracing.same_tau == whole.tracing.same_tau
     assert one_by_one.tracing.float_divergence == whole.tracing.float_divergence
     assert [row.same_spikes for row in one_by_one.layers] == [row.same_spikes for row in whole.layers]
+
+
+@pytest.mark.usefixtures("wrong")
+def test_a_wrong_weight_is_found_one_layer_at_a_time(
+    pair: tuple[Checkpoint, Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a recording whose traces do not fit in memory: the same count of values, difference and cause."""
+    whole = study(pair, "wrong").tracing
+    monkeypatch.setattr("randhet.compare.equality.tracing.TRACE_BYTES", 1)
+    assert [len(names) for names in groups(pair[1])] == [1] * len(pair[1].layers)
+    one_by_one = study(pair, "wrong").tracing
+    timeless = lambda finding: replace(finding, seconds=0)
+    assert timeless(one_by_one.backends["wrong"]) == timeless(whole.backends["wrong"])
+    assert one_by_one.saturations == whole.saturations
 
 
 @pytest.mark.usefixtures("wrong")

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from odd_spikes import first_spike
 
 from randhet.compare.equality import float_cause
 from randhet.compare.equality.layers import spiking
 from randhet.compare.equality.recorded_bias import Claim, claim
 from randhet.compare.equality.replay import replay
-from randhet.compare.equality.tracing import SpikeDifference, _first_spike
+from randhet.compare.equality.tracing import SpikeDifference
 from randhet.export.graph import ExportError
 from randhet.export.passes import fold
 from randhet.export.passes.correct import NOTE, correction
@@ -44,7 +45,7 @@ def first_odd(checkpoint: Checkpoint, network: Network, float_seed: int = SEED) 
     names = [layer.name for layer in network.layers]
     fixed = reference.run(network, PIXELS, seed=SEED, probes=names).traces
     _, floats = replay(model, network, PIXELS, float_seed)
-    found = _first_spike(network, fold(graph_of(model, network.image_shape)), floats, fixed, SEED, 0)
+    found = first_spike(network, fold(graph_of(model, network.image_shape)), floats, fixed, SEED)
     assert found is not None
     return found
 
@@ -54,7 +55,7 @@ def one_seed(checkpoint: Checkpoint, network: Network, seed: int) -> SpikeDiffer
     model, names = build(checkpoint), [layer.name for layer in network.layers]
     fixed = reference.run(network, PIXELS[:4], seed=seed, probes=names).traces
     _, floats = replay(model, network, PIXELS[:4], seed)
-    return _first_spike(network, fold(graph_of(model, network.image_shape)), floats, fixed, seed, 0)
+    return first_spike(network, fold(graph_of(model, network.image_shape)), floats, fixed, seed)
 
 
 def changed(network: Network, name: str, change: Callable[[Layer], Layer]) -> Network:
@@ -164,7 +165,7 @@ def first_with_threshold(checkpoint: Checkpoint, network: Network, threshold: fl
     model = build(replace(checkpoint, settings=replace(MODEL, threshold=threshold)))
     fixed = reference.run(network, PIXELS[:1], seed=SEED, probes=[layer.name for layer in network.layers]).traces
     _, floats = replay(model, network, PIXELS[:1], SEED)
-    return _first_spike(network, fold(graph_of(model, network.image_shape)), floats, fixed, SEED, 0)
+    return first_spike(network, fold(graph_of(model, network.image_shape)), floats, fixed, SEED)
 
 
 def test_saturation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from odd_spikes import first_spike
 
 from randhet.compare.equality import replay as replaying
 from randhet.compare.equality.layers import spiking
 from randhet.compare.equality.replay import FloatTrace, replay
 from randhet.compare.equality.tables import wrong_tables
-from randhet.compare.equality.tracing import SpikeDifference, _first_spike
+from randhet.compare.equality.tracing import SpikeDifference
 from randhet.export.graph import FloatGraph
 from randhet.export.passes import fold
 from randhet.export.passes.quantise import Plan, QuantSettings, quantise
@@ -116,7 +117,7 @@ class Room:
     ) -> SpikeDifference:
         """The first odd spike, where brute force finds it too."""
         floats, fixed = floats or self.floats, fixed or fixed_traces(network, self.pixels)
-        odd = _first_spike(network, fold(graph_of(build(self.checkpoint), network.image_shape)), floats, fixed, SEED, 0)
+        odd = first_spike(network, fold(graph_of(build(self.checkpoint), network.image_shape)), floats, fixed, SEED)
         assert odd is not None
         at = odd.at
         assert (at.image, at.step, at.layer, at.neuron) == brute_force(network, floats, fixed)

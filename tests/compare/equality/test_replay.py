@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from randhet.base.errors import RandhetError
-from randhet.compare.equality.layers import Counts, add, count, decibels, findings, float_units
+from randhet.compare.equality.layers import Counts, add, count, decibels, findings, float_units, spiking
 from randhet.compare.equality.replay import replay, samplers
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import generator, reference
@@ -121,7 +121,7 @@ def test_statistics_by_brute_force_whole_and_in_chunks() -> None:
     for start, stop in ((0, 2), (2, 5)):
         _, some = replay(model, network, PIXELS[start:stop], 5, start)
         part = reference.run(network, PIXELS[start:stop], seed=5, first_image=start, probes=names).traces
-        counts = add(counts, count(network, some, part, thresholds))
+        counts = add(counts, count(spiking(network), some, part, thresholds))
     for row in findings(network, counts, len(PIXELS), thresholds):
         layer = next(layer for layer in network.layers if layer.name == row.layer)
         one, other = floats[row.layer], fixed[row.layer]

@@ -86,22 +86,50 @@ def test_density_is_that_of_a_logit_normal(sigma: float) -> None:
     assert np.interp(0.5, tau, p) == pytest.approx(at_half, rel=1e-3)
 
 
-def test_trials_are_the_image_at_consecutive_places() -> None:
+def test_trials_are_the_image_at_consecutive_places(monkeypatch: pytest.MonkeyPatch) -> None:
     _, network = made()
+    monkeypatch.setattr(report_evidence, "KEPT", 10**6)
     found = report_evidence.trials(network, PIXELS, IMAGES.labels, seed=5)
     assert set(found.spikes) == {layer.name for layer in network.layers if layer.drawn}
     for trial in (0, 3):
         one = reference.run(network, PIXELS[:1], seed=5, first_image=trial, probes=list(found.spikes))
         assert found.predictions[trial] == one.predictions[0]
         for name, spikes in found.spikes.items():
-            assert np.array_equal(spikes[trial], one.traces[name].output[0].reshape(MODEL.steps, -1))
+            sent = one.traces[name].output[0].reshape(MODEL.steps, -1)
+            assert np.array_equal(found.counts[name][trial], sent.sum(axis=0))
+            assert np.array_equal(spikes[trial], sent)
+
+
+def test_of_large_layers_some_neurons_that_spike_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, network = made()
+    monkeypatch.setattr(report_evidence, "KEPT", 10**6)
+    whole = report_evidence.trials(network, PIXELS, IMAGES.labels, seed=5)
+    monkeypatch.setattr(report_evidence, "KEPT", 5)
+    found = report_evidence.trials(network, PIXELS, IMAGES.labels, seed=5)
+    for name, counts in whole.counts.items():
+        active = np.flatnonzero(counts[0])
+        chosen = active[np.linspace(0, len(active) - 1, 5).astype(int)]
+        assert np.array_equal(found.spikes[name], whole.spikes[name][..., chosen])
+        assert np.array_equal(found.counts[name], counts)
+
+
+def test_one_layer_at_a_time_gives_the_same_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording whose traces do not fit in memory."""
+    _, network = made()
+    whole = report_evidence.gather(network, PIXELS[:1], IMAGES.labels, seed=5)
+    monkeypatch.setattr("randhet.compare.equality.tracing.TRACE_BYTES", 1)
+    one_by_one = report_evidence.gather(network, PIXELS[:1], IMAGES.labels, seed=5)
+    assert one_by_one.energy == whole.energy
+    assert one_by_one.operations == whole.operations
+    for name, spikes in whole.trials.spikes.items():
+        assert np.array_equal(spikes, one_by_one.trials.spikes[name])
 
 
 def test_fano_factor_by_hand() -> None:
     spikes = np.zeros((4, 2, 3), bool)
     spikes[0, :, 0] = spikes[1, 0, 0] = True  # counts 2, 1, 0, 0: mean 3/4, variance 11/12
     spikes[:, 0, 1] = True  # always 1: variance 0; the third neuron never spikes and says nothing
-    found = report_evidence.Trials(0, 0, {"a": spikes, "b": spikes[..., 2:]}, np.zeros(4, np.int64))
+    found = report_evidence.Trials(0, 0, {}, {"a": spikes.sum(1), "b": spikes[..., 2:].sum(1)}, np.zeros(4, np.int64))
     assert found.fano("a") == pytest.approx((11 / 12) / (3 / 4) / 2)
     assert found.fano("b") is None
 

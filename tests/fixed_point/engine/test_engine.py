@@ -367,8 +367,7 @@ def test_a_lesser_processor(kind: str, tmp_path: Path) -> None:
             "test_what_a_spike_leaves": 1,
             "test_wide_layers_equal_the_reference": 30,
         }
-    # what is left of 8 bit vectors is the same with either of the short ones
-    if kind in ("avx512", "avx2"):
+    if kind == "avx512":
         names |= {"test_any_network_equals_the_reference": 1}
     tests = [f"{__file__}::{name}" for name, count in names.items() if count]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
