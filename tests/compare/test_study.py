@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import wrong_backend
 
 from randhet.base.errors import RandhetError
-from randhet.compare.equality.tracing import groups
+from randhet.compare.equality.tracing import chunk_size, groups
 from randhet.compare.report import page as report
 from randhet.compare.report import words
 from randhet.compare.study import Comparison, StudySettings, compare
@@ -117,6 +118,9 @@ def test_a_wrong_weight_is_found_one_layer_at_a_time(
     pair: tuple[Checkpoint, Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As for a recording whose traces do not fit in memory: the same count of values, difference and cause."""
+    one_image = 16 * MODEL.steps * sum(map(prod, pair[1].shapes))
+    monkeypatch.setattr("randhet.compare.equality.tracing.TRACE_BYTES", one_image)
+    assert len(groups(pair[1])) == chunk_size(pair[1]) == 1
     whole = study(pair, "wrong").tracing
     monkeypatch.setattr("randhet.compare.equality.tracing.TRACE_BYTES", 1)
     assert [len(names) for names in groups(pair[1])] == [1] * len(pair[1].layers)
