@@ -81,6 +81,20 @@ def test_sweep_takes_the_options(files: Path) -> None:
     assert found["samples"] == 16
 
 
+@pytest.mark.parametrize("command", ["compare", "budget", "attack"])
+def test_a_network_of_another_model_is_refused(command: str, files: Path) -> None:
+    """Published weights that differ, and a checkpoint of randhet of as many steps."""
+    torch.save({name: value + 1 if name == "fc1.bias" else value for name, value in script_s().items()}, files / "b.pt")
+    checkpoints.save(files / "c.pt", checkpoints.random_init(MODEL, seed=5))
+    for model in (files / "b.pt", files / "c.pt"):
+        pair = (model, "--net", files / "a.net") if command == "attack" else (model, files / "a.net")
+        options = OPTIONS if command == "attack" and model.name == "b.pt" else ()
+        more = ("--attacks", "fgsm", "--draws", 1, "--redraws", 1, "--threads", 1) if command == "attack" else ()
+        refused = call(command, *pair, *FEW, *options, *more)
+        assert refused.exit_code == 2, refused.stdout
+        assert f"the network was exported from other weights than those of {model}" in " ".join(refused.stderr.split())
+
+
 def test_it_is_trained_further_to_a_checkpoint(files: Path) -> None:
     """Its own normalisation and steps stay; the size of the images is that of the data."""
     once = ("--epochs", 1, "--samples", 40, "--objective", "plain", "--qat-bits", 4)

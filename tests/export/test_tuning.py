@@ -305,6 +305,17 @@ def test_a_graph_is_trained_and_takes_its_weights(file: Path, tmp_path: Path) ->
     whole_weights(made, ["1", "7", "10"])
 
 
+def test_what_is_not_trained_is_not_pulled_either(file: Path, tmp_path: Path) -> None:
+    """RAT pulls weights towards orthogonal rows; those on own spikes stay, so that the graph takes the others."""
+    from randhet.export.python_file import with_weights
+
+    graph = trace(opened(file, "returning").make((1, 8, 8)), (1, 8, 8))
+    done = tuned(of_graph(graph), tmp_path / "rat.pt", replace(QAT, objective="rat", qat_bits=0))
+    again = with_weights(graph, done.state, tmp_path / "rat.pt")
+    before, after = (one.node("2").operation.weight for one in (graph, again))  # type: ignore[union-attr]
+    assert not np.array_equal(before, after)
+
+
 def test_weights_that_change_more_than_layers_are_refused(file: Path, tmp_path: Path) -> None:
     """Of a file for a graph only weights and biases of its layers count: another gain of a batch norm would be lost."""
     from randhet.export.float_model import FloatModel

@@ -17,9 +17,9 @@ def orthogonalised(weight: Tensor, beta: float) -> Tensor:
 
 @torch.no_grad()
 def pull(model: nn.Module, recipe: Recipe) -> None:
-    """Apply it to every convolution and linear layer."""
+    """Apply it to every convolution and linear layer that is trained."""
     for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.weight.requires_grad:
             module.weight.copy_(orthogonalised(module.weight, recipe.rat_beta))
 
 
