@@ -369,6 +369,29 @@ def test_a_set_of_tonic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         load("tonic:Nothing", "test")
 
 
+def test_gestures_as_tonic_keeps_them(tmp_path: Path) -> None:
+    """A folder per user and light, a file per gesture: whole numbers x, y, p and milliseconds."""
+    pytest.importorskip("tonic.datasets")
+    events = np.array(some(20, last=300, rows=128, columns=128))
+    for part, users in (("Train", 10), ("Test", 11)):
+        (tmp_path / "DVSGesture").mkdir(exist_ok=True)
+        (tmp_path / "DVSGesture" / f"ibmGesture{part}.tar.gz").touch()
+        for user in range(users):
+            place = tmp_path / "DVSGesture" / f"ibmGesture{part}" / f"user{user:02d}_fluorescent"
+            place.mkdir(parents=True)
+            for label in range(11):
+                np.save(place / f"{label}.npy", events[: 10 + label, [1, 2, 3, 0]])
+    train, test = (load(f"tonic:DVSGesture:{tmp_path},frames=3", split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (110, 121) and train.frame == (2, 128, 128)
+    assert train.classes[0] == "Hand clapping" and len(train.classes) == 11
+    assert np.array_equal(train.pixels.sum((1, 2, 3, 4)), 10 + train.labels)
+    broken = tmp_path / "DVSGesture" / "ibmGestureTest" / "user00_fluorescent" / "0.npy"
+    broken.write_bytes(broken.read_bytes()[:90])
+    with pytest.raises(DataError, match=r"data DVSGesture: recording \d+ cannot be read") as caught:
+        load(f"tonic:DVSGesture:{tmp_path},frames=3", "test")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(DataError, match="holds no class folders with recordings"):
