@@ -112,6 +112,12 @@ def of_graph(graph: FloatGraph, model: FloatModel) -> tuple[Traced, ...]:
 
 
 def _layers(graph: FloatGraph, folding: Folding, modules: Mapping[str, nn.Module]) -> tuple[Traced, ...]:
+    for node in graph.nodes:
+        if isinstance(node.operation, (FloatDense, FloatNeuron)) and node.operation.recurrent is not None:
+            raise RandhetError(
+                f"{node.name} has weights on its own spikes, which share a scale with those of their layer: "
+                "quantisation-aware training does not round them, leave out the bits"
+            )
     folded = folding.folded()
     owners = {node.name: name for name, node in weighted_nodes(folded).items()}
     found = []

@@ -168,7 +168,9 @@ def _shared(module: nn.Module, owner: nn.Module) -> list[tuple[nn.Module, nn.Mod
                 f"{name} is a layer of brevitas, whose own training finds its integers: train it in a loop of your own"
             )
     pairs: list[tuple[nn.Module, nn.Module]] = [
-        (part, theirs[name]) for name, part in module.named_modules() if isinstance(part, TRAINED) and name in theirs
+        (part, theirs[name])
+        for name, part in module.named_modules()
+        if isinstance(part, TRAINED) and isinstance(theirs.get(name), TRAINED)
     ]
     _only(module, [parameter for part, _ in pairs for parameter in part.parameters()])
     return pairs

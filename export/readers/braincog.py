@@ -1,4 +1,4 @@
-"""BrainCog 0.2: `IFNode`, `LIFNode` and `PLIFNode`, one step a call or layer by layer.
+"""BrainCog 0.2: `IFNode`, `LIFNode` and `PLIFNode`, one step a call or layer by layer, and `VotingLayer`.
 
     m[t] = m[t-1] + dt*x[t]                           IFNode
     m[t] = m[t-1] + (x[t] - m[t-1])/tau               LIFNode, whatever dt is
@@ -37,7 +37,7 @@ def read(module: nn.Module) -> nn.Module | None:
     if name == "ThresholdDependentBatchNorm2d":
         return _norm(module)
     if name == "VotingLayer":
-        raise ExportError(", which averages groups of outputs: use nn.Linear with the weight 1/n from each of a group")
+        return plain.Votes(module.voting.kernel_size[0])  # type: ignore[union-attr,index]
     if _neuron_like(module) or (not any(module.children()) and any(module.parameters())):
         raise ExportError(f", which has no counterpart: neurons that are read are {', '.join(sorted(NODES))}")
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 
 from randhet.export.graph import ExportError
@@ -24,6 +25,22 @@ LAYERS: dict[type[nn.Module], type[nn.Module]] = {
 }
 NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 """What changes nothing in evaluation mode."""
+
+
+class Votes(nn.Module):
+    """The mean of each `count` outputs in a row, which is a linear layer once it is known how many there are."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def sized(self, features: int) -> nn.Module:
+        """The linear layer of so many outputs; what is left over behind the last whole group has no vote."""
+        linear = layers.Linear(features, features // self.count, bias=False)
+        with torch.no_grad():
+            groups = torch.eye(len(linear.weight)).repeat_interleave(self.count, 1) / self.count
+            linear.weight.zero_()[:, : groups.shape[1]] = groups
+        return linear.double()
 
 
 def counterpart(module: nn.Module) -> nn.Module | None:

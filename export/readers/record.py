@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from randhet.export.graph import ExportError
 from randhet.export.readers import functions
+from randhet.export.readers.plain import Votes
 from randhet.export.readers.signals import Node, Signal, Template
 from randhet.train.general import GeneralLIF, LeakyReadOut
 from randhet.train.neurons import Neuron
@@ -130,6 +131,8 @@ class Recorder:
             what = f"{name} ({self.kinds[name]}), which reads what does not depend on the images"
             return _each(result, lambda value: self.refuse(what, value))
         ours, values = self.counterparts[name], (*args, *kwargs.values())
+        if isinstance(ours, Votes):
+            ours = ours.sized(values[0].shape[-1])
         try:
             if not isinstance(values[0], Traced):
                 raise ExportError(", which does not read a layer first")

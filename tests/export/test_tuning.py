@@ -118,6 +118,35 @@ def stepwise():
             return torch.stack(spikes).sum(0)
 
     return Net()
+
+
+def returning(**how):
+    import snntorch
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc1, self.lif1 = nn.Linear(64, 24), snntorch.Leaky(beta=0.8, threshold=0.5)
+            self.fc2, self.lif2 = nn.Linear(24, 10), snntorch.RLeaky(beta=0.9, threshold=0.5, **how)
+
+        def forward(self, x):
+            mem1, (spk2, mem2), spikes = self.lif1.reset_mem(), self.lif2.reset_mem(), []
+            for step in range(4):
+                spk1, mem1 = self.lif1(self.fc1(x.flatten(1)), mem1)
+                spk2, mem2 = self.lif2(self.fc2(spk1), spk2, mem2)
+                spikes.append(spk2)
+            return torch.stack(spikes).sum(0)
+
+    return Net()
+
+
+def matrix():
+    return returning(linear_features=10)
+
+
+def diagonal():
+    return returning(all_to_all=False, V=torch.linspace(-0.5, 0.5, 10))
 """
 QAT = TrainSettings(epochs=1, batch=40, lr=0.05, objective="plain", qat_bits=4)
 
@@ -193,6 +222,25 @@ def test_a_module_of_snntorch_is_trained_through_its_counterpart(file: Path, tmp
     assert moved == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}
     again = opened(file, "stepwise", tmp_path / "own.pt")
     whole_weights(export(again, load("digits", "train").pixels[:16], settings_for(again)), ["fc1", "fc2"])
+
+
+@pytest.mark.parametrize(
+    ("name", "trained"), [("matrix", {"lif2.recurrent.weight", "lif2.recurrent.bias"}), ("diagonal", set())]
+)
+def test_weights_on_own_spikes_are_trained_without_bits(
+    name: str, trained: set[str], file: Path, tmp_path: Path
+) -> None:
+    """Where a matrix is what the module has; one number a neuron stays as it is."""
+    pytest.importorskip("snntorch")
+    model = opened(file, name)
+    with pytest.raises(RandhetError, match="lif2 has weights on its own spikes, which share a scale"):
+        tuned(model, tmp_path / "own.pt")
+    done = tuned(model, tmp_path / "own.pt", replace(QAT, qat_bits=0))
+    before = model.make.module().state_dict()  # type: ignore[attr-defined]
+    moved = {key for key, tensor in done.state.items() if not torch.equal(tensor, before[key])}
+    assert moved == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"} | trained
+    network = export(opened(file, name, tmp_path / "own.pt"), load("digits", "train").pixels[:16]).network
+    assert network.layers[-2].recurrent is not None or network.layers[-1].recurrent is not None
 
 
 def test_training_learns_and_the_exported_integers_know_it(file: Path, tmp_path: Path) -> None:

@@ -168,7 +168,16 @@ def test_its_layers_are_read() -> None:
     assert logs["feature.2"][0][0].mean() > 0.01
 
 
-def test_votes_are_refused_with_what_to_write() -> None:
-    net = nn.Sequential(Net(NODES["LIF"], False), layer.VotingLayer(5))
-    with pytest.raises(ExportError, match="VotingLayer.*averages groups of outputs: use nn.Linear"):
-        read(net, SHAPE)
+@pytest.mark.parametrize("count", [4, 5])
+def test_votes_are_a_linear_layer(count: int) -> None:
+    """Two classes of groups of spikes; of five neurons two groups of two, and one that has no vote."""
+    net = Net(NODES["LIF"], False).eval()
+    net.fc = nn.Sequential(nn.Linear(36, count), node.LIFNode(threshold=0.2), layer.VotingLayer(2))
+    pixels = torch.from_numpy(IMAGES).float() / 255
+    with torch.no_grad():
+        expected = net(pixels)
+        assert torch.allclose(read(net, SHAPE)(pixels), expected, atol=1e-6)
+    network = export_model(timed(net, SHAPE), IMAGES).network
+    sums = reference.run(network, IMAGES, seed=0).sums
+    assert sums.shape == (24, 2) and expected.std() > 0.02
+    assert np.corrcoef(sums.ravel(), expected.numpy().ravel())[0, 1] > 0.97

@@ -169,6 +169,18 @@ def encoded() -> None:
     assert read(Own(forward, **parts), SHAPE).encode.steps == STEPS
 
 
+def voted() -> None:
+    parts = (
+        nn.Flatten(),
+        nn.Linear(36, 30),
+        braincog("node.node").LIFNode(),
+        braincog("connection.layer").VotingLayer(10),
+    )
+    linear = read(nn.Sequential(*parts), SHAPE, STEPS).get_submodule("3")
+    assert isinstance(linear, nn.Linear) and linear.weight.shape == (3, 30)
+    assert torch.equal(linear.weight.count_nonzero(1), torch.full((3,), 10)) and torch.all(linear.weight[0, :10] == 0.1)
+
+
 def many_steps() -> None:
     j = jelly()
     parts = (j.layer.Conv2d(1, 4, 3), j.neuron.LIFNode(), j.layer.Flatten(), j.layer.Linear(64, 3))
@@ -240,7 +252,7 @@ DONE: dict[str, Callable[[], None]] = {
     "`PLIFNode()`": lambda: one(braincog("node.node").PLIFNode(), decay=0.5, drive=None, reset="zero"),
     '`Encoder(4, "direct")`, `layer_by_layer=True`': encoded,
     "`BurstLIFNode()`": lambda: one(braincog("node.node").BurstLIFNode()),
-    "`VotingLayer(10)`": lambda: one(braincog("connection.layer").VotingLayer(10)),
+    "`VotingLayer(10)`": voted,
     "`norse.torch.LIFBoxCell()`": lambda: one(pytest.importorskip("norse.torch").LIFBoxCell()),
     "`sinabs.layers.LIF(tau_mem=10.0)`": lambda: one(pytest.importorskip("sinabs.layers").LIF(tau_mem=10.0)),
     "`LIFTorch((4,))`": lambda: one(named("rockpool.nn.modules.torch.lif_torch.LIFTorch")),
@@ -259,7 +271,6 @@ WHY = {
     "random input": "draws random numbers",
     "no integer neuron subtracts": "without a leak there is a reset to",
     "with a current are reset": "integer neurons with a current are reset to zero at once only",
-    "does the same": "averages groups of outputs: use nn.Linear",
     "`--tool norse`": "NIR graph, and give that with --tool norse",
     "`--tool sinabs`": "NIR graph, and give that with --tool sinabs",
     "through NIR": "write the network as a NIR graph",
