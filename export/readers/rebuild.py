@@ -111,7 +111,7 @@ def _readable(template: Template, output: Signal, steps: int) -> None:
             f"the model gives the membrane potential of {node.name}, which its resets change: give its spikes first, "
             "or use a last layer without a reset"
         )
-    if silent and not output.state and output.node in template.stateful:
+    if silent and not output.state and output.node in template.sending:
         raise ExportError(f"the model gives the spikes of {node.name}, which has no reset: give its membrane potential")
     every = output.form in ("sum", "max", "sequence") and output.at == tuple(range(steps))
     if not every and (output.form, output.at) != ("step", (steps - 1,)):

@@ -101,6 +101,7 @@ class Recorder:
         self.checked: set[str] = set()
         self.started: dict[str, Tensor] = {}
         """What linear layers gave of zeros, before there were spikes that they could read."""
+        self.own = {name for name, module in model.named_modules() if type(module).__module__.startswith("randhet.")}
         self.kinds = {name: type(module).__name__ for name, module in model.named_modules()}
         for name, module in model.named_modules():
             if name in counterparts:
@@ -190,8 +191,8 @@ class Recorder:
         steps = tuple(range(number, number + len(signal.at)))
         calls.spikes += _by_step(outputs[0], signal)
         base = replace(signal.of(node.name), steps=steps, count=len(steps))
-        if len(outputs) > 1:
-            self.template.stateful.add(node.name)
+        if len(outputs) > 1 or name not in self.own:
+            self.template.sending.add(node.name)
         marked = tuple(self.traced(output, replace(base, state=i)) for i, output in enumerate(outputs))
         return marked if isinstance(result, tuple) else marked[0]
 

@@ -78,8 +78,8 @@ class Template:
 
     nodes: dict[str, Node] = field(default_factory=dict)
     keys: dict[tuple[str, ...], str] = field(default_factory=dict)
-    stateful: set[str] = field(default_factory=set)
-    """Neurons that give their states beside what they send."""
+    sending: set[str] = field(default_factory=set)
+    """Neurons whose first output are spikes, with a reset or without; a read-out of ours gives its potential."""
 
     def layer(
         self,

@@ -154,7 +154,7 @@ class Built:
 
 
 def leaky(draw: Draw, channels: int, size: int) -> nn.Module:
-    """`Leaky`, a beta for each channel now and then, and `Lapicque`."""
+    """`Leaky`, a beta for each channel now and then, `Lapicque`, and in dense layers `RLeaky`."""
     common = {
         "threshold": draw(st.sampled_from([0.3, 0.5, 1.0])),
         "reset_mechanism": draw(st.sampled_from(["subtract", "subtract", "zero", "zero", "none"])),
@@ -164,6 +164,10 @@ def leaky(draw: Draw, channels: int, size: int) -> nn.Module:
         made: nn.Module = snn.Lapicque(R=draw(st.sampled_from([1.0, 2.0])), C=2.0, time_step=1, **common)
         return made
     beta = draw(st.sampled_from([0.0, 0.3, 0.5, 0.9, 0.95, 1.0]))
+    if not size and draw(st.integers(0, 2)) == 0:
+        delayed = draw(st.sampled_from([True, True, False]))
+        made = snn.RLeaky(beta=beta, linear_features=channels, reset_delay=delayed, **common)
+        return made
     if draw(st.integers(0, 4)) == 0:
         beta = torch.linspace(0.2, 0.9, channels).reshape(-1, *[1] * (2 if size else 0))
     made = snn.Leaky(beta=beta, reset_delay=draw(st.sampled_from([True, True, False])), **common)
@@ -220,6 +224,8 @@ def live(net: Net, pixels: Tensor, steps: int) -> dict[str, Tensor]:
     net = net.double()
     for name, module in neurons_of(net):
         module.register_forward_hook(partial(hear, name))
+        if isinstance(module, snn.RLeaky):
+            module.register_forward_pre_hook(lambda module, given: setattr(module, "spk", module.spk.double()))
     with torch.no_grad():
         for _ in range(1 if net.loop or net.over_time else steps):
             net(pixels)

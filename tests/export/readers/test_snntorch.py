@@ -188,6 +188,12 @@ def test_what_has_no_counterpart_is_refused_by_name(neuron: Callable[[], nn.Modu
         read(Loop(neuron), SHAPE)
 
 
+def test_spikes_of_neurons_without_a_reset_are_no_output() -> None:
+    last = snn.Leaky(beta=0.9, reset_mechanism="none", init_hidden=True)
+    with pytest.raises(ExportError, match="the model gives the spikes of 2, which has no reset: give its membrane"):
+        read(nn.Sequential(nn.Flatten(), nn.Linear(36, 4), last), SHAPE, STEPS)
+
+
 def test_neurons_without_a_reset_come_last() -> None:
     with pytest.raises(
         ExportError, match="function flatten , which reads lif1, neurons without a reset: only the last"
