@@ -37,7 +37,7 @@ def read(module: nn.Module) -> nn.Module | None:
     if name == "ThresholdDependentBatchNorm2d":
         return _norm(module)
     if name == "VotingLayer":
-        return plain.Votes(module.voting.kernel_size[0])  # type: ignore[union-attr,index]
+        return _votes(module)
     if _neuron_like(module) or (not any(module.children()) and any(module.parameters())):
         raise ExportError(f", which has no counterpart: neurons that are read are {', '.join(sorted(NODES))}")
     return None
@@ -51,6 +51,11 @@ def reset(module: nn.Module) -> None:
 
 def _neuron_like(module: nn.Module) -> bool:
     return any(kind.__name__ in ("BaseNode", "BaseMCNode") for kind in type(module).__mro__)
+
+
+def _votes(module: Any) -> nn.Module:
+    """The mean of groups of neurons."""
+    return plain.Votes(int(module.voting.kernel_size[0]))
 
 
 def _norm(module: Any) -> nn.Module:
