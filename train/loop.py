@@ -23,6 +23,7 @@ from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.pictures import augment
 from randhet.train.data.sources import Images, load
 from randhet.train.evaluation import accuracy_under_rfgsm, evaluate, predict, tensors
+from randhet.train.layout import layout
 from randhet.train.models import ModelSettings
 from randhet.train.neurons import RandomTauLIF, neurons
 from randhet.train.objectives import OBJECTIVES, Objective
@@ -142,7 +143,7 @@ def _begin(
     torch.manual_seed(settings.seed)
     subject = begin(whole)
     subject.prepare(settings, processes.size)
-    model = subject.module.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = subject.module.to(target, memory_format=layout(subject.module))  # type: ignore[call-overload]
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.SGD(
         learned, settings.lr, settings.momentum, weight_decay=settings.decay, nesterov=settings.nesterov
@@ -247,8 +248,8 @@ def _step(run: Run, batch: Images, name: str) -> float:
     images, labels = tensors(batch)
     images = augment(images, run.settings.crop, run.settings.flip)
     mine = whole.part(len(batch))
-    layout = torch.channels_last if images.dim() == 4 else torch.contiguous_format
-    images = images[mine].to(device).contiguous(memory_format=layout)
+    order = layout(run.model) if images.dim() == 4 else torch.contiguous_format
+    images = images[mine].to(device).contiguous(memory_format=order)
     run.optimiser.zero_grad(set_to_none=True)
     with _deployed(run):
         share = len(images) * whole.size / len(batch)
