@@ -175,7 +175,9 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
 
 
 def random_init(settings: ModelSettings, seed: int = 0, images: np.ndarray | None = None) -> Checkpoint:
-    """Random weights with batch-norm statistics from one pass over images (N, C, Y, X) uint8; noise where none given.
+    """Random weights with batch-norm statistics from one pass over images; noise where none given.
+
+    images: (N, C, Y, X) uint8, or recordings (N, T, C, Y, X).
 
     Currents then have mean 0 and deviation 1, which at a threshold of 0.5 makes about 15 % of the neurons spike.
     """
@@ -183,7 +185,9 @@ def random_init(settings: ModelSettings, seed: int = 0, images: np.ndarray | Non
         torch.manual_seed(seed)
         channels = settings.in_channels
         if images is None:
-            images = np.random.default_rng(seed).integers(0, 256, (4, channels, *settings.image_size), dtype=np.uint8)
+            frames = (settings.steps,) if settings.sequence else ()
+            shape = 4, *frames, channels, *settings.image_size
+            images = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
         model = network(settings, [0.5] * channels, [0.25] * channels).train()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):

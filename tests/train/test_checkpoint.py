@@ -117,6 +117,11 @@ def test_random_init_spikes_at_a_sane_rate() -> None:
     assert all(0.08 < rate < 0.25 for rate in rates), rates
 
 
+def test_random_init_of_a_network_of_recordings() -> None:
+    settings = ModelSettings(2, 10, (8, 8), (4, 8), (1, 1), steps=3, sequence=True)
+    assert build(random_init(settings))(torch.rand(2, 3, 2, 8, 8)).shape == (2, 10)
+
+
 def test_settings_recorded_under_their_earlier_names_are_read_under_the_present_ones() -> None:
     """The shipped checkpoints recorded `rate` and `step`; fine-tuning starts from what they were trained with."""
     path = ROOT / "checkpoints" / "cifar10-randhet-at.pt"
