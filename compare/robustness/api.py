@@ -65,7 +65,6 @@ def attack(
     steps: int | None = None,
     stochastic: bool | None = None,
     draws: int = 10,
-    redraws: int = REDRAWS,
     batch: int = 100,
     seed: int = 0,
 ) -> Robustness:
@@ -76,13 +75,13 @@ def attack(
     otherwise is read as by `randhet.deploy`. images, labels (N,) int64: on the device of the model; an event of a
     recording is 1/255. attacks: names with commas, as in `randhet attack --help`. eps: L-infinity radius, 0..1. steps:
     T, where the model does not say it. stochastic: whether two answers can differ; None finds out. draws: Monte-Carlo
-    repetitions behind each accuracy; redraws: behind each choice of an example; both for stochastic models alone.
+    repetitions behind each accuracy of a stochastic model.
     batch: images that are attacked together. Random numbers are torch's, from the seed; the state of its generators is
     left as it was.
 
     RandhetError: shapes or values that do not fit, an unknown attack, a model that keeps state between calls.
     """
-    images, labels = _checked(images, labels, eps, {"draws": draws, "redraws": redraws, "batch": batch})
+    images, labels = _checked(images, labels, eps, {"draws": draws, "batch": batch})
     plan = parse_list(attacks)
     with _evaluating(model), same_draws(seed):
         model = taken(model, images[:2], steps)
@@ -90,7 +89,7 @@ def attack(
         for named in plan:
             named.check(classes)
         random = found_stochastic(model, images[:4]) if stochastic is None else stochastic
-        job = _Job(model, images, labels, eps, draws if random else 1, redraws, batch, seed, random)
+        job = _Job(model, images, labels, eps, draws if random else 1, batch, seed, random)
         clean = job.outcome([Examples(part) for part in images.split(batch)]).stock
         made = {named.name: job.examples(named) for named in plan}
         outcomes = {name: job.outcome(parts) for name, parts in made.items()}
@@ -111,7 +110,6 @@ class _Job:
     labels: Tensor
     eps: float
     draws: int
-    redraws: int
     batch: int
     seed: int
     stochastic: bool
@@ -123,7 +121,7 @@ class _Job:
             piece = slice(start, start + self.batch)
             with same_draws(seed_of(self.seed, named.name, start)):
                 given = self.model, self.images[piece], self.labels[piece]
-                parts.append(run(named, *given, self.eps, self.redraws, self.stochastic))
+                parts.append(run(named, *given, self.eps, REDRAWS, self.stochastic))
         return parts
 
     def outcome(self, parts: list[Examples]) -> Outcome:

@@ -225,7 +225,7 @@ def test_a_trained_network_of_recordings_is_attacked() -> None:
     recordings = load("digits-events", "test").take(4)
     frames, labels = torch.from_numpy(recordings.pixels).float() / 255, torch.from_numpy(recordings.labels)
     model = build(randhet.load_checkpoint("checkpoints/digits-events-randhet-at.pt"))
-    found = randhet.attack(model, frames, labels, "sda20,retime10", eps=1 / 255, draws=3, redraws=3)
+    found = randhet.attack(model, frames, labels, "sda20,retime10", eps=1 / 255, draws=3)
     assert found.stochastic and found.mra <= found.clean.accuracy
     changed = (found.examples["sda20"] - frames).abs() > 0.5 / 255
     assert 0 < int(changed.flatten(1).sum(1).max()) <= 20
