@@ -18,7 +18,6 @@ from randhet.base.errors import RandhetError
 from randhet.export.float_model import FloatModel, Shifted
 from randhet.export.graph import (
     Affine,
-    ExportError,
     FloatConv,
     FloatDense,
     FloatGraph,
@@ -112,12 +111,6 @@ def of_graph(graph: FloatGraph, model: FloatModel) -> tuple[Traced, ...]:
 
 
 def _layers(graph: FloatGraph, folding: Folding, modules: Mapping[str, nn.Module]) -> tuple[Traced, ...]:
-    for node in graph.nodes:
-        if isinstance(node.operation, (FloatDense, FloatNeuron)) and node.operation.recurrent is not None:
-            raise RandhetError(
-                f"{node.name} has weights on its own spikes, which share a scale with those of their layer: "
-                "quantisation-aware training does not round them, leave out the bits"
-            )
     folded = folding.folded()
     owners = {node.name: name for name, node in weighted_nodes(folded).items()}
     found = []
@@ -152,6 +145,11 @@ def _own(node: FloatNode, layer: nn.Module | None, owners: Mapping[str, str]) ->
 
 def _all_ones(graph: FloatGraph) -> FloatGraph:
     for node in graph.nodes:
+        if isinstance(node.operation, (FloatDense, FloatNeuron)) and node.operation.recurrent is not None:
+            raise RandhetError(
+                f"{node.name} has weights on its own spikes, which share a scale with those of their layer: "
+                "quantisation-aware training does not round them, leave out the bits"
+            )
         graph = graph.changed(node.name, _ones(node.operation))
     return graph
 
@@ -159,11 +157,6 @@ def _all_ones(graph: FloatGraph) -> FloatGraph:
 def _ones(operation: FloatOperation) -> FloatOperation:
     """The operation with weights of 1 and nothing added: what is added does not change what weights become."""
     match operation:
-        case FloatDense() | FloatNeuron() if operation.recurrent is not None:
-            raise ExportError(
-                "quantisation-aware training does not round weights on the spikes of a layer's own neurons: leave out "
-                "the bits"
-            )
         case FloatConv() | FloatDense():
             return replace(operation, weight=np.ones_like(operation.weight), bias=0 * operation.bias)
         case Affine():

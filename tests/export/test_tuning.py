@@ -120,7 +120,7 @@ def stepwise():
     return Net()
 
 
-def returning(**how):
+def returned(**how):
     import snntorch
 
     class Net(nn.Module):
@@ -142,11 +142,11 @@ def returning(**how):
 
 
 def matrix():
-    return returning(linear_features=10)
+    return returned(linear_features=10)
 
 
 def diagonal():
-    return returning(all_to_all=False, V=torch.linspace(-0.5, 0.5, 10))
+    return returned(all_to_all=False, V=torch.linspace(-0.5, 0.5, 10))
 """
 QAT = TrainSettings(epochs=1, batch=40, lr=0.05, objective="plain", qat_bits=4)
 
@@ -301,7 +301,7 @@ def test_weights_are_multiplied_as_export_does(batch_norm: bool, file: Path) -> 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("rows", {}, "1.0 has no neuron behind it and becomes one layer with the next"),
     ("twice", {}, "is a layer that is called more than once"),
-    ("returning", {}, "does not round weights on the spikes of a layer's own neurons: leave out the bits"),
+    ("returning", {}, "has weights on its own spikes, which share a scale with those of their layer"),
     ("five", {"qat_bits": 0}, r"gives \(1, 5\) for one image of digits, which has 10 classes"),
     ("frozen", {"qat_bits": 0}, "has no weights that its output has a gradient by"),
     ("net", {"short_epochs": 1}, "short_epochs is 1, only checkpoints"),
