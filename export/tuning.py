@@ -39,7 +39,7 @@ class Tuned:
     """A model that is trained: `module` from images to logits, `owner` whose state dict is written.
 
     shared: layers of the module and those of the owner that take their weights, where the two are not the same.
-    data: what it is trained on; shape: of its images.
+    data: what it is trained on; shape: of its images. source: hash of the weights that training began with.
     """
 
     model: Model
@@ -49,12 +49,7 @@ class Tuned:
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     shared: list[tuple[nn.Module, nn.Module]] = field(default_factory=list)
-    _source: str = ""
-
-    @property
-    def source(self) -> str:
-        """Hash of the weights that training began with."""
-        return self._source
+    source: str = ""
 
     @classmethod
     def begin(cls, model: Model, data: Images, name: str) -> Tuned:
@@ -63,7 +58,7 @@ class Tuned:
         made = cls(model, *_parts(model, shape), name, data.classes, shape)
         if made.module is not made.owner and not isinstance(made.module, InTime):
             made.shared = _shared(made.module, made.owner)
-        made._source = weights_hash(made.state())
+        made.source = weights_hash(made.state())
         _try(made, data)
         return made
 

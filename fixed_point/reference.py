@@ -250,9 +250,7 @@ def exact_product(weight: Int, values: Int) -> Int:
 class Place:
     """Where a layer stands: master seed, layer number, first image, T, generator. Enough to find its draws."""
 
-    def __init__(
-        self, master: int, layer: int, first: int, steps: int, generator: GeneratorKind = "register"
-    ) -> None:  # fmt: skip
+    def __init__(self, master: int, layer: int, first: int, steps: int, generator: GeneratorKind) -> None:
         self.master, self.layer, self.first, self.steps, self.generator = master, layer, first, steps, generator
 
 

@@ -30,7 +30,7 @@ DRAWN = 2**18
 
 @dataclass(frozen=True, eq=False)
 class Taus:
-    """Decays that a layer's registers gave: how often each A of 0..2^k - 1 was drawn, (2^k,)."""
+    """Decays that a layer drew: how often each A of 0..2^k - 1 was drawn, (2^k,)."""
 
     layer: str
     k: int

@@ -40,9 +40,10 @@ def discretisation(run: SeenLif, odd: Mask) -> Cause | None:
 def current_order(run: SeenCuba, odd: Mask) -> Cause | None:
     """Try a voltage that takes the current of the step before."""
     neuron, before, bias = run.neuron, run.before, np.broadcast_to(run.bias, run.shape)
+    kept = (1 << integer.DECAY_BITS) - neuron.voltage_decay
     u, voltages = np.zeros_like(run.sums[:, 0]), []
     for t in range(run.network.steps):
-        voltages.append(integer.sat24(integer.keep(before[:, t], 4096 - neuron.voltage_decay) + u + bias)[0])
+        voltages.append(integer.sat24(integer.keep(before[:, t], kept) + u + bias)[0])
         u = integer.cuba(u, before[:, t], run.sums[:, t], bias, neuron.current_decay, neuron.voltage_decay, neuron.f)[0]
     if np.array_equal(np.stack(voltages, 1), run.membrane):
         return Cause(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from killed import Killed, kill_at
 
 from randhet.base.errors import RandhetError
 from randhet.export.folds import of_module
@@ -259,15 +260,8 @@ def test_resuming_equals_an_unbroken_run(file: Path, tmp_path: Path) -> None:
     settings, model = replace(QAT, epochs=2), opened(file, "net")
     unbroken = tuned(model, tmp_path / "unbroken.pt", settings)
 
-    class Killed(Exception):
-        pass
-
-    def kill(report: dict[str, float]) -> None:
-        if report["epoch"] == 2 and report.get("step") == 1:
-            raise Killed
-
     with pytest.raises(Killed):
-        tuned(model, tmp_path / "broken.pt", settings, report=kill)
+        tuned(model, tmp_path / "broken.pt", settings, report=kill_at(2, 1))
     assert weight_files.load(tmp_path / "broken.pt").resume
     resumed = tuned(model, tmp_path / "broken.pt", settings, resume=True)
     assert unbroken.state.keys() == resumed.state.keys() and resumed.resume is None

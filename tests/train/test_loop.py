@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from killed import Killed, kill_at
 from torch import nn
 
 from randhet.base.errors import RandhetError
@@ -25,15 +26,8 @@ def test_resuming_equals_an_unbroken_run(tmp_path: Path) -> None:
     settings = TrainSettings(epochs=3, batch=50)
     unbroken = train(TINY, settings, tmp_path / "unbroken.pt", samples=150)
 
-    class Killed(Exception):
-        pass
-
-    def kill(report: dict[str, float]) -> None:
-        if report["epoch"] == 3 and report.get("step") == 2:
-            raise Killed
-
     with pytest.raises(Killed):
-        train(TINY, settings, tmp_path / "broken.pt", samples=150, report=kill)
+        train(TINY, settings, tmp_path / "broken.pt", samples=150, report=kill_at(3, 2))
     assert load(tmp_path / "broken.pt").record["epoch"] == 2
     resumed = train(TINY, settings, tmp_path / "broken.pt", samples=150, resume=True)
     assert all(torch.equal(tensor, resumed.state[name]) for name, tensor in unbroken.state.items())

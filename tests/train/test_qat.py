@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killed import Killed, kill_at
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -119,15 +120,8 @@ def states(one: Checkpoint, other: Checkpoint) -> list[tuple[Tensor, Tensor]]:
 def test_resuming_equals_an_unbroken_run(floats: Checkpoint, tmp_path: Path) -> None:
     unbroken = train(MODEL, QAT, tmp_path / "unbroken.pt", start=floats, samples=100)
 
-    class Killed(Exception):
-        pass
-
-    def kill(report: dict[str, float]) -> None:
-        if report["epoch"] == 2 and report.get("step") == 1:
-            raise Killed
-
     with pytest.raises(Killed):
-        train(MODEL, QAT, tmp_path / "broken.pt", start=floats, samples=100, report=kill)
+        train(MODEL, QAT, tmp_path / "broken.pt", start=floats, samples=100, report=kill_at(2, 1))
     with pytest.raises(RandhetError, match="starting weights differ"):
         train(MODEL, QAT, tmp_path / "broken.pt", samples=100, resume=True)
     resumed = train(MODEL, QAT, tmp_path / "broken.pt", start=floats, samples=100, resume=True)
