@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from io import FileIO
 from logging import CRITICAL
@@ -22,7 +22,7 @@ from randhet.base.errors import FileError, RandhetError
 from randhet.base.files import destination
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future, LocalCluster
 
 FORMAT = "randhet-results-1"
 PATIENCE = 10
@@ -157,6 +157,7 @@ def _results(
             try:
                 yield futures[future], future.result()
             except KilledWorker:
+                _settle(client, list(futures))
                 raise RandhetError(
                     f"piece {futures[future]!r} ended every worker it ran on: use fewer images per piece"
                 ) from None
@@ -167,6 +168,14 @@ def _check_import(client: Client, module: str) -> None:
     room = module.split(".")[0]
     if room != "__main__" and client.submit(find_spec, room, pure=False).result() is None:
         raise RandhetError(f"the workers cannot import {room}: install randhet, the same version, where they run")
+
+
+def _settle(client: Client, futures: list[Future]) -> None:
+    """Stop the other pieces and wait for the worker that Dask starts again: closed in between, Dask fails itself."""
+    workers = len(client.cluster.workers) if client.cluster else 0
+    client.cancel(futures)
+    with suppress(TimeoutError):
+        client.wait_for_workers(workers, timeout=PATIENCE)
 
 
 def _itself(value: Any) -> Any:
@@ -192,7 +201,8 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
                 local_directory=scratch,
                 silence_logs=CRITICAL,
             )
-            yield stack.enter_context(Client(stack.enter_context(cluster)))
+            stack.callback(_close, cluster)
+            yield stack.enter_context(Client(cluster))
             return
         try:
             client = stack.enter_context(Client(scheduler, timeout=PATIENCE))
@@ -202,3 +212,9 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
                 f"no Dask scheduler with a worker at {scheduler!r}: {str(error).splitlines()[0]}"
             ) from None
         yield client
+
+
+def _close(cluster: LocalCluster) -> None:
+    """End the workers, whatever ends the block; no failure of Dask's to end one may hide that reason or the results."""
+    with suppress(AssertionError, OSError, TimeoutError):
+        cluster.close()

@@ -93,6 +93,19 @@ def test_a_piece_that_ends_every_worker_is_named() -> None:
         run_all(dies_always, {"a": (1,)}, workers=1)
 
 
+def test_a_cluster_that_fails_to_end_hides_neither_results_nor_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = LocalCluster.close
+
+    def fails_at_the_end(cluster: LocalCluster, timeout: float | None = None) -> None:
+        ends(cluster, timeout)
+        raise AssertionError("can only join a started process")
+
+    monkeypatch.setattr(LocalCluster, "close", fails_at_the_end)
+    assert run_all(square, PIECES, workers=1, shared=100) == EXPECTED
+    with pytest.raises(RandhetError, match="piece 1 is wrong"):
+        run_all(fails, {"a": (1,)}, workers=1)
+
+
 def test_workers_without_the_project_are_told_apart_from_slow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(square, "__module__", "nowhere.at_all")
     with pytest.raises(RandhetError, match="workers cannot import nowhere"):
