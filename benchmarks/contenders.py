@@ -152,6 +152,28 @@ def _own(checkpoint: Any) -> Any:
     return checkpoints.build(checkpoint)
 
 
+# --- the same layers as an ANN ----------------------------------------------------------------------------------------
+
+
+def relu(module: str) -> Callable[[Job, Turn], None]:
+    """The 8-bit ReLU network of the same topology and weights in a library of `benchmarks.ann`: one pass an image."""
+
+    def contend(job: Job, turn: Turn) -> None:
+        from importlib import import_module
+
+        from randhet.benchmarks.ann.network import load
+        from randhet.netx.write import read
+
+        network, pixels = read(job.file("random.net")), job.pixels()
+        library = import_module(f"randhet.benchmarks.ann.{module}")
+        forward = library.make(load(job.file("ann.npz"), network), network, job.batch, job.threads)
+        for _ in range(job.batches):
+            forward(pixels)
+            turn()
+
+    return contend
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +185,17 @@ def _needs(package: str) -> Callable[[], str | None]:
     return lambda: None if find_spec(package) else f"{package} is not installed: pip install 'randhet[peers]'"
 
 
+def _onnxruntime() -> str | None:
+    missing = [package for package in ("onnx", "onnxruntime") if not find_spec(package)]
+    return f"{missing[0]} is not installed: pip install 'randhet[onnx]'" if missing else None
+
+
+def _onednn() -> str | None:
+    from randhet.benchmarks.ann import onednn
+
+    return onednn.missing()
+
+
 def _compiler() -> str | None:
     return None if any(map(which, ("c++", "g++", "clang++"))) else "torch.compile needs a C++ compiler, there is none"
 
@@ -172,6 +205,7 @@ class Contender:
     """name of the row, what it is, how it runs, what stands in its way here; most: batches it runs at most.
 
     tree: its memory is that of all its processes. processor: one of `processors.LESSER`, for which it is compiled.
+    as_ann: it runs the network as an 8-bit ReLU network, without neurons, steps and decay factors.
     """
 
     name: str
@@ -183,6 +217,7 @@ class Contender:
     tree: bool = False
     deadline: float = 1800.0
     processor: str | None = None
+    as_ann: bool = False
 
     def variables(self) -> dict[str, str]:
         """Return what its process needs in the environment."""
@@ -241,6 +276,14 @@ CONTENDERS = {
             most=1,
             tree=True,
         ),
+        Contender(
+            "ann-onnxruntime",
+            "the same layers and int8 weights with ReLU, 8-bit integers, one pass: onnxruntime",
+            relu("onnx_model"),
+            _onnxruntime,
+            as_ann=True,
+        ),
+        Contender("ann-onednn", "the same in oneDNN, through torch", relu("onednn"), _onednn, as_ann=True),
         Contender("engine-constant", "the engine, one tau for all", backend("engine", "constant"), taus="constant"),
         Contender(
             "torch-eager-constant",

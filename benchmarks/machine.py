@@ -24,7 +24,7 @@ FEATURES = (
     "sve",
 )
 PACKAGES = (
-    "randhet", "numpy", "numba", "llvmlite", "torch", "spikingjelly", "snntorch", "lava-nc", "lava-dl",
+    "randhet", "numpy", "numba", "llvmlite", "torch", "onnxruntime", "spikingjelly", "snntorch", "lava-nc", "lava-dl",
 )  # fmt: skip
 
 

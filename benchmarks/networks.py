@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
+from randhet.benchmarks.ann import network as ann
 from randhet.export.passes import fold
 from randhet.export.passes.quantise import OutOfRange, Plan, QuantSettings, quantise
 from randhet.export.trace import trace
@@ -148,8 +149,13 @@ class Case:
         )
 
 
-def prepare(case: Case, directory: Path, taus: tuple[str, ...] = tuple(TAUS)) -> dict[str, Activity]:
-    """Write pixels.npy and, for each kind of tau, KIND.pt and KIND.net; the activity of each."""
+def prepare(
+    case: Case, directory: Path, taus: tuple[str, ...] = tuple(TAUS), as_ann: bool = False
+) -> dict[str, Activity]:
+    """Write pixels.npy and, for each kind of tau, KIND.pt and KIND.net; the activity of each.
+
+    as_ann: write ann.npz too, what the network with random ones needs to be an 8-bit ReLU network.
+    """
     images = patches(case.batch, case.settings.image_size)
     np.save(directory / "pixels.npy", images)
     activities = {}
@@ -158,4 +164,6 @@ def prepare(case: Case, directory: Path, taus: tuple[str, ...] = tuple(TAUS)) ->
         network, activities[kind] = integer(checkpoint, images)
         checkpoints.save(directory / f"{kind}.pt", checkpoint)
         write(directory / f"{kind}.net", network)
+        if as_ann and kind == "random":
+            ann.save(directory / "ann.npz", ann.calibrated(network, images))
     return activities

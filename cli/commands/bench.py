@@ -147,7 +147,10 @@ def measure(
     key = replace(case, threads=0)
     if key not in prepared:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="randhet-bench-")))
-        prepared[key] = folder, prepare(case, folder, tuple(dict.fromkeys(CONTENDERS[name].taus for name in names)))
+        chosen_ones = [CONTENDERS[name] for name in names]
+        taus = tuple(dict.fromkeys(contender.taus for contender in chosen_ones))
+        as_ann = any(contender.as_ann for contender in chosen_ones)
+        prepared[key] = folder, prepare(case, folder, taus, as_ann)
     folder, activities = prepared[key]
     return activities, race(names, folder, case.batch, case.threads, repeats, progress)
 
