@@ -4,7 +4,7 @@ python -m scripts.auto_curve run CHECKPOINT --eps 8/255 --samples 100 [--data PA
 python -m scripts.auto_curve page    the table and plot of docs/how-to/attack.md from docs/results/auto
 
 A cell is one number of iterations and of EOT samples. Of a deterministic network it is every attack of the battery but
-Square, which takes neither; of a stochastic one its first attack, and in some cells all of them, which cost ten times as much.
+Square, which takes neither; of a stochastic one its first attack, and in some cells all, which cost ten times as much.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from randhet.train.baselines.ctrw import RandomWeight
 from randhet.train.baselines.rna import RandomNorm
 from randhet.train.baselines.rpf import RandomFilters
 from randhet.train.layers import BatchNorm2d
-from randhet.train.models import ModelSettings, SEWResNet, halved
+from randhet.train.models import ModelSettings, SEWResNet
 from randhet.train.neurons import neurons
 
 
@@ -34,8 +34,7 @@ class ResNet(SEWResNet):
 
 def _ctrw(model: ResNet) -> None:
     settings = model.settings
-    y, x = (halved(size, settings.stem_stride) for size in settings.image_size)
-    shape = (settings.widths[0], y, x)
+    shape = (settings.in_channels, *settings.image_size)
     model.conv1 = RandomWeight(model.conv1, shape, settings.sigma, settings.sigma_bounds)  # type: ignore[assignment]
 
 

@@ -1,4 +1,8 @@
-"""RNA, random normalisation aggregation (Dong et al., NeurIPS 2022)."""
+"""RNA (Dong et al., Random Normalization Aggregation for Adversarial Defense, NeurIPS 2022).
+
+Both normalisations, their equal probabilities and the draw of every layer for itself are those of the authors' code
+(UniSerj/Random-Norm-Aggregation, commit e4a6aa5, with the options of its README).
+"""
 
 from __future__ import annotations
 

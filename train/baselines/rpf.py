@@ -1,4 +1,8 @@
-"""RPF, random projection filters (Dong and Xu, CVPR 2023)."""
+"""RPF, random projection filters (Dong and Xu, Adversarial Robustness via Random Projection Filters, CVPR 2023).
+
+Layer, deviations, share and place are those of the authors' code (UniSerj/Random-Projection-Filters, commit 1c9f2c5).
+It decays the trained filters of this layer by 1e-2 in training; here they have the weight decay of all others.
+"""
 
 from __future__ import annotations
 

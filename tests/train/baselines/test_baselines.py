@@ -39,19 +39,47 @@ def small(kind: Any, **settings: Any) -> ModelSettings:
 def test_a_random_weight_multiplies_value_by_value_within_its_bounds() -> None:
     """Deviations 0.1 and 0.3 have the mean 0.2; a lower bound of 0.5 shifts both by 0.3, an upper of 0.15 by -0.05."""
     torch.manual_seed(0)
-    convolution = Conv2d(1, 2, 3, padding=1, bias=False)
+    convolution = Conv2d(2, 3, 3, padding=1, bias=False)
     layer = RandomWeight(convolution, (2, 1, 1), 1.0, (0.5, 1.5))
     layer.sigma.data = torch.tensor([0.1, -0.3]).reshape(2, 1, 1)
     torch.testing.assert_close(layer.deviation.flatten(), torch.tensor([0.4, 0.6]))
     layer.bounds = (0.01, 0.15)
     torch.testing.assert_close(layer.deviation.flatten(), torch.tensor([0.05, 0.25]))
     layer.mu.data = torch.tensor([2.0, -1.0]).reshape(2, 1, 1)
-    x = torch.randn(3, 1, 4, 4)
+    x = torch.randn(3, 2, 4, 4)
     torch.manual_seed(9)
     found = layer(x)
     torch.manual_seed(9)
     factors = torch.tensor([2.0, -1.0]) + torch.randn(2, 1, 1).flatten() * torch.tensor([0.05, 0.25])
-    torch.testing.assert_close(found, convolution(x) * factors.reshape(1, 2, 1, 1))
+    torch.testing.assert_close(found, convolution(x * factors.reshape(1, 2, 1, 1)))
+
+
+def test_a_random_weight_starts_at_one_has_the_shape_of_the_image_and_is_shared_by_a_batch() -> None:
+    """1 + delta * 1 at the start, as in the public code; the same delta for every image, another in the next pass."""
+    model = network(small("ctrw", sigma_bounds=(2 / 3, 100.0)), (0.5,), (0.25,))
+    layer = model.conv1
+    assert isinstance(layer, RandomWeight) and layer.mu.shape == layer.sigma.shape == (1, 8, 8)
+    assert bool((layer.mu == 1).all()) and bool((layer.deviation == 1).all())
+    seen: list[torch.Tensor] = []
+    layer.convolution.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
+    for _ in range(2):
+        layer(torch.full((3, 1, 8, 8), 2.0))
+    assert torch.equal(seen[0][0], seen[0][1]) and not torch.equal(seen[0], seen[1])
+    layer.sigma.data = torch.linspace(-1, 1, 64).reshape(1, 8, 8)
+    # the mean of |sigma| is 32/63, and 2/3 - 32/63 = 10/63 is missing from each
+    torch.testing.assert_close(layer.deviation.min(), torch.tensor(1 / 63 + 10 / 63))
+    torch.testing.assert_close(layer.deviation.mean(), torch.tensor(2 / 3))
+
+
+def test_random_normalisation_draws_both_ways_equally_often_and_each_layer_for_itself() -> None:
+    """In 400 draws a share of 1/2 lies within 0.4 to 0.6 (four standard deviations), and two layers agree as often."""
+    torch.manual_seed(1)
+    layers, x = (RandomNorm(2).eval(), RandomNorm(2).eval()), torch.randn(2, 2, 3, 3) + 5
+    ways = torch.tensor([[bool(layer(x).mean() > 1) for layer in layers] for _ in range(400)]).double()
+    assert (
+        all(0.4 < share < 0.6 for share in ways.mean(0))
+        and 0.4 < float((ways[:, 0] == ways[:, 1]).double().mean()) < 0.6
+    )
 
 
 def test_random_filters_have_the_deviation_of_the_trained_ones() -> None:
