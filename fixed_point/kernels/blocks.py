@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from randhet.fixed_point.kernels import arm
 from randhet.fixed_point.kernels.compiled import inner
 from randhet.fixed_point.kernels.lanes import (
     INT8,
@@ -165,11 +166,11 @@ def leak(x: Lanes, membrane: Lanes, decay: Lanes, k: Lanes) -> Lanes:
 def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[list[Lanes]], list[Lanes]]:
     """Looks up the low byte of each lane in a table of 256 decays, which holds their low bytes, then their high.
 
-    Where the processor permutes bytes of two vectors (AVX-512 VBMI) the table lives in such vectors, and up to four
+    Where the processor permutes bytes of vectors (AVX-512 VBMI, NEON) the table lives in such vectors, and up to four
     vectors of registers are looked up at once, each in a byte of its own; elsewhere it is read lane by lane. Not wide:
     the high bytes are all zero.
     """
-    if not has("avx512vbmi"):
+    if not (has("avx512vbmi") or arm.has("neon")):
         return lambda registers: [
             table.look_up(register & 0xFF).widen(INT32, signed=False)
             | (table.look_up((register & 0xFF) + 256).widen(INT32, signed=False) << 8)
@@ -189,6 +190,8 @@ def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[list[Lanes
     def permuted(parts: list[Any], lanes: Lanes) -> Lanes:
         """Every byte looked up in place."""
         index = builder.bitcast(lanes.value, parts[0].type)
+        if arm.has("neon"):
+            return Lanes(builder, builder.bitcast(arm.looked_up(builder, parts, index), lanes.value.type))
         first, second = (permute(builder, parts[i], index, parts[i + 1]) for i in (0, 2))
         # seven bits of the index choose within two vectors, the eighth, its sign, between the pairs
         upper = Lanes(builder, index).compare("<", 0)

@@ -1,13 +1,15 @@
 """Sums by instructions that multiply vectors of bytes: four products in each lane of 32 bits.
 
-Unsigned by signed bytes. AVX-512 VNNI has 16 lanes and AVX-VNNI 8, which add the products to 32 bits at once; AVX2 has
-8 lanes of two sums of 16 bits each, which are added up before they could leave these. All sums are exact.
+Unsigned by signed bytes. AVX-512 VNNI has 16 lanes, AVX-VNNI 8 and ARM's dot products 4, which add the products to 32
+bits at once; AVX2 has 8 lanes of two sums of 16 bits each and NEON 4 of four, which are added up before they could
+leave these. All sums are exact.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from randhet.fixed_point.kernels import arm
 from randhet.fixed_point.kernels.blocks import CHUNK, loop
 from randhet.fixed_point.kernels.compiled import inner, kernel
 from randhet.fixed_point.kernels.lanes import INT8, INT16, INT32, INT64, Lanes, broadcast, build, has, instruction
@@ -23,35 +26,7 @@ from randhet.fixed_point.kernels.lanes import INT8, INT16, INT32, INT64, Lanes, 
 STEPS = 4
 """Steps whose sums are made together, so that a weight that was loaded is used as often."""
 INPUTS = 4
-"""Inputs of one instruction."""
-
-
-class Form(NamedTuple):
-    """What a processor multiplies vectors of bytes with.
-
-    name: of its instructions. lanes: of 32 bits. parts: vectors of weights that are held at once; with the sums of four
-    steps they stay in 32 registers, or in 16. planes: bits of the largest value that it multiplies exactly. short:
-    whether products are added in 16 bits first.
-    """
-
-    name: str
-    lanes: int
-    parts: int
-    planes: int
-    short: bool
-
-
-NONE = Form("", 8, 2, 0, False)
-FORMS = {
-    "avx512vnni": Form("AVX-512 VNNI", 16, 4, 8, False),
-    "avxvnni": Form("AVX-VNNI", 8, 3, 8, False),
-    # two products of 8 bit values would leave 16 bits
-    "avx2": Form("AVX2", 8, 3, 7, True),
-}
-"""By LLVM's name of what the processor must have, the best first."""
-FORM = next((form for feature, form in FORMS.items() if has(feature)), NONE)
-AVAILABLE = FORM is not NONE
-LANES, PARTS, MOST_PLANES = FORM.lanes, FORM.parts, FORM.planes
+"""Inputs of one lane of an instruction."""
 
 
 def dot(builder, sums, unsigned, signed):
@@ -61,14 +36,52 @@ def dot(builder, sums, unsigned, signed):
 
 def dot_short(builder, sums, unsigned, signed):
     """sums (int16, two in every lane) + the products of two unsigned with two signed bytes each, modulo 2^16."""
-    seen = (builder.bitcast(value, ir.VectorType(INT8, 4 * LANES)) for value in (unsigned, signed))
-    return builder.add(sums, instruction(builder, "avx2.pmadd.ub.sw", sums.type, *seen))
+    return builder.add(sums, instruction(builder, "avx2.pmadd.ub.sw", sums.type, unsigned, signed))
 
 
 def widened(builder, sums):
     """The two sums of 16 bits in every lane, added in 32 bits."""
     ones = ir.Constant(sums.type, [1] * sums.type.count)
     return instruction(builder, "avx2.pmadd.wd", ir.VectorType(INT32, LANES), sums, ones)
+
+
+class Form(NamedTuple):
+    """What a processor multiplies vectors of bytes with.
+
+    name: of its instructions. lanes: of 32 bits. parts: vectors of weights that are held at once; with the sums of four
+    steps they stay in 32 registers, or in 16. planes: bits of the largest value that it multiplies exactly. short: how
+    many products an instruction adds to one sum of 16 bits, 0 where it adds to 32 bits at once.
+
+    multiply(builder, sums, unsigned, signed): sums and the products of bytes. widen(builder, sums): sums of 16 bits in
+    32. seen: how `multiply` reads the bytes, as numbers of 32 bits or one by one.
+    """
+
+    name: str
+    lanes: int
+    parts: int
+    planes: int
+    short: int
+    multiply: Callable[..., Any] = dot
+    widen: Callable[..., Any] = widened
+    seen: ir.IntType = INT8
+
+
+NONE = Form("", 8, 2, 0, 0)
+FORMS = {
+    "avx512vnni": Form("AVX-512 VNNI", 16, 4, 8, 0, seen=INT32),
+    "avxvnni": Form("AVX-VNNI", 8, 3, 8, 0, seen=INT32),
+    # two products of 8 bit values would leave 16 bits
+    "avx2": Form("AVX2", 8, 3, 7, 2, dot_short),
+    "i8mm": Form("ARM dot products of mixed signs", 4, 4, 8, 0, arm.dot_mixed),
+    # values are read as signed
+    "dotprod": Form("ARM dot products", 4, 4, 7, 0, arm.dot_signed),
+    "neon": Form("NEON", 4, 2, 7, 1, arm.products, arm.added),
+}
+"""By LLVM's name of what the processor must have, the best first."""
+FORM = next((form for feature, form in FORMS.items() if has(feature) or arm.has(feature)), NONE)
+AVAILABLE = FORM is not NONE
+LANES, PARTS, MOST_PLANES = FORM.lanes, FORM.parts, FORM.planes
+ADDED = max(FORM.short, 1)
 
 
 class Seen(NamedTuple):
@@ -112,7 +125,7 @@ class Sums:
     def __init__(self, builder, parts, out, at, apart) -> None:
         self.builder, self.parts, self.out, self.at, self.apart = builder, parts, out, at, apart
         self.slots = self._places(ir.VectorType(INT32, LANES))
-        self.short = self._places(ir.VectorType(INT16, 2 * LANES)) if FORM.short else self.slots
+        self.short = self._places(ir.VectorType(INT16, INPUTS // FORM.short * LANES)) if FORM.short else self.slots
 
     def _places(self, kind):
         places = [[cgutils.alloca_once(self.builder, kind) for _ in self.parts] for _ in range(STEPS)]
@@ -125,8 +138,9 @@ class Sums:
 
     def add(self, step, number, unsigned, signed) -> None:
         slot = self.short[step][number]
-        multiply = dot_short if FORM.short else dot
-        self.builder.store(multiply(self.builder, self.builder.load(slot), unsigned, signed), slot)
+        kind = ir.VectorType(FORM.seen, INPUTS * LANES * INT8.width // FORM.seen.width)
+        seen = (self.builder.bitcast(value, kind) for value in (unsigned, signed))
+        self.builder.store(FORM.multiply(self.builder, self.builder.load(slot), *seen), slot)
 
     def flush(self) -> None:
         """Add what 16 bits hold to the sums of 32."""
@@ -134,7 +148,7 @@ class Sums:
             return
         for slots, shorts in zip(self.slots, self.short):
             for slot, short in zip(slots, shorts):
-                more = widened(self.builder, self.builder.load(short))
+                more = FORM.widen(self.builder, self.builder.load(short))
                 self.builder.store(self.builder.add(self.builder.load(slot), more), slot)
         self.clear(self.short)
 
@@ -213,8 +227,8 @@ def products(source, wide, begins, activity, pixel, count, sums, sums_at):
     """
     values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(begins)
     inputs, groups = taps * source.per_tap, source.per_tap // INPUTS
-    # two products of a group add at most 2 * 128 * (2^planes - 1) to a sum of 16 bits
-    flush = (2**15 - 1) // (256 * ((1 << source.planes) - 1))
+    # the products of a group add at most 128 * (2^planes - 1) each to a sum of 16 bits
+    flush = (2**15 - 1) // (ADDED * 128 * ((1 << source.planes) - 1))
     padded = len(wide) // inputs
     for j in range(count):
         for four in range(0, n, STEPS):
