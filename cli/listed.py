@@ -44,6 +44,7 @@ LISTS: dict[str, Callable[[], Iterable[str]]] = {
     "attacks": attacks,
     "backends": keys("fixed_point.backends", "BACKENDS"),
     "chips": lambda: import_module("randhet.fixed_point.chips.chip").names(),
+    "combine": keys("fixed_point.ensemble", "COMBINE"),
     "connections": keys("train.models", "CONNECT"),
     "contenders": keys("benchmarks.contenders", "CONTENDERS"),
     "data": data,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from randhet.fixed_point.ensemble import NetworkEnsemble
     from randhet.fixed_point.network import Network
     from randhet.train.data.images import Images
 
@@ -49,6 +50,13 @@ def opened(file: Path, steps: int | None, bits: int, levels: str | None, sequenc
         if len(said) != 2:
             raise RandhetError(f"--input is {levels!r}, it must be two numbers such as 0,1, or currents")
     return load_network(file, Shown(steps, bits, levels=said, sequence=sequence) if steps else None)
+
+
+def ensemble_in(file: Path) -> NetworkEnsemble | None:
+    """The ensemble in a file; None where the file is no ensemble."""
+    from randhet.netx.ensemble import holds_ensemble, read
+
+    return read(file) if holds_ensemble(file) else None
 
 
 def images_for(network: Network, data: str | None, samples: int | None) -> Images:

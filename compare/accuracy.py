@@ -25,7 +25,9 @@ from randhet.compare.equivalence import (
     paired,
     share_interval,
 )
+from randhet.fixed_point import ensemble as ensembles
 from randhet.fixed_point.backends import Runner
+from randhet.fixed_point.ensemble import NetworkEnsemble
 from randhet.fixed_point.network import Network
 from randhet.train.data.sources import Images
 
@@ -144,6 +146,15 @@ def fixed_draws(network: Network, images: Images, seeds: range, run: Runner, don
     return _draws(
         lambda seed: run(network, images.pixels, seed=seed, first_image=0, probes=()).predictions, images, seeds, done
     )
+
+
+def ensemble_draws(
+    ensemble: NetworkEnsemble, images: Images, seeds: range, run: Runner, done: Told = lambda count: None
+) -> Draws:
+    """Run the ensemble of integer networks under each master seed; `done` is told after each draw."""
+    return _draws(
+        lambda seed: ensembles.run(ensemble, images.pixels, run, seed=seed).predictions, images, seeds, done
+    )  # fmt: skip
 
 
 def float_draws(model: nn.Module, images: Images, seeds: range, done: Told = lambda count: None) -> Draws:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 import h5py
 import numpy as np
@@ -35,10 +35,13 @@ from randhet.fixed_point.network import (
 from randhet.netx import version1
 from randhet.netx.node import Node, bias, group, layer_groups
 from randhet.netx.stock import EXTRAS, extras
-from randhet.netx.words import DECAYS, FORMAT, FORMAT_VERSION, NEURONS, OPERATIONS, Entry, entries
+from randhet.netx.words import DECAYS, ENSEMBLE_VERSION, FORMAT, FORMAT_VERSION, NEURONS, OPERATIONS, Entry, entries
 
 COMMON = {"type", "shape", "name", "inputs", "neuron", "bias", "scale"}
 """Entries of a layer beside the fields of its operation."""
+
+
+Made = TypeVar("Made")
 
 
 class Version(NamedTuple):
@@ -53,7 +56,7 @@ def read(path: str | Path) -> Network:
     return loaded(path, network_of)
 
 
-def loaded(path: str | Path, make: Callable[[Node], Network]) -> Network:
+def loaded(path: str | Path, make: Callable[[Node], Made]) -> Made:
     """What `make` finds below the root of a file, checked; every failure is a FileError."""
     if not Path(path).is_file():
         raise FileError(f"network {path} does not exist")
@@ -71,11 +74,11 @@ def loaded(path: str | Path, make: Callable[[Node], Network]) -> Network:
     return network
 
 
-def network_of(root: Node) -> Network:
-    """The network in a file of this project."""
+def network_of(root: Node, version: Version | None = None) -> Network:
+    """The network in a file of this project, by the file's version where none is given."""
     if root.attribute("format", str, "") != FORMAT:
         raise root.fail("format", f"is not {FORMAT!r}: this is not a randhet network")
-    version = _version(root)
+    version = version or _version(root)
     nodes = layer_groups(root)
     network = Network(
         layers=tuple(_layer(node, version) for node in nodes),
@@ -91,6 +94,8 @@ def network_of(root: Node) -> Network:
 
 def _version(root: Node) -> Version:
     version = root.attribute("version", int)
+    if version == ENSEMBLE_VERSION:
+        raise root.fail("version", f"is {version}: the file holds an ensemble, and one network is needed here")
     if version > FORMAT_VERSION:
         raise root.fail("version", f"is {version}, newer than {FORMAT_VERSION}, the newest this release reads")
     if version not in VERSIONS:

@@ -38,6 +38,8 @@ from randhet.fixed_point.layers import (
 
 FORMAT = "randhet-netx"
 FORMAT_VERSION = 2
+ENSEMBLE_VERSION = 3
+"""Of a file with several members: layers as in version 2, those of member 0, and what the others have instead."""
 
 OPERATIONS: Mapping[str, type] = {
     "input": Input,

@@ -48,10 +48,11 @@ Fields = dict[str, Any]
 def write(path: str | Path, network: Network) -> None:
     """Write the network beside `path`, then rename. The same network gives the same bytes."""
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        _fill(file, network)
+        fill(file, network)
 
 
-def _fill(file: h5py.File, network: Network) -> None:
+def fill(file: h5py.File, network: Network) -> None:
+    """Write the network into an empty file."""
     file.attrs["format"] = FORMAT
     file.attrs["version"] = FORMAT_VERSION
     file.attrs["steps"] = network.steps
@@ -64,10 +65,10 @@ def _fill(file: h5py.File, network: Network) -> None:
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes)):
         group = file.create_group(f"layer/{i}")
         for key, value in _fields(layer, shape).items():
-            _put(group, key, value)
+            put(group, key, value)
 
 
-def _put(group: h5py.Group, key: str, value: Any) -> None:
+def put(group: h5py.Group, key: str, value: Any) -> None:
     """Strings as lava-dl stores them, one fixed-width ASCII entry; everything else as it is."""
     if isinstance(value, str):
         value = np.array([value.encode()])

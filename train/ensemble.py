@@ -27,9 +27,9 @@ COMBINE: tuple[str, ...] = get_args(Combine)
 class Ensemble(nn.Module):
     """Images (N, C, Y, X) to scores (N, K) of all members, each of which gives logits (N, K).
 
-    average: the mean of the logits. vote: how many members choose a class, plus the mean of their probabilities, which
-    decides between equals and is below one vote. A count of votes has no derivative, so its gradient is that of the sum
-    of the probabilities.
+    average: the mean of the logits. vote: how many members choose a class, plus at most one for its mean logit, which
+    decides between equals as the integers do after deployment. A count of votes has no derivative, so its gradient is
+    that of the sum of the probabilities.
 
     Example: `Ensemble(over_decays(model, sigmas=(0.5, 1.0, 1.5)), "vote")`
     """
@@ -46,14 +46,19 @@ class Ensemble(nn.Module):
         logits = torch.stack([member(images) for member in self.members])
         return logits.mean(0) if self.combine == "average" else voted(logits)
 
+    def extra_repr(self) -> str:
+        return f"combine={self.combine}"
+
 
 def voted(logits: Tensor) -> Tensor:
-    """Return votes plus mean probabilities of logits (members, N, K), (N, K)."""
-    probabilities, count = logits.softmax(-1), len(logits)
+    """Return votes plus 1 / (1 + z_max - z), z the mean of logits (members, N, K): (N, K)."""
+    count, mean = len(logits), logits.softmax(-1).mean(0)
     votes = F.one_hot(logits.argmax(-1), logits.shape[-1]).sum(0)
-    mean = probabilities.mean(0)
-    # the value is votes + mean, the gradient that of (members + 1) * mean
-    return (count + 1) * mean + (votes - count * mean).detach()
+    z = logits.mean(0)
+    # unlike a softmax it tells apart classes that are both far below the largest
+    value = votes + 1 / (1 + z.amax(-1, keepdim=True) - z)
+    # the gradient is that of (members + 1) * mean
+    return (count + 1) * mean + (value - (count + 1) * mean).detach()
 
 
 class Member(nn.Module):

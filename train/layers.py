@@ -159,6 +159,9 @@ class Encode(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.unsqueeze(0).expand(self.steps, *x.shape)
 
+    def extra_repr(self) -> str:
+        return f"steps={self.steps}"
+
 
 class Frames(nn.Module):
     """Recordings (N, T, ...) to (T, N, ...), a frame for each of T steps."""

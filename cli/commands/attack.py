@@ -16,6 +16,7 @@ from randhet.cli.model_options import (
     model_options,
     sized,
 )
+from randhet.cli.network_input import ensemble_in
 from randhet.cli.options import Data, Draws, Json, Samples, Seed, Threads, use_threads
 
 
@@ -34,7 +35,9 @@ def command(
     ] = 10,
     net: Annotated[
         Path | None,
-        typer.Option(metavar="NET", help="Attack also this network, exported from CKPT, with and without its seed."),
+        typer.Option(
+            metavar="NET", help="Attack also this network or ensemble, exported from CKPT, with and without its seed."
+        ),
     ] = None,
     similarity: Annotated[
         str | None,
@@ -103,7 +106,7 @@ def command(
     with stages() as stage:
         where = Execution(batch, results, scheduler, 0 if threads == 1 else threads, stage)
         if sweep is None:
-            content = _attacks(setups[checkpoint.stem], plan, radius, similarity, where)
+            content = _attacks(joined(setups[checkpoint.stem], net), plan, radius, similarity, where)
             content = {"checkpoint": checkpoint.name} | content
             content |= {} if net is None else {"deployed": deployed(setups[checkpoint.stem], net, plan, radius, stage)}
         else:
@@ -122,6 +125,16 @@ def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: An
     model = load_model(checkpoint, chosen)
     images = load_data(data_of(data, model)).as_classes(model.classes, "the model").take(samples)
     return Setup(sized(model, images), images, **common)
+
+
+def joined(setup: Any, net: Path | None) -> Any:
+    """The setup itself, or that of the float ensemble where the file to attack holds an ensemble."""
+    from dataclasses import replace
+
+    from randhet.export.ensemble import ensemble_model
+
+    ensemble = net and ensemble_in(net)
+    return replace(setup, checkpoint=ensemble_model(setup.model, ensemble)) if ensemble else setup
 
 
 def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any) -> dict[str, Any]:
@@ -144,16 +157,25 @@ def deployed(setup: Any, net: Path, plan: Any, eps: float, stage: Any) -> dict[s
     from randhet.compare.report.words import robustness, robustness_dict
     from randhet.compare.robustness.deployed import AttackSettings, attack_deployed, possible
     from randhet.compare.robustness.deployed import pieces as count
-    from randhet.compare.study import paired
     from randhet.fixed_point.backends import runner
-    from randhet.netx.write import read
 
-    network = read(net)
-    twin = paired(setup.model, network, setup.images).twin
+    network, twin = pair_of(setup, net)
     settings = AttackSettings(possible(plan), eps, setup.draws, setup.redraws, setup.seed)
     done = stage("deployed network", count(network, settings))
     found = attack_deployed(network, twin, setup.images, settings, runner("engine"), done)
     return robustness_dict(found) | {"sentences": list(robustness(found))}
+
+
+def pair_of(setup: Any, net: Path) -> tuple[Any, Any]:
+    """The integers of a file and their float twin: a network, or an ensemble of them."""
+    from randhet.compare.ensemble import paired_members
+    from randhet.compare.study import paired
+    from randhet.netx.write import read
+
+    if ensemble := ensemble_in(net):
+        return ensemble, paired_members(setup.model, ensemble, setup.images).twin
+    network = read(net)
+    return network, paired(setup.model, network, setup.images).twin
 
 
 def _sweep(sweep: Any, setups: dict[str, Any], where: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from randhet.cli.console import emit, err, out, stages
 from randhet.cli.model_options import ModelArgument, ModelOptions, data_of, load_model, model_options
-from randhet.cli.network_input import as_input
+from randhet.cli.network_input import as_input, ensemble_in
 from randhet.cli.options import Data, Draws, Json, NetworkFile, Samples, Seed, Threads, use_threads
 
 if TYPE_CHECKING:
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from randhet.compare.quantisation.budget import Budget
     from randhet.compare.report.page import Report
     from randhet.compare.robustness.deployed import AttackSettings, Deployment
-    from randhet.compare.study import Comparison
+    from randhet.compare.study import Comparison, StudySettings
     from randhet.export.model import Model
+    from randhet.fixed_point.ensemble import NetworkEnsemble
     from randhet.fixed_point.network import Network
     from randhet.train.checkpoint import Checkpoint
     from randhet.train.data.sources import Images
@@ -72,12 +73,13 @@ def command(
 
     The float model and the reference run in --draws Monte-Carlo repetitions each. The other backends then run with the
     seed of the reference and must agree with it in every integer, and the float model runs with the decay factors of
-    the reference. The exit status is 1 where a check failed.
+    the reference. The exit status is 1 where a check failed. Of an ensemble every member is compared, then the whole.
 
     Example: `randhet compare model.pt model.net --samples 100 --report report.html`
 
     A model of your own: `randhet compare own.py:net own.net --weights own.pt --report report.html`
     """
+    from randhet.base.errors import RandhetError
     from randhet.compare.robustness.deployed import AttackSettings
     from randhet.compare.study import StudySettings
     from randhet.compare.study import compare as study
@@ -89,6 +91,16 @@ def command(
     names = None if backends is None else tuple(name.strip() for name in backends.split(",") if name.strip())
     settings = StudySettings(draws, seed or 0, margin, names, threads)
     attack = AttackSettings(attacks, typed("eps", eps, float), seed=seed or 0) if robustness else None
+    if ensemble := ensemble_in(network):
+        if budget or robustness or directory or page:
+            raise RandhetError(
+                "--budget, --robustness, --out and --report are for one network: use --json, and randhet attack --net "
+                f"{network}"
+            )
+        model = load_model(path, said, ensemble.first)
+        images = load(data_of(data, model, ensemble.first)).as_classes(model.classes, "the model").take(samples)
+        compare_members(model, ensemble, as_input(images, ensemble.first), settings, as_json)
+        return
     deployed = read(network)
     pair = load_model(path, said, deployed), deployed
     images = load(data_of(data, *pair)).as_classes(pair[0].classes, "the model").take(samples)
@@ -105,6 +117,33 @@ def command(
     else:
         show(report)
     if comparison.failures:
+        raise typer.Exit(FAILED)
+
+
+def compare_members(
+    model: Model, ensemble: NetworkEnsemble, images: Images, settings: StudySettings, as_json: bool
+) -> None:
+    """Compare every member and the ensemble; exit status 1 where a check failed."""
+    from randhet.compare.ensemble import compare_ensemble
+    from randhet.compare.report.ensemble_words import as_dict, sentences
+    from randhet.compare.report.page import Report
+    from randhet.compare.report.words import headline
+
+    with stages() as stage:
+        found = compare_ensemble(model, ensemble, images, settings, stage)
+    if as_json:
+        emit(
+            {
+                "members": [Report(member).as_dict() for member in found.members],
+                "ensemble": as_dict(found, ensemble.combine),
+            }
+        )
+    else:
+        for number, member in enumerate(found.members):
+            out.print(f"member {number}: {headline(member)}", highlight=False)
+        for sentence in sentences(found, ensemble.combine):
+            out.print(f"\n{sentence}", highlight=False, markup=False)
+    if found.failures:
         raise typer.Exit(FAILED)
 
 

@@ -13,8 +13,11 @@ from randhet.cli.model_options import ModelOptions, OptionalModel, data_of, load
 from randhet.cli.options import Json, Seed, Threads, use_threads
 
 if TYPE_CHECKING:
+    from randhet.export.ensemble import Changes
     from randhet.export.model import Model
     from randhet.export.model_files import Said
+    from randhet.export.pipeline import Exported
+    from randhet.fixed_point.ensemble import Combine
     from randhet.fixed_point.generator import GeneratorKind
     from randhet.fixed_point.network import Network
 
@@ -66,6 +69,17 @@ def command(
             help="Where random decay factors come from: register, shift registers; or chacha, the cipher ChaCha20.",
         ),
     ] = "register",
+    member_sigmas: Annotated[
+        str | None,
+        typer.Option(metavar="SIGMA,...", help="Export an ensemble: a member for each spread of its decay factors."),
+    ] = None,
+    member_steps: Annotated[
+        str | None,
+        typer.Option(metavar="T,...", help="Export an ensemble: a member for each number of time steps."),
+    ] = None,
+    combine: Annotated[
+        str, typer.Option(metavar="KIND", help="How members of an ensemble decide: {combine}.")
+    ] = "average",
     onnx: Annotated[
         Path | None, typer.Option("--onnx", metavar="FILE", help="Also write the integer network as ONNX.")
     ] = None,
@@ -126,6 +140,9 @@ def command(
     --seed writes a master seed into the file, which makes its random numbers public. A network that must withstand
     attacks needs a file without a seed.
 
+    Members of an ensemble share all weights. They differ in tables of decay factors and in time steps, and the file
+    holds one network with a table for each.
+
     Example: `randhet export model.pt -o model.net --onnx model.onnx --nir model.nir`
 
     A model of your own: `randhet export own.py:net --weights own.pt -o own.net --data digits`
@@ -141,6 +158,9 @@ def command(
     files = {"onnx": onnx, "onnx-integer-step": onnx_integer_step, "onnx-float": onnx_float, "onnx-step": onnx_step}
     files |= {"nir": nir, "c": c}
     asked = {name: path for name, path in files.items() if path is not None}
+    if vectors is not None:
+        asked["vectors"] = vectors
+    members = members_of(member_sigmas, member_steps, combine, asked)
     model, name, images = source(path, random_init, data, samples, said)
     settings = settings_for(
         model,
@@ -153,20 +173,28 @@ def command(
         passes=passes_of(passes),
     )
     with err.status("exporting") as status:
-        kind = cast("GeneratorKind", generator)
-        exported = export(model, images, settings, seed=seed, generator=kind, data=name, progress=status.update)
+        how: dict[str, Any] = {"settings": settings, "seed": seed, "generator": cast("GeneratorKind", generator)}
+        how |= {"data": name, "progress": status.update}
+        if members:
+            show(leave_ensemble(file, model, images, members, cast("Combine", combine), how), as_json)
+            return
+        exported = export(model, images, **how)
         status.update("writing")
-        writers = prepared(exported, asked, taus)
+        writers = prepared(exported, {name: path for name, path in asked.items() if name != "vectors"}, taus)
         if vectors is not None:
-            asked["vectors"] = vectors
             shown = as_pixels(exported.network, images[:2])
             writers.append(vector_writer(vectors, exported.network, shown, 1 if seed is None else seed))
         write(file, exported.network)
         for written in writers:
             written()
-    summary = {
+    show(summed(file, exported, asked), as_json)
+
+
+def summed(file: Path, exported: Exported, files: dict[str, Path]) -> dict[str, Any]:
+    """What was written, and what calibration saw."""
+    return {
         "network": str(file),
-        "files": {name: str(path) for name, path in asked.items()},
+        "files": {name: str(path) for name, path in files.items()},
         "layers": len(exported.network.layers),
         "bytes": file.stat().st_size,
         "calibration_images": exported.calibration.images,
@@ -176,14 +204,52 @@ def command(
             for layer in exported.calibration.layers
         },
     }
+
+
+def show(summary: dict[str, Any], as_json: bool) -> None:
+    """Print what was written, as a line for each file or as one object."""
     if as_json:
         emit(summary)
-    else:
-        out.print(
-            f"{file}: {summary['layers']} layers, {summary['bytes']:,} bytes, {summary['saturations']} saturations"
+        return
+    shared = f" of {len(summary['members'])} members" if "members" in summary else ""
+    size = f"{summary['layers']} layers{shared}, {summary['bytes']:,} bytes"
+    out.print(f"{summary['network']}: {size}, {summary['saturations']} saturations")
+    for name, path in summary["files"].items():
+        out.print(f"{path}: {name}, {size_of(Path(path)):,} bytes", highlight=False)
+
+
+def members_of(sigmas: str | None, steps: str | None, combine: str, asked: dict[str, Path]) -> list[Changes]:
+    """Members that the options ask for; none for one network. Files of other formats hold one network only."""
+    from randhet.base.errors import RandhetError
+    from randhet.export.ensemble import changes
+    from randhet.fixed_point.ensemble import COMBINE
+    from randhet.train.configuration import typed
+
+    one_of("--combine", combine, COMBINE)
+    given = [
+        typed(option, text, tuple[kind, ...]) if text else ()  # type: ignore[valid-type]
+        for option, text, kind in (("--member-sigmas", sigmas, float), ("--member-steps", steps, int))
+    ]
+    members = changes(*given)
+    if members and asked:
+        raise RandhetError(
+            f"--{next(iter(asked))} writes one network, an ensemble is written as .net only: leave it out"
         )
-        for name, path in asked.items():
-            out.print(f"{path}: {name}, {size_of(path):,} bytes", highlight=False)
+    return members
+
+
+def leave_ensemble(
+    file: Path, model: Model, images: Any, members: list[Changes], combine: Combine, how: dict[str, Any]
+) -> dict[str, Any]:
+    """Export every member and write the ensemble."""
+    from randhet.export.ensemble import export_ensemble
+    from randhet.netx.ensemble import write
+
+    ensemble, made = export_ensemble(model, images, members, combine, **how)
+    write(file, ensemble)
+    saturations = sum(exported.calibration.saturations for exported in made)
+    own = {"members": list(map(dict, members)), "combine": combine, "saturations": saturations}
+    return summed(file, made[0], {}) | own
 
 
 def vector_writer(folder: Path, network: Any, images: Any, seed: int) -> Callable[[], None]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from randhet.cli.console import emit, out, stages
-from randhet.cli.network_input import Bits, Levels, Sequence, Steps, images_for, opened
+from randhet.cli.network_input import Bits, Levels, Sequence, Steps, ensemble_in, images_for, opened
 from randhet.cli.options import Data, Json, NetworkFile, Samples, Seed, Threads
 
 
@@ -42,16 +42,18 @@ def command(
     """Run a network on test images and report accuracy, spikes and operation counts.
 
     Without a seed, in the file or as --seed, random numbers start from the operating system's entropy, and two runs of
-    a stochastic network differ. The backend add-only is multiplication-free.
+    a stochastic network differ. The backend add-only is multiplication-free. Of an ensemble every member runs.
 
     Example: `randhet run model.net --backend lava --samples 50`
     """
     from randhet.base.errors import RandhetError
+    from randhet.fixed_point import ensemble as ensembles
     from randhet.fixed_point.backends import runner
     from randhet.fixed_point.reference import master_seed
 
     run = runner(backend, threads=threads, batch=batch)
-    network = opened(file, steps, bits, levels, sequence)
+    ensemble = ensemble_in(file)
+    network = ensemble.first if ensemble else opened(file, steps, bits, levels, sequence)
     if network.shapes[-1] == (1,):
         raise RandhetError(
             f"{file} has one output, which is a value and no class: read it from the sums of randhet.run"
@@ -63,9 +65,10 @@ def command(
     seed = master_seed(network, seed)
     carried: dict[str, Any] = {"stream": True} if stream else {}
     with stages() as stage:
-        done = stage(backend, len(images))
+        done = stage(backend, len(images) * (len(ensemble.members) if ensemble else 1))
         begin = time.perf_counter()
-        result = run(network, images.pixels, seed=seed, first_image=0, probes=(), progress=done, **carried)
+        how: dict[str, Any] = {"seed": seed, "first_image": 0, "probes": (), "progress": done, **carried}
+        result = ensembles.run(ensemble, images.pixels, run, **how) if ensemble else run(network, images.pixels, **how)
         seconds = time.perf_counter() - begin
     summary = {
         "backend": backend,
@@ -79,6 +82,9 @@ def command(
         "operations": None if result.operations is None else dict(result.operations),
         "saturations": result.saturations,
     }
+    if isinstance(result, ensembles.EnsembleResult):
+        right = [float((member.predictions == images.labels).mean()) for member in result.members]
+        summary |= {"combine": ensemble and ensemble.combine, "members": right}
     if as_json:
         emit(summary)
     else:
@@ -91,6 +97,9 @@ def show(summary: dict[str, Any]) -> None:
 
     table = Table(show_header=False, box=None)
     table.add_row("accuracy", f"{100 * summary['accuracy']:.2f} % of {summary['samples']} images")
+    if "members" in summary:
+        alone = ", ".join(f"{100 * accuracy:.2f}" for accuracy in summary["members"])
+        table.add_row(f"members, by {summary['combine']}", f"{alone} % alone")
     table.add_row("time", f"{summary['seconds']:.2f} s, {summary['images_per_second']:.1f} images per second")
     table.add_row("seed", "from the system's entropy" if summary["seed"] is None else str(summary["seed"]))
     table.add_row("saturations", str(summary["saturations"]))

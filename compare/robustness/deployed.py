@@ -28,11 +28,17 @@ from randhet.base.errors import RandhetError
 from randhet.compare.accuracy import is_random
 from randhet.compare.equality.replay import samplers
 from randhet.compare.equivalence import Difference, paired, share_interval
+from randhet.fixed_point import ensemble as ensembles
 from randhet.fixed_point.backends import Runner
+from randhet.fixed_point.ensemble import NetworkEnsemble, member_seed
 from randhet.fixed_point.network import Network
 from randhet.train.attacks.names import Attack, parse_list, run
 from randhet.train.data.sources import Images
+from randhet.train.ensemble import Ensemble
 from randhet.train.neurons import replaying
+
+Integers = Network | NetworkEnsemble
+"""What is attacked: a network, or an ensemble of them."""
 
 Told = Callable[[int], None]
 Bytes = NDArray[np.uint8]
@@ -140,6 +146,32 @@ class Deployed(nn.Module):
         return sample
 
 
+def under_attack(integers: Integers, model: nn.Module, run: Runner, key: tuple[int, int] | None = None) -> nn.Module:
+    """The integers as a module of images to scores; of an ensemble the members' scores, averaged or voting.
+
+    model: the float twin, of an ensemble an `Ensemble` of the members' twins.
+    """
+    if isinstance(integers, Network):
+        return Deployed(integers, model, run, key)
+    assert isinstance(model, Ensemble)
+    members = []
+    for number, (member, twin) in enumerate(zip(integers.members, model.members, strict=True)):
+        members.append(Deployed(member, twin, run, key and (member_seed(key[0], number), key[1])))
+    return Ensemble(members, integers.combine)
+
+
+def predicted(integers: Integers, pixels: Bytes, run: Runner, seed: int) -> NDArray[np.int64]:
+    """Classes (images,) under a master seed, as images number 0, 1, .. of it."""
+    if isinstance(integers, NetworkEnsemble):
+        return ensembles.run(integers, pixels, run, seed=seed).predictions
+    return run(integers, pixels, seed=seed, first_image=0, probes=()).predictions
+
+
+def has_draws(integers: Integers) -> bool:
+    """Tell whether a network, or any member of an ensemble, draws its decay factors."""
+    return is_random(integers) if isinstance(integers, Network) else any(map(is_random, integers.members))
+
+
 def as_bytes(points: Tensor) -> Bytes:
     """Points in 0..1 to the nearest bytes."""
     rounded: Bytes = (points.detach() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
@@ -224,7 +256,7 @@ GAPS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
 class Judge:
     """Who classifies examples: the float model or the integers, in fresh draws or under a given key."""
 
-    network: Network
+    network: Integers
     model: nn.Module
     run: Runner
     images: Images
@@ -233,12 +265,11 @@ class Judge:
     @property
     def seeds(self) -> range:
         """Master seeds of the repetitions; one for a deterministic network."""
-        return range(self.settings.seed, self.settings.seed + (self.settings.draws if is_random(self.network) else 1))
+        return range(self.settings.seed, self.settings.seed + (self.settings.draws if has_draws(self.network) else 1))
 
     def fixed(self, pixels: Bytes, seed: int) -> NDArray[np.bool_]:
         """Which images the integers get right, as images number 0, 1, .. of this seed."""
-        result = self.run(self.network, pixels, seed=seed, first_image=0, probes=())
-        return np.asarray(result.predictions == self.images.labels)
+        return np.asarray(predicted(self.network, pixels, self.run, seed) == self.images.labels)
 
     @torch.no_grad()
     def floats(self, pixels: Bytes, seed: int) -> NDArray[np.bool_]:
@@ -261,14 +292,17 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def attack_deployed(
-    network: Network,
+    network: Integers,
     model: nn.Module,
     images: Images,
     settings: AttackSettings,
     run: Runner,
     done: Told = lambda count: None,
 ) -> Deployment:
-    """Run every attack of every attacker; done is called after each, `pieces(network, settings)` times in all."""
+    """Run every attack of every attacker; done is called after each, `pieces(network, settings)` times in all.
+
+    network: or an ensemble; model: its float twin, of an ensemble an `Ensemble` of the members' twins.
+    """
     model.eval()
     judge = Judge(network, model, run, images, settings)
     clean = {
@@ -281,14 +315,14 @@ def attack_deployed(
         done(1)
         standings += _adaptive(judge, attack)
         done(1)
-        if is_random(network):
+        if has_draws(network):
             standings += _knowing(judge, attack, done)
-    return Deployment(settings, len(images), is_random(network), clean, tuple(standings))
+    return Deployment(settings, len(images), has_draws(network), clean, tuple(standings))
 
 
-def pieces(network: Network, settings: AttackSettings) -> int:
+def pieces(network: Integers, settings: AttackSettings) -> int:
     """How many attacks there are to be made."""
-    return len(settings.named) * (2 + (settings.draws if is_random(network) else 0))
+    return len(settings.named) * (2 + (settings.draws if has_draws(network) else 0))
 
 
 def _examples(judge: Judge, target: nn.Module, attack: Attack, redraws: int) -> dict[str, Bytes]:
@@ -311,7 +345,7 @@ def _transferred(judge: Judge, attack: Attack) -> Iterator[Standing]:
 
 
 def _adaptive(judge: Judge, attack: Attack) -> Iterator[Standing]:
-    target = Deployed(judge.network, judge.model, judge.run)
+    target = under_attack(judge.network, judge.model, judge.run)
     for name, pixels in _examples(judge, target, attack, judge.settings.redraws).items():
         yield Standing("deployed network", FIXED, name, judge.mean(judge.fixed, pixels))
 
@@ -321,7 +355,7 @@ def _knowing(judge: Judge, attack: Attack, done: Told) -> Iterator[Standing]:
     very: dict[str, list[NDArray[np.bool_]]] = {}
     others: dict[str, list[NDArray[np.float64]]] = {}
     for seed in judge.seeds:
-        target = Deployed(judge.network, judge.model, judge.run, (seed, 0))
+        target = under_attack(judge.network, judge.model, judge.run, (seed, 0))
         for name, pixels in _examples(judge, target, replace(attack, draws=1), 1).items():
             very.setdefault(name, []).append(judge.fixed(pixels, seed))
             others.setdefault(name, []).append(judge.mean(judge.fixed, pixels, but=seed))

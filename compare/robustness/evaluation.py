@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from randhet.base.errors import RandhetError
 from randhet.base.parallel import Progress, run_all
 from randhet.compare.accuracy import Draws, votes
 from randhet.export.model import Model, as_model
+from randhet.export.varied import changed
 from randhet.train.attacks.battery import masking
 from randhet.train.attacks.names import REDRAWS, parse, run
 from randhet.train.attacks.problem import Examples, found_stochastic
@@ -321,31 +322,3 @@ def predictions(model: nn.Module, images: Tensor, draws: int) -> NDArray[np.int6
 def seed_of(seed: int, name: str, start: int) -> int:
     """A seed of its own for every piece, whatever runs beside it."""
     return int.from_bytes(hashlib.sha256(f"{seed} {name} {start}".encode()).digest()[:7], "big")
-
-
-CHANGES = ("sigma", "steps", "random", "neuron")
-
-
-def changed(model: Model, changes: Mapping[str, Any]) -> Model:
-    """The model with other settings, as `varied`; RandhetError where it has none that could change."""
-    if not changes:
-        return model
-    if model.checkpoint is None:
-        raise RandhetError(
-            f"{', '.join(changes)} can be changed in a checkpoint of randhet train only, not in {model.name}"
-        )
-    return as_model(varied(model.checkpoint, changes))
-
-
-def varied(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:
-    """The same weights with other sigma, steps (T), random segment, or vanilla instead of random neurons."""
-    settings = checkpoint.settings
-    if unknown := set(changes) - set(CHANGES):
-        raise RandhetError(f"{sorted(unknown)[0]!r} cannot be changed in a trained model, {', '.join(CHANGES)} can")
-    if set(changes) - {"steps"}:
-        if not settings.neuron.startswith("randhet"):
-            raise RandhetError(f"a network of {settings.neuron} neurons has no random decay factors to change")
-        if settings.train_sigma != "no":
-            raise RandhetError("this network's sigmas were trained: they and the random segment cannot be set")
-    sigmas = () if "sigma" in changes else settings.sigmas
-    return replace(checkpoint, settings=replace(settings, sigmas=sigmas, **changes))

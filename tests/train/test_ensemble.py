@@ -27,8 +27,8 @@ def small(neuron: Any = "randhet", **settings: Any) -> nn.Module:
     return build(random_init(ModelSettings(1, 4, (8, 8), (4, 6), (1, 1), steps=3, neuron=neuron, **settings)))
 
 
-def test_votes_are_counted_and_probabilities_decide_between_equals() -> None:
-    """Three members, two images: 2 votes for class 0 against 1; then one vote for each, the surest member wins."""
+def test_votes_are_counted_and_mean_logits_decide_between_equals() -> None:
+    """Three members, two images: 2 votes for class 0 against 1; one vote for each, the largest mean logit wins."""
     logits = torch.tensor([
         [[3.0, 0, 0], [3.0, 0, 0]],
         [[3.0, 0, 0], [0, 9.0, 0]],
@@ -36,8 +36,14 @@ def test_votes_are_counted_and_probabilities_decide_between_equals() -> None:
     ])  # fmt: skip
     found = voted(logits)
     assert found.argmax(1).tolist() == [0, 1]
-    assert found.floor().tolist() == [[2, 0, 1], [1, 1, 1]]
-    torch.testing.assert_close(found - found.floor(), logits.softmax(-1).mean(0), atol=1e-5, rtol=0)
+    # mean logits (2, 0, 10) and (1, 3, 1): distances from the largest are 8, 10, 0 and 2, 0, 2
+    torch.testing.assert_close(found, torch.tensor([[2 + 1 / 9, 1 / 11, 2.0], [1 + 1 / 3, 2.0, 1 + 1 / 3]]))
+
+
+def test_equal_votes_far_below_the_largest_mean_logit_are_told_apart() -> None:
+    """Mean logits -96.25, -95.5 and 8.4: nobody chose the third class, and a softmax of the others would be 0."""
+    logits = torch.tensor([[[8.0, -200, 7.9]], [[-200.5, 9, 8.9]]])
+    assert voted(logits).argmax(1).tolist() == [1]
 
 
 def test_the_gradient_of_votes_is_that_of_the_probabilities() -> None:

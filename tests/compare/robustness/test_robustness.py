@@ -28,11 +28,11 @@ from randhet.compare.robustness.evaluation import (
     chosen_apart,
     evaluate,
     mra,
-    varied,
 )
 from randhet.compare.robustness.similarity import cosine, similarity
 from randhet.compare.robustness.summary import as_dict
 from randhet.export.model import as_model
+from randhet.export.varied import varied
 from randhet.train.checkpoint import Checkpoint, build, random_init
 from randhet.train.data.sources import Images, load
 from randhet.train.models import ModelSettings
