@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -354,31 +355,71 @@ ANY = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
 """Tables are read lane by lane, vectors are split, lists are made bit by bit and nothing is multiplied."""
 
 
-@pytest.mark.parametrize("kind", ["any", *processors.LESSER])
-def test_a_lesser_processor(kind: str, tmp_path: Path) -> None:
-    """Some tests where the code is made for another processor."""
+KERNELS = {
+    "test_draws_and_looked_up_decays": 1,
+    "test_the_leak_in_short_products_is_the_definition": 1,
+    "test_what_a_spike_leaves": 1,
+}
+"""Tests of vector code, and how many cases each has."""
+NETWORKS = "test_wide_layers_equal_the_reference"
+LESSER: dict[str, dict[str, int]] = {
+    "any": KERNELS | {NETWORKS: 30},
+    "avx512": KERNELS | {"test_products_of_windows": 1, NETWORKS: 30},
+    "avx2": {"test_products_of_windows": 1, f"{NETWORKS}[97-1024-2-always]": 1},
+    # differs from AVX2 in products only
+    "avxvnni": {"test_products_of_windows": 1},
+}
+"""What is run where the code is made for a processor with less."""
+
+
+def elsewhere(kind: str, settings: dict[str, str], arguments: list[str]) -> str:
+    """Run Python where numba compiles for another processor; returns what it prints."""
+    environment = os.environ | settings | {"RANDHET_TEST_PROCESSOR": kind}
+    home = Path(__file__).resolve().parents[3]
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=home, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", LESSER)
+def test_a_lesser_processor(kind: str) -> None:
+    """Some tests where the code is made for another processor; what was compiled is kept for the next time."""
     if reason := None if kind == "any" else processors.obstacle(kind):
         pytest.skip(reason)
-    names = {"test_the_instructions_are_the_best_of_the_processor": 1, "test_products_of_windows": int(kind != "any")}
-    if kind in ("any", "avx512"):
-        names |= {
-            "test_draws_and_looked_up_decays": 1,
-            "test_the_leak_in_short_products_is_the_definition": 1,
-            "test_what_a_spike_leaves": 1,
-            "test_wide_layers_equal_the_reference": 30,
-        }
-    if kind == "avx512":
-        names |= {"test_any_network_equals_the_reference": 1}
-    tests = [f"{__file__}::{name}" for name, count in names.items() if count]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    home = Path(__file__).resolve().parents[3]
-    lesser = ANY if kind == "any" else processors.settings(kind)
-    extra = {"NUMBA_CACHE_DIR": str(tmp_path), "RANDHET_TEST_PROCESSOR": kind}
-    done = subprocess.run(
-        command, env=os.environ | lesser | extra, cwd=home, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.startswith("." * sum(names.values())), done.stdout
+    names = {"test_the_instructions_are_the_best_of_the_processor": 1} | LESSER[kind]
+    tests = [f"{__file__}::{name}" for name in names]
+    settings = ANY if kind == "any" else processors.settings(kind)
+    printed = elsewhere(kind, settings, ["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests])
+    assert printed.startswith("." * sum(names.values())), printed
+
+
+def test_every_lesser_processor_is_tested() -> None:
+    assert LESSER.keys() == {"any", *processors.LESSER}
+
+
+MATRICES = """
+import numpy as np
+from numba import typeof
+from randhet.fixed_point.kernels import matrix
+from randhet.fixed_point.kernels.bundles import Source
+byte, word, flat = np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1), np.int32), np.zeros(1, np.uint8)
+arguments = Source(byte, word, 0, 1, 1), flat.view(np.int8), np.zeros(1, np.int64), flat, 0, 1, word[0], 0
+kinds = tuple(map(typeof, arguments))
+matrix.products.compile(kinds)
+print(matrix.products.inspect_asm(kinds))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="matrices of bytes are instructions of x86-64")
+def test_products_of_matrices_compile_for_any_processor(tmp_path: Path) -> None:
+    """Compiled, not run: where the processor has the instructions, the other tests of this file run them."""
+    features = {"NUMBA_CPU_NAME": "sapphirerapids", "NUMBA_CPU_FEATURES": "+amx-tile,+amx-int8,+avx2"}
+    # what comes from a cache cannot be listed
+    printed = elsewhere("amx", features | {"NUMBA_CACHE_DIR": str(tmp_path)}, ["-c", MATRICES])
+    for name in ("ldtilecfg", "tileloadd", "tdpbusd", "tilestored", "tilerelease"):
+        assert f"\t{name}" in printed, name
 
 
 def test_the_instructions_are_the_best_of_the_processor() -> None:
