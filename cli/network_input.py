@@ -59,6 +59,21 @@ def ensemble_in(file: Path) -> NetworkEnsemble | None:
     return read(file) if holds_ensemble(file) else None
 
 
+def member_in(file: Path, member: int | None) -> Network | None:
+    """One member of the ensemble in a file; None where the file is one network."""
+    from randhet.base.errors import RandhetError
+
+    ensemble = ensemble_in(file)
+    if ensemble is None:
+        if member is not None:
+            raise RandhetError(f"--member is for an ensemble, {file} is one network: leave it out")
+        return None
+    count = len(ensemble.members)
+    if member is None or member >= count:
+        raise RandhetError(f"{file} holds an ensemble of {count} members: choose one by --member, 0 to {count - 1}")
+    return ensemble.members[member]
+
+
 def images_for(network: Network, data: str | None, samples: int | None) -> Images:
     """Test images of the data that was asked for, of the network's training data, or the digits, as its input."""
     from randhet.train.data.recordings import like

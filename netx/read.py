@@ -96,8 +96,8 @@ def _version(root: Node) -> Version:
     version = root.attribute("version", int)
     if version == ENSEMBLE_VERSION:
         raise root.fail("version", f"is {version}: the file holds an ensemble, and one network is needed here")
-    if version > FORMAT_VERSION:
-        raise root.fail("version", f"is {version}, newer than {FORMAT_VERSION}, the newest this release reads")
+    if version > ENSEMBLE_VERSION:
+        raise root.fail("version", f"is {version}, newer than {ENSEMBLE_VERSION}, the newest this release reads")
     if version not in VERSIONS:
         raise root.fail("version", f"is {version}, the first was {min(VERSIONS)}")
     return VERSIONS[version]

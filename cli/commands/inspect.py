@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from randhet.cli.console import emit, out, stages
-from randhet.cli.network_input import Bits, Levels, Sequence, Steps, images_for, opened
+from randhet.cli.network_input import Bits, Levels, Sequence, Steps, images_for, member_in, opened
 from randhet.cli.options import Data, Json, NetworkFile, Seed
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ def command(
     bits: Bits = 8,
     levels: Levels = None,
     sequence: Sequence = False,
+    member: Annotated[
+        int | None, typer.Option("--member", metavar="N", min=0, help="For an ensemble: number of the member to show.")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Plot the use of every core (.png, .svg, .pdf).")
     ] = None,
@@ -56,7 +59,7 @@ def command(
     from randhet.cli.core_plot import check_name, draw
     from randhet.fixed_point.chips.inspection import inspect
 
-    network = opened(file, steps, bits, levels, sequence)
+    network = member_in(file, member) or opened(file, steps, bits, levels, sequence)
     if plot:
         check_name(plot)
     images, result = measured(network, data, samples, seed, backend) if samples else (None, None)

@@ -46,10 +46,17 @@ def test_compare_and_attack_take_an_ensemble(net: Path) -> None:
     assert attacked["deployed"]["sentences"] and set(attacked["readings"]) == {"clean", "fgsm"}
 
 
+def test_inspect_shows_one_member(net: Path) -> None:
+    shown = [parsed(call("inspect", net, "--member", number, "--json")) for number in (0, 1)]
+    assert shown[0]["layers"] == shown[1]["layers"] and shown[0]["synapse_bytes"] > 0
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("inspect", "NET"), "version is 3: the file holds an ensemble, and one network is needed here"),
+        (("inspect", "NET"), "holds an ensemble of 2 members: choose one by --member, 0 to 1"),
+        (("inspect", "NET", "--member", 2), "choose one by --member, 0 to 1"),
+        (("budget", "digits-randhet-at", "NET"), "version is 3: the file holds an ensemble, and one network is needed"),
         (("compare", "digits-randhet-at", "NET", "--budget"), "are for one network"),
         (("compare", "digits-vanilla-at", "NET"), "vanilla neurons has no random decay factors to change"),
         (("export", "digits-randhet-at", "-o", "b.net", "--member-steps", "2,3", "--c", "c"), "--c writes one network"),
