@@ -75,6 +75,10 @@ def _compiler() -> str | None:
     return cast("str | None", import_module("randhet.export.c.run").missing())
 
 
+def _gpu() -> str | None:
+    return cast("str | None", import_module("randhet.export.gpu.available").missing())
+
+
 def _needs(package: str, extra: str) -> str | None:
     return None if find_spec(package) else f"{package} is not installed: pip install 'randhet[{extra}]'"
 
@@ -87,6 +91,7 @@ BACKENDS: dict[str, Backend] = {
     "onnx": Backend(
         "randhet.export.onnx.run", "run", "integer ONNX graph", partial(_needs, "onnxruntime", "onnx"), ("register",)
     ),
+    "cuda": Backend("randhet.export.gpu.run", "run", "Triton kernels on a GPU", _gpu),
     "c": Backend("randhet.export.c.run", "run", "C without multiplication, compiled here", _compiler),
 }
 

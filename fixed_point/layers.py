@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from randhet.base.kinds import assert_never
 from randhet.fixed_point.generator import tau_table
 from randhet.fixed_point.integer import STATE_MAX
 
@@ -248,6 +249,17 @@ class Lif:
     def drawn(self) -> Drawn | None:
         """Where the decay is drawn, how; None where it is fixed."""
         return self.decay if isinstance(self.decay, Drawn) else None
+
+    @property
+    def given(self) -> Array | int | None:
+        """The decays A where they are fixed, one or one per neuron; None where they are drawn."""
+        match self.decay:
+            case Constant() | PerNeuron():
+                return self.decay.mantissa
+            case Drawn():
+                return None
+            case _:
+                assert_never(self.decay)
 
 
 @dataclass(frozen=True, eq=False)
