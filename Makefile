@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OLD := .venv310
 JOBS := 2
 PYTHONS := 3.11 3.12 3.13
-EXTRAS := lava,onnx,attacks,bench,events,test,docs,dev
+EXTRAS := lava,onnx,attacks,bench,events,gpu,test,docs,dev
 LAVA := lava-nc lava-dl
 PEERS := brevitas dependencies norse sinabs snntorch spikingjelly torchattacks unfoldnd
 

@@ -29,10 +29,11 @@ CONTENDERS: dict[str, Callable[[], Runner]] = {
     "onnx": lambda: runner("onnx", batch=2),
     "lava": lambda: runner("lava"),
     "c": lambda: runner("c"),
+    "cuda": lambda: runner("cuda"),
 }
 """The backends, with the settings under which they are compared."""
-SLOW = {"lava", "c"}
-"""Contenders that take seconds for each network: processes that start, a program that is compiled."""
+SLOW = {"lava", "c", "cuda"}
+"""Contenders that take seconds for each network, processes that start, a program that is compiled; or a GPU."""
 
 
 def half_probed(contender: Runner) -> Runner:

@@ -108,6 +108,7 @@ def parts() -> tuple[Part, ...]:
         Part("Lava", "run --backend lava, and Lava in demo, compare and bench", INSTALL, _lava, "lava-nc"),
         Part("ONNX", "export --onnx, --onnx-float and --onnx-step", pip("onnx"), _imports("onnx"), "onnx"),
         Part("ONNX Runtime", "run --backend onnx", pip("onnx"), _imports("onnxruntime"), "onnxruntime"),
+        Part("Triton", "run --backend cuda", pip("gpu"), _imports("triton"), "triton"),
         Part("NIR", "export --nir and import-nir", pip("onnx"), _imports("nir"), "nir"),
         Part("Dask", "attack and sweep on several processes or machines", pip("attacks"), _imports("distributed"),
              "distributed"),

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from randhet.base.errors import RandhetError
-from randhet.base.kinds import assert_never
 from randhet.compare.equivalence import Difference, paired
 from randhet.compare.quantisation.wiring import wired
 from randhet.export.graph import ExportError, FloatConv, FloatDense, FloatGraph, FloatNeuron, FloatNode
@@ -32,7 +31,6 @@ from randhet.export.passes.activity import synapse
 from randhet.export.passes.pooled import reads_sums
 from randhet.export.passes.quantise import read_out_of, weighted_nodes
 from randhet.fixed_point.network import (
-    Constant,
     Conv,
     Dense,
     Drawn,
@@ -40,7 +38,6 @@ from randhet.fixed_point.network import (
     Layer,
     Lif,
     Network,
-    PerNeuron,
     Read,
     ReadOut,
 )
@@ -267,20 +264,16 @@ class _Run:
 
     def tau(self, index: int, name: str, neuron: Lif, x: Tensor, t: int) -> Tensor:
         """Decays of one step: table of A / 2^k or the exact function, of 256 draws or of all numbers in 0..1."""
-        parts, decay, shape = self.parts[name], neuron.decay, x.shape[1:]
-        match decay:
-            case Constant() | PerNeuron():
-                exact = self.owner.constants[name].decay
-                assert exact is not None
-                tau = np.asarray(decay.mantissa / 2.0**neuron.k if "tau table" in parts else exact)
-                return torch.from_numpy(np.broadcast_to(tau.reshape(shape) if tau.ndim else tau, shape).copy())
-            case Drawn():
-                if decay.sampling == "step" or name not in self.held:
-                    u = self.uniform(index, t, (self.total, *shape))[self.rows]
-                    self.held[name] = drawn(decay, neuron.k, u, "tau table" in parts, "random bits" in parts)
-                return self.held[name]
-            case _:
-                assert_never(decay)
+        parts, decay, shape = self.parts[name], neuron.drawn, x.shape[1:]
+        if decay is None:
+            exact, mantissa = self.owner.constants[name].decay, neuron.given
+            assert exact is not None and mantissa is not None
+            tau = np.asarray(mantissa / 2.0**neuron.k if "tau table" in parts else exact)
+            return torch.from_numpy(np.broadcast_to(tau.reshape(shape) if tau.ndim else tau, shape).copy())
+        if decay.sampling == "step" or name not in self.held:
+            u = self.uniform(index, t, (self.total, *shape))[self.rows]
+            self.held[name] = drawn(decay, neuron.k, u, "tau table" in parts, "random bits" in parts)
+        return self.held[name]
 
 
 RESETS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -1,6 +1,7 @@
 """The keyed generator on the device: blocks of ChaCha20 side by side, one lane for each block of a round."""
 
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803 (what is fixed when a kernel is compiled is written in capitals)
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def quarter_round(a, b, c, d):
 @triton.jit
 def word_at(pointer, like):
     """Return the word that a pointer holds, for every lane."""
-    return tl.load(pointer).to(tl.uint32, bitcast=True) + tl.zeros_like(like)
+    return tl.load(pointer).to(tl.uint32, bitcast=True) + (like ^ like)
 
 
 @triton.jit
@@ -54,7 +55,7 @@ def put(out, word, before, live):
 
 @triton.jit
 def keystream(start, nonces, out, rounds, per_round, B: tl.constexpr):
-    """out (rounds, per_round, 16) words of the keystream; start (16,): constants, key, 0, layer, 0, 0; nonces (rounds, 2)."""
+    """out (rounds, per_round, 16) becomes the keystream; start (16,): constants, key, layer; nonces (rounds, 2)."""
     lane = tl.program_id(0).to(tl.int64) * B + tl.arange(0, B)
     live = lane < tl.cast(rounds, tl.int64) * per_round
     s12 = (lane % per_round).to(tl.uint32)

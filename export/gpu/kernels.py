@@ -1,10 +1,12 @@
 """The neurons' kernels: all steps of a span in one pass, one lane for each neuron of each image.
 
 Every value fits 32 bits but the current before it saturates. The product of the decay keeps to 32 bits because
-(A*d) >> k = A*(d >> k) + ((A*(d mod 2^k)) >> k), d mod 2^k >= 0, exactly.
+(A*d) >> k = A*(d >> k) + ((A*(d mod 2^k)) >> k), d mod 2^k >= 0, exactly. Kernels use Triton's built-in
+operations only: functions of its library keep to the mode, compiled or interpreted, that held when Triton was imported.
 """
 
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803 (what is fixed when a kernel is compiled is written in capitals)
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ class Steps(NamedTuple):
     """What a span reads and writes: images and steps, pointers, and how far one step of the sums is from the next.
 
     sums (images, steps or 1, size) int32; out, record (images, steps, size), spikes int8 and membrane potentials int32;
-    tally (programs, 2) int32: spikes, saturations.
+    clipped (images, size) int32: how often each neuron saturated.
     """
 
     images: Any
@@ -40,7 +42,7 @@ class Steps(NamedTuple):
     per_step: Any
     out: Any
     record: Any
-    tally: Any
+    clipped: Any
 
 
 class Levels(NamedTuple):
@@ -105,18 +107,31 @@ def lanes_of(work, B: tl.constexpr):
 
 
 @triton.jit
-def counted(tally, spikes, clipped):
-    """Store what a program counted."""
-    at = tally + tl.program_id(0) * 2
-    tl.store(at, tl.sum(spikes))
-    tl.store(at + 1, tl.sum(clipped))
+def summed(work, image, t, place, live):
+    """Return the synaptic sums of step t."""
+    at = work.sums + image * work.per_image + tl.cast(t, tl.int64) * work.per_step + place
+    return tl.load(at, mask=live, other=0)
 
 
 @triton.jit
-def drawn(draws, decays, t, image, number, live):
-    """Return the decays that the cipher drew for round t of the images."""
-    at = draws + image * decays.per_image + tl.cast(t, tl.int64) * decays.padded + number
-    return tl.load(decays.mantissa + tl.load(at, mask=live, other=0).to(tl.int32))
+def decay_of(decays, register, t, neuron, live, MODE: tl.constexpr):
+    """Return the decays of round t; neuron: image, place within it, number in the order of draws."""
+    image, place, number = neuron
+    if MODE == CONSTANT:
+        return tl.load(decays.mantissa + place * 0)
+    elif MODE == PER_NEURON:
+        return tl.load(decays.mantissa + place, mask=live, other=0)
+    elif MODE == REGISTER:
+        return tl.load(decays.mantissa + (register & 255).to(tl.int32))
+    else:
+        at = decays.draws + image * decays.per_image + tl.cast(t, tl.int64) * decays.padded + number
+        return tl.load(decays.mantissa + tl.load(at, mask=live, other=0).to(tl.int32))
+
+
+@triton.jit
+def left_of(m, theta, SUBTRACT: tl.constexpr):
+    """Return what a spike leaves of membrane potentials."""
+    return m - theta if SUBTRACT else m * 0
 
 
 @triton.jit
@@ -130,49 +145,35 @@ def lif_steps(
     floor = tl.load(levels.floor + place % decays.order.channels, mask=live, other=0)
     bias = tl.load(levels.bias + place % levels.period, mask=live, other=0).to(tl.int64)
     m = tl.load(levels.state + lane, mask=live, other=0)
-    register, number = tl.zeros((B,), tl.uint32), number_of(place, decays.order)
-    far = (number >= decays.order.first).to(tl.int32)
-    decay = tl.zeros((B,), tl.int32)
-    if MODE == CONSTANT:
-        decay += tl.load(decays.mantissa)
-    elif MODE == PER_NEURON:
-        decay = tl.load(decays.mantissa + place, mask=live, other=0)
-    elif MODE == REGISTER:
+    register, number = tl.full((B,), 0, tl.uint32), number_of(place, decays.order)
+    if MODE == REGISTER:
         register = tl.load(decays.states + lane, mask=live, other=0).to(tl.uint32, bitcast=True)
-        decay = tl.load(decays.mantissa + (register & 255).to(tl.int32))
-    else:
-        decay = drawn(decays.draws, decays, 0, image, number, live)
-    spikes, clips = tl.zeros((B,), tl.int32), tl.zeros((B,), tl.int32)
+    far, neuron = (number >= decays.order.first).to(tl.int32), (image, place, number)
+    decay, clips = decay_of(decays, register, 0, neuron, live, MODE), tl.full((B,), 0, tl.int32)
     for t in range(work.steps):
-        total = tl.load(work.sums + image * work.per_image + tl.cast(t, tl.int64) * work.per_step + place, mask=live, other=0)
-        x, clipped = saturated((total.to(tl.int64) << levels.f) + bias)
-        clips += clipped
-        if MODE == CIPHER and not HELD:
-            decay = drawn(decays.draws, decays, t, image, number, live)
+        x, outside = saturated((summed(work, image, t, place, live).to(tl.int64) << levels.f) + bias)
+        clips += outside
+        if not HELD:
+            decay = decay_of(decays, register, t, neuron, live, MODE)
         after = x + product(decay, m - x, levels.k)
         if LATE:
-            left = after - theta if SUBTRACT else tl.zeros_like(after)
-            after = tl.where(m > theta, left, after)
-        m, clipped = saturated(after)
-        clips += clipped
+            after = tl.where(m > theta, left_of(after, theta, SUBTRACT), after)
+        m, outside = saturated(after)
+        clips += outside
         m = tl.maximum(m, floor)
-        fired = m > theta
-        spikes += fired.to(tl.int32)
         at = (image * work.steps + t) * work.size + place
         if FIRES:
-            tl.store(work.out + at, fired.to(tl.int8), mask=live)
+            tl.store(work.out + at, (m > theta).to(tl.int8), mask=live)
         if RECORD:
             tl.store(work.record + at, m, mask=live)
         if not LATE:
-            left = m - theta if SUBTRACT else tl.zeros_like(m)
-            m = tl.where(fired, left, m)
+            m = tl.where(m > theta, left_of(m, theta, SUBTRACT), m)
         if MODE == REGISTER and not HELD:
             register = moved(register, decays.tables, far)
-            decay = tl.load(decays.mantissa + (register & 255).to(tl.int32))
     tl.store(levels.state + lane, m, mask=live)
     if MODE == REGISTER:
         tl.store(decays.states + lane, register.to(tl.int32, bitcast=True), mask=live)
-    counted(work.tally, spikes, clips)
+    tl.store(work.clipped + lane, clips, mask=live)
 
 
 @triton.jit
@@ -189,20 +190,19 @@ def cuba_steps(work, levels, channels, FIRES: tl.constexpr, RECORD: tl.constexpr
     bias = tl.load(levels.bias + place % levels.period, mask=live, other=0)
     u = tl.load(levels.current + lane, mask=live, other=0)
     v = tl.load(levels.state + lane, mask=live, other=0)
-    spikes, clips = tl.zeros((B,), tl.int32), tl.zeros((B,), tl.int32)
+    clips = tl.full((B,), 0, tl.int32)
     for t in range(work.steps):
-        total = tl.load(work.sums + image * work.per_image + tl.cast(t, tl.int64) * work.per_step + place, mask=live, other=0)
+        total = summed(work, image, t, place, live)
         u = wrapped(kept(u, levels.keep_current) + (total << levels.f))
         v, clipped = saturated(kept(v, levels.keep_voltage) + u + bias)
         clips += clipped
         fired = v > theta
-        spikes += fired.to(tl.int32)
         at = (image * work.steps + t) * work.size + place
         if FIRES:
             tl.store(work.out + at, fired.to(tl.int8), mask=live)
         if RECORD:
             tl.store(work.record + at, v, mask=live)
-        v = tl.where(fired, tl.zeros_like(v), v)
+        v = tl.where(fired, 0, v)
     tl.store(levels.current + lane, u, mask=live)
     tl.store(levels.state + lane, v, mask=live)
-    counted(work.tally, spikes, clips)
+    tl.store(work.clipped + lane, clips, mask=live)

@@ -1,4 +1,4 @@
-"""Layers without weights, on tensors (images, steps or 1, pixels, channels) of int8 or int32; torch where it is exact."""
+"""Layers without weights, on tensors (images, steps or 1, pixels, channels) of int8 or int32."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def entered(frames: np.ndarray, span: Range) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(last.astype(kind))).to(DEVICE)
 
 
-def move(  # noqa: C901 (a case a kind)
-    operation: ir.Operation, read: list[Tensor], shapes: tuple[Shape, Shape], span: Range
-) -> Tensor:
-    """Return the values of a layer without weights; shapes: of the first that it reads, of what it sends, whose range."""
+def move(operation: ir.Operation, read: list[Tensor], shapes: tuple[Shape, Shape], span: Range) -> Tensor:
+    """Return the values of a layer without weights.
+
+    shapes: of the first layer that it reads, and of what it sends; span: the range of what it sends.
+    """
     kind = bytes_or_words(span)
     match operation:
         case ir.Add():

@@ -34,11 +34,11 @@ class Place:
 
 
 class Moved(NamedTuple):
-    """What neurons send in some steps (images, steps, pixels, channels); potentials or None; (spikes, saturations)."""
+    """What neurons send in some steps (images, steps, pixels, channels), potentials alike, saturations (images, size)."""
 
     values: Tensor
     membranes: Tensor | None = None
-    tally: Tensor | None = None
+    clipped: Tensor | None = None
 
 
 class Neurons:
@@ -88,13 +88,13 @@ class Spiking(Neurons):
         out = empty(*(size if self.fires else (0,)), kind=torch.int8)
         membranes = empty(*(size if record else (0,)))
         programs = blocks(images * self.size)
-        tally = empty(*programs, 2)
+        clipped = empty(images, self.size)
         per_step = self.size if sums.shape[1] > 1 else 0
         work = kernels.Steps(
-            images, steps, self.size, sums, sums.shape[1] * self.size, per_step, out, membranes, tally
+            images, steps, self.size, sums, sums.shape[1] * self.size, per_step, out, membranes, clipped
         )  # fmt: skip
         self.launch(programs, work, t, record)
-        return Moved(out if self.fires else membranes, membranes if record else None, tally)
+        return Moved(out if self.fires else membranes, membranes if record else None, clipped)
 
     def launch(self, programs: tuple[int], work: kernels.Steps, t: int, record: bool) -> None:
         """Launch the kernel for steps from step t of the span on."""

@@ -1,6 +1,7 @@
 """Pools on the device: the sum or the largest value of each window."""
 
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803 (what is fixed when a kernel is compiled is written in capitals)
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ of 256 words, whose exclusive or is the state N draws later.
 """
 
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803 (what is fixed when a kernel is compiled is written in capitals)
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ def moved(state, tables, far):
 
 @triton.jit
 def image_states(base, out, tables, order, images, B: tl.constexpr):
-    """out (images, size) becomes the states of images one after another, the first that of `base`, which moves on."""
+    """out (images, size) becomes the states of consecutive images, from those of `base`, which move on."""
     place = tl.program_id(0) * B + tl.arange(0, B)
     live = place < order.size
     far = (number_of(place, order) >= order.first).to(tl.int32)
@@ -73,7 +74,7 @@ def image_states(base, out, tables, order, images, B: tl.constexpr):
 
 
 def tables_of(near: int, far: int) -> Tensor:
-    """Return the tables of jumps over so many draws, (2, 1024) int32: entry 256*b + v is what byte b of value v adds."""
+    """Return tables of jumps over so many draws, (2, 1024) int32: entry 256*b + v is what byte b of value v adds."""
     bytes_at = (np.arange(256, dtype=np.uint32)[None, :] << (8 * np.arange(4, dtype=np.uint32)[:, None])).reshape(-1)
     both = np.stack([bytes_at, bytes_at])
     for states, draws in zip(both, (near, far)):

@@ -55,7 +55,10 @@ def run(
 
 
 class Weighted:
-    """A layer with weights on the device: its synapses and neurons; own: the spikes of the step before, if it reads them."""
+    """A layer with weights on the device: its synapses and neurons.
+
+    own: its spikes of the step before, which a recurrent layer reads.
+    """
 
     def __init__(self, layer: Layer, read: tuple[tuple[int, ...], Range], place: Place) -> None:
         assert layer.weighted is not None and layer.sender is not None
@@ -86,9 +89,9 @@ class Weighted:
             at = min(t, sums.shape[1] - 1)
             done.append(self.neurons.move(sums[:, at : at + 1] + recurrent.sums(self.own), 1, t, record))
             self.own = done[-1].values
-        values, membranes, tallies = ([moved[part] for moved in done] for part in range(3))
+        values, membranes, clipped = ([moved[part] for moved in done] for part in range(3))
         recorded = torch.cat(membranes, dim=1) if record else None  # type: ignore[arg-type]
-        return Moved(torch.cat(values, dim=1), recorded, torch.cat(tallies))  # type: ignore[arg-type]
+        return Moved(torch.cat(values, dim=1), recorded, torch.cat(clipped))  # type: ignore[arg-type]
 
 
 class Loaded:
@@ -122,7 +125,7 @@ class Loaded:
         for i, layer in enumerate(layers):
             moved = self._layer(i, [kept[source] for source in layer.inputs], frames, span)
             kept[i] = moved.values
-            reading.take(i, self._sent(moved, layer.name in self.probes), span)
+            reading.take(i, self._sent(moved, layer.spikes, layer.name in self.probes), span)
             for source in {source for source in kept if self.last[source] <= i < len(layers) - 1}:
                 del kept[source]
         reading.read(host(kept[len(layers) - 1]), span)
@@ -136,10 +139,11 @@ class Loaded:
         shapes = (network.shapes[layer.inputs[0]], network.shapes[i])
         return Moved(move(layer.operation, read, shapes, network.ranges[i]))
 
-    def _sent(self, moved: Moved, probed: bool) -> Sent:
-        spikes, clipped = (0, 0) if moved.tally is None else moved.tally.sum(dim=0).tolist()
-        values = host(moved.values) if probed else np.empty(0)
-        return Sent(values, host(moved.membranes) if probed and moved.membranes is not None else None, spikes, clipped)
+    def _sent(self, moved: Moved, spiking: bool, probed: bool) -> Sent:
+        membranes = host(moved.membranes) if probed and moved.membranes is not None else None
+        spikes = int(moved.values.sum()) if spiking else 0
+        clipped = 0 if moved.clipped is None else int(moved.clipped.sum())
+        return Sent(host(moved.values) if probed else np.empty(0), membranes, spikes, clipped)
 
 
 def host(values: Tensor) -> np.ndarray:

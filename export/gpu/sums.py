@@ -7,6 +7,7 @@ Sums of a checked network fit 32 bits, so arithmetic modulo 2^32 gives them exac
 """
 
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803 (what is fixed when a kernel is compiled is written in capitals)
 
 from __future__ import annotations
 
@@ -74,7 +75,7 @@ def synaptic_sums(
 ):
     """out (rows, pixels, groups*out) of values (rows, height*width, channels) and weight (groups, depth, out)."""
     outputs, depth, per_group, kernel_x, groups = sizes
-    across = tl.cdiv(outputs, BN)
+    across = (outputs + BN - 1) // BN
     program = tl.program_id(0)
     group, column = (program // across) % groups, program % across
     cell = (program // (across * groups)).to(tl.int64) * BM + tl.arange(0, BM)
@@ -82,10 +83,10 @@ def synaptic_sums(
     live = cell < tl.cast(where.rows, tl.int64) * where.pixels
     row, pixel = cell // where.pixels, (cell % where.pixels).to(tl.int32)
     source = values + row * where.height * where.width * where.channels + group * per_group
-    total = tl.zeros((BM, BN), tl.int32)
+    total = tl.full((BM, BN), 0, tl.int32)
     for limb in tl.static_range(LIMBS):
         for begin in range(0, depth, CHUNK):
-            part = tl.zeros((BM, BN), tl.int32)
+            part = tl.full((BM, BN), 0, tl.int32)
             for first in range(begin, tl.minimum(begin + CHUNK, depth), BK):
                 k = first + tl.arange(0, BK)
                 at, inside = tap_of(k[None, :], pixel[:, None], where, per_group, kernel_x)
