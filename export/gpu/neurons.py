@@ -34,7 +34,7 @@ class Place:
 
 
 class Moved(NamedTuple):
-    """What neurons send in some steps (images, steps, pixels, channels), potentials alike, saturations (images, size)."""
+    """What neurons send in some steps (images, steps, pixels, channels), potentials too, saturations (images, size)."""
 
     values: Tensor
     membranes: Tensor | None = None
