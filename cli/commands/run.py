@@ -42,7 +42,8 @@ def command(
     """Run a network on test images and report accuracy, spikes and operation counts.
 
     Without a seed, in the file or as --seed, random numbers start from the operating system's entropy, and two runs of
-    a stochastic network differ. The backend add-only is multiplication-free. Of an ensemble every member runs.
+    a stochastic network differ. The backend add-only is multiplication-free. Of an ensemble every member runs. Of
+    one network --json has NeuroBench's metrics, which take a second run of at most 16 images.
 
     Example: `randhet run model.net --backend lava --samples 50`
     """
@@ -85,6 +86,12 @@ def command(
     if isinstance(result, ensembles.EnsembleResult):
         right = [float((member.predictions == images.labels).mean()) for member in result.members]
         summary |= {"combine": ensemble and ensemble.combine, "members": right}
+    elif as_json:
+        from randhet.fixed_point.neurobench import metrics
+        from randhet.fixed_point.synaptic import counted
+
+        again = counted(network, images.pixels, seed, stream=stream, threads=threads)
+        summary["neurobench"] = metrics(network, again)
     if as_json:
         emit(summary)
     else:

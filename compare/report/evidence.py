@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from randhet.base.errors import RandhetError
 from randhet.compare.equality.layers import spiking
 from randhet.compare.equality.tracing import chunk_size, groups
+from randhet.fixed_point import synaptic
 from randhet.fixed_point.add_only.counts import Counts
 from randhet.fixed_point.chips import chip
 from randhet.fixed_point.chips.energy import Activity, Estimate, activity, estimate_of, together
 from randhet.fixed_point.chips.mapping import map_network
 from randhet.fixed_point.network import Network
+from randhet.fixed_point.neurobench import metrics
 from randhet.fixed_point.reference import make_generator
+from randhet.fixed_point.synaptic import Counted
 
 TRIALS = 16
 """How often one image is shown for the raster."""
@@ -91,6 +95,7 @@ class LayerOperations:
 class Evidence:
     """taus None: nothing is drawn; energy: by chip, an estimate or why there is none; images: how many were counted.
 
+    synaptic: what every layer read, from which the energy beside an ANN follows; neurobench: metrics by name.
     recording: the first input (T, C, values) where inputs change over time.
     """
 
@@ -99,6 +104,8 @@ class Evidence:
     operations: tuple[LayerOperations, ...]
     energy: dict[str, Estimate | str]
     images: int
+    synaptic: Counted
+    neurobench: dict[str, Any]
     recording: NDArray[np.uint8] | None = None
 
 
@@ -109,12 +116,15 @@ def gather(network: Network, pixels: NDArray[np.uint8], labels: NDArray[np.int64
     counted = pixels[: min(COUNTED, chunk_size(network))]
     _, counts = run_counted(network, counted, seed=seed)
     sent = _sent(network, counted, seed)
+    reading = synaptic.counted(network, counted, seed)
     return Evidence(
         taus=taus(network, seed),
         trials=trials(network, pixels, labels, seed),
         operations=tuple(_operations(name, count, len(counted)) for name, count in counts.items()),
         energy={name: _energy(network, name, sent) for name in chip.names()},
         images=len(counted),
+        synaptic=reading,
+        neurobench=metrics(network, reading),
         recording=pixels[0].reshape(*pixels.shape[1:3], -1) if network.input.sequence else None,
     )
 

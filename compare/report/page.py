@@ -15,6 +15,7 @@ from randhet.base.files import replacing
 from randhet.compare.report import words
 from randhet.compare.report.evidence import Evidence
 from randhet.compare.study import Comparison
+from randhet.fixed_point.chips import beside_ann
 from randhet.fixed_point.chips.energy import ASSUMPTIONS, Estimate
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class Report:
             content["robustness"] = words.robustness_dict(self.robustness)
         if self.estimates:
             content["energy_joules"] = {name: estimate.energy for name, estimate in self.estimates.items()}
+        if self.evidence is not None:
+            content["neurobench"] = self.evidence.neurobench
+            content["beside_ann"] = beside_ann.as_json(self.evidence.synaptic)
         return content
 
 
@@ -113,6 +117,7 @@ def render(report: Report) -> str:
         palette=PALETTE,
         style=files("randhet.compare.report").joinpath("report_style.html").read_text("utf-8"),
         assumptions=ASSUMPTIONS,
+        taken_for_granted=beside_ann.TAKEN_FOR_GRANTED,
         versions=versions(),
     )
 

@@ -11,9 +11,11 @@ from randhet.compare.accuracy import Draws
 from randhet.compare.equality.tracing import BackendFinding
 from randhet.compare.equivalence import Difference
 from randhet.compare.study import Comparison
-from randhet.fixed_point.chips import chip
+from randhet.fixed_point.chips import beside_ann, chip
+from randhet.fixed_point.chips.beside_ann import Energies
 from randhet.fixed_point.chips.energy import Estimate
 from randhet.fixed_point.diagnosis.divergence import Divergence
+from randhet.fixed_point.synaptic import Counted
 
 if TYPE_CHECKING:
     from randhet.compare.quantisation.budget import Budget, Cost
@@ -241,6 +243,28 @@ def energy(name: str, estimate: Estimate | str) -> str:
     return (
         f"{estimate.chip}: {1e6 * estimate.energy:.3g} µJ and {1e3 * estimate.latency:.3g} ms per image, "
         f"{estimate.images_per_second:.3g} images per second back to back; {estimate.slowest} is the slowest layer."
+    )
+
+
+def beside(found: Counted) -> list[tuple[str, str, str, str, str]]:
+    """Rows beside an 8-bit ANN: order of work, energy of both, break-even spike rate, which takes less."""
+    return [_beside(beside_ann.beside(found, order)) for order in beside_ann.ORDERS]
+
+
+def _beside(energies: Energies) -> tuple[str, str, str, str, str]:
+    at = energies.break_even
+    rate = ("any" if energies.wins else "none") if at is None or at > 1 else percent(at)
+    less = "this network" if energies.wins else "the ANN"
+    return energies.order, f"{1e6 * energies.snn:.3g} µJ", f"{1e6 * energies.ann:.3g} µJ", rate, less
+
+
+def about_ann(found: Counted) -> str:
+    """The rate that was counted, and the published ones."""
+    low, high = beside_ann.PUBLISHED
+    return (
+        f"{percent(found.rate)} of the neurons fire per step. The alternative is an ANN of the same layers and 8-bit "
+        f"weights, with ReLU and one dense pass; published break-even rates are {percent(low)} to {percent(high)} "
+        f"(arXiv:2409.08290). By the figures of a 45 nm process (Horowitz, ISSCC 2014), memory included:"
     )
 
 

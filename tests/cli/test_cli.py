@@ -39,6 +39,7 @@ RUN_KEYS = {
     "spikes",
     "operations",
     "saturations",
+    "neurobench",
 }
 
 

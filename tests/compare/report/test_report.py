@@ -27,6 +27,7 @@ from randhet.compare.study import StudySettings, compare
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import reference
 from randhet.fixed_point.backends import runner
+from randhet.fixed_point.chips import beside_ann
 from randhet.fixed_point.generator import core_seed, draw
 from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint, build, random_init
@@ -147,6 +148,35 @@ def test_draws_and_dense_operations_are_counted_by_image(report: Report) -> None
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
+
+
+def test_energy_beside_an_ann_stands_in_the_page_and_in_json(report: Report) -> None:
+    assert report.evidence is not None
+    content, found = report.as_dict(), report.evidence.synaptic
+    orders = content["beside_ann"]["orders"]
+    rows, page = words.beside(found), render(report)
+    assert [row[0] for row in rows] == list(orders)
+    for _, snn, ann, _, less in rows:
+        assert f"<td>{snn}</td><td>{ann}</td>" in page
+        assert less in ("this network", "the ANN")
+    for (order, snn, *_, less), energies in zip(rows, orders.values()):
+        assert snn == f"{1e6 * energies['snn_joule']:.3g} µJ", order
+        assert (less == "this network") == (energies["snn_joule"] < energies["ann_joule"])
+    assert content["beside_ann"]["spike_rate"] == pytest.approx(found.spikes / (found.neurons * MODEL.steps))
+    assert content["neurobench"]["activation_sparsity"] == pytest.approx(1 - content["beside_ann"]["spike_rate"])
+
+
+@pytest.mark.parametrize(
+    ("energies", "rate", "less"),
+    [
+        (beside_ann.Energies("by event", 10.0, 4.0, 2.0, 0.05), "10.0 %", "this network"),
+        (beside_ann.Energies("by event", 10.0, 4.0, 11.0, 0.05), "none", "the ANN"),
+        (beside_ann.Energies("by event", 10.0, 0.0, 2.0, 0.0), "any", "this network"),
+        (beside_ann.Energies("by event", 10.0, 0.1, 2.0, 0.05), "any", "this network"),
+    ],
+)
+def test_the_break_even_rate_in_words(energies: beside_ann.Energies, rate: str, less: str) -> None:
+    assert words._beside(energies)[3:] == (rate, less)
 
 
 def test_every_figure_is_whole_and_says_what_it_shows(report: Report) -> None:
