@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,6 +48,10 @@ def command(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Plot the use of every core (.png, .svg, .pdf).")
     ] = None,
+    sana_fe: Annotated[
+        Path | None,
+        typer.Option("--sana-fe", metavar="DIR", help="Write the chip and the network as files of SANA-FE there."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show layers, number formats, scales, memory, cores, and every design rule, passed or failed.
@@ -66,10 +70,13 @@ def command(
     found = inspect(network, chip, images=None if images is None else images.pixels, result=result)
     if plot:
         draw(found.mapping, plot)
+    written = files_of_sana_fe(found, sana_fe, images, result) if sana_fe else {}
     if as_json:
-        emit(found.as_json())
+        emit(found.as_json() | ({"sana_fe": written} if written else {}))
     else:
         show(found)
+        if written:
+            show_sana_fe(written, found)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -95,6 +102,45 @@ def measured(
             probes=probes if values <= PROBED_VALUES else (), progress=done,
         )  # fmt: skip
     return images, result
+
+
+def files_of_sana_fe(found: Inspection, folder: Path, images: Images | None, result: Result | None) -> dict[str, Any]:
+    """Write SANA-FE's files; with a run, the first image enters and its accounting of the run is added."""
+    from randhet.export.sana_fe.energy import cost
+    from randhet.export.sana_fe.files import deployed, write
+    from randhet.fixed_point.chips.energy import activity
+
+    first = None if images is None else images.pixels[0]
+    laid = deployed(found.network, found.mapping, first)
+    paths = write(folder, laid)
+    said: dict[str, Any] = {
+        "files": [str(path) for path in paths],
+        "neurons": sum(len(soma.bias) for soma in laid.neurons.values()),
+        "synapses": sum(len(projection.weights) for projection in laid.wired),
+        "cores": laid.placement.cores,
+    }
+    if images is None or result is None:
+        return said
+    spent = cost(laid, activity(found.network, images.pixels, result).sent)
+    return said | {"energy_joule": spent.energy, "events": spent.counts, "joules": spent.joules}
+
+
+def show_sana_fe(written: dict[str, Any], found: Inspection) -> None:
+    """What was written, and the energy by SANA-FE's accounting beside the estimate's."""
+    from randhet.fixed_point.chips.inspection import engineering
+
+    out.print(
+        f"- SANA-FE's files, {written['neurons']:,} neurons and {written['synapses']:,} synapses on {written['cores']} "
+        f"cores: {', '.join(written['files'])}. SANA-FE itself was not run."
+    )
+    if found.estimate is None:
+        out.print("- No image enters in them: --samples adds the first image and the energy of a run.")
+        return
+    parts = ", ".join(f"{what} {engineering(joule, 'J')}" for what, joule in written["joules"].items() if joule)
+    out.print(
+        f"- By SANA-FE's accounting of these spikes: {engineering(written['energy_joule'], 'J')} per image beside "
+        f"{engineering(found.estimate.energy, 'J')} in the estimate above ({parts})."
+    )
 
 
 def show(found: Inspection) -> None:

@@ -40,6 +40,7 @@ TAKEN_FOR_GRANTED = (
     "a neuron update multiplies once (32 bits), adds three times, reads current and state and writes the state",
     "an ANN's unit multiplies once (32 bits) for its scale, adds its bias and writes a byte",
     "the addresses of events, their way over the chip, random draws, clocks and leakage cost nothing",
+    "of a recording the ANN reads one frame, and recurrent weights are the spiking network's alone",
     "at another spike rate all layers change in proportion",
 )
 

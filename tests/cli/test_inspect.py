@@ -120,3 +120,27 @@ def test_wrong_use_is_a_sentence_and_status_2(net: Path, options: tuple[str, ...
     result = call(net, *options)
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
+
+
+def test_files_of_sana_fe_and_their_energy_beside_the_estimate(net: Path, tmp_path: Path) -> None:
+    result = call(net, "--sana-fe", tmp_path / "new", "--samples", 3, "--seed", 1, "--backend", "reference", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = parsed(result)
+    written = found["sana_fe"]
+    assert [Path(file).name for file in written["files"]] == ["arch.yaml", "snn.yaml"]
+    assert all(Path(file).stat().st_size for file in written["files"])
+    assert (written["neurons"], written["synapses"], written["cores"]) == (4 * 64 + 10, 4 * 64 * 10, found["cores"])
+    terms = {(term["what"], term["layer"]): term["count"] for term in found["estimate"]["terms"]}
+    assert written["events"]["dense"] == pytest.approx(terms["synaptic operations", "read"])
+    assert written["events"]["spike"] == pytest.approx(terms["spikes", "conv"])
+    assert written["events"]["axon_out"] == pytest.approx(terms["messages", "conv"])
+    assert written["events"]["soma_update"] == 2 * (4 * 64 + 10)
+    # the estimate adds the pixels' synapses, draws and other ways over the chip
+    assert written["energy_joule"] < found["estimate"]["energy_joule"]
+
+
+def test_files_of_sana_fe_without_an_image(net: Path, tmp_path: Path) -> None:
+    result = call(net, "--sana-fe", tmp_path)
+    assert result.exit_code == 0 and "SANA-FE itself was not run" in result.stdout
+    assert "--samples adds the first image" in " ".join(result.stdout.split())
+    assert "bias: 0, leak_decay" in (tmp_path / "snn.yaml").read_text()
