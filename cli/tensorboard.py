@@ -12,7 +12,8 @@ from typing import Any
 def logging(directory: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that takes the training loop's news and writes it there; one that drops it where none is asked for.
 
-    loss/batch counts batches; loss/epoch, accuracy/held-out and sigma/NEURON, where sigma is trained, count epochs.
+    loss/batch counts batches; loss/epoch, accuracy/held-out and spike-rate/NEURON, and sigma/NEURON where
+    sigma is trained, count epochs.
     """
     if directory is None:
         yield lambda news: None
@@ -27,6 +28,8 @@ def logging(directory: Path | None) -> Iterator[Callable[[dict[str, Any]], None]
         else:
             writer.add_scalar("loss/epoch", news["loss"], news["epoch"])
             writer.add_scalar("accuracy/held-out", news["accuracy"], news["epoch"])
+            for name, rate in news.get("rates", {}).items():
+                writer.add_scalar(f"spike-rate/{name}", rate, news["epoch"])
             for name, sigma in news.get("sigmas", {}).items():
                 writer.add_scalar(f"sigma/{name}", sigma, news["epoch"])
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from randhet.base.errors import RandhetError
+from randhet.train.activity import Spikes, counted, penalty
 from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.pictures import augment
 from randhet.train.data.sources import Images, load
@@ -100,8 +101,8 @@ def train_subject(
 
     Under `torchrun` the batches are shared among the processes, and the first one writes. With settings.validate, the
     state that was most accurate under attack is kept beside `out` as best_path(out). report gets {"epoch", "step",
-    "steps", "loss"} after each batch, {"epoch", "accuracy", "loss"} and "robust" where measured after each epoch, and
-    "sigmas" by neuron where sigma is trained.
+    "steps", "loss"} after each batch, {"epoch", "accuracy", "loss"} and "robust" where measured after each epoch,
+    "spike_rate" and "rates" by neuron of the held-out images, and "sigmas" by neuron where sigma is trained.
     """
     with joined() as processes:
         whole, held_out = (
@@ -143,6 +144,8 @@ def _begin(
     torch.manual_seed(settings.seed)
     subject = begin(whole)
     subject.prepare(settings, processes.size)
+    if settings.rate_weight and not neurons(subject.module):
+        raise RandhetError(f"rate_weight is {settings.rate_weight}, the model has no neurons that spike: leave it out")
     model = subject.module.to(target, memory_format=layout(subject.module))  # type: ignore[call-overload]
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.SGD(
@@ -185,7 +188,7 @@ def _one_epoch(run: Run, chosen: Images, held_out: Images, out: Path) -> Saved:
     seconds = time.perf_counter() - begin
     run.seconds, run.epoch = run.seconds + seconds, run.epoch + 1
     with _deployed(run):
-        measured = _measured(run, chosen, held_out)
+        measured, spikes = _measured(run, chosen, held_out)
         state = subject.state()
     better = measured.get("robust", -1.0) > run.best
     run.best = max(run.best, measured.get("robust", -1.0))
@@ -197,7 +200,7 @@ def _one_epoch(run: Run, chosen: Images, held_out: Images, out: Path) -> Saved:
         if better:
             subject.write(best_path(out), replace(done, resume=None))
         subject.write(out, done)
-    run.report({"epoch": run.epoch, "loss": loss, "seconds": seconds, **measured, **_sigmas(run)})
+    run.report({"epoch": run.epoch, "loss": loss, "seconds": seconds, **measured, **_rates(spikes), **_sigmas(run)})
     return done
 
 
@@ -209,12 +212,20 @@ def _sigmas(run: Run) -> dict[str, dict[str, float]]:
     return {"sigmas": {name: neuron.sigma for name, neuron in random.items()}}
 
 
-def _measured(run: Run, chosen: Images, held_out: Images) -> dict[str, float]:
-    """Accuracies after an epoch."""
-    accuracies = {"accuracy": float(np.mean(evaluate(run.model, held_out, draws=1, seed=run.epoch - 1)))}
+def _rates(spikes: Spikes) -> dict[str, dict[str, float]]:
+    """The spike rate of every layer, where there are neurons."""
+    return {"rates": spikes.by_layer()} if spikes.counts else {}
+
+
+def _measured(run: Run, chosen: Images, held_out: Images) -> tuple[dict[str, float], Spikes]:
+    """Accuracies and the spike rate after an epoch, and the spikes of the held-out images."""
+    with counted(run.model, training=False) as spikes:
+        measured = {"accuracy": float(np.mean(evaluate(run.model, held_out, draws=1, seed=run.epoch - 1)))}
+    if spikes.counts:
+        measured["spike_rate"] = spikes.rate()
     if len(chosen):
-        accuracies["robust"] = accuracy_under_rfgsm(run.model, chosen, run.settings.robust_eps, seed=run.epoch)
-    return accuracies
+        measured["robust"] = accuracy_under_rfgsm(run.model, chosen, run.settings.robust_eps, seed=run.epoch)
+    return measured, spikes
 
 
 def _deployed(run: Run) -> AbstractContextManager[None]:
@@ -261,9 +272,13 @@ def _step(run: Run, batch: Images, name: str) -> float:
 
 def _gradients(run: Run, images: Tensor, labels: Tensor, objective: Objective, whole: World, share: float) -> Tensor:
     """Forward and backward; the loss on this process's part of the batch times its share."""
-    with inside(whole), precision(images.device.type, run.settings.precision):
+    weight, target = run.settings.rate_weight, run.settings.rate_target
+    watched = counted(run.model, training=True) if weight else nullcontext(Spikes())
+    with inside(whole), precision(images.device.type, run.settings.precision), watched as spikes:
         # the processes' gradients are averaged, whatever the sizes of their parts: weigh the loss by the size
         loss = objective.loss(run.trained, images, labels, run.settings) * share
+        if weight:  # of the rates over all processes, so that it has no part that could be weighed
+            loss = loss + penalty(spikes.rates(), weight, target)
     with inside(whole):
         loss.backward()
     return loss.detach()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from randhet.base.errors import RandhetError
@@ -11,10 +12,10 @@ from randhet.train.objectives import OBJECTIVES
 from randhet.train.scales import SCALES, Scales
 
 POSITIVE = ("epochs", "batch", "lr", "sr_distance")
-WEIGHTS = ("rat_beta", "sr_weight", "trades_weight")
+WEIGHTS = ("rat_beta", "sr_weight", "trades_weight", "rate_weight")
 AT_LEAST_ZERO = ("momentum", "crop", "plain_epochs", "short_epochs", "validate", *WEIGHTS)
 NAMES = {"objective": tuple(OBJECTIVES), "precision": ("float32", "bfloat16"), "qat_scales": SCALES}
-UNIT = ("share", "eps", "attack_step", "robust_eps", "warmup", "start")
+UNIT = ("share", "eps", "attack_step", "robust_eps", "warmup", "start", "rate_target")
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class TrainSettings:
     plain_epochs: the first ones, on clean images. short_epochs: the first ones, with half the time steps. validate: how
     many training images are held out to pick the best checkpoint by their accuracy under an RFGSM step of robust_eps.
     trades_weight: of the divergence in TRADES. train_surrogate: what replaces the surrogate gradient while examples are
-    made, such as assg; empty for the network's own. qat_bits: train with weights rounded to so many bits, at scales of
-    kind qat_scales; 0 for float weights. The defaults suit `digits`: 16/255 is one of its 17 grey levels.
+    made, such as assg; empty for the network's own. rate_weight: of the penalty on the spike rate of each neuron layer
+    above rate_target, 0 for none (`randhet.train.activity`). qat_bits: train with weights rounded to so many bits, at
+    scales of kind qat_scales; 0 for float weights. The defaults suit `digits`: 16/255 is one of its 17 grey levels.
     """
 
     data: str = "digits"
@@ -52,6 +54,8 @@ class TrainSettings:
     sr_distance: float = 0.01
     trades_weight: float = 6.0
     train_surrogate: str = ""
+    rate_weight: float = 0.0
+    rate_target: float = 0.0
     crop: int = 1
     flip: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -68,15 +72,20 @@ class TrainSettings:
         check_surrogate(self.train_surrogate)
         if self.qat_bits != 0 and not 2 <= self.qat_bits <= 8:
             raise RandhetError(f"qat_bits is {self.qat_bits}, the limits are 2 to 8, 0 for float weights")
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
         for name in POSITIVE:
             if getattr(self, name) <= 0:
                 raise RandhetError(f"{name} is {getattr(self, name)}, it must be above 0")
         for name in AT_LEAST_ZERO:
-            if getattr(self, name) < 0:
-                raise RandhetError(f"{name} is {getattr(self, name)}, it must not be negative")
+            if not 0 <= getattr(self, name) < inf:
+                raise RandhetError(f"{name} is {getattr(self, name)}, it must be 0 or more, and finite")
         for name in UNIT:
             if not 0 <= getattr(self, name) <= 1:
                 raise RandhetError(f"{name} {getattr(self, name)} must lie in 0..1")
+        if self.rate_target and not self.rate_weight:
+            raise RandhetError(f"rate_target is {self.rate_target} without a penalty: give a rate_weight above 0")
 
     @property
     def decay(self) -> float:

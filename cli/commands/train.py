@@ -253,7 +253,8 @@ def run_training(
 def words(news: dict[str, Any]) -> str:
     """What is said of an epoch."""
     robust = f", under attack {100 * news['robust']:.1f} %" if "robust" in news else ""
+    rate = f", spike rate {100 * news['spike_rate']:.1f} %" if "spike_rate" in news else ""
     return (
-        f"epoch {news['epoch']}: loss {news['loss']:.3f}, held-out accuracy {100 * news['accuracy']:.1f} %{robust}, "
-        f"{news['seconds']:.0f} s"
+        f"epoch {news['epoch']}: loss {news['loss']:.3f}, held-out accuracy {100 * news['accuracy']:.1f} %{robust}"
+        f"{rate}, {news['seconds']:.0f} s"
     )

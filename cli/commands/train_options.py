@@ -65,6 +65,8 @@ CHOICES = (
     Choice("sr_distance", float, "Distance of the finite difference, for sr.", "0.01"),
     Choice("trades_weight", float, "Weight of the divergence, for trades.", "6"),
     Choice("train_surrogate", str, "Surrogate while adversarial examples are made: {surrogates}.", "the network's own"),
+    Choice("rate_weight", float, "Weight of a penalty on the spike rate of each layer above --rate-target.", "0"),
+    Choice("rate_target", float, "Spike rate of a layer up to which it is not penalised, 0 to 1.", "0"),
     Choice("crop", int, "Largest random shift in pixels.", "1"),
     Choice("flip", bool, "Mirror images at random.", "no"),
     Choice("precision", str, "Precision of convolutions: {precisions}.", "float32"),
