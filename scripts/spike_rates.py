@@ -3,8 +3,8 @@
     python -m scripts.spike_rates CKPT... --data NAME [--samples N] [--draws N] [--threads N] --out FILE [--plot FILE]
 
 A checkpoint is exported as `randhet export` does it, and runs on the engine. The spike rate is the number of spikes
-over the number of neurons, time steps and images, of all layers that spike, counted on the integers. Additions per image are
-those of the synapses, counted by the add-only engine on the first 100 images.
+over the number of neurons, time steps and images, of all layers that spike, counted on the integers. Additions per
+image are those of the synapses, counted by the add-only engine on the first 100 images.
 """
 
 from __future__ import annotations
