@@ -10,11 +10,14 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from io import FileIO
 from logging import CRITICAL
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from randhet.base.child import safe_children
@@ -146,13 +149,19 @@ def _results(
     if workers == 0 and scheduler is None:
         yield from ((name, function(shared, *arguments)) for name, arguments in pieces.items())
         return
+    from dask import config
     from distributed import KilledWorker, as_completed
 
-    with _client(scheduler, min(workers or os.cpu_count() or 1, len(pieces))) as client:
+    # whole data sets are sent, which Dask would warn of
+    with (
+        config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}),
+        _client(scheduler, min(workers or os.cpu_count() or 1, len(pieces))) as client,
+    ):
         _check_import(client, function.__module__)
         # as the result of a task it is made again when the workers that held it die; scattered data would be gone
         common = client.submit(_itself, shared, pure=False)
-        futures = {client.submit(function, common, *arguments, pure=False): name for name, arguments in pieces.items()}
+        call = partial(client.submit, _alone, _version(), function, common, pure=False)
+        futures = {call(*arguments): name for name, arguments in pieces.items()}
         for future in as_completed(list(futures)):
             try:
                 yield futures[future], future.result()
@@ -161,6 +170,28 @@ def _results(
                 raise RandhetError(
                     f"piece {futures[future]!r} ended every worker it ran on: use fewer images per piece"
                 ) from None
+            except CancelledError:
+                raise RandhetError(
+                    f"the Dask scheduler at {client.scheduler.address} has gone: start it again and run this again"
+                ) from None
+
+
+_ONE = Lock()
+"""Held by the piece that runs in this process."""
+
+
+def _alone(version: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a piece on a worker, after the one that runs there: workers of several threads share torch's generator."""
+    if version != _version():
+        raise RandhetError(f"a worker has randhet {_version()}, this program {version}: install the same version")
+    with _ONE:
+        return function(*arguments)
+
+
+def _version() -> str:
+    import randhet
+
+    return randhet.__version__
 
 
 def _check_import(client: Client, module: str) -> None:
@@ -187,6 +218,7 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
     """A client of the scheduler at this address, or of a cluster of processes here that ends with the block."""
     try:
         from distributed import Client, LocalCluster
+        from distributed.utils import silence_logging_cmgr
     except ImportError:
         raise RandhetError("parallel evaluation needs Dask: pip install 'randhet[attacks]', or --workers 0") from None
     with ExitStack() as stack:
@@ -197,13 +229,16 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # no port that another program may have, none open to others
+                worker_dashboard_address="127.0.0.1:0",
                 local_directory=scratch,
                 silence_logs=CRITICAL,
             )
             stack.callback(_close, cluster)
             yield stack.enter_context(Client(cluster))
             return
+        # what a lost connection means is said in one sentence
+        stack.enter_context(silence_logging_cmgr(CRITICAL))
         try:
             client = stack.enter_context(Client(scheduler, timeout=PATIENCE))
             client.wait_for_workers(1, timeout=PATIENCE)

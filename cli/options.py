@@ -33,7 +33,44 @@ Threads = Annotated[
     int | None, typer.Option("--threads", metavar="N", min=1, help="Number of CPU threads.", show_default="all cores")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Address of a Dask scheduler, whose workers run ranges of images.",
+        show_default="none",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=0,
+        help="Number of processes of this machine that run ranges of images; 0: none beside this program.",
+    ),
+]
+PerTask = Annotated[
+    int, typer.Option("--images-per-task", metavar="N", min=1, help="Number of images that a worker takes at a time.")
+]
 NetworkFile = Annotated[Path, typer.Argument(metavar="NET", help="Network (.net) of randhet export.")]
+
+
+def one_place(scheduler: str | None, workers: int | None) -> None:
+    """RandhetError where both options say who runs the pieces."""
+    from randhet.base.errors import RandhetError
+
+    if scheduler is not None and workers is not None:
+        raise RandhetError(
+            "--scheduler and --workers are both given: give the cluster, or the processes of this machine"
+        )
+
+
+def processes(scheduler: str | None, workers: int | None, threads: int | None) -> int | None:
+    """Number of worker processes of a command that always splits its work: as many as --threads says, or given."""
+    one_place(scheduler, workers)
+    return workers if workers is not None else 0 if threads == 1 else threads
 
 
 def use_threads(count: int | None) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
 from randhet.base.errors import RandhetError
+from randhet.base.split import Split
 from randhet.compare.accuracy import (
     Agreement,
     Draws,
@@ -23,7 +24,7 @@ from randhet.compare.equality.layers import LayerFinding
 from randhet.compare.equality.tables import wrong_tables
 from randhet.compare.equality.tracing import Tracing, thresholds, trace
 from randhet.compare.equivalence import Difference
-from randhet.export.graph import FloatGraph
+from randhet.compare.split import Pair, Runs, Work, runs
 from randhet.export.model import Model, as_model, check_pair
 from randhet.export.passes import fold
 from randhet.export.verify import verify
@@ -46,6 +47,7 @@ class StudySettings:
     """draws of the taus for each mean; seed: the first of as many consecutive ones; margin on accuracy, 0..1.
 
     backends: those to check against the reference, None for all that can run here. threads: None for one per core.
+    split: where the runs are done; by default all of them in this program.
     """
 
     draws: int = 10
@@ -53,6 +55,7 @@ class StudySettings:
     margin: float = 0.005
     backends: tuple[str, ...] | None = None
     threads: int | None = None
+    split: Split = field(default_factory=Split)
 
     def __post_init__(self) -> None:
         if self.draws < 1:
@@ -123,14 +126,12 @@ def compare(
     images = images.as_classes(network.classes, "the network")
     pair = paired(model, network, images)
     chance = is_random(network)
-    runners = {name: runner(name, threads=settings.threads) for name in ("reference", *names)}
     seeds = range(settings.seed, settings.seed + (settings.draws if chance else 1))
-    floats = float_draws(pair.module, images, seeds, stage("float model", len(seeds)))
     quick = next((name for name in QUICK if name in names), "reference")
-    fixed = fixed_draws(network, images, seeds, runners[quick], stage(f"fixed point, {quick}", len(seeds)))
-    done = stage("every spike and membrane", len(images) * (2 + len(names)))
-    checked = {name: runners[name] for name in names}
-    tracing = trace(network, pair.twin, images.pixels, settings.seed, checked, done, pair.graph)
+    model, split = as_model(model, hint=network.steps), settings.split
+    work = Work(model, network, images, settings.seed, quick, tuple(names), split.threads or 1)
+    done = _here(work, pair, seeds, settings, stage) if split.here else runs(work, seeds, split, stage)
+    floats, fixed, tracing = done
     return Comparison(
         data=images.name,
         images=len(images),
@@ -149,6 +150,18 @@ def compare(
     )
 
 
+def _here(work: Work, pair: Pair, seeds: range, settings: StudySettings, stage: Stage) -> Runs:
+    """Do all runs in this program."""
+    network, images = work.network, work.images
+    runners = {name: runner(name, threads=settings.threads) for name in ("reference", *work.backends)}
+    floats = float_draws(pair.module, images, seeds, stage("float model", len(seeds)))
+    fixed = fixed_draws(network, images, seeds, runners[work.quick], stage(f"fixed point, {work.quick}", len(seeds)))
+    done = stage("every spike and membrane", len(images) * (2 + len(work.backends)))
+    checked = {name: runners[name] for name in work.backends}
+    tracing = trace(network, pair.twin, images.pixels, settings.seed, checked, done, pair.graph, settings.split.images)
+    return Runs(floats, fixed, tracing)
+
+
 def chosen(asked: tuple[str, ...] | None, network: Network) -> tuple[list[str], dict[str, str]]:
     """Choose the backends to run, and say why others are left out. One that is named must be able to run."""
     if asked is not None:
@@ -158,15 +171,6 @@ def chosen(asked: tuple[str, ...] | None, network: Network) -> tuple[list[str], 
     reasons = {name: backend.missing() or backend.refuses(network) for name, backend in BACKENDS.items()}
     absent = {name: reason for name, reason in reasons.items() if reason}
     return [name for name in BACKENDS if name != "reference" and name not in absent], absent
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A model that fits a network: as a module, as a module of this project's neurons, and as a folded graph."""
-
-    module: nn.Module
-    twin: nn.Module
-    graph: FloatGraph
 
 
 def paired(model: Model | Checkpoint | nn.Module, network: Network, images: Images) -> Pair:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,30 @@ def dies_first(shared: tuple[int, str], i: int) -> dict[str, int]:
 
 def dies_always(shared: Any, i: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+running: list[int] = []
+"""The pieces that run in this process."""
+
+
+def crowd(shared: Any, i: int) -> int:
+    """How many pieces ran in this process while this one did."""
+    running.append(i)
+    most = 0
+    for _ in range(10):
+        time.sleep(0.005)
+        most = max(most, len(running))
+    running.remove(i)
+    return most
+
+
+def length(shared: bytes) -> int:
+    return len(shared)
+
+
+def waits(shared: Any, i: int) -> int:
+    time.sleep(0.1)
+    return i
 
 
 def fails(shared: Any, i: int) -> None:

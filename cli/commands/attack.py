@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,18 @@ from randhet.cli.model_options import (
     sized,
 )
 from randhet.cli.network_input import ensemble_in
-from randhet.cli.options import Data, Draws, Json, Samples, Seed, Threads, use_threads
+from randhet.cli.options import (
+    Data,
+    Draws,
+    Json,
+    Samples,
+    Scheduler,
+    Seed,
+    Threads,
+    Workers,
+    processes,
+    use_threads,
+)
 
 
 @model_options
@@ -63,10 +75,8 @@ def command(
     ] = None,
     seed: Seed = None,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Number of images per task.")] = 100,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Address of a Dask cluster to run on.", show_default="local processes"),
-    ] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     threads: Threads = None,
     *,
     said: ModelOptions,
@@ -88,6 +98,7 @@ def command(
     from randhet.train.attacks.names import parse_list
     from randhet.train.configuration import typed
 
+    count = processes(scheduler, workers, threads)
     use_threads(threads)
     chosen = said
     common = {"draws": draws, "redraws": redraws, "seed": seed or 0}
@@ -104,11 +115,11 @@ def command(
     radius = typed("eps", eps, float)
     setups = {name: prepared(path, data, samples, chosen, common) for name, path in paths.items()}
     with stages() as stage:
-        where = Execution(batch, results, scheduler, 0 if threads == 1 else threads, stage)
+        where = Execution(batch, results, scheduler, count, stage)
         if sweep is None:
             content = _attacks(joined(setups[checkpoint.stem], net), plan, radius, similarity, where)
             content = {"checkpoint": checkpoint.name} | content
-            content |= {} if net is None else {"deployed": deployed(setups[checkpoint.stem], net, plan, radius, stage)}
+            content |= {} if net is None else {"deployed": deployed(setups[checkpoint.stem], net, plan, radius, where)}
         else:
             content = common | _sweep(plan, setups, where)
     if as_json:
@@ -152,17 +163,21 @@ def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any)
     return content
 
 
-def deployed(setup: Any, net: Path, plan: Any, eps: float, stage: Any) -> dict[str, Any]:
+def deployed(setup: Any, net: Path, plan: Any, eps: float, where: Any) -> dict[str, Any]:
     """Robustness of the integers: what an attacker leaves who has the float model, the network, or its seed too."""
+    from randhet.base.split import Split
     from randhet.compare.report.words import robustness, robustness_dict
-    from randhet.compare.robustness.deployed import AttackSettings, attack_deployed, possible
-    from randhet.compare.robustness.deployed import pieces as count
-    from randhet.fixed_point.backends import runner
+    from randhet.compare.robustness.deployed import AttackSettings, possible
+    from randhet.compare.robustness.deployed_split import Work, attack_in_ranges
 
     network, twin = pair_of(setup, net)
     settings = AttackSettings(possible(plan), eps, setup.draws, setup.redraws, setup.seed)
-    done = stage("deployed network", count(network, settings))
-    found = attack_deployed(network, twin, setup.images, settings, runner("engine"), done)
+    split = Split(where.scheduler, where.workers, where.batch)
+    ranges = len(split.ranges(len(setup.images)))
+    # starting processes for a single range is not worth it
+    split = replace(split, workers=0) if ranges == 1 and where.scheduler is None else split
+    work = Work(network, twin, setup.images, settings, None if split.here else 1)
+    found = attack_in_ranges(work, split, where.begin("deployed network, ranges", ranges))
     return robustness_dict(found) | {"sentences": list(robustness(found))}
 
 
@@ -181,7 +196,7 @@ def pair_of(setup: Any, net: Path) -> tuple[Any, Any]:
 def _sweep(sweep: Any, setups: dict[str, Any], where: Any) -> dict[str, Any]:
     """Run a sweep on every checkpoint; NAME.jsonl of each, sweep.json and sweep.png in the folder `where.out`."""
     import json
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from randhet.base.files import replacing
     from randhet.compare.robustness import curves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,23 @@ import typer
 from randhet.cli.console import emit, err, out, stages
 from randhet.cli.model_options import ModelArgument, ModelOptions, data_of, load_model, model_options
 from randhet.cli.network_input import as_input, ensemble_in
-from randhet.cli.options import Data, Draws, Json, NetworkFile, Samples, Seed, Threads, use_threads
+from randhet.cli.options import (
+    Data,
+    Draws,
+    Json,
+    NetworkFile,
+    PerTask,
+    Samples,
+    Scheduler,
+    Seed,
+    Threads,
+    Workers,
+    one_place,
+    use_threads,
+)
 
 if TYPE_CHECKING:
+    from randhet.base.split import Split
     from randhet.cli.console import Stage
     from randhet.compare.quantisation.budget import Budget
     from randhet.compare.report.page import Report
@@ -64,6 +79,9 @@ def command(
         str,
         typer.Option(metavar="RADIUS", help="L-infinity radius for --robustness, for pixels in 0..1, such as 8/255."),
     ] = "8/255",
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    per_task: PerTask = 500,
     threads: Threads = None,
     *,
     said: ModelOptions,
@@ -75,11 +93,15 @@ def command(
     seed of the reference and must agree with it in every integer, and the float model runs with the decay factors of
     the reference. The exit status is 1 where a check failed. Of an ensemble every member is compared, then the whole.
 
+    With --workers or --scheduler, ranges of images run on other processes, and the numbers are those of one program.
+    With --out, such a comparison continues where it stopped, from compare.jsonl. --budget runs here.
+
     Example: `randhet compare model.pt model.net --samples 100 --report report.html`
 
     A model of your own: `randhet compare own.py:net own.net --weights own.pt --report report.html`
     """
     from randhet.base.errors import RandhetError
+    from randhet.base.split import Split
     from randhet.compare.robustness.deployed import AttackSettings
     from randhet.compare.study import StudySettings
     from randhet.compare.study import compare as study
@@ -87,9 +109,11 @@ def command(
     from randhet.train.configuration import typed
     from randhet.train.data.sources import load
 
+    one_place(scheduler, workers)
     use_threads(threads)
     names = None if backends is None else tuple(name.strip() for name in backends.split(",") if name.strip())
     settings = StudySettings(draws, seed or 0, margin, names, threads)
+    split = Split(scheduler, workers or 0, per_task, threads)
     attack = AttackSettings(attacks, typed("eps", eps, float), seed=seed or 0) if robustness else None
     if ensemble := ensemble_in(network):
         if budget or robustness or directory or page:
@@ -99,18 +123,19 @@ def command(
             )
         model = load_model(path, said, ensemble.first)
         images = load(data_of(data, model, ensemble.first)).as_classes(model.classes, "the model").take(samples)
-        compare_members(model, ensemble, as_input(images, ensemble.first), settings, as_json)
+        compare_members(model, ensemble, as_input(images, ensemble.first), replace(settings, split=split), as_json)
         return
     deployed = read(network)
     pair = load_model(path, said, deployed), deployed
     images = load(data_of(data, *pair)).as_classes(pair[0].classes, "the model").take(samples)
     images = as_input(images, deployed)
+    if not split.here and directory is not None:
+        split = replace(split, out=directory / "compare.jsonl", identity=identity(pair[0], network, images))
+    settings = replace(settings, split=split)
     with stages() as stage:
         comparison = study(*pair, images, settings, stage)
         written = directory is not None or page is not None
-        report = examined(
-            comparison, *pair, images, stage, gather=written, budget=budget, attack=attack, threads=threads
-        )
+        report = examined(comparison, *pair, images, stage, gather=written, budget=budget, attack=attack, split=split)
     leave(report, directory, page)
     if as_json:
         emit(report.as_dict())
@@ -147,6 +172,21 @@ def compare_members(
         raise typer.Exit(FAILED)
 
 
+def identity(model: Model, file: Path, images: Images) -> dict[str, str]:
+    """What decides the results of a piece beside its kind, its seed and its images' numbers."""
+    from hashlib import sha256
+
+    import randhet
+
+    return {
+        "kind": "compare",
+        "version": randhet.__version__,
+        "model": model.source,
+        "network": sha256(file.read_bytes()).hexdigest(),
+        "images": sha256(images.pixels.tobytes()).hexdigest(),
+    }
+
+
 def examined(
     comparison: Comparison,
     model: Model | Checkpoint,
@@ -157,9 +197,10 @@ def examined(
     gather: bool = True,
     budget: bool = False,
     attack: AttackSettings | None = None,
-    threads: int | None = None,
+    split: Split | None = None,
 ) -> Report:
     """The comparison with what the report shows beside it; error budget and robustness if they are asked for."""
+    from randhet.base.split import Split
     from randhet.compare.report import evidence as report_evidence
     from randhet.compare.report.page import Report
 
@@ -172,7 +213,7 @@ def examined(
         comparison,
         evidence,
         _budget(model, network, images, stage) if budget else None,
-        robustness=None if attack is None else _robustness(model, network, images, stage, attack, threads),
+        robustness=None if attack is None else _robustness(model, network, images, stage, attack, split or Split()),
         notes=_notes(model, network),
     )
 
@@ -189,21 +230,16 @@ def _budget(model: Model | Checkpoint, network: Network, images: Images, stage: 
 
 
 def _robustness(
-    model: Model | Checkpoint,
-    network: Network,
-    images: Images,
-    stage: Stage,
-    attack: AttackSettings,
-    threads: int | None,
+    model: Model | Checkpoint, network: Network, images: Images, stage: Stage, attack: AttackSettings, split: Split
 ) -> Deployment:
-    from randhet.compare.robustness.deployed import attack_deployed, pieces
+    from randhet.base.split import Split
+    from randhet.compare.robustness.deployed_split import BATCH, Work, attack_in_ranges
     from randhet.export.model import as_model
-    from randhet.fixed_point.backends import runner
 
-    done = stage("attacks", pieces(network, attack))
-    return attack_deployed(
-        network, as_model(model).twin(network.image_shape), images, attack, runner("engine", threads=threads), done
-    )
+    threads = split.threads if split.here else split.threads or 1
+    work = Work(network, as_model(model).twin(network.image_shape), images, attack, threads)
+    pieces = Split(split.scheduler, split.workers, BATCH)
+    return attack_in_ranges(work, pieces, stage("attacks, ranges of images", len(pieces.ranges(len(images)))))
 
 
 def _notes(model: Model | Checkpoint, network: Network) -> tuple[tuple[str, str], ...]:

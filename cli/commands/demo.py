@@ -50,7 +50,7 @@ def command(
     with stages() as stage:
         deployed = read(network)
         comparison = compare(trained, deployed, images, StudySettings(draws=draws, threads=threads), stage)
-        report = examined(comparison, trained, deployed, images, stage, threads=threads)
+        report = examined(comparison, trained, deployed, images, stage)
     leave(report, directory)
     if as_json:
         emit(report.as_dict())

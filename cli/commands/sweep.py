@@ -9,7 +9,7 @@ import typer
 
 from randhet.cli.console import emit, err, out, stages
 from randhet.cli.model_options import ModelArgument, ModelOptions, data_of, load_model, model_options
-from randhet.cli.options import Data, Json, Samples, Seed, Threads, use_threads
+from randhet.cli.options import Data, Json, PerTask, Samples, Scheduler, Seed, Threads, Workers, processes, use_threads
 
 
 @model_options
@@ -40,10 +40,9 @@ def command(
             "--out", metavar="DIR", help="Write sweep.jsonl, sweep.json and sweep.png there, and continue from them."
         ),
     ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Address of a Dask cluster to run on.", show_default="local processes"),
-    ] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    per_task: PerTask = 500,
     threads: Threads = None,
     *,
     said: ModelOptions,
@@ -51,15 +50,17 @@ def command(
 ) -> None:
     """Export and run every combination of number formats: accuracy against memory and estimated energy.
 
-    Points run in parallel, one process each. With --out, an interrupted sweep continues where it stopped, and a sweep
+    Points and ranges of images run in parallel. With --out, an interrupted sweep continues where it stopped, and one
     with more values computes only the new points. Weights are clipped and biases corrected, as by `randhet export
     --passes clip,correct-bias`; --plain adds every point without these passes.
 
     Example: `randhet sweep model.pt --bits 8,4 --scales channel --out formats`
     """
+    from randhet.base.split import Split
     from randhet.compare.quantisation.precision import Grid, Terms, sweep
     from randhet.train.data.sources import load
 
+    count = processes(scheduler, workers, threads)
     use_threads(threads)
     grid = Grid(
         numbers("bits", bits), numbers("tau-bits", tau_bits), numbers("fractions", fractions), names(scales), plain
@@ -67,7 +68,6 @@ def command(
     model = load_model(path, said)
     source = data_of(data, model)
     images, training = load(source).as_classes(model.classes, "the model").take(samples), load(source, "train")
-    workers = 0 if threads == 1 else threads
     with stages() as stage:
         results = sweep(
             model,
@@ -76,9 +76,7 @@ def command(
             grid,
             Terms(draws, seed or 0, chip),
             stage,
-            directory and directory / "sweep.jsonl",
-            scheduler,
-            workers,
+            Split(scheduler, count, per_task, out=directory and directory / "sweep.jsonl"),
         )
     if directory is not None:
         leave(directory, results)

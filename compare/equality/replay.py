@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
-from randhet.fixed_point.generator import LayerGenerator
+from randhet.fixed_point.generator import LayerGenerator, splitmix64
 from randhet.fixed_point.keyed import KeyedGenerator
 from randhet.fixed_point.network import Drawn, Lif, Network
 from randhet.fixed_point.reference import make_generator
@@ -55,11 +55,28 @@ def _sampler(neuron: Lif, drawn: Drawn, steps: int, generator: LayerGenerator | 
     return sample
 
 
-def float_predictions(model: nn.Module, images: Images, seed: int) -> NDArray[np.int64]:
-    """Predict (N,) with taus from torch's generator at this seed; the caller's random state is left as it was."""
+BATCH = 100
+"""Images that the float model predicts together, with random numbers of their own."""
+
+
+def float_predictions(model: nn.Module, images: Images, seed: int, first_image: int = 0) -> NDArray[np.int64]:
+    """Predict (N,) with taus from torch's generator; the caller's random state is left as it was.
+
+    Every `BATCH` images draw from a seed of their own, made of the master seed and the number of their first image, so
+    that pieces which begin at multiples of `BATCH` predict what all images at once do.
+    """
+    if first_image % BATCH:
+        raise RandhetError(f"first_image is {first_image}, it must be a multiple of {BATCH}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return predict(model, images)
+        return np.concatenate([
+            _predicted(model, images.pick(np.arange(start, min(start + BATCH, len(images)))), seed, first_image + start)
+            for start in range(0, len(images), BATCH)
+        ])  # fmt: skip
+
+
+def _predicted(model: nn.Module, images: Images, seed: int, first: int) -> NDArray[np.int64]:
+    torch.manual_seed(splitmix64(splitmix64(seed) ^ first))
+    return predict(model, images, BATCH)
 
 
 @torch.no_grad()

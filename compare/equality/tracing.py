@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from randhet.base.split import IMAGES
 from randhet.compare.equality import float_cause, layers
 from randhet.compare.equality.layers import Counts
 from randhet.compare.equality.replay import FloatTrace, replay
@@ -79,9 +80,9 @@ def thresholds(model: nn.Module) -> dict[str, float]:
     return {name: module.threshold for name, module in neurons(model).items()}
 
 
-def chunk_size(network: Network) -> int:
-    """Count the images whose traces fit TRACE_BYTES, at least 1."""
-    return max(1, TRACE_BYTES // sum(_bytes(network)))
+def chunk_size(network: Network, most: int = IMAGES) -> int:
+    """Count the images whose traces fit TRACE_BYTES, at least 1 and at most `most`."""
+    return max(1, min(TRACE_BYTES // sum(_bytes(network)), most))
 
 
 def groups(network: Network) -> list[list[str]]:
@@ -110,14 +111,14 @@ def trace(
     backends: Mapping[str, Runner],
     done: Progress = quiet,
     graph: FloatGraph | None = None,
+    most: int = IMAGES,
 ) -> Tracing:
     """Compare on all images; `done` is told how many images each of 2 + len(backends) runs has finished.
 
-    graph: the folded float graph of the model, traced where it is not given.
+    graph: the folded float graph of the model, traced where it is not given. most: images of a chunk.
     """
     study = Study(network, model, graph or fold(graph_of(model, network.image_shape)), seed, backends)
-    size = chunk_size(network)
-    tracing = Tracing({name: BackendFinding() for name in backends}, 0, None, 0, {})
+    size, tracing = chunk_size(network, most), study.nothing
     for start in range(0, len(pixels), size):
         tracing = study.chunk(pixels[start : start + size], start, tracing, done)
     return tracing
@@ -151,6 +152,11 @@ class Study:
     graph: FloatGraph
     seed: int
     backends: Mapping[str, Runner]
+
+    @property
+    def nothing(self) -> Tracing:
+        """What is seen before the first chunk."""
+        return Tracing({name: BackendFinding() for name in self.backends}, 0, None, 0, {})
 
     def chunk(self, pixels: np.ndarray, start: int, before: Tracing, done: Progress) -> Tracing:
         """Add images from number `start` on to what was seen before them."""

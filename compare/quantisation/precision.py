@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 from itertools import product
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randhet.base.errors import RandhetError
-from randhet.base.parallel import run_all
-from randhet.compare.accuracy import float_draws, is_random
+from randhet.base.split import Split
+from randhet.compare.accuracy import is_random
+from randhet.compare.equality.replay import BATCH, float_predictions
 from randhet.compare.equivalence import Sample
 from randhet.compare.study import Stage
 from randhet.export.graph import ExportError, FloatGraph
@@ -37,6 +39,8 @@ from randhet.train.data.sources import Images
 from randhet.train.scales import SCALES
 
 FLOAT = "float"
+LOCAL = Split(workers=None)
+"""A process per core."""
 WORDS = {"channel": "scale per channel", "layer": "scale per layer", "power-of-two": "powers of two"}
 STATE_BITS = 24
 WIDTHLESS = "no figures by weight width are published, points differ by their spikes alone"
@@ -105,7 +109,7 @@ class Terms:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What all points share, sent to every worker once."""
+    """What all points share, sent to every worker."""
 
     model: Model
     graph: FloatGraph
@@ -115,7 +119,7 @@ class Work:
     images: Images
     seeds: tuple[int, ...]
     chip: str
-    threads: int
+    threads: int | None
 
 
 def sweep(
@@ -125,11 +129,9 @@ def sweep(
     grid: Grid,
     terms: Terms,
     stage: Stage,
-    out: Path | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
+    split: Split = LOCAL,
 ) -> dict[str, Any]:
-    """Every point and the float model; the JSON object. out, scheduler, workers: as in `parallel.run_all`."""
+    """Every point and the float model on every range of images; the JSON object."""
     points = grid.points()
     chip.load(terms.chip)
     model = as_model(model)
@@ -139,13 +141,16 @@ def sweep(
     finest = teacher(graph, QuantSettings(), steps)
     activity = watch(finest, calibration, looked)
     seeds = tuple(range(terms.seed, terms.seed + (terms.draws if is_random(finest) else 1)))
-    work = Work(model, graph, steps, activity, calibration, images, seeds, terms.chip, 0 if workers == 0 else 1)
-    pieces: dict[str, tuple[Any, ...]] = {FLOAT: (None,)} | {point.name: (point,) for point in points}
-    progress = stage("number formats", len(pieces))
-    results = run_all(
-        measure, pieces, out, scheduler, workers, progress, shared=work, identity=_identity(work, images, terms)
-    )
-    return report(work, points, results)
+    threads = split.threads or (None if split.here else 1)
+    work = Work(model, graph, steps, activity, calibration, images, seeds, terms.chip, threads)
+    ranges = split.ranges(len(images), BATCH)
+    named: dict[str, Point | None] = {FLOAT: None} | {point.name: point for point in points}
+    name = lambda point, first, end: f"{point}, images {first}:{end}"
+    pieces = {name(known, *part): (point, *part) for known, point in named.items() for part in ranges}
+    split = replace(split, identity=_identity(work, images, terms))
+    results = split.run(measure, pieces, work, stage("number formats", len(pieces)))
+    whole = {known: joined([results[name(known, *part)] for part in ranges], len(images)) for known in named}
+    return report(work, points, whole)
 
 
 def _identity(work: Work, images: Images, terms: Terms) -> dict[str, Any]:
@@ -161,30 +166,61 @@ def _identity(work: Work, images: Images, terms: Terms) -> dict[str, Any]:
     }
 
 
-def measure(work: Work, point: Point | None) -> dict[str, Any]:
-    """One piece of work: accuracy of each draw, bytes, energy (J) and spikes per image; or why there is no network."""
+def measure(work: Work, point: Point | None, first: int, end: int) -> dict[str, Any]:
+    """One piece of work, images first..end: right answers of each draw, bytes, spikes, and energy (J) per image.
+
+    Or why there is no network.
+    """
+    images = work.images.pick(np.arange(first, end))
     if point is None:
-        module = work.model.make(work.images.pixels.shape[1:])
-        draws = float_draws(module, work.images, range(work.seeds[0], work.seeds[-1] + 1))
-        return {"accuracies": list(draws.accuracies)}
+        right = [int(np.count_nonzero(_floats(work, images, seed, first) == images.labels)) for seed in work.seeds]
+        return {"images": len(images), "right": right}
     try:
-        plan = refine(work.graph, Plan(replace(point.settings, **work.model.settings)), work.activity)
-        network, _ = calibrate(work.graph, plan, work.steps, work.calibration)
+        network = _network(work, point)
     except ExportError as error:
         return {"error": str(error)}
-    return _run(work, point, network)
+    return _run(work, point, network, images, first)
 
 
-def _run(work: Work, point: Point, network: Network) -> dict[str, Any]:
-    pixels, labels = work.images.pixels, work.images.labels
-    runs = [engine.run(network, pixels, seed=seed, threads=work.threads or None) for seed in work.seeds]
+def _floats(work: Work, images: Images, seed: int, first: int) -> NDArray[np.int64]:
+    return float_predictions(work.model.make(images.pixels.shape[1:]), images, seed, first)
+
+
+@lru_cache(maxsize=1)
+def _network(work: Work, point: Point) -> Network:
+    """The network of a point; ranges of images follow each other, so that the last one is enough to keep."""
+    plan = refine(work.graph, Plan(replace(point.settings, **work.model.settings)), work.activity)
+    return calibrate(work.graph, plan, work.steps, work.calibration)[0]
+
+
+def _run(work: Work, point: Point, network: Network, images: Images, first: int) -> dict[str, Any]:
+    pixels = images.pixels
+    runs = [engine.run(network, pixels, seed=seed, first_image=first, threads=work.threads) for seed in work.seeds]
     energy_estimate = energy.estimate(network, map_network(network, chip.load(work.chip)), pixels, runs[0])
     return {
-        "accuracies": [float(np.mean(run.predictions == labels)) for run in runs],
+        "images": len(images),
+        "right": [int(np.count_nonzero(run.predictions == images.labels)) for run in runs],
         "bytes": memory(network, point.weight_bits),
         "energy": energy_estimate.energy,
-        "spikes": sum(runs[0].spikes.values()) / len(pixels),
+        "spikes": sum(map(int, runs[0].spikes.values())),
         "saturations": sum(run.saturations for run in runs),
+    }
+
+
+def joined(parts: Sequence[Mapping[str, Any]], count: int) -> dict[str, Any]:
+    """Results of all `count` images from those of consecutive ranges; energy (J) and spikes are means per image."""
+    for part in parts:
+        if "error" in part:
+            return dict(part)
+    accuracies = [sum(right) / count for right in zip(*(part["right"] for part in parts))]
+    if "bytes" not in parts[0]:
+        return {"accuracies": accuracies}
+    return {
+        "accuracies": accuracies,
+        "bytes": parts[0]["bytes"],
+        "energy": sum(part["images"] / count * part["energy"] for part in parts),
+        "spikes": sum(part["spikes"] for part in parts) / count,
+        "saturations": sum(part["saturations"] for part in parts),
     }
 
 

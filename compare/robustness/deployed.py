@@ -31,6 +31,7 @@ from randhet.compare.equivalence import Difference, paired, share_interval
 from randhet.fixed_point import ensemble as ensembles
 from randhet.fixed_point.backends import Runner
 from randhet.fixed_point.ensemble import NetworkEnsemble, member_seed
+from randhet.fixed_point.generator import splitmix64
 from randhet.fixed_point.network import Network
 from randhet.train.attacks.names import Attack, parse_list, run
 from randhet.train.data.sources import Images
@@ -160,11 +161,11 @@ def under_attack(integers: Integers, model: nn.Module, run: Runner, key: tuple[i
     return Ensemble(members, integers.combine)
 
 
-def predicted(integers: Integers, pixels: Bytes, run: Runner, seed: int) -> NDArray[np.int64]:
-    """Classes (images,) under a master seed, as images number 0, 1, .. of it."""
+def predicted(integers: Integers, pixels: Bytes, run: Runner, seed: int, first: int) -> NDArray[np.int64]:
+    """Classes (images,) under a master seed, as images number first, first + 1, .. of it."""
     if isinstance(integers, NetworkEnsemble):
-        return ensembles.run(integers, pixels, run, seed=seed).predictions
-    return run(integers, pixels, seed=seed, first_image=0, probes=()).predictions
+        return ensembles.run(integers, pixels, run, seed=seed, first_image=first).predictions
+    return run(integers, pixels, seed=seed, first_image=first, probes=()).predictions
 
 
 def has_draws(integers: Integers) -> bool:
@@ -261,6 +262,8 @@ class Judge:
     run: Runner
     images: Images
     settings: AttackSettings
+    first: int = 0
+    """The number of the first image."""
 
     @property
     def seeds(self) -> range:
@@ -268,27 +271,27 @@ class Judge:
         return range(self.settings.seed, self.settings.seed + (self.settings.draws if has_draws(self.network) else 1))
 
     def fixed(self, pixels: Bytes, seed: int) -> NDArray[np.bool_]:
-        """Which images the integers get right, as images number 0, 1, .. of this seed."""
-        return np.asarray(predicted(self.network, pixels, self.run, seed) == self.images.labels)
+        """Which images the integers get right, as images number first, first + 1, .. of this seed."""
+        return np.asarray(predicted(self.network, pixels, self.run, seed, self.first) == self.images.labels)
 
     @torch.no_grad()
     def floats(self, pixels: Bytes, seed: int) -> NDArray[np.bool_]:
         """Which images the float model gets right with torch's draws of this seed."""
-        with _seeded(seed):
+        with self.seeded(seed):
             predictions = self.model(torch.from_numpy(pixels).float() / 255).argmax(1).numpy()
         return np.asarray(predictions == self.images.labels)
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Let torch draw from this seed for these images; other images of the data set have other numbers."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(splitmix64(splitmix64(seed) ^ self.first) if self.first else seed)
+            yield
 
     def mean(self, classify: Callable[[Bytes, int], NDArray[np.bool_]], pixels: Bytes, but: int | None = None) -> Any:
         """How often each image is right, over the seeds; `but`: a seed to leave out, where others are left."""
         seeds = [seed for seed in self.seeds if seed != but] or [self.settings.seed + self.settings.draws]
         return np.mean([classify(pixels, seed) for seed in seeds], axis=0)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def attack_deployed(
@@ -298,13 +301,15 @@ def attack_deployed(
     settings: AttackSettings,
     run: Runner,
     done: Told = lambda count: None,
+    first: int = 0,
 ) -> Deployment:
     """Run every attack of every attacker; done is called after each, `pieces(network, settings)` times in all.
 
     network: or an ensemble; model: its float twin, of an ensemble an `Ensemble` of the members' twins.
+    first: number of the first image, where these are a range of a data set.
     """
     model.eval()
-    judge = Judge(network, model, run, images, settings)
+    judge = Judge(network, model, run, images, settings, first)
     clean = {
         FLOAT: Standing("none", FLOAT, "clean", judge.mean(judge.floats, images.pixels)),
         FIXED: Standing("none", FIXED, "clean", judge.mean(judge.fixed, images.pixels)),
@@ -328,7 +333,7 @@ def pieces(network: Integers, settings: AttackSettings) -> int:
 def _examples(judge: Judge, target: nn.Module, attack: Attack, redraws: int) -> dict[str, Bytes]:
     """Examples of both evaluations as bytes; random numbers from the settings' seed and the attack's name."""
     points, labels = torch.from_numpy(judge.images.pixels).float() / 255, torch.from_numpy(judge.images.labels)
-    with _seeded(2**32 + judge.settings.seed):
+    with judge.seeded(2**32 + judge.settings.seed):
         crafted = run(attack, target, points, labels, judge.settings.eps, redraws)
     readings = {attack.name: crafted.stock, f"{attack.name}, noise-aware": crafted.aware}
     return {
@@ -355,7 +360,7 @@ def _knowing(judge: Judge, attack: Attack, done: Told) -> Iterator[Standing]:
     very: dict[str, list[NDArray[np.bool_]]] = {}
     others: dict[str, list[NDArray[np.float64]]] = {}
     for seed in judge.seeds:
-        target = under_attack(judge.network, judge.model, judge.run, (seed, 0))
+        target = under_attack(judge.network, judge.model, judge.run, (seed, judge.first))
         for name, pixels in _examples(judge, target, replace(attack, draws=1), 1).items():
             very.setdefault(name, []).append(judge.fixed(pixels, seed))
             others.setdefault(name, []).append(judge.mean(judge.fixed, pixels, but=seed))

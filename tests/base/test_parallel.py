@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from distributed import LocalCluster
-from pieces import dies_always, dies_first, fails, square, square_once
+from pieces import crowd, dies_always, dies_first, fails, length, square, square_once, waits
 
 from randhet.base import parallel
 from randhet.base.errors import FileError, RandhetError
@@ -30,9 +32,40 @@ def test_a_killed_worker_costs_no_result(tmp_path: Path) -> None:
     assert (tmp_path / "killed").exists()
 
 
-def test_on_a_cluster_that_runs_elsewhere() -> None:
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+def test_on_a_cluster_that_runs_elsewhere_one_piece_at_a_time() -> None:
+    """Torch's generator belongs to a process: two pieces that run in its threads would take each other's numbers."""
+    with LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address="127.0.0.1:0") as cluster:
         assert run_all(square, PIECES, scheduler=cluster.scheduler_address, shared=100) == EXPECTED
+        assert set(run_all(crowd, PIECES, scheduler=cluster.scheduler_address).values()) == {1}
+
+
+def test_a_scheduler_that_goes_is_one_sentence(tmp_path: Path) -> None:
+    file, done = tmp_path / "results.jsonl", []
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+    ends: list[Thread] = []
+
+    def end(count: int) -> None:
+        done.append(count)
+        if sum(done) == 2:
+            ends.append(Thread(target=cluster.close))
+            ends[0].start()
+
+    with pytest.raises(RandhetError, match="the Dask scheduler at .* has gone: start it again"):
+        run_all(waits, {str(i): (i,) for i in range(100)}, file, cluster.scheduler_address, progress=end)
+    ends[0].join()
+    assert len(read(file)) == sum(done) >= 2
+
+
+def test_workers_of_another_version_are_refused() -> None:
+    with pytest.raises(RandhetError, match="a worker has randhet .*, this program 0.0.1: install the same version"):
+        parallel._alone("0.0.1", square, 1, 2)
+
+
+def test_no_warning_of_large_data() -> None:
+    """A data set is larger than what Dask expects to be sent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run_all(length, {"a": ()}, workers=1, shared=bytes(2**24)) == {"a": 2**24}
 
 
 def test_finished_pieces_are_not_run_again(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
+from randhet.base.split import Split
 from randhet.cli.commands.compare import examined
 from randhet.compare.accuracy import Draws
 from randhet.compare.report import evidence as report_evidence
@@ -57,7 +58,7 @@ def report() -> Report:
     checkpoint, network = made()
     found = compare(checkpoint, network, IMAGES, StudySettings(draws=3, backends=("engine",)), silent)
     attack = AttackSettings("fgsm", eps=16 / 255, draws=2, redraws=2)
-    return examined(found, checkpoint, network, IMAGES, silent, budget=True, attack=attack, threads=1)
+    return examined(found, checkpoint, network, IMAGES, silent, budget=True, attack=attack, split=Split(threads=1))
 
 
 # --- evidence -------------------------------------------------------------------------------------------------------

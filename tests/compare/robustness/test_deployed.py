@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from randhet.base.errors import RandhetError
+from randhet.base.split import Split
 from randhet.compare.equality.replay import samplers
 from randhet.compare.report import words
 from randhet.compare.robustness.deployed import (
@@ -26,6 +27,7 @@ from randhet.compare.robustness.deployed import (
     inside,
     pieces,
 )
+from randhet.compare.robustness.deployed_split import Work, attack_in_ranges
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point import reference
 from randhet.fixed_point.backends import runner
@@ -152,6 +154,29 @@ def test_replayed_examples_are_judged_on_the_draws_they_were_made_for() -> None:
     attack_deployed(network, build(checkpoint), images, settings, spy)
     assert {(40, 0), (41, 0)} <= set(asked)
     assert all(first == 0 for _, first in asked)
+    asked.clear()
+    attack_deployed(network, build(checkpoint), images, settings, spy, first=200)
+    # who does not know the seed asks with seeds of its own, of 62 bits
+    assert {(seed, first) for seed, first in asked if seed < 100} == {(40, 200), (41, 200)}
+
+
+def test_ranges_of_images_are_attacked_by_themselves_and_put_together() -> None:
+    checkpoint = random_init(MODEL, seed=2)
+    network = export_checkpoint(checkpoint, PIXELS).network
+    images = labelled(network, build(checkpoint))
+    settings = AttackSettings("fgsm", eps=24 / 255, draws=2, redraws=2)
+    half = len(images) // 2
+    parts = [
+        attack_deployed(network, build(checkpoint), images.pick(np.arange(first, end)), settings, ENGINE, first=first)
+        for first, end in ((0, half), (half, len(images)))
+    ]
+    found = attack_in_ranges(Work(network, build(checkpoint), images, settings, 1), Split(images=half))
+    for i, standing in enumerate(found.standings):
+        right = np.concatenate([part.standings[i].right for part in parts])
+        np.testing.assert_array_equal(standing.right, right)
+    assert found.clean[FIXED].accuracy == np.concatenate([part.clean[FIXED].right for part in parts]).mean()
+    assert (found.images, found.chance, len(found.standings)) == (len(images), True, len(parts[0].standings))
+    assert not np.array_equal(parts[0].clean[FIXED].right, np.ones(half)), "draws must matter"
 
 
 def test_a_network_without_chance_has_no_seed_to_know() -> None:
