@@ -19,19 +19,34 @@ import torch
 from torch import Tensor, nn
 
 from randhet.base.errors import RandhetError
+from randhet.train import cpu, gpu
 from randhet.train.attacks.spiking import Given, Site, TimeMean
-from randhet.train.cpu import CpuLif, constant_decays, drawn, random_decays, supported
-from randhet.train.kernels import Cell, Decays
+from randhet.train.cpu import CpuLif
+from randhet.train.kernels import Cell
 
 Reset = Literal["zero", "subtract"]
 RESETS: tuple[str, ...] = get_args(Reset)
 """What a spike does to the membrane potential: sets it to 0, or lowers it by the threshold."""
 Decay = Callable[[int], Tensor]
 """Step t to the decays of that step, broadcastable to (N, ...)."""
+Decays = cpu.Decays | gpu.Decays
+"""Where the compiled kernels take decays from, on the CPU or on a GPU."""
 Slope = Callable[[Tensor], Tensor]
 """Decays to their derivative by the learned parameter; none where the decays are learned themselves."""
 Sampler = Callable[[tuple[int, ...]], Tensor]
 """Shape (T, N, ...), or (N, ...) for per-forward sampling, to taus: drives a network with given draws."""
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether currents lie in the processor's memory."""
+    return x.device.type == "cpu"
+
+
+def fixed(decay: Tensor, x: Tensor) -> Decays | None:
+    """Constant decays for the compiled kernels that take these currents; None where there are none."""
+    if on_cpu(x):
+        return cpu.constant_decays(decay)
+    return gpu.constant_decays(decay) if gpu.supported(x) else None
 
 
 def surrogate(distance: Tensor, alpha: float) -> Tensor:
@@ -139,8 +154,11 @@ class Neuron(nn.Module):
         site = self.surrogate_rule if x.requires_grad and torch.is_grad_enabled() else None
         if site is not None and site.time != "carried":
             return self._without_time(x, decay, cell, site)
-        if decays is not None and self.recorded is None and supported(x):
+        if isinstance(decays, cpu.Decays) and self.recorded is None and cpu.supported(x):
             spikes: Tensor = CpuLif.apply(x, learned, decays, cell, site)
+            return spikes
+        if isinstance(decays, gpu.Decays) and self.recorded is None and site is None:
+            spikes = gpu.GpuLif.apply(x, learned, decays, cell)
             return spikes
         spikes, membranes = FusedLif.apply(x, learned, decay, slope, cell, site)
         if self.recorded is not None:
@@ -231,8 +249,15 @@ class RandomTauLIF(Neuron):
         if self.w is not None and self.training:
             slope = lambda tau: tau * (1 - tau) * torch.logit(tau, 1e-6) / sigma  # tau = sigmoid(sigma*n) by sigma
             return self.integrate(x, self.draws(x, seed), learned=self.bounded(self.w), slope=slope)
-        decays = random_decays(seed, len(x), sigma, self.sampling) if x.device.type == "cpu" else None
-        return self.integrate(x, self.draws(x, seed), decays)
+        return self.integrate(x, self.draws(x, seed), self._decays(x, seed))
+
+    def _decays(self, x: Tensor, seed: int) -> Decays | None:
+        """What a seed gives to the compiled kernels, of the CPU or of Triton; None where there are none."""
+        if on_cpu(x):
+            return cpu.random_decays(seed, len(x), self.sigma, self.sampling)
+        if gpu.supported(x):
+            return gpu.random_decays(seed, len(x), self.sigma, self.sampling, x.device)
+        return None
 
     def _given(self, x: Tensor) -> Decay:
         assert self.sampler is not None
@@ -241,11 +266,12 @@ class RandomTauLIF(Neuron):
         return lambda t: taus[t] if per_step else taus
 
     def draws(self, x: Tensor, seed: int) -> Decay:
-        """The decays of each step for currents (T, N, ...), from the seed alone: on the CPU what the kernels draw."""
-        sigma, held = self.sigma, self.sampling == "forward"
-        if x.device.type == "cpu":
-            decays = random_decays(seed, len(x), sigma, self.sampling)
-            return lambda t: drawn(decays, t, x)
+        """The decays of each step for currents (T, N, ...), from the seed alone: what the kernels draw, if any."""
+        sigma, held, decays = self.sigma, self.sampling == "forward", self._decays(x, seed)
+        if isinstance(decays, cpu.Decays):
+            return lambda t: cpu.drawn(decays, t, x)
+        if isinstance(decays, gpu.Decays):
+            return lambda t: gpu.drawn(decays, t, x)
 
         def draw(t: int) -> Tensor:
             generator = torch.Generator(x.device).manual_seed(seed + (0 if held else t))
@@ -267,7 +293,7 @@ class LIF(Neuron):
 
     def forward(self, x: Tensor) -> Tensor:
         constant = torch.full((), self.decay, dtype=x.dtype, device=x.device)
-        return self.integrate(x, lambda t: constant, constant_decays(constant))
+        return self.integrate(x, lambda t: constant, fixed(constant, x))
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, threshold={self.threshold}, reset={self.reset}"
@@ -295,7 +321,7 @@ class HetLIF(Neuron):
     def forward(self, x: Tensor) -> Tensor:
         decay = self.decay
         constant = decay.detach()
-        return self.integrate(x, lambda t: constant, constant_decays(constant), decay)
+        return self.integrate(x, lambda t: constant, fixed(constant, x), decay)
 
     def extra_repr(self) -> str:
         return f"shape={tuple(self.w.shape)}, threshold={self.threshold}, reset={self.reset}"

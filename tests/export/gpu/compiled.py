@@ -55,12 +55,16 @@ launch.DEVICE = "cpu"
 
 from hardware_tests.random_networks import numbered  # noqa: E402
 from randhet.export.gpu import run  # noqa: E402
+from randhet.train import gpu  # noqa: E402
 
 run.missing = lambda: None
 for number in map(int, sys.argv[2:]):
     sample = numbered(number)
     for generator in ("register", "chacha"):
         run.run(replace(sample.network, generator=generator), sample.images, seed=1, probes=sample.names)  # type: ignore[arg-type]
+decays = gpu.random_decays(1, 3, 1.0, "step", torch.device("cpu"))
+for learned, taus in ((None, decays), (torch.rand(5, requires_grad=True), gpu.constant_decays(torch.rand(5)))):
+    gpu.GpuLif.apply(torch.rand(3, 2, 5, requires_grad=True), learned, taus, gpu.Cell(0.5, 2.0, False)).sum().backward()
 print(
     json.dumps(
         {
@@ -68,6 +72,7 @@ print(
                 "variants": len({id(kernel) for kernel in kernels}),
                 "bytes": min(len(kernel.asm["cubin"]) for kernel in kernels),
                 "floats": sorted({word for kernel in kernels for word in re.findall(r"\.f\d+", kernel.asm["ptx"])}),
+                "fused": sum(len(re.findall(r"\bfma\.", kernel.asm["ptx"])) for kernel in kernels),
                 "products": sorted({w for k in kernels for w in re.findall(r"mma[\w.:]*s8\.s8[\w.]*", k.asm["ptx"])}),
             }
             for name, kernels in COMPILED.items()
