@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast, get_args
+from typing import Any, NamedTuple, TypeVar, cast
 
 import h5py
 import numpy as np
@@ -35,7 +35,17 @@ from randhet.fixed_point.network import (
 from randhet.netx import version1
 from randhet.netx.node import Node, bias, group, layer_groups
 from randhet.netx.stock import EXTRAS, extras
-from randhet.netx.words import DECAYS, ENSEMBLE_VERSION, FORMAT, FORMAT_VERSION, NEURONS, OPERATIONS, Entry, entries
+from randhet.netx.words import (
+    DECAYS,
+    DYNAMICS,
+    ENSEMBLE_VERSION,
+    FORMAT,
+    FORMAT_VERSION,
+    NEURONS,
+    OPERATIONS,
+    Entry,
+    entries,
+)
 
 COMMON = {"type", "shape", "name", "inputs", "neuron", "bias", "scale"}
 """Entries of a layer beside the fields of its operation."""
@@ -132,7 +142,7 @@ def _neuron(layer: Node) -> Neuron:
     kind = _kind(node, "type", NEURONS)
     _no_others(node, {"type", *_words(kind), *EXTRAS[kind]})
     exponent = node.integer("bias_exp") if node.has("bias_exp") else 0
-    if kind is Leaky:
+    if "dynamics" in _words(kind):
         neuron: Neuron = Leaky(_dynamics(node, bias(layer, exponent)), **_values(node, kind, "dynamics"))
     else:
         neuron = kind(bias=bias(layer, exponent), **_values(node, kind, "bias"))
@@ -143,7 +153,7 @@ def _neuron(layer: Node) -> Neuron:
 def _dynamics(neuron: Node, own: np.ndarray) -> Spiking:
     """What moves the membrane potential of a leaky read-out."""
     node = group(neuron, "dynamics")
-    kind = _kind(node, "type", {word: each for word, each in NEURONS.items() if each in get_args(Spiking)})
+    kind = _kind(node, "type", DYNAMICS)
     _no_others(node, {"type", *_words(kind)})
     return cast(Spiking, kind(bias=own, **_values(node, kind, "bias")))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from randhet.base.kinds import assert_never
 from randhet.fixed_point.layers import (
@@ -32,6 +32,7 @@ from randhet.fixed_point.layers import (
     Operation,
     PerNeuron,
     ReadOut,
+    Spiking,
     Spread,
     SumPool,
 )
@@ -55,6 +56,8 @@ OPERATIONS: Mapping[str, type] = {
     "flatten": Flatten,
 }
 NEURONS: Mapping[str, type] = {"RHLIF": Lif, "CUBA": Cuba, "READOUT": ReadOut, "LEAKY": Leaky}
+DYNAMICS: Mapping[str, type] = {word: kind for word, kind in NEURONS.items() if kind in get_args(Spiking)}
+"""What can move the membrane potential of a leaky read-out."""
 DECAYS: Mapping[str, type] = {"constant": Constant, "per_neuron": PerNeuron, "drawn": Drawn}
 
 RENAMED = {"current_decay": ("iDecay", 1), "voltage_decay": ("vDecay", 0)}
