@@ -86,7 +86,6 @@ def _names(network: Network, indices: Sequence[int]) -> dict[int, str]:
 
 def write(folder: Path, found: Deployed) -> tuple[Path, Path]:
     """Write arch.yaml and snn.yaml, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "arch.yaml") as temporary:
         temporary.write_text(architecture(found.placement))
     with replacing(folder / "snn.yaml") as temporary, open(temporary, "w") as file:

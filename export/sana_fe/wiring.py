@@ -73,11 +73,12 @@ def _listed(sender: int, reader: int, weights: Matrix, there: Matrix) -> Project
     synapses = there.tocoo()
     # products leave out sums that are zero, so that the weights are looked up where synapses are
     found = np.zeros(synapses.nnz, np.int64)
-    rows, columns = synapses.coords
-    order = np.argsort(rows * there.shape[1] + columns, kind="stable")
-    rows, columns = rows[order].astype(np.int64), columns[order].astype(np.int64)
+    rows, columns = synapses.row, synapses.col
+    rows, columns = rows.astype(np.int64), columns.astype(np.int64)
+    order = np.argsort(rows * there.shape[1] + columns)
+    rows, columns = rows[order], columns[order]
     values = weights.tocoo()
-    keys = values.coords[0].astype(np.int64) * there.shape[1] + values.coords[1]
+    keys = values.row.astype(np.int64) * there.shape[1] + values.col
     found[np.searchsorted(rows * there.shape[1] + columns, keys)] = values.data
     return Projection(sender, reader, columns, rows, found)
 
@@ -86,7 +87,8 @@ def _paths(network: Network, index: int) -> dict[int, Matrix]:
     """Map every layer with neurons, or the input, to what of its spikes arrives in the values of layer `index`."""
     layer, shape = network.layers[index], network.shapes
     if isinstance(layer.operation, Input) or layer.weighted is not None:
-        return {index: sparse.eye_array(prod(shape[index]), dtype=np.int64, format="csr")}
+        same = np.arange(prod(shape[index]))
+        return {index: sparse.csr_array((np.ones(len(same), np.int64), (same, same)))}
     found: dict[int, Matrix] = {}
     first = 0
     for source in layer.inputs:

@@ -144,3 +144,9 @@ def test_files_of_sana_fe_without_an_image(net: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0 and "SANA-FE itself was not run" in result.stdout
     assert "--samples adds the first image" in " ".join(result.stdout.split())
     assert "bias: 0, leak_decay" in (tmp_path / "snn.yaml").read_text()
+
+
+def test_files_of_sana_fe_are_not_written_into_a_file(net: Path) -> None:
+    result = call(net, "--sana-fe", net)
+    assert result.exit_code == 2
+    assert "cannot write" in result.stderr and "Traceback" not in result.stderr
