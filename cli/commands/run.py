@@ -190,7 +190,6 @@ def summed(
     """The JSON object of all repetitions; of several, predictions are a list for each, and counts are added up."""
     import numpy as np
 
-    from randhet.compare.equivalence import Sample
     from randhet.fixed_point.split import added
 
     accuracies = [float((result.predictions == labels).mean()) for result in results]
@@ -210,6 +209,8 @@ def summed(
         "saturations": sum(result.saturations for result in results),
     }
     if several:
+        from randhet.compare.equivalence import Sample
+
         interval = Sample.of(np.array(accuracies)).interval()
         content |= {"draws": len(results), "accuracies": accuracies, "interval": list(interval)}
     return content

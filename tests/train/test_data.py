@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from randhet.train.data import sources
 from randhet.train.data.sources import DataError, channel_statistics, load
 
 
@@ -21,6 +22,14 @@ def test_digits_are_scikit_learns_images_split_once() -> None:
     shares = np.bincount(test.labels) / np.bincount(np.concatenate([train.labels, test.labels]))
     assert (np.abs(shares - 0.2) < 0.005).all()
     assert np.array_equal(load("digits", "test").pixels, test.pixels)
+
+
+def test_digits_where_the_file_lies_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    near = load("digits")
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    far = load("digits")
+    assert np.array_equal(near.pixels, far.pixels) and np.array_equal(near.labels, far.labels)
+    assert near.labels.dtype == far.labels.dtype == np.int64
 
 
 def write(path: Path, shape: tuple[int, ...] = (6, 5, 3), value: int = 7) -> None:
