@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -27,8 +28,10 @@ def cost(run: Run) -> int:
     return run.network.steps * sum(1 for layer in run.network.layers if layer.weighted)
 
 
-NUMBERS = [number for number in range(260) if cost(numbered(number)) <= 5][:100]
-"""A hundred numbered networks that are quick to interpret."""
+@cache
+def chosen() -> list[Run]:
+    """A hundred numbered networks that are quick to interpret."""
+    return [run for run in map(numbered, range(260)) if cost(run) <= 5][:100]
 
 
 def same(cuda: Runner, run: Run, **options: Any) -> None:
@@ -40,14 +43,14 @@ def same(cuda: Runner, run: Run, **options: Any) -> None:
 
 @pytest.mark.parametrize("part", range(4))
 def test_random_networks(cuda: Runner, part: int) -> None:
-    assert len(NUMBERS) == 100
-    for number in NUMBERS[part::4]:
-        same(cuda, numbered(number))
+    assert len(chosen()) == 100
+    for run in chosen()[part::4]:
+        same(cuda, run)
 
 
 def test_the_random_networks_hold_every_kind() -> None:
     """Among those that are run here: every operation, neuron, decay, reset and sampling."""
-    layers = [layer for number in NUMBERS for layer in numbered(number).network.layers]
+    layers = [layer for run in chosen() for layer in run.network.layers]
     operations = {type(layer.operation) for layer in layers}
     assert operations == set(ir.Operation.__args__)
     assert {type(layer.neuron) for layer in layers} >= {ir.Lif, ir.Cuba, ir.ReadOut, ir.Leaky}
