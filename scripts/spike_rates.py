@@ -1,10 +1,11 @@
 """What checkpoints spike and how often they are right, as integers and in floating point: a JSON object and a table.
 
-    python -m scripts.spike_rates CKPT... --data NAME [--samples N] [--draws N] [--threads N] --out FILE [--plot FILE]
+    python -m scripts.spike_rates CKPT... --data NAME [--samples N] [--draws N] [--threads N] --out FILE
 
 A checkpoint is exported as `randhet export` does it, and runs on the engine. The spike rate is the number of spikes
 over the number of neurons, time steps and images, of all layers that spike, counted on the integers. Additions per
-image are those of the synapses, counted by the add-only engine on the first 100 images.
+image are those of the synapses, counted by the add-only engine on the first 100 images, energies in microjoule those
+of `randhet compare` by output and by event.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from randhet.compare.accuracy import Draws
 from randhet.export.pipeline import export_checkpoint
 from randhet.fixed_point.add_only.run import run_counted
 from randhet.fixed_point.backends import runner
+from randhet.fixed_point.chips import beside_ann
 from randhet.fixed_point.network import Network
 from randhet.fixed_point.result import Result
+from randhet.fixed_point.synaptic import counted
 from randhet.train.checkpoint import build, load
 from randhet.train.data.sources import Images
 from randhet.train.data.sources import load as load_data
@@ -68,34 +71,20 @@ def measured(path: Path, calibration: Images, images: Images, draws: int, thread
         "float_accuracy": float(np.mean(evaluate(build(checkpoint), images, draws))),
         "spike_rate": rates.pop("all"),
         "rates": rates,
+        "energy": beside_ann.as_json(counted(network, images.pixels, 0, threads=threads))["orders"],
         "additions_per_image": added / min(COUNTED, len(images)),
         "training": {name: checkpoint.record.get(name) for name in ("rate_weight", "rate_target", "lr", "epochs")},
     }
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw accuracy over spike rate, with intervals over images."""
-    from matplotlib.figure import Figure
-
-    rows = sorted(rows, key=lambda row: float(row["spike_rate"]))
-    middle = np.array([100 * row["fixed_accuracy"] for row in rows])
-    low, high = (np.array([100 * row["interval"][end] for row in rows]) for end in (0, 1))
-    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
-    axes = figure.subplots()
-    rates = [100 * row["spike_rate"] for row in rows]
-    axes.errorbar(rates, middle, (middle - low, high - middle), marker="o", ms=4, lw=1.2, capsize=2, color="#0072b2")
-    axes.set(xlabel="spike rate of the integer network, %", ylabel="accuracy, %", xlim=(0, None))
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
-
-
 def words(row: Row) -> str:
     """A row of a Markdown table."""
     low, high = row["interval"]
+    energy = (f"{1e6 * row['energy'][order]['snn_joule']:.1f}" for order in beside_ann.ORDERS)
     return (
         f"| `{row['checkpoint']}` | {100 * row['spike_rate']:.1f} | {100 * row['fixed_accuracy']:.1f} "
         f"({100 * low:.1f} to {100 * high:.1f}) | {100 * row['float_accuracy']:.1f} "
-        f"| {row['additions_per_image'] / 1e6:.2f} |"
+        f"| {row['additions_per_image'] / 1e6:.2f} | {' | '.join(energy)} |"
     )
 
 
@@ -107,7 +96,6 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     calibration = load_data(given.data, "train").take(CALIBRATION)
     images = load_data(given.data, "test").take(given.samples)
@@ -118,8 +106,6 @@ def main() -> None:
     content = {"images": len(images), "draws": given.draws, "rows": rows}
     with replacing(given.out) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
-    if given.plot:
-        plot(rows, given.plot)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from randhet.train.data.sources import load
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 BEFORE: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("before.json").read_text())
-LATER = {"digits-events-randhet-at"}
+LATER = {"digits-events-randhet-at", "digits-randhet-quiet", "cifar10-randhet-quiet"}
 """Trained after 0.1."""
 SEED = 7
 

@@ -20,7 +20,7 @@ pytest.importorskip("setuptools", "77", reason="builds need the current setuptoo
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "demo", "site", "runs", "docs", "tests", "fuzz")
 """What a copy of the tree need not hold: it is not shipped."""
-SHIPPED = {"digits-events-randhet-at", "digits-randhet-at", "digits-vanilla-at"}
+SHIPPED = {"digits-events-randhet-at", "digits-randhet-at", "digits-randhet-quiet", "digits-vanilla-at"}
 
 
 def python(*arguments: object, cwd: Path, by: Path | str = sys.executable) -> str:
