@@ -165,3 +165,22 @@ def test_metadata_larger_than_an_attribute_is_kept(tmp_path: Path) -> None:
     long = json.dumps("x" * 9000)
     write(tmp_path / "a.net", NetworkEnsemble(tuple(with_sigma(network, 1.0, note=long) for _ in range(9))))
     assert read(tmp_path / "a.net").members[8].metadata["note"] == long
+
+
+def test_a_file_with_other_bytes_is_read_or_refused(tmp_path: Path) -> None:
+    """One to four bytes of 80 copies are set at random, in half of them in what the members add."""
+    path, rng, refused = tmp_path / "a.net", np.random.default_rng(0), 0
+    write(path, ensemble_of())
+    whole = path.read_bytes()
+    start = whole.index(b"combine")
+    for number in range(80):
+        damaged = bytearray(whole)
+        low = start if number % 2 else 0
+        for place in rng.integers(low, len(whole), rng.integers(1, 5)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read(path)
+        except FileError:
+            refused += 1
+    assert 10 < refused < 80
