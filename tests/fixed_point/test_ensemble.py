@@ -120,6 +120,17 @@ def test_an_ensemble_is_its_members_on_every_backend(backend: str) -> None:
     assert len({tuple(result.predictions) for result in found.members}) > 1
 
 
+@pytest.mark.parametrize("backend", ["c", pytest.param("lava", marks=pytest.mark.lava)])
+def test_two_members_on_backends_that_start_programs(backend: str) -> None:
+    if reason := BACKENDS[backend].missing():
+        pytest.skip(reason)
+    ensemble = NetworkEnsemble((small(), other(small(), 3.0, 3)), "average")
+    found, wanted = (run(ensemble, images(2), runner(name), seed=9) for name in (backend, "reference"))
+    for one, two in zip(found.members, wanted.members, strict=True):
+        assert_equal(one, two)
+    assert np.array_equal(found.sums, wanted.sums) and found.predictions.tolist() == wanted.predictions.tolist()
+
+
 @pytest.mark.parametrize("number", range(8))
 def test_members_of_random_networks_give_the_oracle_s_integers(number: int) -> None:
     case = numbered(number)
