@@ -31,7 +31,7 @@ from randhet.train.checkpoint import build, load
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "auto"
 ITERATIONS, EOT = (10, 20, 50, 100, 200), (1, 5, 10, 20)
-WHOLE = ((10, 1), (20, 1), (50, 1), (100, 1), (50, 5), (100, 5))
+WHOLE = ((10, 1), (20, 1), (50, 1), (100, 1), (200, 1), (50, 5), (100, 5))
 """Iterations and EOT samples of the cells in which a stochastic network meets every attack."""
 JUDGES = 50
 """Monte-Carlo repetitions behind each share of a stochastic network, which no attack has seen."""
@@ -39,10 +39,10 @@ SEED = 0
 
 
 def cells(stochastic: bool) -> list[tuple[int, int, bool]]:
-    """(iterations, EOT samples, whether the attacks after the first run too), the cheap ones first."""
+    """(iterations, EOT samples, whether the attacks after the first run too), roughly from cheap to expensive."""
     grid = [(steps, draws, not stochastic) for steps in ITERATIONS for draws in (EOT if stochastic else (1,))]
     chosen = [(*cell, True) for cell in WHOLE] if stochastic else []
-    return sorted(grid + chosen, key=lambda cell: (cell[0] * cell[1] * (1 + 10 * cell[2]), cell))
+    return sorted(grid + chosen, key=lambda cell: (cell[0] * cell[1] * (1 + 2 * cell[2]), cell))
 
 
 def measured(problem: Problem, steps: int, draws: int, whole: bool) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def run(given: argparse.Namespace) -> bool:
     path = RESULTS / f"{given.checkpoint.stem}.json"
     whole = json.loads(path.read_text()) if path.exists() else fresh(given, stochastic)
     have = {(cell["steps"], cell["draws"], cell["whole"]) for cell in whole["cells"]}
-    missing = [cell for cell in cells(stochastic) if cell not in have]
+    missing = [cell for cell in given.cells or cells(stochastic) if cell not in have]
     if not missing:
         return False
     problem = problem_of(model, given, stochastic)
@@ -113,9 +113,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("--data", default="digits")
     one.add_argument("--samples", type=int, default=100)
     one.add_argument("--eps", type=fraction, default=8 / 255)
+    one.add_argument("--cells", type=first_attack, help="50x1,100x5: these alone, of the first attack")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     return 0 if run(given) else 3
+
+
+def first_attack(text: str) -> list[tuple[int, int, bool]]:
+    pairs = (cell.split("x") for cell in text.split(","))
+    return [(int(steps), int(draws), False) for steps, draws in pairs]
 
 
 def fraction(text: str) -> float:

@@ -33,6 +33,7 @@ from randhet.fixed_point.backends import Runner
 from randhet.fixed_point.ensemble import NetworkEnsemble, member_seed
 from randhet.fixed_point.generator import splitmix64
 from randhet.fixed_point.network import Network
+from randhet.train.attacks.battery import STEPS
 from randhet.train.attacks.names import Attack, parse_list, run
 from randhet.train.data.sources import Images
 from randhet.train.ensemble import Ensemble
@@ -78,7 +79,7 @@ class AttackSettings:
         return parse_list(self.attacks)
 
 
-BATTERY = "sa-pgd100+assg,sa-pgd-dlr100+assg"
+BATTERY = f"sa-pgd{STEPS}+assg,sa-pgd-dlr{STEPS}+assg"
 """What snn-auto is on a deployed network."""
 
 
