@@ -285,8 +285,7 @@ class Drawn:
     def __init__(self, decay: ir.Drawn, place: Place, synapse: Synapse) -> None:
         self.decay, self.held = decay, decay.sampling == "forward"
         self.registers = make_registers(decay, place.shape, place.index, place.master)
-        self.of_offset = {tile.offset: tile for tile in synapse.tiles}
-        self.visits = {offset: visits(self.registers, tile) for offset, tile in self.of_offset.items()}
+        self.visits = {tile.offset: visits(self.registers, tile) for tile in synapse.tiles}
         self.tiles = {
             tile.offset: calls.drawn(decay, self.visits[tile.offset], place.shape, tile) for tile in synapse.tiles
         }
@@ -295,33 +294,39 @@ class Drawn:
     def of_span(self, span: Span) -> OfPart:
         """Return those of a span's parts."""
         starts = image_starts(self.registers, self.decay, span)
+        # of all images in one call: between two tiles, calls find nothing of theirs in the caches
+        whole = {
+            offset: np.ascontiguousarray(self._rounds(starts, offset, span).swapaxes(0, 1)) for offset in self.tiles
+        }
 
         def of_part(image: int, tile: Tile, low: int) -> Decays:
-            return calls.with_states(self.tiles[tile.offset], self._rounds(starts[image], tile, low, span.count))
+            offset = tile.offset
+            # divisible where low is not 0: every entry is at pixel 0, `low` draws before
+            states = self._rounds(starts[image : image + 1], offset, span, low)[:, 0] if low else whole[offset][image]
+            return calls.with_states(self.tiles[offset], states)
 
         return of_part
 
     def of_lanes(self, span: Span) -> OfLanes:
         """Return those of a span's steps, for which the states of all images are found in advance."""
         starts = image_starts(self.registers, self.decay, span)
-        states = {
-            offset: np.stack([self._rounds(start, tile, 0, span.count) for start in starts], axis=1)
-            for offset, tile in self.of_offset.items()
-        }
+        states = {offset: self._rounds(starts, offset, span) for offset in self.tiles}
 
         def of_step(t: int, images: slice, tile: Tile) -> Decays:
             return calls.with_states(self.tiles[tile.offset], np.ascontiguousarray(states[tile.offset][t, images]))
 
         return of_step
 
-    def _rounds(self, start: np.ndarray, tile: Tile, low: int, count: int) -> np.ndarray:
-        """States (steps, entries) of a tile from a pixel on."""
-        mine = self.visits[tile.offset]
-        states = start[mine.number]
+    def _rounds(self, starts: np.ndarray, offset: int, span: Span, low: int = 0) -> np.ndarray:
+        """States (steps, images, entries) of a tile from a pixel on; starts: (images, entries of the layer)."""
+        mine = self.visits[offset]
+        states = starts[:, mine.number].reshape(-1)
         if low:
-            # divisible: every entry is at pixel 0, `low` draws before
             jump(states, columns(low))
-        return states_of_rounds(states, mine.last, *self.registers.round(), self.held, count)
+        last = np.tile(mine.last, len(starts))
+        return states_of_rounds(states, last, *self.registers.round(), self.held, span.count).reshape(
+            span.count, len(starts), -1
+        )
 
 
 class Keyed:

@@ -5,15 +5,40 @@
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 from randhet.fixed_point.generator import byte_step
 from randhet.fixed_point.kernels.compiled import inner, kernel
+from randhet.fixed_point.kernels.lanes import INT32, INT64, Lanes, broadcast, build
+
+TOGETHER = 16
+"""Registers of one vector."""
+
+
+@intrinsic
+def jump_together(typing, registers, start, columns):
+    """Multiply 16 registers from `start` on by the matrix with these 32 columns."""
+
+    def write(builder, registers, start, columns):
+        states = registers.load(start, TOGETHER)
+        moved = none = Lanes(builder, ir.Constant(ir.VectorType(INT32, TOGETHER), None))
+        for bit in range(32):
+            column = broadcast(builder, columns.item(INT64(bit)), TOGETHER)
+            moved = moved ^ (states & (1 << bit)).compare("!=", 0).where(column, none)
+        registers.store(start, moved)
+
+    return build(types.void, (registers, start, columns), write)
 
 
 @inner
 def jump(registers, columns):
     """Multiply every register by the matrix with these 32 columns: a jump over many draws."""
-    for i in range(len(registers)):
+    whole = len(registers) & -TOGETHER
+    for start in range(0, whole, TOGETHER):
+        jump_together(registers, start, columns)
+    for i in range(whole, len(registers)):
         state, moved = registers[i], np.uint32(0)
         for bit in range(32):
             # minus a bit is a mask: all ones where it is set
