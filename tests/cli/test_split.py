@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import call, parsed
 
+from randhet.fixed_point.network import Dense, Flatten, Input, Layer, Network, ReadOut
+from randhet.netx.write import write
 from randhet.train import checkpoint as checkpoints
 from randhet.train.data.sources import load
 from randhet.train.models import ModelSettings
@@ -134,7 +137,17 @@ def test_refusals(options: tuple[Any, ...], words: str, files: Path) -> None:
 
 
 def test_a_stream_is_not_split(tmp_path: Path) -> None:
-    parsed(call("export", "digits-events-randhet-at", "-o", tmp_path / "events.net", "--samples", 2, "--json"))
-    refused = call("run", tmp_path / "events.net", "--stream", "--samples", 2, "--workers", 2)
-    assert refused.exit_code == 2
-    assert "--stream cannot be split, each piece continues the one before" in refused.stderr
+    layers = (
+        Layer("input", Input((1, 8, 8), sequence=True)),
+        Layer("flat", Flatten(), (0,)),
+        Layer("out", Dense(np.ones((10, 64), np.int8)), (1,), ReadOut(np.zeros(10, np.int32)), np.ones(1)),
+    )
+    write(tmp_path / "recordings.net", Network(layers, steps=2))
+    for options in (
+        ("--workers", 2),
+        ("--scheduler", "tcp://127.0.0.1:1"),
+        ("--seed", 1, "--out", tmp_path / "a.jsonl"),
+    ):
+        refused = call("run", tmp_path / "recordings.net", "--stream", *options)
+        assert refused.exit_code == 2
+        assert "--stream cannot be split, each piece continues the one before" in refused.stderr
