@@ -77,7 +77,9 @@ def runs(work: Work, seeds: range, split: Split, begin: Callable[[str, int], Cal
     }
     repeated = {"float": seeds, "fixed": seeds, "traces": range(work.seed, work.seed + 1)}
     tasks = [(kind, seed, *part) for kind, parts in ranges.items() for seed in repeated[kind] for part in parts]
-    name = lambda kind, seed, first, end: f"{kind} seed={seed} images={first}:{end}"
+    # traces of other backends are other results
+    called = {"float": "float", "fixed": "fixed", "traces": f"traces of {','.join(work.backends)}"}
+    name = lambda kind, seed, first, end: f"{called[kind]} seed={seed} images={first}:{end}"
     done = begin("pieces of work", len(tasks))
     found = split.run(piece, {name(*task): task for task in tasks}, work, done)
     of = lambda kind, seed: [found[name(kind, seed, *part)] for part in ranges[kind]]

@@ -99,6 +99,11 @@ def test_compare(cluster: str, files: Path, tmp_path: Path) -> None:
     pieces = [json.loads(line)["piece"] for line in (tmp_path / "compare.jsonl").read_text().splitlines()[1:]]
     kinds = [sum(name.startswith(kind) for name in pieces) for kind in ("float", "fixed", "traces")]
     assert kinds == [2 * 2, 2 * 4, 4]
+    fewer = json.loads(
+        call(*arguments[:-5], "--backends", "engine", *few[-3:], "--workers", 1, "--out", tmp_path).stdout
+    )
+    assert list(fewer["backends"]) == ["engine"]
+    assert len((tmp_path / "compare.jsonl").read_text().splitlines()) == 1 + len(pieces) + 4
 
 
 @pytest.mark.parametrize("net", ["model", "two"])
