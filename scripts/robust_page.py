@@ -303,16 +303,9 @@ The networks are SEW-ResNets of one block per stage with 32, 64 and 128 channels
 trained by `configs/cifar10-small` and attacked on CIFAR-10 test images, which were read from a copy stored as JPEG.
 These are small networks that were trained for minutes, so that the numbers are not those of the paper. They do show
 which of two networks, or of two attacks, is stronger.
+"""
 
-## A stronger attack than those of the tables
-
-**The tables below are of weaker attacks, and the minima in them are too high.** On `cifar10-vanilla-at`, 500 images,
-eps 8/255, SA-PGD with the adaptive surrogate ASSG, 50 iterations ([how to](how-to/attack.md)), leaves 7.4 % (95 %
-interval over images 5.4 to 10.1). In the same run APGD with 50 iterations and the surrogate of training leaves 17.4 %
-(14.3 to 21.0), and the tables give 23.2 % for as many images. With the DLR loss in addition, image by image, 6.8 % are
-left. The other networks have not been attacked in this way yet. Differences between networks below are differences
-under the weaker attacks, and may not survive the stronger one.
-
+EVALUATIONS = """\
 ## The two evaluations
 
 A published attack assumes a deterministic network. On a stochastic network it may keep an example that was
@@ -381,11 +374,13 @@ def autoattack(results: Sequence[Result]) -> Iterator[str]:
     yield AUTOATTACK.format(**numbers)
 
 
-def render(results: Sequence[Result]) -> str:
-    """The page in Markdown."""
+def render(results: Sequence[Result], stronger: str = "") -> str:
+    """The page in Markdown; stronger: the section on the adaptive surrogate."""
     versions = sorted({f"torch {result.get('versions', {}).get('torch', '?')}" for result in results})
     parts = [
         INTRODUCTION,
+        *([stronger] if stronger else []),
+        EVALUATIONS,
         *autoattack(results),
         missing(results),
         "",
@@ -415,8 +410,8 @@ def render(results: Sequence[Result]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def write(folder: Path, page: Path) -> None:
+def write(folder: Path, page: Path, stronger: str = "") -> None:
     """Write the page from a folder of results, whole or not at all."""
-    text = render(read(folder))
+    text = render(read(folder), stronger)
     with replacing(page) as temporary:
         temporary.write_text(text, "utf-8")

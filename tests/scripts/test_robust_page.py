@@ -12,6 +12,7 @@ import pytest
 from randhet.base.errors import FileError
 from randhet.compare.equivalence import mean_interval
 from scripts.robust_page import CLAIMS, EXPECTED, read, render, verdict
+from scripts.robust_stronger import section
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -49,7 +50,9 @@ def result(name: str, clean: float, stock: float, aware: float, samples: int = 1
 
 
 def test_the_page_in_the_documentation_is_up_to_date() -> None:
-    assert (DOCS / "robustness.md").read_text("utf-8") == render(read(DOCS / "results"))
+    assert (DOCS / "robustness.md").read_text("utf-8") == render(
+        read(DOCS / "results"), section(read(DOCS / "results" / "assg"))
+    )
 
 
 def counted(correct: list[int], draws: int = 10) -> dict[str, Any]:
@@ -137,15 +140,33 @@ def test_other_files_are_refused(text: str, tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_the_section_on_the_stronger_attack_has_the_numbers_of_its_file() -> None:
-    """Also what is left image by image: an image counts where no evaluation of either loss fools the network."""
-    found = json.loads((DOCS / "results" / "assg" / "cifar10-vanilla-at.json").read_text("utf-8"))
-    section = " ".join((DOCS / "robustness.md").read_text("utf-8").split("## The two evaluations")[0].split())
-    for attack in ("sa-pgd50+assg", "apgd50"):
-        reading = min(found["readings"][attack].values(), key=lambda it: it["accuracy"])
-        low, high = (f"{100 * side:.1f}" for side in reading["interval_images"])
-        assert f"leaves {100 * reading['accuracy']:.1f} %" in section and f"{low} to {high}" in section
-    losses = [it for name in ("sa-pgd50+assg", "sa-pgd-dlr50+assg") for it in found["readings"][name].values()]
-    standing = [min(draws) for draws in zip(*(map(int, it["correct"].split()) for it in losses))]
-    assert f"{100 * sum(standing) / len(standing):.1f} % are left" in section
-    assert found["samples"] == len(standing) == 500 and "500 images" in section
+def attacked(name: str, correct: str, draws: int, attack: str = "sa-pgd50+assg") -> dict[str, Any]:
+    """Results of one adaptive attack: right answers of each image, the other evaluation never wrong."""
+    made = result(name, 0.9, 0.9, 0.9, samples=len(correct.split()))
+    total = sum(map(int, correct.split())) / draws / len(correct.split())
+    low = reading(total) | {"draws": draws, "correct": correct, "accuracy": total}
+    high = low | {"correct": " ".join([str(draws)] * len(correct.split())), "accuracy": 1.0}
+    return made | {"readings": {"clean": {"stock": high}, attack: {"stock": high, "aware": low}}}
+
+
+def test_the_section_on_the_stronger_attack_counts_by_image() -> None:
+    """By hand: two attacks leave 1, 0 and 0, 1 of two images, so that both together leave none."""
+    one, other = attacked("cifar10-vanilla-at", "1 0", 1), attacked("x", "0 1", 1, "sa-pgd-dlr50+assg")
+    both = one | {"readings": one["readings"] | other["readings"]}
+    lines = section([both]).splitlines()
+    shown = {line.split(" | ")[2]: line.split(" | ")[3] for line in lines if line.startswith("| cifar10-vanilla-at")}
+    assert shown == {
+        "clean": "100.0",
+        "sa-pgd50+assg, aware": "50.0",
+        "sa-pgd-dlr50+assg, aware": "50.0",
+        "**left by all**": "0.0",
+    }
+    assert "is it more robust" not in section([both])
+
+
+@pytest.mark.parametrize(("right", "said"), [("10", "reproduced"), ("2", "no clear answer"), ("0", "the opposite")])
+def test_the_pair_is_compared_image_by_image(right: str, said: str) -> None:
+    """Vanilla is right on every fifth of 200 images; the other on a share of the repetitions of every image."""
+    vanilla = attacked("cifar10-vanilla-at", " ".join(["1", "0", "0", "0", "0"] * 40), 1)
+    randhet = attacked("cifar10-randhet-at", " ".join([right] * 200), 10)
+    assert f"**{said}: {10 * int(right):.1f} against 20.0" in section([vanilla, randhet])
