@@ -21,8 +21,9 @@ repetitions under any of them. On a stochastic network it is too low, since chan
 which uses the surrogate of training, is for comparison and has no part in it.
 """
 TAIL = """\
-The other networks have not been attacked in this way yet. Their differences below are differences under weaker attacks,
-and may not survive the stronger one.
+More iterations and more EOT samples may leave less; each network was trained once, so that this says nothing of another
+training run. The other networks have not been attacked in this way yet. Their differences below are differences under
+weaker attacks, and may not survive the stronger one.
 """
 
 
