@@ -20,7 +20,8 @@ def logging(directory: Path | None) -> Iterator[Callable[[dict[str, Any]], None]
         return
     from tensorboardX import SummaryWriter
 
-    writer = SummaryWriter(str(directory))
+    # the thread that writes ends where the clock is set back by more than 24 days; a full queue would stop the training
+    writer = SummaryWriter(str(directory), max_queue=2**20)
 
     def write(news: dict[str, Any]) -> None:
         if "step" in news:
