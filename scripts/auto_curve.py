@@ -1,7 +1,7 @@
 """How low the gradients of snn-auto bring a network, against iterations and EOT samples: what its defaults follow from.
 
 python -m scripts.auto_curve run CHECKPOINT --eps 8/255 --samples 100 [--data PATH]    measure the next missing cell
-python -m scripts.auto_curve page    the table and plot of docs/how-to/attack.md from docs/results/auto
+python -m scripts.auto_page docs/how-to/attack.md docs/auto.png    the table and plot from docs/results/auto
 
 A cell is one number of iterations and of EOT samples. Of a deterministic network it is every attack of the battery but
 Square, which takes neither; of a stochastic one its first attack, and in some cells all, which cost ten times as much.

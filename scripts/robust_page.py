@@ -342,7 +342,7 @@ On RandHet, Square leaves {asked} % of {clean} %, even where each proposal is co
 made at the mean decay factors (*aa@mean*) leaves {mean} % of RandHet and {forward} % of RandHet*. The strongest attack
 on RandHet is AutoAttack for stochastic networks (*aa-rand*: APGD with two losses, 100 steps, each gradient over 20 EOT
 samples). It leaves {aware} % in the noise-aware evaluation and {stock} % in the stock evaluation. This is the lowest
-value among the attacks tried here; other attacks may be stronger.
+value among the attacks of the tables below; the section above has a stronger one.
 """
 QUOTED = {
     "vanilla": kept(VANILLA, "aa", "stock"),

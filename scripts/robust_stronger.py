@@ -15,15 +15,16 @@ HEAD = """\
 ## A stronger attack than those of the tables
 
 **The tables below are of weaker attacks, and the minima in them are too high.** The attacks here are SA-PGD with the
-adaptive surrogate ASSG, 50 iterations ([how to](how-to/attack.md)), on cross entropy and on the DLR loss (*-dlr*);
-*x5* averages each gradient over five EOT samples. *Left by all* is the mean, over images, of the lowest share of right
-repetitions under any of them. On a stochastic network it is too low, since randomness takes part in that choice.
-`apgd50`, which uses the surrogate of training, is for comparison and has no part in it.
+adaptive surrogate ASSG, 50 iterations ([how to](how-to/attack.md)), at eps 8/255 on cross entropy and on the DLR loss
+(*-dlr*); *x5* averages each gradient over five EOT samples. Stochastic networks answer in ten repetitions. *Left by
+all* is the mean, over images, of the lowest share of right repetitions under any of them. On a stochastic network it is
+too low, since randomness takes part in that choice. `apgd50`, which uses the surrogate of training, is for comparison
+and has no part in it.
 """
 TAIL = """\
-More iterations and more EOT samples may leave less; each network was trained once, so that this says nothing of another
-training run. The other networks have not been attacked in this way yet. Their differences below are differences under
-weaker attacks, and may not survive the stronger one.
+More iterations leave less on [smaller numbers of images](how-to/attack.md#a-battery-without-parameters). Each network
+was trained once, so that this says nothing of another training run. The other networks have not been attacked in this
+way yet. Their differences below are differences under weaker attacks, and may not survive the stronger one.
 """
 
 

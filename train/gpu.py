@@ -6,6 +6,7 @@ the currents alone; its scratch memory of T membrane potentials is freed when it
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -112,4 +113,6 @@ def launched(name: str, x: Tensor, decays: Decays, cell: Cell, tensors: Any, *op
     draws = kernels.Draws(decays.keys, decays.table, decays.first * x[0, 0].numel(), len(decays.table))
     slopes = kernels.Slopes(float(cell.theta), cell.alpha / 2, pi / 2 * cell.alpha)
     launch = getattr(kernels, name)[(-(-size // BLOCK),)]
-    launch(work, draws, slopes, tensors, decays.mode, bool(cell.subtract), *options, BLOCK, **FUSION)
+    # Triton launches on the current device, which need not be the one that holds the tensors
+    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+        launch(work, draws, slopes, tensors, decays.mode, bool(cell.subtract), *options, BLOCK, **FUSION)

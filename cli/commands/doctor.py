@@ -108,10 +108,11 @@ def parts() -> tuple[Part, ...]:
         Part("Lava", "run --backend lava, and Lava in demo, compare and bench", INSTALL, _lava, "lava-nc"),
         Part("ONNX", "export --onnx, --onnx-float and --onnx-step", pip("onnx"), _imports("onnx"), "onnx"),
         Part("ONNX Runtime", "run --backend onnx", pip("onnx"), _imports("onnxruntime"), "onnxruntime"),
-        Part("Triton", "run --backend cuda", pip("gpu"), _imports("triton"), "triton"),
+        Part("Triton", "run --backend cuda, and random decay factors in train --device cuda", pip("gpu"),
+             _imports("triton"), "triton"),
         Part("NIR", "export --nir and import-nir", pip("onnx"), _imports("nir"), "nir"),
-        Part("Dask", "attack and sweep on several processes or machines", pip("attacks"), _imports("distributed"),
-             "distributed"),
+        Part("Dask", "run, compare, attack and sweep on several processes or machines", pip("attacks"),
+             _imports("distributed"), "distributed"),
         Part("torchvision", "--data cifar10 and other named data that it reads; export of its models", pip("vision"),
              _imports("torchvision"), "torchvision"),
         Part("psutil", "memory and processor time of Lava in bench", pip("bench"), _imports("psutil"), "psutil"),
@@ -119,8 +120,8 @@ def parts() -> tuple[Part, ...]:
         Part("snnTorch", "its row in bench", PEERS, _imports("snntorch"), "snntorch"),
         Part("C++ compiler", "the row torch-compile in bench", "your system's package manager (g++ or clang)",
              _compiler),
-        Part("file locks", "attack --out and sweep --out, which continue where they stopped", "a POSIX system, or WSL",
-             _imports("fcntl")),
+        Part("file locks", "--out of run, compare, attack and sweep, which continue where they stopped",
+             "a POSIX system, or WSL", _imports("fcntl")),
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from randhet.fixed_point.network import (
 )
 
 MOST_SYNAPSES = 4_000_000
-"""Synapses that are listed at most: one line each, about 40 bytes."""
+"""Synapses that are listed at most: one line each, about 60 bytes."""
 Matrix = Any
 """A `scipy.sparse.csr_array`; scipy declares no types."""
 

@@ -37,7 +37,6 @@ def test_every_constant_decay_is_drawn_and_integers_stay() -> None:
     assert decay.table.tolist() == [200] * 256
     found = decay_cost.measured(network(ir.Constant(200)), IMAGES, rounds=3, threads=1)
     assert found["rounds"] == 3
-    assert found["low"] <= found["cost"] <= found["high"]
 
 
 def test_other_integers_are_refused() -> None:

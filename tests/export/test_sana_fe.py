@@ -21,30 +21,30 @@ from randhet.fixed_point.chips.energy import activity
 from randhet.fixed_point.chips.mapping import map_network
 
 yaml = pytest.importorskip("yaml")
-RNG = np.random.default_rng(2)
 
 
-def lif(channels: int, **options: Any) -> ir.Lif:
+def lif(rng: np.random.Generator, channels: int, **options: Any) -> ir.Lif:
     """Neurons whose decay is 0 unless said otherwise: m is the current, and nothing is rounded."""
-    bias = RNG.integers(-400, 400, channels).astype(np.int32)
-    threshold = RNG.integers(300, 900, channels).astype(np.int32)
+    bias = rng.integers(-400, 400, channels).astype(np.int32)
+    threshold = rng.integers(300, 900, channels).astype(np.int32)
     return ir.Lif(threshold, bias, **({"decay": ir.Constant(0)} | options))
 
 
 def network(sequence: bool = False, **options: Any) -> ir.Network:
     """A stem, a branch, their sum, a convolution of groups on it beside its copy, a pool, own spikes, a read-out."""
-    conv = lambda o, c, **geometry: ir.Conv(RNG.integers(-9, 10, (o, c, 3, 3)).astype(np.int8), **geometry)
-    dense = lambda o, i: RNG.integers(-20, 21, (o, i)).astype(np.int8)
+    rng = np.random.default_rng(2)
+    conv = lambda o, c, **geometry: ir.Conv(rng.integers(-9, 10, (o, c, 3, 3)).astype(np.int8), **geometry)
+    dense = lambda o, i: rng.integers(-20, 21, (o, i)).astype(np.int8)
     layers = [
         ir.Layer("input", ir.Input((2, 6, 6), bits=1 if sequence else 8, sequence=sequence)),
-        ir.Layer("a.stem", conv(4, 2, padding=(1, 1)), (0,), lif(4, **options)),
-        ir.Layer("a_stem", conv(4, 4, padding=(1, 1)), (1,), lif(4, **options)),
+        ir.Layer("a.stem", conv(4, 2, padding=(1, 1)), (0,), lif(rng, 4, **options)),
+        ir.Layer("a_stem", conv(4, 4, padding=(1, 1)), (1,), lif(rng, 4, **options)),
         ir.Layer("add", ir.Add(), (1, 2)),
-        ir.Layer("grouped", conv(6, 2, stride=(1, 1), padding=(2, 0), groups=2), (3,), lif(6, **options)),
+        ir.Layer("grouped", conv(6, 2, stride=(1, 1), padding=(2, 0), groups=2), (3,), lif(rng, 6, **options)),
         ir.Layer("both", ir.Concat(), (4, 4)),
         ir.Layer("pool", ir.SumPool((2, 2), (2, 2)), (5,)),
         ir.Layer("flat", ir.Flatten(), (6,)),
-        ir.Layer("hidden", ir.Dense(dense(7, 12 * 4 * 2), dense(7, 7)), (7,), lif(7, **options)),
+        ir.Layer("hidden", ir.Dense(dense(7, 12 * 4 * 2), dense(7, 7)), (7,), lif(rng, 7, **options)),
         ir.Layer("out", ir.Dense(dense(3, 7)), (8,), ir.ReadOut(np.array([5, -7, 0], np.int32))),
     ]
     return ir.Network(tuple(layers), 4)
@@ -125,7 +125,7 @@ def laid_out(found: ir.Network, image: np.ndarray | None, folder: Path) -> tuple
 @pytest.mark.parametrize("sequence", [False, True])
 def test_the_file_fires_as_the_reference(tmp_path: Path, sequence: bool) -> None:
     found = network(sequence)
-    image = RNG.integers(0, 2 if sequence else 40, found.image_shape).astype(np.uint8)
+    image = np.random.default_rng(3).integers(0, 2 if sequence else 40, found.image_shape).astype(np.uint8)
     _, file = laid_out(found, image, tmp_path)
     names = {"a.stem": "a_stem", "a_stem": "a_stem__2", "grouped": "grouped", "hidden": "hidden"}
     seen = file.run([*(["input"] if sequence else []), *names.values(), "out"], found.steps)
@@ -179,7 +179,12 @@ def test_every_neuron_is_on_one_core_that_the_chip_has(tmp_path: Path) -> None:
 def test_more_cores_than_loihi_has_widen_the_mesh() -> None:
     layers = (
         ir.Layer("input", ir.Input((1, 32, 32))),
-        ir.Layer("a", ir.Conv(np.ones((1, 1, 1, 1), np.int8)), (0,), lif(1, decay=ir.Drawn(neurons_per_core=4))),
+        ir.Layer(
+            "a",
+            ir.Conv(np.ones((1, 1, 1, 1), np.int8)),
+            (0,),
+            lif(np.random.default_rng(1), 1, decay=ir.Drawn(neurons_per_core=4)),
+        ),
     )
     found = ir.Network(layers, 2)
     made = deployed(found, map_network(found, chip.load("loihi1")))
@@ -214,7 +219,7 @@ def test_figures_are_those_of_loihi_yaml(tmp_path: Path) -> None:
 def test_costs_edge_by_edge(tmp_path: Path) -> None:
     """From the file: messages to different cores, hops between their tiles, a synapse for every edge of a spike."""
     found = network()
-    images = RNG.integers(0, 40, (3, *found.image_shape)).astype(np.uint8)
+    images = np.random.default_rng(3).integers(0, 40, (3, *found.image_shape)).astype(np.uint8)
     made, file = laid_out(found, images[0], tmp_path)
     names = [layer.name for layer in found.layers if layer.spikes]
     counted = activity(found, images, reference.run(found, images, seed=0, probes=names))
@@ -263,7 +268,7 @@ def test_runs_of_equal_neurons() -> None:
 def with_layer(operation: Any, neuron: Any = None) -> ir.Network:
     layers = (
         ir.Layer("input", ir.Input((1, 4, 4))),
-        ir.Layer("a", ir.Conv(np.ones((1, 1, 1, 1), np.int8)), (0,), lif(1)),
+        ir.Layer("a", ir.Conv(np.ones((1, 1, 1, 1), np.int8)), (0,), lif(np.random.default_rng(1), 1)),
         ir.Layer("odd", operation, (1,), neuron),
         ir.Layer("out", ir.Conv(np.ones((1, 1, 1, 1), np.int8)), (2,), ir.ReadOut(np.zeros(1, np.int32))),
     )
@@ -279,8 +284,11 @@ CUBA = ir.Cuba(np.array([5], np.int32), np.array([0], np.int32))
     [
         (with_layer(ir.MaxPool((2, 2), (2, 2))), "layer odd is a MaxPool, SANA-FE's files have synapses"),
         (with_layer(CONV, CUBA), "layer odd has neurons with a current of their own"),
-        (with_layer(CONV, lif(1, reset_delay=1)), "layer odd has a reset one step late"),
-        (with_layer(CONV, lif(1, floor=np.array([-3], np.int32))), "layer odd has a lowest membrane potential"),
+        (with_layer(CONV, lif(np.random.default_rng(1), 1, reset_delay=1)), "layer odd has a reset one step late"),
+        (
+            with_layer(CONV, lif(np.random.default_rng(1), 1, floor=np.array([-3], np.int32))),
+            "layer odd has a lowest membrane potential",
+        ),
     ],
 )
 def test_what_the_files_cannot_hold_is_refused(found: ir.Network, sentence: str) -> None:
@@ -301,10 +309,12 @@ def test_too_many_synapses_and_graded_events_are_refused(monkeypatch: pytest.Mon
 
 
 def test_soft_resets_and_leaky_read_outs_keep_their_kind() -> None:
-    soft = with_layer(CONV, lif(1, reset="subtract"))
+    soft = with_layer(CONV, lif(np.random.default_rng(1), 1, reset="subtract"))
     made = deployed(soft, map_network(soft, chip.load("loihi2")))
     assert made.neurons[2].reset == "soft"
-    last = ir.Leaky(replace(lif(1, decay=ir.Constant(128)), threshold=np.array([2**23 - 1], np.int32)))
+    last = ir.Leaky(
+        replace(lif(np.random.default_rng(1), 1, decay=ir.Constant(128)), threshold=np.array([2**23 - 1], np.int32))
+    )
     leaky = ir.Network((*soft.layers[:3], replace(soft.layers[3], neuron=last)), 2)
     soma = deployed(leaky, map_network(leaky, chip.load("loihi2"))).neurons[3]
     assert (soma.spikes, soma.reset, set(soma.leak), soma.threshold.min()) == (False, "none", {0.5}, 1e30)
