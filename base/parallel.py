@@ -149,9 +149,11 @@ def _results(
     if workers == 0 and scheduler is None:
         yield from ((name, function(shared, *arguments)) for name, arguments in pieces.items())
         return
-    from dask import config
-    from distributed import KilledWorker, as_completed
-
+    try:
+        from dask import config
+        from distributed import KilledWorker, as_completed
+    except ImportError:
+        raise RandhetError("parallel evaluation needs Dask: pip install 'randhet[attacks]', or --workers 0") from None
     # whole data sets are sent, which Dask would warn of
     with (
         config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}),
@@ -216,11 +218,9 @@ def _itself(value: Any) -> Any:
 @contextmanager
 def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
     """A client of the scheduler at this address, or of a cluster of processes here that ends with the block."""
-    try:
-        from distributed import Client, LocalCluster
-        from distributed.utils import silence_logging_cmgr
-    except ImportError:
-        raise RandhetError("parallel evaluation needs Dask: pip install 'randhet[attacks]', or --workers 0") from None
+    from distributed import Client, LocalCluster
+    from distributed.utils import silence_logging_cmgr
+
     with ExitStack() as stack:
         if scheduler is None:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))

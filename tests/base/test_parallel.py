@@ -153,6 +153,15 @@ def test_a_system_without_file_locks_runs_without_a_file(monkeypatch: pytest.Mon
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize("missing", ["distributed", "dask"])
+def test_without_dask_is_one_sentence_and_nothing_is_lost_here(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    for where in ({"workers": 2}, {"workers": None}, {"scheduler": "tcp://127.0.0.1:1"}):
+        with pytest.raises(RandhetError, match=r"parallel evaluation needs Dask: pip install 'randhet\[attacks\]', or"):
+            run_all(square, PIECES, shared=100, **where)
+    assert run_all(square, PIECES, workers=0, shared=100) == EXPECTED
+
+
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(parallel, "PATIENCE", 0.3)
     with pytest.raises(RandhetError, match="no Dask scheduler with a worker at 'tcp://127.0.0.1:1'"):
