@@ -128,7 +128,7 @@ def counted(
         found: dict[str, Reading] = {}
         for names in groups(network, len(piece)):
             result = _run(network, piece, seed, number, names, stream, threads)
-            found |= {_key(reading): reading for reading in readings(network, piece, result)}
+            found |= {_key(reading): reading for reading in readings(network, piece, result, stream)}
         spikes += sum(result.spikes.values())
         per_image.append(found)
         progress(len(piece))
@@ -166,8 +166,8 @@ def _read(network: Network) -> dict[str, int]:
     return {network.layers[i].name: prod(network.shapes[i]) for i in sorted(indices)}
 
 
-def readings(network: Network, images: np.ndarray, result: Result) -> Iterator[Reading]:
-    """What layers read in a run of these images, of which the traces are there."""
+def readings(network: Network, images: np.ndarray, result: Result, stream: bool) -> Iterator[Reading]:
+    """What layers read in a run of these images, or in a stream of them, of which the traces are there."""
     constant = still(network)
     for i, layer in enumerate(network.layers):
         if layer.weighted is None:
@@ -180,7 +180,8 @@ def readings(network: Network, images: np.ndarray, result: Result) -> Iterator[R
             yield replace(found, still=constant[source])
         if layer.recurrent is not None and layer.name in result.traces:
             own = result.traces[layer.name].output.copy()
-            own[:, -1] = 0  # what is sent at the last step is read by nobody
+            # what is sent at the last step is read by nobody, but by the next piece of a stream
+            own[-1 if stream else slice(None), -1] = 0
             yield replace(_reading(network, i, Dense(layer.recurrent), own, 1), own=True)
 
 

@@ -124,6 +124,22 @@ def test_a_run_is_counted_synapse_by_synapse(
         assert (own.calls, own.synapses) == (5, 36)
 
 
+def test_the_spikes_that_carry_on_in_a_recording_are_read_by_its_next_piece() -> None:
+    """Of two pieces of five steps nine are read: only the last spikes of all go unread."""
+    network = residual(sequence=True, recurrent=True)
+    weight = network.layers[6].recurrent
+    assert weight is not None
+    images = np.random.default_rng(1).integers(0, 4, (2, *network.image_shape)).astype(np.uint8)
+    run = reference.run(network, images, seed=7, probes=["hidden"], stream=True)
+    sent = run.traces["hidden"].output.reshape(10, 6)
+    assert sent[4].any() and sent[9].any()
+    found = synaptic.counted(network, images, 7, stream=True)
+    (own,) = (one for one in found.readings if one.own)
+    assert own.driven == pytest.approx(6 * sent[:9].sum() / 2)
+    assert own.effective == pytest.approx(sum(int((weight != 0)[:, row != 0].sum()) for row in sent[:9]) / 2)
+    assert (own.calls, own.synapses) == (5, 36)
+
+
 def by_hand(image: list[int]) -> tuple[ir.Network, np.ndarray]:
     """Two dense layers over 3 steps. W x of (0, 1, 1) is (-3, -4, 2): the last of three neurons fires at every step."""
     first = np.array([[1, 0, -3], [0, 1, -5], [-1, 2, 0]], np.int8)
