@@ -13,7 +13,7 @@ votes the one of the largest S. In both the lowest class is taken where S is equ
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from math import lcm
 from typing import Any, Literal, get_args
 
@@ -197,8 +197,3 @@ def decided(sums: NDArray[np.int64], votes: NDArray[np.int64], combine: Combine)
         return sums.argmax(1)
     least = np.iinfo(np.int64).min
     return np.where(votes == votes.max(1, keepdims=True, initial=0), sums, least).argmax(1)
-
-
-def with_seed(ensemble: NetworkEnsemble, seed: int | None) -> NetworkEnsemble:
-    """Return the ensemble with a master seed in its file, or without one."""
-    return replace(ensemble, members=tuple(replace(member, seed=seed) for member in ensemble.members))
