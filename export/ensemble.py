@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from reprlib import repr as shortened
+from sys import float_info
 from typing import Any
 
 import numpy as np
@@ -51,9 +53,25 @@ def changes_of(member: Network) -> Changes:
         found = json.loads(member.metadata.get(MEMBER, "{}"))
     except ValueError:
         raise ExportError(f"metadata {MEMBER} of the network is not JSON") from None
+    except RecursionError:
+        raise ExportError(f"metadata {MEMBER} of the network nests too deeply, it must be sigma and steps") from None
     if not isinstance(found, dict) or set(found) - {"sigma", "steps"}:
-        raise ExportError(f"metadata {MEMBER} of the network holds {found}, it must be sigma and steps")
+        raise ExportError(f"metadata {MEMBER} of the network holds {shortened(found)}, it must be sigma and steps")
+    if fault := _fault(found, member.steps):
+        raise ExportError(f"metadata {MEMBER} of the network: {fault}")
     return found
+
+
+def _fault(found: Changes, steps: int) -> str | None:
+    """Say what no member of so many steps has: its floats would be those of another network, or fail half-way."""
+    own = found.get("steps", steps)
+    if type(own) is not int or own != steps:
+        return f"its steps are {shortened(own)}, they must be the network's own, {steps}"
+    sigma = found.get("sigma", 0)
+    # the largest float, since JSON knows integers above it
+    if type(sigma) not in (int, float) or not 0 <= sigma <= float_info.max:
+        return f"its sigma is {shortened(sigma)}, it must be a number of at least 0"
+    return None
 
 
 # --- float ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -147,3 +148,42 @@ def test_metadata_that_says_no_changes_is_refused() -> None:
     for text, sentence in (("{", "is not JSON"), ("[1]", r"holds \[1\]"), ('{"neuron": 1}', "must be sigma and steps")):
         with pytest.raises(RandhetError, match=sentence):
             changes_of(replace(member, metadata={"member": text}))
+
+
+SIGMA, COUNT = (
+    "its sigma is {}, it must be a number of at least 0",
+    "its steps are {}, they must be the network's own, 3",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"sigma": "x"}', SIGMA.format("'x'")),
+        ('{"sigma": null}', SIGMA.format("None")),
+        ('{"sigma": true}', SIGMA.format("True")),
+        ('{"sigma": [1]}', SIGMA.format(r"\[1\]")),
+        ('{"sigma": -0.5}', SIGMA.format("-0.5")),
+        ('{"sigma": NaN}', SIGMA.format("nan")),
+        ('{"sigma": Infinity}', SIGMA.format("inf")),
+        ('{"sigma": 1' + "0" * 400 + "}", "its sigma is 10*\\.\\.\\.0*, it must be a number"),
+        ('{"steps": 2.5}', COUNT.format("2.5")),
+        ('{"steps": 3.0}', COUNT.format("3.0")),
+        ('{"steps": true}', COUNT.format("True")),
+        ('{"steps": null}', COUNT.format("None")),
+        ('{"steps": "3"}', COUNT.format("'3'")),
+        ('{"steps": 4}', COUNT.format("4")),
+        ('{"steps": 3, "sigma": -1}', SIGMA.format("-1")),
+        ("[" * 100_000, "nests too deeply"),
+    ],
+)
+def test_metadata_with_changes_that_no_member_can_have_is_refused(text: str, sentence: str) -> None:
+    """Floats would fail in the middle of a comparison, or be those of another member."""
+    member = deployed().members[0]
+    with pytest.raises(RandhetError, match=f"metadata member of the network.*{sentence}"):
+        changes_of(replace(member, metadata={"member": text}))
+
+
+@pytest.mark.parametrize("own", [{"sigma": 0}, {"sigma": 2.5}, {"steps": 3}, {"sigma": 0.5, "steps": 3}])
+def test_metadata_of_changes_is_read(own: dict[str, Any]) -> None:
+    assert changes_of(replace(deployed().members[0], metadata={"member": json.dumps(own)})) == own
