@@ -26,13 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randhet.base.files import replacing
-from randhet.base.hdf5 import verify
 from randhet.fixed_point.ensemble import MOST_MEMBERS, Combine, NetworkEnsemble
 from randhet.fixed_point.generator import DRAW_VALUES
 from randhet.fixed_point.layers import Drawn, Layer, Lif, with_dynamics
 from randhet.fixed_point.network import Network
-from randhet.netx.node import Node, group
-from randhet.netx.read import VERSIONS, loaded, network_of
+from randhet.netx.node import MAX_LAYERS, Node, group
+from randhet.netx.read import VERSIONS, loaded, network_of, no_others
 from randhet.netx.words import ENSEMBLE_VERSION, FORMAT_VERSION
 from randhet.netx.write import fill, put
 
@@ -59,12 +58,10 @@ def write(path: str | Path, ensemble: NetworkEnsemble) -> None:
 
 
 def holds_ensemble(path: str | Path) -> bool:
-    """Tell whether a file is an HDF5 file of this version; whether it is undamaged is seen when it is read."""
+    """Tell whether a file is an HDF5 file of this version; FileError where it is too damaged to tell."""
     if not Path(path).is_file() or not h5py.is_hdf5(path):
         return False
-    verify(path, packed=False)
-    with h5py.File(path, "r") as file:
-        return "version" in file.attrs and Node(file).attribute("version", object) == ENSEMBLE_VERSION
+    return loaded(path, lambda root: bool(root.attribute("version", object) == ENSEMBLE_VERSION))
 
 
 def read(path: str | Path) -> NetworkEnsemble:
@@ -95,12 +92,20 @@ class Stored(NamedTuple):
     tables: Tables
 
 
+ENTRIES = {"steps", "metadata", "table", "sigma"}
+"""What the group of members may hold: the digest covers nothing else."""
+
+
 def _stored(node: Node) -> Stored:
+    no_others(node, ENTRIES)
     steps = node.array("steps")
     count = len(steps)
     if not 1 <= count <= MOST_MEMBERS:
         raise node.fail("steps", f"is of {count} members, the limits are 1 to {MOST_MEMBERS}")
-    tables = {number: _layer_tables(node, number, count) for number in _numbers(node)}
+    numbers, described = _numbers(node, "table"), _numbers(node, "sigma")
+    if described != numbers:
+        raise node.fail("sigma", f"is of layers {described}, the tables are of layers {numbers}")
+    tables = {number: _layer_tables(node, number, count) for number in numbers}
     combine, metadata = node.attribute("combine", str), node.array("metadata", "u").astype(np.uint8).tobytes()
     if node.attribute("digest", str) != _digest(combine, metadata, steps.astype(np.int64), tables):
         raise node.fail("digest", "does not fit what the group holds: the file is damaged")
@@ -118,12 +123,13 @@ def _texts(node: Node, metadata: bytes, count: int) -> list[dict[str, Any]]:
     return texts
 
 
-def _numbers(node: Node) -> list[int]:
-    """Numbers of the layers that have tables; none where nothing is drawn."""
-    names = sorted(group(node, "table").group) if node.has("table") else []
-    if not all(name.isdecimal() for name in names):
-        raise node.fail("table", "has an entry that is no number of a layer")
-    return sorted(map(int, names))
+def _numbers(node: Node, kind: str) -> list[int]:
+    """Numbers of the layers that have tables, or sigmas; none where nothing is drawn."""
+    names = set(group(node, kind).group) if node.has(kind) else set()
+    numbers = [number for number in range(MAX_LAYERS) if str(number) in names]
+    if len(numbers) < len(names):
+        raise node.fail(kind, "has an entry that is no number of a layer")
+    return numbers
 
 
 def _layer_tables(node: Node, number: int, count: int) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:

@@ -123,7 +123,7 @@ def _compare_shapes(nodes: list[Node], network: Network) -> None:
 def _layer(node: Node, version: Version) -> Layer:
     kind = _kind(node, "type", OPERATIONS)
     if version.strict:
-        _no_others(node, COMMON | {field.name for field in fields(kind)})
+        no_others(node, COMMON | {field.name for field in fields(kind)})
     return Layer(
         name=node.text("name"),
         operation=MAKERS[kind](node),
@@ -140,7 +140,7 @@ def _neuron(layer: Node) -> Neuron:
     """The neuron of a layer, field by field as its kind declares them; its bias is kept beside the weights."""
     node = group(layer, "neuron")
     kind = _kind(node, "type", NEURONS)
-    _no_others(node, {"type", *_words(kind), *EXTRAS[kind]})
+    no_others(node, {"type", *_words(kind), *EXTRAS[kind]})
     exponent = node.integer("bias_exp") if node.has("bias_exp") else 0
     if "dynamics" in _words(kind):
         neuron: Neuron = Leaky(_dynamics(node, bias(layer, exponent)), **_values(node, kind, "dynamics"))
@@ -154,7 +154,7 @@ def _dynamics(neuron: Node, own: np.ndarray) -> Spiking:
     """What moves the membrane potential of a leaky read-out."""
     node = group(neuron, "dynamics")
     kind = _kind(node, "type", DYNAMICS)
-    _no_others(node, {"type", *_words(kind)})
+    no_others(node, {"type", *_words(kind)})
     return cast(Spiking, kind(bias=own, **_values(node, kind, "bias")))
 
 
@@ -187,7 +187,7 @@ def _compare_extras(node: Node, neuron: Neuron, recurrent: bool) -> None:
 def _decay(neuron: Node) -> Any:
     node = group(neuron, "decay")
     kind = _kind(node, "kind", DECAYS)
-    _no_others(node, {entry.word for entry in entries(kind)} | {"kind"})
+    no_others(node, {entry.word for entry in entries(kind)} | {"kind"})
     return kind(**{entry.name: _value(node, entry) for entry in entries(kind)})
 
 
@@ -198,7 +198,7 @@ def _kind(node: Node, key: str, words: Mapping[str, type]) -> type:
     return words[word]
 
 
-def _no_others(node: Node, known: set[str]) -> None:
+def no_others(node: Node, known: set[str]) -> None:
     """FileError at an entry that nothing names: what it asks for would silently not be done."""
     for key in sorted(set(node.group) - known):
         raise node.fail(key, f"is not known here, known are {', '.join(sorted(known))}")

@@ -120,11 +120,25 @@ DAMAGE: dict[str, tuple[Callable[[h5py.Group], None], str]] = {
     "steps": (lambda members: members["steps"].__setitem__(1, 99), "digest does not fit"),
     "combine": (lambda members: members.attrs.__setitem__("combine", "average"), "digest does not fit"),
     "metadata": (retyped("metadata", np.frombuffer(b"[]", np.uint8)), "digest does not fit"),
-    "a lost table": (lambda members: members["table"].pop(min(members["table"])), "has tables of layers|digest"),
+    "a lost table": (
+        lambda members: members["table"].pop(min(members["table"])),
+        "sigma is of layers .*, the tables are of layers",
+    ),
     "no steps": (lambda members: members.pop("steps"), "steps is missing"),
     "too many": (retyped("steps", np.ones(65, np.int64)), "is of 65 members, the limits are 1 to 64"),
     "no member": (retyped("steps", np.ones(0, np.int64)), "is of 0 members"),
     "a name": (lambda members: members["table"].move(min(members["table"]), "x"), "no number of a layer"),
+    "one name more": (lambda members: members.create_dataset("delay", data=[1]), "members/delay is not known"),
+    "one group more": (lambda members: members.create_group("later"), "members/later is not known"),
+    "a sigma without a table": (
+        lambda members: members["sigma"].create_dataset("77", data=[1.0, 1.0, 1.0]),
+        r"members/sigma is of layers .*77.*, the tables are of layers",
+    ),
+    "a sigma without a number": (
+        lambda members: members["sigma"].create_dataset("x", data=[1.0]),
+        "members/sigma has an entry that is no number of a layer",
+    ),
+    "one number twice": (lambda members: members["table"].create_dataset("00", data=[1]), "no number of a layer"),
     "no digest": (lambda members: members.attrs.pop("digest"), "digest is NoneType, it must be str"),
 }
 
@@ -167,6 +181,21 @@ def test_metadata_larger_than_an_attribute_is_kept(tmp_path: Path) -> None:
     assert read(tmp_path / "a.net").members[8].metadata["note"] == long
 
 
+def test_whether_a_damaged_file_is_an_ensemble_is_told_or_refused(tmp_path: Path) -> None:
+    """Bytes in and around the attribute that says so: what is asked first of a file fails in one sentence too."""
+    path, refused = tmp_path / "a.net", []
+    write(path, ensemble_of())
+    whole = path.read_bytes()
+    start = whole.index(b"version")
+    for place in range(start - 60, start + 30):
+        path.write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+        try:
+            holds_ensemble(path)
+        except FileError as error:
+            refused.append(str(error))
+    assert 20 < len(refused) < 90 and all(path.name in sentence for sentence in refused)
+
+
 def test_a_file_with_other_bytes_is_read_or_refused(tmp_path: Path) -> None:
     """One to four bytes of 80 copies are set at random, in half of them in what the members add."""
     path, rng, refused = tmp_path / "a.net", np.random.default_rng(0), 0
@@ -180,6 +209,7 @@ def test_a_file_with_other_bytes_is_read_or_refused(tmp_path: Path) -> None:
             damaged[place] = rng.integers(256)
         path.write_bytes(damaged)
         try:
+            holds_ensemble(path)
             read(path)
         except FileError:
             refused += 1
