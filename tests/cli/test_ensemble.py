@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,13 @@ def test_compare_and_attack_take_an_ensemble(net: Path) -> None:
     assert attacked["deployed"]["sentences"] and set(attacked["readings"]) == {"clean", "fgsm"}
 
 
-def test_inspect_shows_one_member(net: Path) -> None:
-    shown = [parsed(call("inspect", net, "--member", number, "--json")) for number in (0, 1)]
-    assert shown[0]["layers"] == shown[1]["layers"] and shown[0]["synapse_bytes"] > 0
+def test_inspect_shows_the_member_that_is_asked_for(tmp_path: Path) -> None:
+    path, steps = tmp_path / "a.net", [3, 1]
+    assert call("export", "digits-randhet-at", "-o", path, "--samples", 32, "--member-steps", "3,1").exit_code == 0
+    shown = [parsed(call("inspect", path, "--member", number, "--json")) for number in (0, 1)]
+    assert [member["steps"] for member in shown] == steps
+    assert [json.loads(member["metadata"]["member"]) for member in shown] == [{"steps": own} for own in steps]
+    assert all(member["synapse_bytes"] > 0 for member in shown)
 
 
 @pytest.mark.parametrize(
