@@ -6,6 +6,7 @@ worker that dies costs the piece it was on, which runs again elsewhere; a progra
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 FORMAT = "randhet-results-1"
 PATIENCE = 10
 """Seconds that a scheduler has to answer."""
+LATE = (TimeoutError, asyncio.TimeoutError)
+"""What Dask raises after that: one class from Python 3.11 on, before it two."""
 Progress = Callable[[int], None]
 
 
@@ -207,7 +210,7 @@ def _settle(client: Client, futures: list[Future]) -> None:
     """Stop the other pieces and wait for the worker that Dask starts again: closed in between, Dask fails itself."""
     workers = len(client.cluster.workers) if client.cluster else 0
     client.cancel(futures)
-    with suppress(TimeoutError):
+    with suppress(*LATE):
         client.wait_for_workers(workers, timeout=PATIENCE)
 
 
@@ -242,14 +245,14 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
         try:
             client = stack.enter_context(Client(scheduler, timeout=PATIENCE))
             client.wait_for_workers(1, timeout=PATIENCE)
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, *LATE, ValueError) as error:
             raise RandhetError(
-                f"no Dask scheduler with a worker at {scheduler!r}: {str(error).splitlines()[0]}"
+                f"no Dask scheduler with a worker at {scheduler!r}: {(str(error) or 'no answer').splitlines()[0]}"
             ) from None
         yield client
 
 
 def _close(cluster: LocalCluster) -> None:
     """End the workers, whatever ends the block; no failure of Dask's to end one may hide that reason or the results."""
-    with suppress(AssertionError, OSError, TimeoutError):
+    with suppress(AssertionError, OSError, *LATE):
         cluster.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 import warnings
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from distributed import LocalCluster
@@ -51,7 +54,7 @@ def test_a_scheduler_that_goes_is_one_sentence(tmp_path: Path) -> None:
             ends[0].start()
 
     with pytest.raises(RandhetError, match="the Dask scheduler at .* has gone: start it again"):
-        run_all(waits, {str(i): (i,) for i in range(100)}, file, cluster.scheduler_address, progress=end)
+        run_all(waits, {str(i): (i,) for i in range(600)}, file, cluster.scheduler_address, progress=end)
     ends[0].join()
     assert len(read(file)) == sum(done) >= 2
 
@@ -160,6 +163,20 @@ def test_without_dask_is_one_sentence_and_nothing_is_lost_here(missing: str, mon
         with pytest.raises(RandhetError, match=r"parallel evaluation needs Dask: pip install 'randhet\[attacks\]', or"):
             run_all(square, PIECES, shared=100, **where)
     assert run_all(square, PIECES, workers=0, shared=100) == EXPECTED
+
+
+def test_the_end_of_dasks_patience_is_no_failure_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask raises the TimeoutError of asyncio, which is another class than the built-in one on Python 3.10."""
+
+    def late(*arguments: Any, **options: Any) -> None:
+        raise asyncio.TimeoutError
+
+    parallel._close(SimpleNamespace(close=late))  # type: ignore[arg-type]
+    client: Any = SimpleNamespace(cluster=None, cancel=list, wait_for_workers=late)
+    parallel._settle(client, [])
+    monkeypatch.setattr("distributed.Client", late)
+    with pytest.raises(RandhetError, match="no Dask scheduler with a worker at 'tcp://127.0.0.1:1': no answer"):
+        run_all(square, PIECES, scheduler="tcp://127.0.0.1:1")
 
 
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
