@@ -42,15 +42,15 @@ Scheduler = Annotated[
         show_default="none",
     ),
 ]
+PROCESSES = "Number of processes of this machine that run ranges of images; 0: none beside this program."
 Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        min=0,
-        help="Number of processes of this machine that run ranges of images; 0: none beside this program.",
-    ),
+    int | None, typer.Option("--workers", metavar="N", min=0, help=PROCESSES, show_default="none beside this program")
 ]
+AlwaysWorkers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", min=0, help=PROCESSES, show_default="as --threads says, else one per core"),
+]
+"""Of commands whose work is split unless it must run here."""
 PerTask = Annotated[
     int, typer.Option("--images-per-task", metavar="N", min=1, help="Number of images that a worker takes at a time.")
 ]
@@ -71,6 +71,11 @@ def processes(scheduler: str | None, workers: int | None, threads: int | None) -
     """Number of worker processes of a command that always splits its work: as many as --threads says, or given."""
     one_place(scheduler, workers)
     return workers if workers is not None else 0 if threads == 1 else threads
+
+
+def threads_of_piece(scheduler: str | None, workers: int | None, threads: int | None) -> int | None:
+    """Return the threads of a piece beside `processes`: those given, unless they said the number of processes."""
+    return threads if threads == 1 or scheduler is not None or workers is not None else None
 
 
 def use_threads(count: int | None) -> None:

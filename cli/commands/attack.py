@@ -19,6 +19,7 @@ from randhet.cli.model_options import (
 )
 from randhet.cli.network_input import ensemble_in
 from randhet.cli.options import (
+    AlwaysWorkers,
     Data,
     Draws,
     Json,
@@ -26,8 +27,8 @@ from randhet.cli.options import (
     Scheduler,
     Seed,
     Threads,
-    Workers,
     processes,
+    threads_of_piece,
     use_threads,
 )
 
@@ -76,7 +77,7 @@ def command(
     seed: Seed = None,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Number of images per task.")] = 100,
     scheduler: Scheduler = None,
-    workers: Workers = None,
+    workers: AlwaysWorkers = None,
     threads: Threads = None,
     *,
     said: ModelOptions,
@@ -119,7 +120,10 @@ def command(
         if sweep is None:
             content = _attacks(joined(setups[checkpoint.stem], net), plan, radius, similarity, where)
             content = {"checkpoint": checkpoint.name} | content
-            content |= {} if net is None else {"deployed": deployed(setups[checkpoint.stem], net, plan, radius, where)}
+            if net is not None:
+                pair = pair_of(setups[checkpoint.stem], net)
+                each = threads, threads_of_piece(scheduler, workers, threads) or 1
+                content["deployed"] = deployed(setups[checkpoint.stem], pair, plan, radius, where, each)
         else:
             content = common | _sweep(plan, setups, where)
     if as_json:
@@ -163,20 +167,25 @@ def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any)
     return content
 
 
-def deployed(setup: Any, net: Path, plan: Any, eps: float, where: Any) -> dict[str, Any]:
-    """Robustness of the integers: what an attacker leaves who has the float model, the network, or its seed too."""
+def deployed(
+    setup: Any, pair: tuple[Any, Any], plan: Any, eps: float, where: Any, threads: tuple[int | None, int]
+) -> dict[str, Any]:
+    """Robustness of the integers: what an attacker leaves who has the float model, the network, or its seed too.
+
+    pair: of `pair_of`. threads: of a range of images that runs in this program, and of one on a worker.
+    """
     from randhet.base.split import Split
     from randhet.compare.report.words import robustness, robustness_dict
     from randhet.compare.robustness.deployed import AttackSettings, possible
     from randhet.compare.robustness.deployed_split import Work, attack_in_ranges
 
-    network, twin = pair_of(setup, net)
+    network, twin = pair
     settings = AttackSettings(possible(plan), eps, setup.draws, setup.redraws, setup.seed)
     split = Split(where.scheduler, where.workers, where.batch)
     ranges = len(split.ranges(len(setup.images)))
     # starting processes for a single range is not worth it
     split = replace(split, workers=0) if ranges == 1 and where.scheduler is None else split
-    work = Work(network, twin, setup.images, settings, None if split.here else 1)
+    work = Work(network, twin, setup.images, settings, threads[0 if split.here else 1])
     found = attack_in_ranges(work, split, where.begin("deployed network, ranges", ranges))
     return robustness_dict(found) | {"sentences": list(robustness(found))}
 

@@ -106,18 +106,21 @@ def command(
         )
     images = images_for(network, data, samples)
     known = network.seed if seed is None else seed
-    if results is not None and known is None:
+    if results is not None and known is None and is_drawn(network):
         raise RandhetError("--out continues a run, which needs the same draws: give --seed too")
     seeds = seeds_of(network, seed, draws)
     job = Job(ensemble or network, images.pixels, backend, threads if split.here else threads or 1, batch)
+    counts: list[int] = []
     with stages() as stage:
         begin = time.perf_counter()
         if whole:
             found = here(job, seeds, stage(backend, len(images) * len(seeds) * len(job.members)), stream)
         else:
             split = replace(split, identity=identity(job, known, file))
-            found = split_run(job, seeds, split, stage(f"{backend}, pieces", pieces_of(job, len(seeds), split)))
-        seconds = time.perf_counter() - begin
+            done = stage(f"{backend}, pieces", pieces_of(job, len(seeds), split))
+            found = split_run(job, seeds, split, noted(done, counts))
+        # the first count is of results that an earlier run left: beside these, the time would be that of a part
+        seconds = None if any(counts[:1]) else time.perf_counter() - begin
     summary = summed(found, images.labels, backend, known, seconds)
     if ensemble:
         summary |= {"combine": ensemble.combine, "members": members_alone(found, images.labels)}
@@ -133,12 +136,27 @@ def command(
         show(summary)
 
 
+def noted(done: Callable[[int], None], counts: list[int]) -> Callable[[int], None]:
+    """Return what tells `done` and keeps every count that it is told."""
+
+    def tell(count: int) -> None:
+        counts.append(count)
+        done(count)
+
+    return tell
+
+
+def is_drawn(network: Network) -> bool:
+    """Whether any layer draws its decay factors."""
+    return any(layer.drawn for layer in network.layers)
+
+
 def seeds_of(network: Network, seed: int | None, draws: int) -> list[int]:
     """The master seed of every repetition; one for a deterministic network."""
     from randhet.base.errors import RandhetError
     from randhet.fixed_point.reference import master_seed
 
-    count = draws if any(layer.drawn for layer in network.layers) else 1
+    count = draws if is_drawn(network) else 1
     known = network.seed if seed is None else seed
     if known is not None and known > 2**64 - count:
         raise RandhetError(f"seed is {known}, the limit is 2^64 - {count} for {count} draws")
@@ -185,9 +203,12 @@ def identity(job: Job, seed: int | None, file: Path) -> dict[str, Any]:
 
 
 def summed(
-    results: list[Any], labels: NDArray[np.int64], backend: str, seed: int | None, seconds: float
+    results: list[Any], labels: NDArray[np.int64], backend: str, seed: int | None, seconds: float | None
 ) -> dict[str, Any]:
-    """The JSON object of all repetitions; of several, predictions are a list for each, and counts are added up."""
+    """The JSON object of all repetitions; of several, predictions are a list for each, and counts are added up.
+
+    seconds: None where they were not measured.
+    """
     import numpy as np
 
     from randhet.fixed_point.split import added
@@ -202,7 +223,7 @@ def summed(
         "samples": len(labels),
         "seed": seed,  # never one that came from the system's entropy: whoever reads it could repeat the draws
         "seconds": seconds,
-        "images_per_second": done / seconds,
+        "images_per_second": None if seconds is None else done / seconds,
         "predictions": predictions if several else predictions[0],
         "spikes": added(result.spikes for result in results),
         "operations": added(counted) if counted else None,
@@ -229,7 +250,10 @@ def show(summary: dict[str, Any]) -> None:
     if "interval" in summary:
         low, high = summary["interval"]
         table.add_row("95 % interval", f"{100 * low:.2f} to {100 * high:.2f} %, over {draws} draws")
-    table.add_row("time", f"{summary['seconds']:.2f} s, {summary['images_per_second']:.1f} images per second")
+    if summary["seconds"] is None:
+        table.add_row("time", "not measured, results of an earlier run are among these")
+    else:
+        table.add_row("time", f"{summary['seconds']:.2f} s, {summary['images_per_second']:.1f} images per second")
     table.add_row("seed", "from the system's entropy" if summary["seed"] is None else str(summary["seed"]))
     table.add_row("saturations", str(summary["saturations"]))
     for layer, count in summary["spikes"].items():

@@ -9,7 +9,19 @@ import typer
 
 from randhet.cli.console import emit, err, out, stages
 from randhet.cli.model_options import ModelArgument, ModelOptions, data_of, load_model, model_options
-from randhet.cli.options import Data, Json, PerTask, Samples, Scheduler, Seed, Threads, Workers, processes, use_threads
+from randhet.cli.options import (
+    AlwaysWorkers,
+    Data,
+    Json,
+    PerTask,
+    Samples,
+    Scheduler,
+    Seed,
+    Threads,
+    processes,
+    threads_of_piece,
+    use_threads,
+)
 
 
 @model_options
@@ -41,7 +53,7 @@ def command(
         ),
     ] = None,
     scheduler: Scheduler = None,
-    workers: Workers = None,
+    workers: AlwaysWorkers = None,
     per_task: PerTask = 500,
     threads: Threads = None,
     *,
@@ -60,7 +72,7 @@ def command(
     from randhet.compare.quantisation.precision import Grid, Terms, sweep
     from randhet.train.data.sources import load
 
-    count = processes(scheduler, workers, threads)
+    count, each = processes(scheduler, workers, threads), threads_of_piece(scheduler, workers, threads)
     use_threads(threads)
     grid = Grid(
         numbers("bits", bits), numbers("tau-bits", tau_bits), numbers("fractions", fractions), names(scales), plain
@@ -76,7 +88,7 @@ def command(
             grid,
             Terms(draws, seed or 0, chip),
             stage,
-            Split(scheduler, count, per_task, out=directory and directory / "sweep.jsonl"),
+            Split(scheduler, count, per_task, each, directory and directory / "sweep.jsonl"),
         )
     if directory is not None:
         leave(directory, results)

@@ -50,6 +50,13 @@ NAMES = {
 """Options whose values are names of a table."""
 
 
+def test_what_runs_without_workers_is_said() -> None:
+    alone, all_cores = "[default: (none beside this program)", "[default: (as --threads says, else one per core)"
+    for command, default in {"run": alone, "compare": alone, "attack": all_cores, "sweep": all_cores}.items():
+        option = help_of(command).rsplit("--workers", 1)[1]
+        assert default in option[:300], command
+
+
 def help_of(command: str) -> str:
     """The help page of a command, without frames and line breaks."""
     shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from command_line import call, parsed
 
+from randhet.base.errors import RandhetError
+from randhet.compare.quantisation import precision
+from randhet.compare.robustness import deployed_split
 from randhet.fixed_point.network import Dense, Flatten, Input, Layer, Network, ReadOut
 from randhet.netx.write import write
 from randhet.train import checkpoint as checkpoints
@@ -68,7 +71,10 @@ def test_run(backend: str, net: str, members: int, cluster: str, files: Path, tm
     )
     whole = parsed(call(*arguments))
     split = (*arguments, "--scheduler", cluster, "--images-per-task", 5, "--out", out)
-    assert timeless(parsed(call(*split))) == timeless(whole)
+    at_once = parsed(call(*split))
+    assert timeless(at_once) == timeless(whole)
+    assert at_once["seconds"] > 0
+    assert at_once["images_per_second"] == pytest.approx(2 * 13 / at_once["seconds"])
     first = parsed(call(*arguments[:-3], "--json"))  # one repetition: that of the seed itself
     assert whole["predictions"][0] == first["predictions"] and whole["accuracies"][0] == first["accuracy"]
     assert whole["predictions"][0] != whole["predictions"][1]
@@ -76,7 +82,11 @@ def test_run(backend: str, net: str, members: int, cluster: str, files: Path, tm
     assert len(lines) == 1 + 2 * 3 * members
     out.write_text("".join(lines[:3]))
     # the rest is computed here, and the file says what is done
-    assert timeless(parsed(call(*arguments, "--out", out, "--images-per-task", 5))) == timeless(whole)
+    continued = parsed(call(*arguments, "--out", out, "--images-per-task", 5))
+    assert timeless(continued) == timeless(whole)
+    assert [continued[name] for name in sorted(TIMES)] == [None, None]  # the time of a part says nothing of the whole
+    shown = call(*arguments[:-1], "--out", out, "--images-per-task", 5)
+    assert "not measured, results of an earlier run are among these" in shown.stdout
     assert len(out.read_text().splitlines()) == 1 + 2 * 3 * members
     other = call(*arguments[:5], 4, "--seed", 4, "--out", out)
     assert other.exit_code == 2 and "other settings (images, seed)" in other.stderr
@@ -90,6 +100,7 @@ def test_processes_of_this_machine(files: Path) -> None:
 
 def test_compare(cluster: str, files: Path, tmp_path: Path) -> None:
     """130 images are two batches of the float model; chunks of 40 are four pieces of traces."""
+    pytest.importorskip("onnxruntime")
     few = ("--samples", 130, "--draws", 2, "--backends", "engine,onnx", "--images-per-task", 40, "--json")
     arguments = ("compare", files / "model.pt", files / "model.net", *few)
     whole = call(*arguments, "--out", tmp_path / "whole")
@@ -125,6 +136,67 @@ def test_sweep(cluster: str, files: Path) -> None:
     energies = [[row.pop("energy") for row in found["points"]] for found in (cut, whole)]
     assert energies[0] == pytest.approx(energies[1], rel=1e-12)
     assert cut == whole
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [
+        (("--threads", 1), 1),
+        (("--threads", 3), None),  # three processes
+        (("--workers", 0, "--threads", 3), 3),
+        (("--workers", 2, "--threads", 3), 3),
+        ((), None),
+    ],
+)
+def test_threads_of_a_sweep(
+    options: tuple[Any, ...], threads: int | None, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sweep(*arguments: Any) -> None:
+        raise RandhetError(f"threads: {arguments[-1].threads}")
+
+    monkeypatch.setattr(precision, "sweep", sweep)
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
+    told = call("sweep", files / "model.pt", *options)
+    assert told.exit_code == 2 and f"threads: {threads}\n" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "threads"),
+    [
+        (6, ("--threads", 1), 1),
+        (6, ("--workers", 0), None),
+        (4, ("--workers", 2, "--threads", 3), 3),  # a single range runs in the program
+        (6, ("--workers", 2, "--threads", 3), 3),
+        (6, ("--threads", 3), 1),  # three processes
+        (6, ("--workers", 2), 1),
+    ],
+)
+def test_threads_of_attacks_on_integers(
+    samples: int, options: tuple[Any, ...], threads: int | None, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attack(work: Any, *others: Any) -> None:
+        raise RandhetError(f"threads: {work.threads}")
+
+    monkeypatch.setattr(deployed_split, "attack_in_ranges", attack)
+    monkeypatch.setattr("randhet.cli.commands.attack._attacks", lambda *arguments: {})
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
+    few = ("--samples", samples, "--batch", 4, "--net", files / "model.net")
+    told = call("attack", files / "model.pt", *few, *options)
+    assert told.exit_code == 2 and f"threads: {threads}\n" in told.stderr
+
+
+def test_a_deterministic_run_is_kept_without_a_seed(tmp_path: Path) -> None:
+    layers = (
+        Layer("input", Input((1, 8, 8))),
+        Layer("flat", Flatten(), (0,)),
+        Layer("out", Dense(np.ones((10, 64), np.int8)), (1,), ReadOut(np.zeros(10, np.int32)), np.ones(1)),
+    )
+    net, out = tmp_path / "plain.net", tmp_path / "run.jsonl"
+    write(net, Network(layers, steps=2))
+    arguments = ("run", net, "--data", "digits", "--samples", 4, "--images-per-task", 2, "--json")
+    kept = parsed(call(*arguments, "--out", out))
+    assert len(out.read_text().splitlines()) == 1 + 2
+    assert timeless(kept) == timeless(parsed(call(*arguments)))
 
 
 @pytest.mark.parametrize(
