@@ -38,11 +38,10 @@ def drawing(network: ir.Network) -> ir.Network:
 
 
 def _drawing(layer: ir.Layer) -> ir.Layer:
-    neuron = layer.neuron
-    if not isinstance(neuron, ir.Lif) or not isinstance(neuron.decay, ir.Constant):
+    fixed = layer.lif.given if layer.lif else None
+    if layer.lif is None or fixed is None or np.ndim(fixed):
         return layer
-    table = np.full(256, neuron.decay.mantissa, np.uint16)
-    return replace(layer, neuron=replace(neuron, decay=ir.Drawn(table)))
+    return replace(layer, neuron=replace(layer.lif, decay=ir.Drawn(np.full(256, fixed, np.uint16))))
 
 
 def interval(values: list[float]) -> tuple[float, float]:

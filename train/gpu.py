@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import nullcontext
 from functools import lru_cache
 from importlib import import_module
-from importlib.util import find_spec
 from math import pi
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from randhet.base import triton
 from randhet.train import cpu
 from randhet.train.cpu import arranged, memory_order, neuron_shape, restored
 from randhet.train.kernels import BITS, CONSTANT, STEP, Cell
@@ -40,7 +40,13 @@ class Decays(NamedTuple):
 
 def supported(x: Tensor) -> bool:
     """Whether the kernels take these currents, and Triton is here."""
-    return x.device.type in DEVICES and x.dtype in (torch.float32, torch.bfloat16) and find_spec("triton") is not None
+    return x.device.type in DEVICES and x.dtype in (torch.float32, torch.bfloat16) and usable()
+
+
+@lru_cache(1)
+def usable() -> bool:
+    """Whether Triton is here, in a version that the kernels are written for."""
+    return triton.missing() is None
 
 
 @lru_cache(64)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from randhet.base import triton
 from randhet.cli.console import emit, out
 from randhet.cli.options import Json
 
@@ -109,7 +110,7 @@ def parts() -> tuple[Part, ...]:
         Part("ONNX", "export --onnx, --onnx-float and --onnx-step", pip("onnx"), _imports("onnx"), "onnx"),
         Part("ONNX Runtime", "run --backend onnx", pip("onnx"), _imports("onnxruntime"), "onnxruntime"),
         Part("Triton", "run --backend cuda, and random decay factors in train --device cuda", pip("gpu"),
-             _imports("triton"), "triton"),
+             triton.missing, "triton"),
         Part("NIR", "export --nir and import-nir", pip("onnx"), _imports("nir"), "nir"),
         Part("Dask", "run, compare, attack and sweep on several processes or machines", pip("attacks"),
              _imports("distributed"), "distributed"),

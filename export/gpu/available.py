@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 
-INSTALL = "pip install 'randhet[gpu]'"
+from randhet.base import triton
+
 INTERPRETER = "TRITON_INTERPRET"
 """Triton reads this variable when a kernel is defined: 1 for its interpreter, which needs no GPU."""
 
@@ -17,8 +17,8 @@ def interpreted() -> bool:
 
 def missing() -> str | None:
     """Say why the kernels cannot run here, None where they can."""
-    if find_spec("triton") is None:
-        return f"triton is not installed: {INSTALL}"
+    if reason := triton.missing():
+        return reason
     if interpreted():
         return None
     import torch

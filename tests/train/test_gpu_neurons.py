@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from randhet.base import triton
 from randhet.train import cpu, gpu, neurons
 from randhet.train.kernels import Cell
 
@@ -19,7 +20,8 @@ ALPHA, THETA = 2.0, 0.5
 @pytest.fixture(autouse=True)
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels decide between interpreter and GPU when they are defined, so that they are defined here."""
-    pytest.importorskip("triton")
+    if reason := triton.missing():
+        pytest.skip(reason)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.delitem(sys.modules, "randhet.train.gpu_kernels", raising=False)
 
@@ -69,8 +71,8 @@ def test_spikes_and_gradients_are_those_of_the_cpu(mode: str, subtract: bool) ->
     """Several programs, the last one not full; spikes equal, gradients to the last bits of float32."""
     x, cell = currents(4, 3, 5, 7, 8), Cell(THETA, ALPHA, subtract)
     one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
-    compiled, triton = decays_of(mode, x)
-    expected, found = cpu.CpuLif.apply(one, None, compiled, cell, None), gpu.GpuLif.apply(other, None, triton, cell)
+    compiled, drawn = decays_of(mode, x)
+    expected, found = cpu.CpuLif.apply(one, None, compiled, cell, None), gpu.GpuLif.apply(other, None, drawn, cell)
     assert 0.1 < float(expected.detach().mean()) < 0.9 and torch.equal(found, expected)
     weight = currents(*x.shape, like=2)
     for spikes in (expected, found):
@@ -113,18 +115,18 @@ def test_drawn_decays_are_those_of_the_cpu() -> None:
     """In every layout, at any seed, and where other processes work on the images before."""
     x = currents(3, 4, 5, 6).to(memory_format=torch.channels_last)
     for mode in ("step", "forward"):
-        compiled, triton = decays_of(mode, x)
+        compiled, drawn = decays_of(mode, x)
         for first in (0, 2**31 - 5, 2**26):
-            here, there = compiled._replace(first=first), triton._replace(first=first)
+            here, there = compiled._replace(first=first), drawn._replace(first=first)
             for t in range(3):
                 assert torch.equal(gpu.drawn(there, t, x), cpu.drawn(here, t, x))
 
 
 def test_the_same_currents_at_every_step_are_read_once() -> None:
     x = currents(1, 2, 40).expand(6, -1, -1)
-    compiled, triton = decays_of("step", x)
+    compiled, drawn = decays_of("step", x)
     cell = Cell(THETA, ALPHA, False)
-    assert torch.equal(gpu.GpuLif.apply(x, None, triton, cell), cpu.CpuLif.apply(x, None, compiled, cell, None))
+    assert torch.equal(gpu.GpuLif.apply(x, None, drawn, cell), cpu.CpuLif.apply(x, None, compiled, cell, None))
 
 
 def test_modules_take_the_kernels_where_currents_lie_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

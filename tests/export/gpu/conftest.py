@@ -6,13 +6,15 @@ import sys
 
 import pytest
 
+from randhet.base import triton
 from randhet.fixed_point.backends import Runner, runner
 
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Runner:
     """Kernels decide between interpreter and GPU when they are defined: those defined for a GPU are loaded anew."""
-    pytest.importorskip("triton")
+    if reason := triton.missing():
+        pytest.skip(reason)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     launch = sys.modules.get("randhet.export.gpu.launch")
     if launch and not launch.INTERPRETED:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from randhet.base import triton
+
 ROOT = Path(__file__).parents[3]
 NETWORKS = [162]
 """A numbered network that holds a convolution, a pool, Lif and Cuba, and decays that are drawn."""
@@ -17,7 +19,8 @@ NETWORKS = [162]
 
 @pytest.mark.skipif(sys.platform != "linux", reason="triton comes for Linux")
 def test_kernels_compile_to_integer_code(tmp_path: Path) -> None:
-    pytest.importorskip("triton")
+    if reason := triton.missing():
+        pytest.skip(reason)
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     script = [sys.executable, str(Path(__file__).with_name("compiled.py")), "80", *map(str, NETWORKS)]

@@ -172,13 +172,15 @@ def test_digits_of_a_range(cuda: Runner) -> None:
 
 def test_what_is_missing_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr("randhet.export.gpu.available.find_spec", lambda name: name)
+    monkeypatch.setattr("randhet.base.triton.installed", lambda: "3.7.0")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     reason = "torch sees no CUDA device; TRITON_INTERPRET=1 runs the same kernels slowly without one"
     assert BACKENDS["cuda"].missing() == reason
     done = call("run", "none.net", "--backend", "cuda")
     assert done.exit_code == 2 and f"backend cuda cannot run here: {reason}" in " ".join(done.stderr.split())
-    monkeypatch.setattr("randhet.export.gpu.available.find_spec", lambda name: None)
+    monkeypatch.setattr("randhet.base.triton.installed", lambda: "2.3.1")
+    assert str(BACKENDS["cuda"].missing()).startswith("triton 2.3.1 is installed, the kernels need 3.7 or later")
+    monkeypatch.setattr("randhet.base.triton.installed", lambda: None)
     assert BACKENDS["cuda"].missing() == "triton is not installed: pip install 'randhet[gpu]'"
 
 
