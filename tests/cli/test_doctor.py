@@ -27,6 +27,7 @@ def test_what_is_missing_stands_with_what_it_adds_and_how_to_get_it(monkeypatch:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("randhet.lava_runtime.available.find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("randhet.base.triton.installed", lambda: None)
     said = " ".join(call("doctor").stdout.split())
     for part in doctor.parts():
         assert part.name in said and part.get in said
