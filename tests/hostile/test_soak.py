@@ -92,3 +92,19 @@ def test_a_planted_fault_is_told(
     monkeypatch.setattr(sys, "argv", ["soak", *map(str, arguments), "--backends", "engine"])
     assert soak.main() == 1
     assert any(fault.startswith(words) for fault in json.loads(capsys.readouterr().out)["faults"])
+
+
+def test_shared_memory_of_other_programs_does_not_count(soak: ModuleType) -> None:
+    """What another process holds is not left over from this one; what nobody holds may be."""
+    hold = (
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        "s = SharedMemory(create=True, size=9)\n"
+        "print(s.name, flush=True)\ninput()\ns.close()\ns.unlink()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin and child.stdout
+        name = child.stdout.readline().strip()
+        assert name in soak.mapped_elsewhere(set()) and name not in soak.mapped_elsewhere({child.pid})
+        child.stdin.write("\n")
