@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from randhet.base.errors import RandhetError
 from randhet.train.activity import Spikes, counted, penalty
+from randhet.train.average import Average
 from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.pictures import augment
 from randhet.train.data.sources import Images, load
@@ -43,7 +44,7 @@ SEED_STRIDE = 100_003
 class Run:
     """A training run under way; epoch is the next one, seconds those spent, best the highest robust accuracy so far.
 
-    rounding: of the weights in this epoch, if any.
+    rounding: of the weights in this epoch, if any. average: of the weights over the steps, if any.
     """
 
     settings: TrainSettings
@@ -57,6 +58,7 @@ class Run:
     seconds: float = 0.0
     best: float = -1.0
     rounding: Rounding | None = None
+    average: Average | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -152,7 +154,9 @@ def _begin(
         learned, settings.lr, settings.momentum, weight_decay=settings.decay, nesterov=settings.nesterov
     )
     trained = DistributedDataParallel(model, broadcast_buffers=False) if processes.size > 1 else model
-    return Run(settings, subject, optimiser, data, processes, trained, report or (lambda news: None))
+    average = Average(model, settings.ema) if settings.ema else None
+    news = report or (lambda news: None)
+    return Run(settings, subject, optimiser, data, processes, trained, news, average=average)
 
 
 def _resumed(run: Run, out: str | Path) -> Saved:
@@ -173,6 +177,8 @@ def _go_on(run: Run, started: Saved) -> None:
     resume = started.resume or {}
     run.subject.restore(resume.get("floats", started.state))
     run.seconds, run.epoch = started.record["seconds"], started.record["epoch"]
+    if run.average is not None:
+        run.average.restore(started.state, resume.get("averaged", 0))
     if started.resume is not None:
         run.optimiser.load_state_dict(dict(started.resume["optimiser"]))
         run.best = started.resume.get("best", -1.0)
@@ -187,7 +193,7 @@ def _one_epoch(run: Run, chosen: Images, held_out: Images, out: Path) -> Saved:
     loss = _pass(run)
     seconds = time.perf_counter() - begin
     run.seconds, run.epoch = run.seconds + seconds, run.epoch + 1
-    with _deployed(run):
+    with _written(run):
         measured, spikes = _measured(run, chosen, held_out)
         state = subject.state()
     better = measured.get("robust", -1.0) > run.best
@@ -195,7 +201,8 @@ def _one_epoch(run: Run, chosen: Images, held_out: Images, out: Path) -> Saved:
     record = {"epoch": run.epoch, "loss": loss, **measured, "seconds": run.seconds, **asdict(run.settings)}
     resume = {"epoch": run.epoch, "optimiser": run.optimiser.state_dict(), "best": run.best}
     record |= {} if subject.source is None else {"began_with": subject.source}
-    done = subject.saved(state, record, resume | ({"floats": subject.state()} if bits else {}))
+    resume |= {"averaged": run.average.steps} if run.average else {}
+    done = subject.saved(state, record, resume | ({"floats": subject.state()} if bits or run.average else {}))
     if run.world.rank == 0:
         if better:
             subject.write(best_path(out), replace(done, resume=None))
@@ -233,6 +240,11 @@ def _deployed(run: Run) -> AbstractContextManager[None]:
     return run.rounding.applied() if run.rounding else nullcontext()
 
 
+def _written(run: Run) -> AbstractContextManager[None]:
+    """Inside, the model has the weights that the file of an epoch has."""
+    return run.average.applied(run.model) if run.average else _deployed(run)
+
+
 def _pass(run: Run) -> float:
     """One pass over the data; the mean loss of the batches."""
     settings, data, epoch = run.settings, run.data, run.epoch
@@ -267,6 +279,8 @@ def _step(run: Run, batch: Images, name: str) -> float:
         loss = _gradients(run, images, labels[mine].to(device), objective, whole, share)
     run.optimiser.step()
     OBJECTIVES[run.settings.objective].after_step(run.model, run.settings)
+    if run.average is not None:
+        run.average.follow(run.model)
     return run.world.mean(loss)
 
 

@@ -132,7 +132,15 @@ class Rounding:
         return torch.where(fold == 0, rounded.layer.weight.double(), whole / fold)
 
 
-FINE_TUNING = {"epochs": 3, "plain_epochs": 0, "short_epochs": 0, "warmup": 0.0, "qat_bits": 0, "qat_scales": "channel"}
+FINE_TUNING = {
+    "epochs": 3,
+    "plain_epochs": 0,
+    "short_epochs": 0,
+    "warmup": 0.0,
+    "ema": 0.0,
+    "qat_bits": 0,
+    "qat_scales": "channel",
+}
 """What a run that starts from a checkpoint does not take over from the run that made it, with its own defaults."""
 SLOWER = 10
 """Fine-tuning begins at the first run's learning rate divided by this."""

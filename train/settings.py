@@ -15,7 +15,7 @@ POSITIVE = ("epochs", "batch", "lr", "sr_distance")
 WEIGHTS = ("rat_beta", "sr_weight", "trades_weight", "rate_weight")
 AT_LEAST_ZERO = ("momentum", "crop", "plain_epochs", "short_epochs", "validate", *WEIGHTS)
 NAMES = {"objective": tuple(OBJECTIVES), "precision": ("float32", "bfloat16"), "qat_scales": SCALES}
-UNIT = ("share", "eps", "attack_step", "robust_eps", "warmup", "start", "rate_target")
+UNIT = ("share", "eps", "attack_step", "robust_eps", "warmup", "start", "rate_target", "ema")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class TrainSettings:
     many training images are held out to pick the best checkpoint by their accuracy under an RFGSM step of robust_eps.
     trades_weight: of the divergence in TRADES. train_surrogate: what replaces the surrogate gradient while examples are
     made, such as assg; empty for the network's own. rate_weight: of the penalty on the spike rate of each neuron layer
-    above rate_target, 0 for none (`randhet.train.activity`). qat_bits: train with weights rounded to so many bits, at
-    scales of kind qat_scales; 0 for float weights. The defaults suit `digits`: 16/255 is one of its 17 grey levels.
+    above rate_target, 0 for none (`randhet.train.activity`). ema: decay of an average of the weights over the steps,
+    which is measured and written (`randhet.train.average`), 0 for the weights themselves. qat_bits: train with weights
+    rounded to so many bits, at scales of kind qat_scales; 0 for float weights. The defaults suit `digits`: 16/255 is
+    one of its 17 grey levels.
     """
 
     data: str = "digits"
@@ -56,6 +58,7 @@ class TrainSettings:
     train_surrogate: str = ""
     rate_weight: float = 0.0
     rate_target: float = 0.0
+    ema: float = 0.0
     crop: int = 1
     flip: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -73,6 +76,12 @@ class TrainSettings:
         if self.qat_bits != 0 and not 2 <= self.qat_bits <= 8:
             raise RandhetError(f"qat_bits is {self.qat_bits}, the limits are 2 to 8, 0 for float weights")
         self._check_ranges()
+        if self.ema == 1:
+            raise RandhetError("ema is 1.0, which keeps the random start: give 0 to below 1, such as 0.999")
+        if self.ema and self.qat_bits:
+            raise RandhetError(
+                f"ema is {self.ema} and qat_bits is {self.qat_bits}, rounded weights have no average: leave one out"
+            )
 
     def _check_ranges(self) -> None:
         for name in POSITIVE:

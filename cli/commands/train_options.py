@@ -67,6 +67,7 @@ CHOICES = (
     Choice("train_surrogate", str, "Surrogate while adversarial examples are made: {surrogates}.", "the network's own"),
     Choice("rate_weight", float, "Weight of a penalty on the spike rate of each layer above --rate-target.", "0"),
     Choice("rate_target", float, "Spike rate of a layer up to which it is not penalised, 0 to 1.", "0"),
+    Choice("ema", float, "Decay of an average of the weights over the steps, which is written, such as 0.999.", "0"),
     Choice("crop", int, "Largest random shift in pixels.", "1"),
     Choice("flip", bool, "Mirror images at random.", "no"),
     Choice("precision", str, "Precision of convolutions: {precisions}.", "float32"),
