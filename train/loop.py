@@ -29,6 +29,7 @@ from randhet.train.layout import layout
 from randhet.train.models import ModelSettings
 from randhet.train.neurons import RandomTauLIF, neurons
 from randhet.train.objectives import OBJECTIVES, Objective
+from randhet.train.precision import mixed
 from randhet.train.qat import Rounding
 from randhet.train.settings import TrainSettings
 from randhet.train.subject import Saved, SewNet, Subject, fit
@@ -288,7 +289,7 @@ def _gradients(run: Run, images: Tensor, labels: Tensor, objective: Objective, w
     """Forward and backward; the loss on this process's part of the batch times its share."""
     weight, target = run.settings.rate_weight, run.settings.rate_target
     watched = counted(run.model, training=True) if weight else nullcontext(Spikes())
-    with inside(whole), precision(images.device.type, run.settings.precision), watched as spikes:
+    with inside(whole), mixed(images.device.type, run.settings.precision), watched as spikes:
         # the processes' gradients are averaged, whatever the sizes of their parts: weigh the loss by the size
         loss = objective.loss(run.trained, images, labels, run.settings) * share
         if weight:  # of the rates over all processes, so that it has no part that could be weighed
@@ -296,11 +297,6 @@ def _gradients(run: Run, images: Tensor, labels: Tensor, objective: Objective, w
     with inside(whole):
         loss.backward()
     return loss.detach()
-
-
-def precision(device: str, name: str) -> AbstractContextManager[Any]:
-    """Mixed precision: convolutions and linear layers in bfloat16, weights and sums in float32."""
-    return torch.autocast(device, torch.bfloat16, enabled=name == "bfloat16")
 
 
 def rate_at(settings: TrainSettings, progress: float) -> float:

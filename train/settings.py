@@ -9,12 +9,13 @@ from typing import Literal
 from randhet.base.errors import RandhetError
 from randhet.train.attacks.choice import check as check_surrogate
 from randhet.train.objectives import OBJECTIVES
+from randhet.train.precision import PRECISIONS
 from randhet.train.scales import SCALES, Scales
 
 POSITIVE = ("epochs", "batch", "lr", "sr_distance")
 WEIGHTS = ("rat_beta", "sr_weight", "trades_weight", "rate_weight")
 AT_LEAST_ZERO = ("momentum", "crop", "plain_epochs", "short_epochs", "validate", *WEIGHTS)
-NAMES = {"objective": tuple(OBJECTIVES), "precision": ("float32", "bfloat16"), "qat_scales": SCALES}
+NAMES = {"objective": tuple(OBJECTIVES), "precision": PRECISIONS, "qat_scales": SCALES}
 UNIT = ("share", "eps", "attack_step", "robust_eps", "warmup", "start", "rate_target", "ema")
 
 

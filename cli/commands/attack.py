@@ -75,6 +75,13 @@ def command(
         ),
     ] = None,
     seed: Seed = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Precision of the convolutions behind gradients, {precisions}; accuracies are of float32.",
+        ),
+    ] = "float32",
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Number of images per task.")] = 100,
     scheduler: Scheduler = None,
     workers: AlwaysWorkers = None,
@@ -102,7 +109,7 @@ def command(
     count = processes(scheduler, workers, threads)
     use_threads(threads)
     chosen = said
-    common = {"draws": draws, "redraws": redraws, "seed": seed or 0}
+    common = {"draws": draws, "redraws": redraws, "seed": seed or 0, "precision": precision}
     if sweep is not None and results is None:
         raise RandhetError("a sweep needs --out with the folder for its results and its plot")
     if net is not None and sweep is not None:
@@ -132,7 +139,7 @@ def command(
         show(content)
 
 
-def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: Any, common: dict[str, int]) -> Any:
+def prepared(checkpoint: Path, data: str | None, samples: int | None, chosen: Any, common: dict[str, Any]) -> Any:
     """Checkpoint and images as a `randhet.compare.robustness.evaluation.Setup`."""
     from randhet.compare.robustness.evaluation import Setup
     from randhet.train.data.sources import load as load_data

@@ -31,6 +31,7 @@ from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.sources import Images
 from randhet.train.layout import layout
 from randhet.train.models import ModelSettings
+from randhet.train.precision import check_precision
 
 CLEAN = "clean"
 """In place of an attack's name: the images as they are."""
@@ -40,15 +41,20 @@ CHOICE = 2
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What all pieces share. draws: of the taus behind each accuracy; redraws: behind each choice between examples."""
+    """What all pieces share. draws: of the taus behind each accuracy; redraws: behind each choice between examples.
+
+    precision: of the passes behind gradients, float32 or bfloat16; accuracies are of float32.
+    """
 
     checkpoint: Checkpoint | Model
     images: Images
     draws: int = 10
     redraws: int = REDRAWS
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
+        check_precision(self.precision)
         for name in ("draws", "redraws"):
             if getattr(self, name) < 1:
                 raise RandhetError(f"{name} is {getattr(self, name)}, it must be at least 1")
@@ -86,6 +92,8 @@ class Setup:
             "model": hashlib.sha256(repr(self._settings).encode()).hexdigest(),
             "images": pixels,
             "choice": CHOICE,
+            # named only where it is not what it was before there was a choice, so that older results are taken up again
+            **({} if self.precision == "float32" else {"precision": self.precision}),
         } | numbers
 
     @property
@@ -273,7 +281,7 @@ def predicted(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, An
     """Predictions (draws, images) of the examples of images start..stop, by evaluation; seeded by seed and names."""
     with task(setup, trial, start, stop) as (model, images, labels):
         stochastic = found_stochastic(model, images[:4])
-        crafted = examples(model, trial, images, labels, setup.redraws, stochastic)
+        crafted = examples(model, trial, images, labels, setup.redraws, stochastic, setup.precision)
         return judged(model, crafted, setup.draws if stochastic else 1)
 
 
@@ -306,11 +314,12 @@ def examples(
     labels: Tensor,
     redraws: int = REDRAWS,
     stochastic: bool | None = None,
+    precision: str = "float32",
 ) -> Examples:
     """What the attack makes of images (N, C, Y, X) in 0..1, the images themselves for CLEAN."""
     if trial.attack == CLEAN:
         return Examples(images)
-    return run(parse(trial.attack), model, images, labels, trial.eps, redraws, stochastic)
+    return run(parse(trial.attack), model, images, labels, trial.eps, redraws, stochastic, precision)
 
 
 @torch.no_grad()

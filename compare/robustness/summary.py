@@ -22,6 +22,7 @@ def as_dict(setup: Setup, outcomes: Mapping[str, Outcome], eps: float) -> dict[s
         "eps": eps,
         "draws": len(outcomes[CLEAN].stock.draws.predictions),
         "redraws": setup.redraws,
+        "gradients": setup.precision,
         "seed": setup.seed,
         "clean": outcomes[CLEAN].accuracy,
         "attacks": {name: outcome.accuracy for name, outcome in attacks.items()},

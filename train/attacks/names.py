@@ -181,17 +181,19 @@ def run(
     eps: float,
     redraws: int = REDRAWS,
     stochastic: bool | None = None,
+    precision: str = "float32",
 ) -> Examples:
     """Adversarial examples for images (N, C, Y, X) in 0..1, |x' - x| <= eps; randomness from torch's global generator.
 
-    stochastic: whether two answers can differ; None takes what the modules of the model declare.
+    stochastic: whether two answers can differ; None takes what the modules of the model declare. precision: of the
+    passes behind gradients.
     """
     redrawn = is_random(model) if stochastic is None else stochastic
     draws, redraws = (1, 1) if attack.mean else (attack.draws, redraws if redrawn else 1)
     if attack.mean and redrawn and not can_act_at_mean(model):
         raise RandhetError(f"attack {attack.name!r} needs modules that can act at their mean, this model has none")
     with mean_taus(model) if attack.mean else nullcontext():
-        problem = Problem(model, images, labels, eps, draws, redraws, redrawn and not attack.mean)
+        problem = Problem(model, images, labels, eps, draws, redraws, redrawn and not attack.mean, precision=precision)
         attack.check(problem.logits(images[:1]).shape[1])
         once = lambda given: FAMILIES[attack.family].run(given, attack)
         return attacked(problem, attack.surrogate, lambda given: restarted(given, attack.restarts, once))

@@ -21,6 +21,7 @@ from randhet.base.errors import RandhetError
 from randhet.train.attacks.losses import Loss, margin
 from randhet.train.attacks.spiking import Rule
 from randhet.train.attacks.spiking import declared_stochastic as is_random
+from randhet.train.precision import mixed
 
 __all__ = [
     "Answer",
@@ -69,6 +70,7 @@ class Problem:
     draws: of the taus behind each answer (EOT, Athalye et al. 2018). redraws: behind each choice between candidates.
     stochastic: whether two answers can differ.
     rule: the surrogate in place of the network's own, where there is one; who makes the problem has put it in place.
+    precision: of the passes behind gradients; every other question is answered in float32.
     """
 
     model: nn.Module
@@ -79,6 +81,7 @@ class Problem:
     redraws: int = 1
     stochastic: bool = False
     rule: Rule | None = None
+    precision: str = "float32"
 
     def only(self, which: Tensor) -> Problem:
         """The problem for some of the images, (N,) bool."""
@@ -117,7 +120,8 @@ class Problem:
         gradient = torch.zeros_like(self.images)
         losses, margins = points.new_zeros(len(points)), points.new_zeros(len(points))
         for _ in self.passes():
-            logits = self.model(points)
+            with mixed(points.device.type, self.precision):
+                logits = self.model(points).to(points.dtype)
             values = loss(logits, self.labels)
             gradient += torch.autograd.grad(values.sum(), points)[0] / self.draws
             losses += values.detach() / self.draws
