@@ -15,7 +15,6 @@ from randhet.compare.robustness.taken import taken
 from randhet.train.attacks.names import REDRAWS, Attack, parse_list, run
 from randhet.train.attacks.problem import Examples, found_stochastic, same_draws
 from randhet.train.attacks.spiking import spiking_modules
-from randhet.train.precision import check_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,6 @@ def attack(
     draws: int = 10,
     batch: int = 100,
     seed: int = 0,
-    precision: str = "float32",
 ) -> Robustness:
     """Attack a model and report its accuracy, in the stock and the noise-aware evaluation.
 
@@ -78,14 +76,12 @@ def attack(
     recording is 1/255. attacks: names with commas, as in `randhet attack --help`. eps: L-infinity radius, 0..1. steps:
     T, where the model does not say it. stochastic: whether two answers can differ; None finds out. draws: Monte-Carlo
     repetitions behind each accuracy of a stochastic model.
-    batch: images that are attacked together. precision: of convolutions behind gradients, float32 or bfloat16.
-    Random numbers are torch's, from the seed; the state of its generators is
+    batch: images that are attacked together. Random numbers are torch's, from the seed; the state of its generators is
     left as it was.
 
     RandhetError: shapes or values that do not fit, an unknown attack, a model that keeps state between calls.
     """
     images, labels = _checked(images, labels, eps, {"draws": draws, "batch": batch})
-    check_precision(precision)
     plan = parse_list(attacks)
     with _evaluating(model), same_draws(seed):
         model = taken(model, images[:2], steps)
@@ -93,7 +89,7 @@ def attack(
         for named in plan:
             named.check(classes)
         random = found_stochastic(model, images[:4]) if stochastic is None else stochastic
-        job = _Job(model, images, labels, eps, draws if random else 1, batch, seed, random, precision)
+        job = _Job(model, images, labels, eps, draws if random else 1, batch, seed, random)
         clean = job.outcome([Examples(part) for part in images.split(batch)]).stock
         made = {named.name: job.examples(named) for named in plan}
         outcomes = {name: job.outcome(parts) for name, parts in made.items()}
@@ -117,7 +113,6 @@ class _Job:
     batch: int
     seed: int
     stochastic: bool
-    precision: str
 
     def examples(self, named: Attack) -> list[Examples]:
         """Make the examples of one attack; every batch has random numbers of its own, whatever runs beside it."""
@@ -126,7 +121,7 @@ class _Job:
             piece = slice(start, start + self.batch)
             with same_draws(seed_of(self.seed, named.name, start)):
                 given = self.model, self.images[piece], self.labels[piece]
-                parts.append(run(named, *given, self.eps, REDRAWS, self.stochastic, self.precision))
+                parts.append(run(named, *given, self.eps, REDRAWS, self.stochastic))
         return parts
 
     def outcome(self, parts: list[Examples]) -> Outcome:
