@@ -235,7 +235,7 @@ def overview(results: Sequence[Result]) -> Iterator[str]:
 def details(result: Result) -> Iterator[str]:
     """Every attack and evaluation of one file of results."""
     draws = f"{result['draws']} repetitions" if result["draws"] > 1 else "deterministic"
-    yield f"### {name_of(result)}, {result['samples']} images"
+    yield f"#### {name_of(result)}, {result['samples']} images"
     yield ""
     yield f"eps {255 * result['eps']:.3g}/255, T = {result['model']['T']}, {result['model']['neuron']}, {draws}."
     yield ""
@@ -299,14 +299,22 @@ INTRODUCTION = """\
 
 <!-- made by scripts/robustness from docs/results/*.json; edit those or scripts/robust_page.py -->
 
-The networks are SEW-ResNets of one block per stage with 32, 64 and 128 channels, stem stride 2 and T = 4. They were
-trained by `configs/cifar10-small` and attacked on CIFAR-10 test images, which were read from a copy stored as JPEG.
-These are small networks that were trained for minutes, so that the numbers are not those of the paper. They do show
-which of two networks, or of two attacks, is stronger.
+The networks are SEW-ResNets of one block per stage with 32, 64 and 128 channels (*-wide*: 48, 96 and 192), stem
+stride 2 and T = 4. They were trained by `configs/cifar10-small` and attacked on CIFAR-10 test images, which were read
+from a copy stored as JPEG. These are small networks that were trained for minutes, the wide ones for one to two
+hours, so that the numbers are not those of the paper. They do show which of two networks, or of two attacks, is
+stronger.
+"""
+
+APPENDIX = """\
+## Appendix: attacks with the surrogate of training
+
+What follows is of attacks that follow the surrogate gradient of training, and of AutoAttack. Its minima are upper
+limits.
 """
 
 EVALUATIONS = """\
-## The two evaluations
+### The two evaluations
 
 A published attack assumes a deterministic network. On a stochastic network it may keep an example that was
 misclassified once, although most forward passes classify it correctly; its success is then luck. Every iterated attack
@@ -342,7 +350,7 @@ On RandHet, Square leaves {asked} % of {clean} %, even where each proposal is co
 made at the mean decay factors (*aa@mean*) leaves {mean} % of RandHet and {forward} % of RandHet*. The strongest attack
 on RandHet is AutoAttack for stochastic networks (*aa-rand*: APGD with two losses, 100 steps, each gradient over 20 EOT
 samples). It leaves {aware} % in the noise-aware evaluation and {stock} % in the stock evaluation. This is the lowest
-value among the attacks of the tables below; the section above has a stronger one.
+value among the attacks of the tables below; the top of the page has a lower one.
 """
 QUOTED = {
     "vanilla": kept(VANILLA, "aa", "stock"),
@@ -374,12 +382,13 @@ def autoattack(results: Sequence[Result]) -> Iterator[str]:
     yield AUTOATTACK.format(**numbers)
 
 
-def render(results: Sequence[Result], stronger: str = "") -> str:
-    """The page in Markdown; stronger: the section on the adaptive surrogate."""
+def render(results: Sequence[Result], front: str = "") -> str:
+    """The page in Markdown; front: what comes before the appendix."""
     versions = sorted({f"torch {result.get('versions', {}).get('torch', '?')}" for result in results})
     parts = [
         INTRODUCTION,
-        *([stronger] if stronger else []),
+        *([front] if front else []),
+        APPENDIX,
         EVALUATIONS,
         *autoattack(results),
         missing(results),
@@ -389,7 +398,7 @@ def render(results: Sequence[Result], stronger: str = "") -> str:
         "Rows with different numbers of images cannot be compared with each other.",
         f"Trained with {', '.join(versions)}." if versions else "",
         "",
-        "## Which claims of the paper are reproduced at this scale",
+        "### Which claims of the paper are reproduced at this scale",
         "",
         "A difference is in points. Its 95 % interval over images like these stands in parentheses and decides the",
         "verdict. Both results are of the same n images, so the difference is taken image by image, and an image that",
@@ -397,10 +406,10 @@ def render(results: Sequence[Result], stronger: str = "") -> str:
         "",
         *claims(results),
         "",
-        "## Every attack",
+        "### Every attack",
         "",
         *(line for result in results for line in details(result)),
-        "## Reproducing this page",
+        "### Reproducing this page",
         "",
         "    randhet train --config configs/cifar10-small/randhet-at.toml --out checkpoints/cifar10-randhet-at.pt",
         "    scripts/evaluate checkpoints/cifar10-randhet-at.pt",
@@ -410,8 +419,8 @@ def render(results: Sequence[Result], stronger: str = "") -> str:
     return "\n".join(parts) + "\n"
 
 
-def write(folder: Path, page: Path, stronger: str = "") -> None:
+def write(folder: Path, page: Path, front: str = "") -> None:
     """Write the page from a folder of results, whole or not at all."""
-    text = render(read(folder), stronger)
+    text = render(read(folder), front)
     with replacing(page) as temporary:
         temporary.write_text(text, "utf-8")

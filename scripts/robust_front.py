@@ -1,0 +1,140 @@
+"""The front of the robustness page: what the strongest attacks leave, from docs/results/assg, and what they correct."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from randhet.compare.equivalence import mean_interval, share_interval
+from scripts import robust_page as page
+
+PAIRS = (("cifar10-randhet-at-wide", "cifar10-vanilla-at-wide"), (page.AT, page.VANILLA))
+"""Networks that differ in their decay factors alone: random, and one constant."""
+BATTERY = "snn-auto"
+
+HEAD = """\
+## What the strongest attacks leave
+
+All attacks here have radius 8/255 and follow the adaptive surrogate gradient ASSG ([how to](how-to/attack.md)):
+SA-PGD with the number of iterations in its name, on cross entropy or the DLR loss (*-dlr*); *x5* averages each
+gradient over five EOT samples. `snn-auto` is the [battery](how-to/attack.md#a-battery-without-parameters) of several
+such attacks and Square, which uses no gradients. Stochastic networks answer in ten repetitions. A row has the lower
+of the [two evaluations](#the-two-evaluations). *Left by all* is the mean, over images, of the lowest share of right
+repetitions under any of these attacks; on a stochastic network it is too low, since randomness takes part in that
+choice. `apgd50` and `pgd10`, with the surrogate of training, are for comparison and have no part in it.
+"""
+CLAIMS = """\
+## Is random decay a defence?
+
+Differences are paired by image and in points; the interval is 95 % over images. Each network was trained once, so
+that none of them says anything of another training run. In each pair the two networks have the same architecture,
+objective and number of epochs.
+"""
+CORRECTIONS = """\
+## What earlier numbers were wrong
+
+The minimum robust accuracies that this page used to give, now in the appendix, are too high for every network that
+was attacked again. Their attacks followed the surrogate gradient of training, took few iterations, and took one EOT
+sample. On the same images:
+"""
+REST = """\
+No other network of the appendix has been attacked in this way: its minima are upper limits, and differences between
+them may not survive.
+"""
+
+
+def adaptive(result: page.Result) -> dict[str, Any]:
+    """The evaluations by attacks with the adaptive surrogate, by "ATTACK KIND"."""
+    return {
+        f"{attack} {kind}": reading
+        for attack, kinds in result["readings"].items()
+        if "+assg" in attack or attack == BATTERY
+        for kind, reading in kinds.items()
+    }
+
+
+def left_by_all(result: page.Result) -> NDArray[np.float64]:
+    """(images,) in 0..1: the lowest share of right draws over the adaptive attacks, image by image."""
+    lowest: NDArray[np.float64] = np.stack([page.shares(reading) for reading in adaptive(result).values()]).min(axis=0)
+    return lowest
+
+
+def lowest(result: page.Result) -> Any:
+    """The evaluation of the adaptive attack that leaves least."""
+    return min(adaptive(result).values(), key=lambda reading: reading["accuracy"])
+
+
+def measured(value: float, images: int) -> tuple[str, str]:
+    """Percent, and its 95 % interval over images."""
+    return page.percent(value), page.span(share_interval(value, images))
+
+
+def rows(result: page.Result) -> Iterator[tuple[str, ...]]:
+    """A row for every attack, by its lower evaluation, and one for all of them where there are several."""
+    name, count = page.name_of(result), result["samples"]
+    for attack, kinds in result["readings"].items():
+        kind, reading = min(kinds.items(), key=lambda item: item[1]["accuracy"])
+        said = attack if attack == "clean" else f"{attack}, {kind}"
+        yield (name, str(count), said, *measured(reading["accuracy"], count))
+    if len({name.rsplit(" ", 1)[0] for name in adaptive(result)}) > 1:
+        yield (name, str(count), "**left by all**", *measured(float(left_by_all(result).mean()), count))
+
+
+def parts(results: Sequence[page.Result]) -> Iterator[str]:
+    """What the attacks of the battery left one after another."""
+    for result in results:
+        if left := result.get("parts", {}).get(BATTERY):
+            said = ", ".join(f"{name} {page.percent(value)}" for name, value in left.items())
+            yield f"- `{BATTERY}` on `{page.name_of(result)}`, attack after attack, right in percent: {said}."
+
+
+def comparison(by_name: Mapping[str, page.Result]) -> Iterator[str]:
+    """Each pair with and without random decay factors: on clean images, and under what leaves least of each."""
+    for first, second in PAIRS:
+        if first in by_name and second in by_name:
+            pair = by_name[first], by_name[second]
+            yield f"- `{first}` against `{second}`, each under the adaptive attack that leaves least of it."
+            yield f"  More robust? **{page.verdict(*map(lowest, pair))}**. More accurate on clean images?"
+            yield f"  {page.verdict(*(one['readings']['clean']['stock'] for one in pair))}."
+
+
+def corrections(by_name: Mapping[str, page.Result], before: Sequence[page.Result]) -> Iterator[str]:
+    """The old minimum on as many images beside the new one, and the difference on these images."""
+    found = []
+    for old in before:
+        name = page.name_of(old)
+        if name not in by_name or by_name[name]["samples"] != old["samples"]:
+            continue
+        attack, kind = old["mra_attack"].rsplit(" ", 1)
+        new, gone = lowest(by_name[name]), page.shares(old["readings"][attack][kind])
+        low, high = mean_interval(gone - page.shares(new), 0.025)
+        gap = f"{100 * (gone - page.shares(new)).mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"
+        both = f"{page.percent(gone.mean())}, {old['mra_attack']}", page.percent(new["accuracy"])
+        found.append((name, str(old["samples"]), *both, gap))
+    if found:
+        yield CORRECTIONS
+        yield from page.table(("checkpoint", "images", "minimum then", "now", "too high by, points"), found)
+        yield ""
+
+
+def front(results: Sequence[page.Result], before: Sequence[page.Result] = ()) -> str:
+    """The sections before the appendix, in Markdown; before: the results of the appendix."""
+    by_name = {page.name_of(result): result for result in results}
+    heads = ("checkpoint", "images", "attack, lower evaluation", "accuracy", "95 %, images")
+    table = page.table(heads, [row for result in results for row in rows(result)])
+    pairs = list(comparison(by_name))
+    return "\n".join(
+        [
+            HEAD,
+            *table,
+            "",
+            *(said := list(parts(results))),
+            *([""] if said else []),
+            *([CLAIMS, *pairs, ""] if pairs else []),
+            *corrections(by_name, before),
+            REST,
+        ]
+    )
