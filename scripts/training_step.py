@@ -59,14 +59,15 @@ class PlainLoop(nn.Module):
         return torch.stack(spikes)
 
 
-def network(kind: str, plain: bool) -> SEWResNet:
-    """The small network for CIFAR-10 (`sew-small`), channels last, in training mode."""
-    settings = replace(named("sew-small"), neuron=kind)  # type: ignore[arg-type]
-    model = SEWResNet(settings, (0.5,) * 3, (0.25,) * 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def network(kind: str, plain: bool, name: str = "sew-small") -> SEWResNet:
+    """A named network, channels last, in training mode; sew-small is the small one for CIFAR-10."""
+    settings = replace(named(name), neuron=kind)  # type: ignore[arg-type]
+    channels = settings.in_channels
+    model = SEWResNet(settings, (0.5,) * channels, (0.25,) * channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if plain:
-        for name, module in list(model.named_modules()):
+        for layer, module in list(model.named_modules()):
             if isinstance(module, (RandomTauLIF, LIF)):
-                parent, _, last = name.rpartition(".")
+                parent, _, last = layer.rpartition(".")
                 setattr(model.get_submodule(parent), last, PlainLoop(module))
     return model.train()
 

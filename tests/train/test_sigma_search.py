@@ -56,7 +56,7 @@ def test_parents_that_nothing_surpasses_stay() -> None:
     plan = Plan(parents=1, children=2, generations=40, bounds=(1e-6, 1e6))
     tried = evolve(lambda sigmas: float(sigmas == START), START, plan)
     squares = [log(sigma) ** 2 for candidate in tried[1:] for sigma in candidate.sigmas]
-    # a step s of the start gives E[log^2] = s^2 exp(1 / n) = 0.3^2 exp(1/4) = 0.12, a walk of 40 steps some 20 times that
+    # a step s of the start gives E[log^2] = s^2 exp(1 / n) = 0.3^2 exp(1/4) = 0.12, a walk of 40 steps 20 times that
     assert 0.06 < sum(squares) / len(squares) < 0.24
 
 
