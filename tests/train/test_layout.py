@@ -26,6 +26,11 @@ def test_only_narrow_strided_projections_are_left_in_the_usual_order() -> None:
     assert all(min(settings.widths) >= 16 for settings in NAMED.values())
 
 
+def test_norms_of_each_channel_are_left_in_the_usual_order() -> None:
+    assert layout(nn.Sequential(nn.Conv2d(3, 32, 3), nn.GroupNorm(32, 32))) == torch.contiguous_format
+    assert layout(nn.Sequential(nn.Conv2d(3, 32, 3), nn.GroupNorm(8, 32))) == torch.channels_last
+
+
 STEP = """
 import torch
 from torch import nn
