@@ -1,0 +1,171 @@
+"""The page of sigma per layer, trained between bounds or searched by evolution, made from docs/results/sigma.
+
+python -m scripts.sigma_page                   writes docs/sigma.md
+python -m scripts.sigma_page --sigmas CKPT...  writes the sigmas of checkpoints to docs/results/sigma/sigmas.json first
+
+search.json is what `scripts.sigma_search` writes; every other NAME.json is the `--json` of `randhet attack` of NAME.pt:
+start, evolution and random of the search, and RECIPE-sN of a training recipe with seed N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from randhet.base.files import replacing
+from randhet.train.attacks.names import spelled
+from randhet.train.checkpoint import build, load
+from randhet.train.neurons import RandomTauLIF, neurons
+from scripts.baselines_page import Shares, lowest, mean_shares, points
+from scripts.robust_page import Result, percent, table
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "docs" / "results" / "sigma", ROOT / "docs" / "sigma.md"
+SEARCH, SIGMAS = "search.json", "sigmas.json"
+RECIPES = {"fixed": "sigma = 1", "narrow": "trained, bounds 0.5 to 1.5", "wide": "trained, bounds 0.01 to 1.99"}
+METHODS = {"start": "sigma = 1, as trained", "evolution": "evolution", "random": "random search"}
+
+HEAD = """\
+# Sigma of each layer
+
+<!-- made by scripts/sigma_page.py from docs/results/sigma/*.json; edit those or the script -->
+
+The paper reports that a sigma trained by backpropagation collapses to 0, and proposes bounds or evolution instead. Both
+are tried here on `digits` with the network `sew-digits`. Robust accuracy is on the {images} test images at a radius of
+{eps:.3g}/255, under SA-PGD with ASSG ({attack}), the lower of the [two evaluations](robustness.md#the-two-evaluations),
+over ten repetitions. Differences are in points and paired by image, with a 95 % interval over images.
+"""
+TRAINED = """\
+## Trained between bounds
+
+    randhet train --data digits --eps 0.1 --epochs 20 --seed N [--train-sigma layer --sigma-bounds LOW,HIGH]
+
+sigma = low + (high - low) * sigmoid(w), w trained by backpropagation, one per layer, from sigma = 1. Of sigma, means
+over seeds with the range over seeds in parentheses; accuracies and differences are means over the same seeds.
+"""
+SEARCHED = """\
+## Searched by evolution
+
+A (mu + lambda) evolution strategy with self-adapted log-normal steps ({parents} + {children}, {generations}
+generations, every sigma within {low:g} to {high:g}) changes the sigmas of the shipped `{checkpoint}` at fixed
+weights, which were trained with sigma = 1. The fitness is robust accuracy under {attack} on
+{images} training images, with the same random numbers for every candidate. The weights have seen these images in
+training, which raises the accuracy of every candidate. The random search has log-uniform sigmas within the bounds and
+the same number of evaluations, {evaluations}, the first of which is sigma = 1 in both. `randhet.train.sigma_search` has
+the strategy.
+
+    python -m scripts.sigma_search {checkpoint} --generations {generations} --out FOLDER
+"""
+
+
+def seeds(results: Mapping[str, Result], recipe: str) -> list[str]:
+    """Names of the networks of a recipe."""
+    return sorted(name for name in results if name.startswith(f"{recipe}-s"))
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, and the range where there are several."""
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.2f} to {max(values):.2f})"
+
+
+def robust(results: Sequence[Result]) -> Shares:
+    """(images,): the shares of right answers under the attack and evaluation that leaves least."""
+    return lowest(results, [name for name in results[0]["readings"] if name != "clean"])[1]
+
+
+def trained(results: Mapping[str, Result], sigmas: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """A row for each recipe on the seeds that all recipes have."""
+    names = {recipe: seeds(results, recipe) for recipe in RECIPES}
+    shared = sorted(set.intersection(*({name[-1] for name in found} for found in names.values())))
+    group = {recipe: [results[f"{recipe}-s{seed}"] for seed in shared] for recipe in RECIPES}
+    layers = list(sigmas[f"wide-s{shared[0]}"])
+    yield from table(("sigma of the layer", *RECIPES.values()), [
+        (f"`{layer}`", *(spread([sigmas[f"{recipe}-s{seed}"][layer] for seed in shared]) for recipe in RECIPES))
+        for layer in layers
+    ])  # fmt: skip
+    yield ""
+    rows = [row(title, group[recipe], group["fixed"]) for recipe, title in RECIPES.items()]
+    yield from table((f"{len(shared)} seeds", "clean", "robust", "clean, difference", "robust, difference"), rows)
+
+
+def row(title: str, results: Sequence[Result], base: Sequence[Result]) -> tuple[str, ...]:
+    """Accuracies of networks, and their differences to others."""
+    clean, left = mean_shares(results, "clean", "stock"), robust(results)
+    accuracies = percent(clean.mean()), percent(left.mean())
+    if results is base:
+        return (title, *accuracies, "–", "–")
+    return (title, *accuracies, points(clean, mean_shares(base, "clean", "stock")), points(left, robust(base)))
+
+
+def searched(results: Mapping[str, Result], search: Mapping[str, Any]) -> Iterator[str]:
+    """A row for the start and for each method: sigmas, fitness, accuracies on the test images."""
+    best = {"start": search["evolution"][0]}
+    best |= {method: max(search[method], key=lambda one: one["fitness"]) for method in ("evolution", "random")}
+    base, rows = [results["start"]], []
+    for method, title in METHODS.items():
+        found = ", ".join(f"{sigma:.2f}" for sigma in best[method]["sigmas"])
+        made = [results[method]] if method != "start" else base
+        rows.append((title, found, percent(best[method]["fitness"]), *row(title, made, base)[1:]))
+    heads = ("sigmas", "sigma by layer", "fitness", "clean", "robust", "clean, difference", "robust, difference")
+    yield from table(heads, rows)
+
+
+def render(results: Mapping[str, Result], sigmas: Mapping[str, Mapping[str, float]], search: Mapping[str, Any]) -> str:
+    """The page in Markdown."""
+    one, plan = results["start"], search["plan"]
+    attack = spelled(next(name for name in one["readings"] if name != "clean"))
+    low, high = plan["bounds"]
+    facts = {name: plan[name] for name in ("parents", "children", "generations")} | {"low": low, "high": high}
+    facts |= {"attack": spelled(search["attack"]), "images": search["images"], "evaluations": len(search["random"])}
+    lines = [
+        HEAD.format(images=one["samples"], eps=255 * one["eps"], attack=attack),
+        TRAINED,
+        *trained(results, sigmas),
+        "",
+        SEARCHED.format(checkpoint=Path(search["checkpoint"]).stem, **facts),
+        *searched(results, search),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read(folder: Path) -> tuple[dict[str, Result], dict[str, dict[str, float]], dict[str, Any]]:
+    """Results of attacks by name, sigmas by name and layer, and the search."""
+    contents = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))}
+    search, sigmas = (contents.pop(name.removesuffix(".json")) for name in (SEARCH, SIGMAS))
+    return contents, sigmas, search
+
+
+def sigmas_of(paths: Sequence[Path]) -> dict[str, dict[str, float]]:
+    """Sigma by layer of each checkpoint."""
+    return {
+        path.stem: {
+            name: neuron.sigma
+            for name, neuron in neurons(build(load(path))).items()
+            if isinstance(neuron, RandomTauLIF)
+        }
+        for path in paths
+    }
+
+
+def written(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sigmas", type=Path, nargs="+", default=())
+    given = parser.parse_args()
+    if given.sigmas:
+        written(RESULTS / SIGMAS, json.dumps(sigmas_of(given.sigmas), indent=1) + "\n")
+    written(PAGE, render(*read(RESULTS)))
+
+
+if __name__ == "__main__":
+    main()
