@@ -30,7 +30,7 @@ from randhet.fixed_point.engine.choice import least_time
 from randhet.fixed_point.engine.moves import move
 from randhet.fixed_point.engine.plan import lined_up, make_synapse, windows
 from randhet.fixed_point.engine.sums import gather, listed, sum_tile
-from randhet.fixed_point.kernels import dense, matrix, vectors
+from randhet.fixed_point.kernels import dense, draws, matrix, vectors
 from randhet.fixed_point.kernels.blocks import CHUNK, NEURONS, add_rows, add_rows_twice, fire_drawn, fire_given, loop
 from randhet.fixed_point.kernels.bundles import Levels, Row, Source, Weights
 from randhet.fixed_point.kernels.lanes import INT8, INT16, INT32, INT64, Lanes, broadcast, build
@@ -168,10 +168,12 @@ def rows_twice(weight, second, rows, per, sums):
 
 
 @njit
-def neurons_drawn(level, table, registers, membrane, before, spikes, repeats):
-    for _ in range(repeats):
+def neurons_drawn(level, table, blocks, membrane, before, spikes, repeats):
+    for pixel in range(repeats):
+        if pixel % draws.AHEAD == 0:
+            draws.draw_ahead(blocks, len(blocks))
         row = Row(level, 0, 0, membrane, before, 0, spikes, 0, len(level))
-        fire_drawn(Levels(level, level, 6, 8, 0), row, table, registers, 0)
+        fire_drawn(Levels(level, level, 6, 8, 0), row, table, blocks, pixel % draws.AHEAD * draws.TOGETHER)
 
 
 @njit
@@ -285,11 +287,11 @@ def dense_kernels(limit: Machine) -> Iterator[Kernel]:
 def neuron_kernels(limit: Machine) -> Iterator[Kernel]:
     """The update of neurons, 16 at a time: its vector instructions, were they as quick as additions."""
     rng, repeats = np.random.default_rng(0), 1000
-    level, registers = np.full(SIZE, 999, np.int32), rng.integers(1, 2**32, SIZE).astype(np.uint32)
+    level, blocks = np.full(SIZE, 999, np.int32), rng.integers(0, 256, SIZE * draws.AHEAD).astype(np.uint8)
     table, spikes = rng.integers(0, 256, 512).astype(np.uint8), np.zeros(SIZE, np.uint8)
     state = np.zeros(SIZE, np.int32), np.zeros(SIZE, np.int32), spikes, repeats
     for name, operations, call in (
-        ("fire_drawn", DRAWN, lambda: neurons_drawn(level, table, registers, *state)),
+        ("fire_drawn", DRAWN, lambda: neurons_drawn(level, table, blocks, *state)),
         ("fire_given", GIVEN, lambda: neurons_given(level, level, *state)),
     ):
         yield Kernel(name, "neuron", 1e9 * best(call) / repeats / SIZE, operations * limit.add / NEURONS)

@@ -124,7 +124,9 @@ class Draws(NamedTuple):
     table: np.ndarray
     """Decay of each draw: 256 low bytes, then 256 high ones, uint8."""
     states: np.ndarray
-    """States of all entries at the start of each round, uint32; those of the first round are filled in."""
+    """States of all entries at the start of each round, uint32, filled up to whole vectors; those of the first round
+    are filled in.
+    """
     round_at: np.ndarray
     """(T + 1,): where each round begins in states."""
     last: int
@@ -140,9 +142,9 @@ class Draws(NamedTuple):
     entry_channel: np.ndarray
     entry_state: np.ndarray
     """Number of each entry's state in a round."""
-    registers: np.ndarray
-    """Registers of the pixel at hand, step after step, one per channel, uint32; whole chunks."""
-    register_at: np.ndarray
+    blocks: np.ndarray
+    """Draws of the pixel at hand and of the three after it, step after step, as `kernels.draws` lays them out."""
+    block_at: np.ndarray
     """(T,): where those of each step begin."""
 
 

@@ -13,6 +13,7 @@ from randhet.fixed_point.add_only.lists import append
 from randhet.fixed_point.add_only.neurons import leak_row
 from randhet.fixed_point.kernels.blocks import CHUNK, FLUSH, add_rows, add_rows_twice, append_word, marked
 from randhet.fixed_point.kernels.compiled import inner
+from randhet.fixed_point.kernels.draws import place, put
 from randhet.fixed_point.kernels.registers import jump
 
 LIMIT = np.int32(2**23 - 1)
@@ -104,15 +105,16 @@ def move_on(draws):
 
 
 @inner
-def enter(draws, entry, pixel):
-    """Entries from number `entry` on that begin at `pixel` put their states into their channels' registers.
+def enter(draws, entry, pixel, phase):
+    """Entries from number `entry` on that begin at `pixel` put their draws into their channels' blocks.
 
-    Returns the first entry not yet reached.
+    draws.states: made words by `draws.unroll`; phase: the draw of the four that is this pixel's. Returns the first
+    entry not yet reached.
     """
     while entry < len(draws.entry_pixel) and draws.entry_pixel[entry] <= pixel:
-        channel, state = draws.entry_channel[entry], draws.entry_state[entry]
-        for t in range(len(draws.register_at)):
-            draws.registers[draws.register_at[t] + channel] = draws.states[draws.round_at[t] + state]
+        at, state = place(draws.entry_channel[entry]), draws.entry_state[entry]
+        for t in range(len(draws.block_at)):
+            put(draws.blocks, draws.block_at[t] + at, draws.states[draws.round_at[t] + state], phase)
         entry += 1
     return entry
 

@@ -12,6 +12,7 @@ import numpy as np
 from randhet.fixed_point.add_only import kernels
 from randhet.fixed_point.add_only.neurons import fire_drawn, fire_given
 from randhet.fixed_point.kernels.compiled import inner
+from randhet.fixed_point.kernels.draws import AHEAD, TOGETHER, draw_ahead_by_shifts, unroll
 
 
 @inner
@@ -63,18 +64,24 @@ def drawn_layer(inputs, scratch, output, low, high, levels, draws, cells, state)
     """The same for neurons that draw their decays."""
     find_active(inputs, scratch)
     kernels.move_on(draws)
-    entry, out, offset = 0, output.out if output.straight else cells.spikes, 0
+    unroll(draws.states)
+    entry, phase, slot, out, offset = 0, 0, 0, output.out if output.straight else cells.spikes, 0
     for pixel in range(low, high):
         begin(output, pixel, cells.membrane, state.membrane)
-        entry = kernels.enter(draws, entry, pixel)
+        if phase == AHEAD:
+            draw_ahead_by_shifts(draws.blocks, len(draws.blocks))
+            phase = slot = 0
+        entry = kernels.enter(draws, entry, pixel, phase)
         for t in range(len(output.out_step)):
             output.rows_used[t] += synapse(inputs, scratch, pixel, t)
             if output.straight:
                 offset = output.out_step[t] + output.out_pixel[pixel]
-            bias_at, register_at = levels.bias_at[pixel], draws.register_at[t]
-            tally = fire_drawn(scratch.sums, levels, bias_at, cells, out, offset, draws, register_at)
+            bias_at, draws_at = levels.bias_at[pixel], draws.block_at[t] + slot
+            tally = fire_drawn(scratch.sums, levels, bias_at, cells, out, offset, draws, draws_at)
             put(output, t, pixel, cells, tally, output.straight)
         end(output, pixel, cells.membrane, state.membrane)
+        phase += 1
+        slot += TOGETHER
 
 
 @inner

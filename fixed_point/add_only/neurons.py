@@ -8,18 +8,18 @@ current, the draw and the table look-up are the engine's (`kernels.blocks`), whi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from randhet.fixed_point.kernels.blocks import NEURONS, Reset, Tally, current, drawn, loop, shuffled, table_reader
+from randhet.fixed_point.kernels.blocks import CHUNK, NEURONS, Decays, Reset, Tally, current, drawn, held, loop
+from randhet.fixed_point.kernels.draws import table_reader
 from randhet.fixed_point.kernels.lanes import INT8, INT32, INT64, Array, Lanes, broadcast, build
 
 GROUPS = 2
-"""Vectors of 16 neurons in one pass: each addition waits for the shift before it, and other vectors fill the time."""
+"""Vectors of 16 neurons at a time: each addition waits for the shift before it, and other vectors fill the time."""
 
 
 def products(builder: Any, differences: list[Lanes], decays: list[Lanes], k: Any) -> list[Lanes]:
@@ -55,23 +55,33 @@ class Row(NamedTuple):
     spikes_at: Any
 
 
-def fire(builder: Any, row: Row, k: Any, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
-    """Code for one step; decays(starts) makes the code for the decays of the 16 neurons from each start."""
+def fire(builder: Any, row: Row, k: Any, decays: Decays) -> Any:
+    """Code for one step; decays(position) makes the code for the decays of the 64 neurons from there on."""
     reset, clipped, fired = Reset(builder, row.levels), Tally(builder), Tally(builder)
-    with loop(builder, INT64(0), row.cells.neurons, GROUPS * NEURONS) as (position, _):
-        starts = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
-        inflow = [_current(builder, row, start) for start in starts]
-        stood = [row.cells.membrane.load(start, NEURONS) for start in starts]
-        leaks = products(builder, [m - x for m, (x, _) in zip(stood, inflow)], decays(starts), k)
-        for start, (x, outside), before, leak in zip(starts, inflow, stood, leaks):
-            clipped.add(outside)
-            threshold = row.levels.threshold.load(start, NEURONS)
-            # x + leak lies between m and x, which are 24 bit: it cannot saturate
-            m, below = reset.before(x + leak, before, threshold, start)
-            if below is not None:
-                clipped.add(below)
-            fired.add(_spike(builder, row, start, m))
+    with loop(builder, INT64(0), row.cells.neurons, CHUNK) as (position, _):
+        found = decays(position)
+        for first in range(0, len(found), GROUPS):
+            groups = range(first, first + GROUPS)
+            starts = [builder.add(position, INT64(group * NEURONS)) for group in groups]
+            _fire_some(builder, row, k, starts, found[first : first + GROUPS], reset, clipped, fired)
     return builder.or_(builder.shl(fired.total(), INT64(32)), clipped.total())
+
+
+def _fire_some(
+    builder: Any, row: Row, k: Any, starts: list[Any], decays: list[Lanes], reset: Reset, clipped: Tally, fired: Tally
+) -> None:
+    """Code for the 16 neurons from each start, and for counting what saturates and fires."""
+    inflow = [_current(builder, row, start) for start in starts]
+    stood = [row.cells.membrane.load(start, NEURONS) for start in starts]
+    leaks = products(builder, [m - x for m, (x, _) in zip(stood, inflow)], decays, k)
+    for start, (x, outside), before, leak in zip(starts, inflow, stood, leaks):
+        clipped.add(outside)
+        threshold = row.levels.threshold.load(start, NEURONS)
+        # x + leak lies between m and x, which are 24 bit: it cannot saturate
+        m, below = reset.before(x + leak, before, threshold, start)
+        if below is not None:
+            clipped.add(below)
+        fired.add(_spike(builder, row, start, m))
 
 
 def _current(builder: Any, row: Row, start: Any) -> tuple[Lanes, Lanes]:
@@ -92,19 +102,19 @@ def _spike(builder: Any, row: Row, start: Any, m: Lanes) -> Lanes:
 
 
 @intrinsic
-def fire_drawn(typing, sums, levels, bias_at, cells, spikes, spikes_at, draws, registers_at):
-    """One step of a row of neurons that draw their decays: registers, from registers_at on, move on by one draw.
+def fire_drawn(typing, sums, levels, bias_at, cells, spikes, spikes_at, draws, draws_at):
+    """One step of a row of neurons that draw their decays, in the blocks from draws_at on.
 
     Spikes go to `spikes` from spikes_at on, membranes before the reset to the cells. Returns the number of spikes << 32
     | the number of currents that saturated.
     """
 
     def write(builder, *arguments):
-        *row, draws, registers_at = arguments
+        *row, draws, draws_at = arguments
 
         def step(wide):
             look = table_reader(builder, draws.table, wide)
-            return fire(builder, Row(*row), draws.k, drawn(builder, look, draws.registers, registers_at, shuffled))
+            return fire(builder, Row(*row), draws.k, drawn(builder, look, draws.blocks, draws_at))
 
         # a decay of at most 8 bits has no high byte to look up
         tally = cgutils.alloca_once(builder, INT64)
@@ -115,8 +125,7 @@ def fire_drawn(typing, sums, levels, bias_at, cells, spikes, spikes_at, draws, r
                 builder.store(step(False), tally)
         return builder.load(tally)
 
-    arguments = (sums, levels, bias_at, cells, spikes, spikes_at, draws, registers_at)
-    return build(types.int64, arguments, write)
+    return build(types.int64, (sums, levels, bias_at, cells, spikes, spikes_at, draws, draws_at), write)
 
 
 @intrinsic
@@ -125,8 +134,7 @@ def fire_given(typing, sums, levels, bias_at, cells, spikes, spikes_at, given, d
 
     def write(builder, *arguments):
         *row, given, decay_at = arguments
-        load = lambda starts: [given.decays.load(builder.add(decay_at, start), NEURONS) for start in starts]
-        return fire(builder, Row(*row), given.k, load)
+        return fire(builder, Row(*row), given.k, held(builder, given.decays, decay_at))
 
     return build(types.int64, (sums, levels, bias_at, cells, spikes, spikes_at, given, decay_at), write)
 

@@ -32,6 +32,7 @@ from randhet.fixed_point.engine.keyed import Keyed
 from randhet.fixed_point.engine.plan import Registers, Tile, channels_last, visits
 from randhet.fixed_point.engine.walk import LONGEST
 from randhet.fixed_point.integer import STATE_MAX
+from randhet.fixed_point.kernels.draws import AHEAD, LANES
 from randhet.fixed_point.kernels.registers import jump
 from randhet.fixed_point.keyed import words_of
 
@@ -177,17 +178,18 @@ def _drawn(neuron: ir.Lif, decay: ir.Drawn, context: Place, tile: Tile) -> Progr
         k=neuron.k, table=np.concatenate([decay.table & 0xFF, decay.table >> 8]).astype(np.uint8),
         states=np.zeros(0, np.uint32), round_at=NO_ENTRIES, last=last, near=near, far=far, held=held,
         entry_pixel=mine.pixel, entry_channel=mine.channel, entry_state=np.argsort(ordered),
-        registers=np.zeros(0, np.uint32), register_at=NO_ENTRIES,
+        blocks=np.zeros(0, np.uint8), block_at=NO_ENTRIES,
     )  # fmt: skip
 
     def run(
         inputs: Inputs, scratch: Scratch, output: Output, state: State, low: int, high: int, entries: Entries
     ) -> None:
         steps = len(output.out_step)
-        own = np.concatenate([entries, np.zeros((steps - 1) * count, np.uint32)])
-        registers = np.zeros(steps * width, np.uint32)
+        own = np.zeros(-(-steps * count // LANES) * LANES, np.uint32)
+        own[:count] = entries
+        blocks, apart = np.zeros(steps * width * AHEAD, np.uint8), width * AHEAD
         draws = still._replace(
-            states=own, round_at=np.arange(steps + 1) * count, registers=registers, register_at=np.arange(steps) * width
+            states=own, round_at=np.arange(steps + 1) * count, blocks=blocks, block_at=np.arange(steps) * apart
         )
         kernels.drawn_layer(inputs, scratch, output, low, high, levels, draws, _cells(width), state)
 

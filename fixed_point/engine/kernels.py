@@ -16,14 +16,15 @@ from randhet.fixed_point.kernels.blocks import LIMIT, fire_drawn, fire_given
 from randhet.fixed_point.kernels.bundles import Row
 from randhet.fixed_point.kernels.compiled import inner, kernel
 from randhet.fixed_point.kernels.dense import products
+from randhet.fixed_point.kernels.draws import AHEAD, TOGETHER, draw_ahead, place, put, unrolled
 
 
 class Scratch(NamedTuple):
     """Memory of one tile's neurons: `width` channels, flat arrays whose rows are whole chunks.
 
     sums: the first row is `total`, of the step at hand, the others are of steps and pixels that were multiplied.
-    registers: one row for every row of the output. spikes, before: the output itself where the tile is of whole chunks
-    (`straight`), else one row, copied after each step.
+    draws: blocks of `kernels.draws` for every row of the output. spikes, before: the output itself where the tile is
+    of whole chunks (`straight`), else one row, copied after each step.
     """
 
     width: int
@@ -31,7 +32,7 @@ class Scratch(NamedTuple):
     sums: np.ndarray
     total: np.ndarray
     membrane: np.ndarray
-    registers: np.ndarray
+    draws: np.ndarray
     spikes: np.ndarray
     before: np.ndarray
 
@@ -48,8 +49,8 @@ def lif_tile(source, weights, levels, decays, state, output):
     """
     full, space = multiplied(source, weights)
     active = listed(source, full.chosen)
-    scratch = room(weights.plain.shape[1], space, output)
-    return lif_pixels(source, weights, levels, decays, state, output, full, active, scratch)
+    scratch, words = room(weights.plain.shape[1], space, output), unrolled(decays.states.reshape(-1))
+    return lif_pixels(source, weights, levels, decays, state, output, full, active, scratch, words)
 
 
 @kernel
@@ -61,13 +62,13 @@ def room(width, space, output):
     if straight:
         spikes = out.reshape(-1)
         before = record.reshape(-1) if len(record) > 0 else before
-    sums, registers = np.zeros((1 + space) * padded, np.int32), np.zeros(len(out) * padded, np.uint32)
-    return Scratch(width, straight, sums, sums[:padded], np.zeros(padded, np.int32), registers, spikes, before)
+    sums, draws = np.zeros((1 + space) * padded, np.int32), np.zeros(len(out) * padded * AHEAD, np.uint8)
+    return Scratch(width, straight, sums, sums[:padded], np.zeros(padded, np.int32), draws, spikes, before)
 
 
 @inner
-def lif_pixels(source, weights, levels, decays, state, output, full, active, scratch):
-    """Loop over pixels and rows for `lif_tile`."""
+def lif_pixels(source, weights, levels, decays, state, output, full, active, scratch, words):
+    """Loop over pixels and rows for `lif_tile`; words: of `decays.states`, as `draws.unrolled` makes them."""
     padded, per_pixel = len(scratch.membrane), len(full.at)
     fired = clipped = entry = 0
     first, stop, carried = output.offset, output.offset + scratch.width, carries(state, output)
@@ -75,7 +76,10 @@ def lif_pixels(source, weights, levels, decays, state, output, full, active, scr
         scratch.membrane[:] = 0
         if carried:
             copy_to(scratch.membrane[: scratch.width], state.membrane[0, pixel, first:stop])
-        entry = enter(decays, scratch.registers, entry, pixel, len(output.out), padded)
+        phase = (pixel - output.low) % AHEAD
+        if phase == 0 and pixel > output.low and len(words) > 0:
+            draw_ahead(scratch.draws, len(scratch.draws))
+        entry = enter(decays, words, scratch.draws, entry, pixel, phase, padded * AHEAD)
         # the multiplying instructions want many rows at once: several pixels, of which this is number `ahead`
         ahead = (pixel - output.low) % full.group
         if per_pixel > 0 and ahead == 0:
@@ -83,7 +87,7 @@ def lif_pixels(source, weights, levels, decays, state, output, full, active, scr
             products(source, weights.wide, full.at, full.activity, pixel, count, scratch.sums, padded)
         for t in range(len(output.out)):
             row = step_sums(source, weights, active, full, t, pixel, ahead * per_pixel, scratch.total)
-            tally = update(levels, decays, state, output, scratch, t, pixel, row)
+            tally = update(levels, decays, state, output, scratch, t, pixel, row, phase)
             fired += tally >> 32
             clipped += tally & 0xFFFFFFFF
         if carried:
@@ -98,17 +102,22 @@ def carries(state, output):
 
 
 @inner(forceinline=True)
-def enter(decays, registers, entry, pixel, rows, padded):
-    """Put the states of entries from number `entry` that begin at `pixel` into registers. Returns the next entry."""
-    while entry < len(decays.entry_pixel) and decays.entry_pixel[entry] <= pixel:
+def enter(decays, words, draws, entry, pixel, phase, apart):
+    """Put the draws of entries from number `entry` that begin at `pixel` into their blocks. Returns the next entry.
+
+    phase: the draw of the four that is this pixel's; apart: bytes of a row's blocks.
+    """
+    rows, entries = decays.states.shape
+    while entry < entries and decays.entry_pixel[entry] <= pixel:
+        at = place(decays.entry_channel[entry])
         for t in range(rows):
-            registers[t * padded + decays.entry_channel[entry]] = decays.states[t, entry]
+            put(draws, t * apart + at, words[t * entries + entry], phase)
         entry += 1
     return entry
 
 
 @inner(forceinline=True)
-def update(levels, decays, state, output, scratch, t, pixel, row):
+def update(levels, decays, state, output, scratch, t, pixel, row, phase):
     """Update the neurons of one pixel at row t of the output, whose sums are in `row`; result as `fire_drawn`'s."""
     membrane, padded, kept = scratch.membrane, len(scratch.membrane), len(state.membrane) == len(output.out)
     first, stop = output.offset, output.offset + scratch.width
@@ -122,7 +131,7 @@ def update(levels, decays, state, output, scratch, t, pixel, row):
     if len(decays.given) > 0:
         tally = fire_given(levels, neurons, decays.given, t * decays.step + row_at(decays.given, pixel, padded))
     else:
-        tally = fire_drawn(levels, neurons, decays.table, scratch.registers, t * padded)
+        tally = fire_drawn(levels, neurons, decays.table, scratch.draws, t * padded * AHEAD + phase * TOGETHER)
     if kept:
         copy_to(state.membrane[t, pixel, first:stop], membrane)
     if not scratch.straight:

@@ -12,8 +12,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from randhet.fixed_point.kernels import arm
 from randhet.fixed_point.kernels.compiled import inner
+from randhet.fixed_point.kernels.draws import table_reader
 from randhet.fixed_point.kernels.lanes import (
     INT8,
     INT16,
@@ -25,8 +25,6 @@ from randhet.fixed_point.kernels.lanes import (
     build,
     compress,
     has,
-    map_bits,
-    permute,
     short_products,
 )
 
@@ -40,6 +38,8 @@ GROUPS = 4
 """Vectors updated by one pass: their decays are looked up together."""
 SPLIT = 12
 """Low bits of a difference that are multiplied by themselves; k is at most as large."""
+Decays = Callable[[Any], list[Lanes]]
+"""Makes the code of the decays of 64 neurons from a position on, four vectors of 16."""
 LIMIT = 2**23 - 1
 """STATE_MAX, a plain constant for the compiler."""
 CLAMP = 2**25
@@ -102,46 +102,6 @@ def _add_rows(builder, weight, bases, rows, start, stop, sums, first):
             sums.store(slot, sums.load(slot, CHUNK // 2) + sixteen_sums)
 
 
-def shuffled(register: Lanes) -> Lanes:
-    """A register eight clocks on, without branches or tables.
-
-    The feedback bits of eight clocks are the low byte divided by 1 + x + x^2 over GF(2), modulo x^8; each then stands
-    where the taps 31, 21, 1 and 0 have moved by the last clock. Tested against the register clocked bit by bit.
-    """
-    f = feedback(register & 0xFF)
-    return _moved(register, f, folded(f))
-
-
-def feedback(byte):
-    """The feedback bits of eight clocks of registers with this low byte: a number, or lanes."""
-    # 1 / (1 + x + x^2) = (1 + x) / (1 + x^3) = (1 + x) * (1 + x^3 + x^6 + ...); sums of bits are exclusive ors
-    g = byte ^ (byte << 1)
-    return (g ^ (g << 3) ^ (g << 6)) & 0xFF
-
-
-def folded(f):
-    """Those of them that fall on the bits 0 and 1."""
-    return (f >> 6) ^ (f >> 7)
-
-
-def shuffled_at_once(register: Lanes) -> Lanes:
-    """The same where the processor maps bits of bytes linearly (GFNI): one instruction for the feedback bits, one for
-    those of them that the taps 1 and 0 see.
-    """
-    if not (has("gfni") and has("avx512bw")):
-        return shuffled(register)
-    return _moved(register, map_bits(register, FEEDBACK), map_bits(register, FOLDED))
-
-
-def _moved(register: Lanes, f: Lanes, low: Lanes) -> Lanes:
-    return register.unsigned_shift(8) ^ (f << 24) ^ (f << 14) ^ low
-
-
-FEEDBACK = [feedback(1 << bit) for bit in range(8)]
-FOLDED = [folded(f) for f in FEEDBACK]
-"""What each bit of the low byte adds to either."""
-
-
 def current(sums: Lanes, bias: Lanes, f: Lanes) -> tuple[Lanes, Lanes]:
     """sat24((sums << f) + bias), and a bit for each lane that saturated."""
     # before the shift, in units of the sums: behind it nothing can leave 32 bits
@@ -163,86 +123,18 @@ def leak(x: Lanes, membrane: Lanes, decay: Lanes, k: Lanes) -> Lanes:
     return x + high + (short_products(decay, difference & (2**SPLIT - 1)) >> k)
 
 
-def table_reader(builder: Any, table: Array, wide: bool) -> Callable[[list[Lanes]], list[Lanes]]:
-    """Looks up the low byte of each lane in a table of 256 decays, which holds their low bytes, then their high.
-
-    Where the processor permutes bytes of vectors (AVX-512 VBMI, NEON) the table lives in such vectors, and up to four
-    vectors of registers are looked up at once, each in a byte of its own; elsewhere it is read lane by lane. Not wide:
-    the high bytes are all zero.
-    """
-    if not (has("avx512vbmi") or arm.has("neon")):
-        return lambda registers: [
-            table.look_up(register & 0xFF).widen(INT32, signed=False)
-            | (table.look_up((register & 0xFF) + 256).widen(INT32, signed=False) << 8)
-            for register in registers
-        ]
-    parts = [table.load(INT64(start), 64).value for start in range(0, 512, 64)]
-    low, high = parts[:4], parts[4:]
-
-    def look(registers: list[Lanes]) -> list[Lanes]:
-        index = interleaved(registers)
-        decays = [_byte(permuted(low, index), i) for i in range(len(registers))]
-        if not wide:
-            return decays
-        upper = permuted(high, index)
-        return [low_byte | _byte(upper, i) << 8 for i, low_byte in enumerate(decays)]
-
-    def permuted(parts: list[Any], lanes: Lanes) -> Lanes:
-        """Every byte looked up in place."""
-        index = builder.bitcast(lanes.value, parts[0].type)
-        if arm.has("neon"):
-            return Lanes(builder, builder.bitcast(arm.looked_up(builder, parts, index), lanes.value.type))
-        first, second = (permute(builder, parts[i], index, parts[i + 1]) for i in (0, 2))
-        # seven bits of the index choose within two vectors, the eighth, its sign, between the pairs
-        upper = Lanes(builder, index).compare("<", 0)
-        chosen = builder.select(upper.value, second, first)
-        return Lanes(builder, builder.bitcast(chosen, lanes.value.type))
-
-    return look
-
-
-def interleaved(registers: list[Lanes]) -> Lanes:
-    """The low bytes of up to four vectors, each in a byte of its own."""
-    # vector i leaves its low byte in byte i of every lane, so that one look-up serves four vectors
-    index = registers[0]
-    for i, register in enumerate(registers[1:], 1):
-        below = 2 ** (8 * i) - 1
-        index = (index & below) | (register << (8 * i) & ~below)
-    return index
-
-
-def _byte(lanes: Lanes, number: int) -> Lanes:
-    return lanes.unsigned_shift(8 * number) & 0xFF
-
-
-def drawn(
-    builder: Any, look: Callable[[list[Lanes]], list[Lanes]], registers: Array, start: Any,
-    shuffle: Callable[[Lanes], Lanes],
-) -> Callable[[list[Any]], list[Lanes]]:  # fmt: skip
-    """Makes the code that moves registers on by one draw and looks their decays up, 16 from each of some places."""
-
-    def decays(places: list[Any]) -> list[Lanes]:
-        positions = [builder.add(start, position) for position in places]
-        moved = [shuffle(registers.load(position, NEURONS)) for position in positions]
-        for position, register in zip(positions, moved):
-            registers.store(position, register)
-        return look(moved)
-
-    return decays
-
-
 @intrinsic
-def fire_drawn(typing, levels, row, table, registers, registers_at):
-    """Step a `bundles.Row` of the LIF family whose decays are drawn by the registers from `registers_at`.
+def fire_drawn(typing, levels, row, table, draws, draws_at):
+    """Step a `bundles.Row` of the LIF family whose decays are looked up for the draws in the blocks from `draws_at`.
 
-    levels: `bundles.Levels`; table: `bundles.Decays.table`. Registers move on by one draw. Returns the number of spikes
+    levels: `bundles.Levels`; table: `bundles.Decays.table`; draws: see `kernels.draws`. Returns the number of spikes
     << 32 | that of currents that saturated.
     """
 
-    def write(builder, levels, row, table, registers, registers_at):
+    def write(builder, levels, row, table, draws, draws_at):
         def step(wide):
-            decays = drawn(builder, table_reader(builder, table, wide), registers, registers_at, shuffled_at_once)
-            return _fire(builder, levels, row, decays)
+            look = table_reader(builder, table, wide)
+            return _fire(builder, levels, row, drawn(builder, look, draws, draws_at))
 
         # decays of up to 8 bits need the low bytes of the table only: two loops, chosen once a row
         tally = cgutils.alloca_once(builder, INT64)
@@ -253,7 +145,12 @@ def fire_drawn(typing, levels, row, table, registers, registers_at):
                 builder.store(step(False), tally)
         return builder.load(tally)
 
-    return build(types.int64, (levels, row, table, registers, registers_at), write)
+    return build(types.int64, (levels, row, table, draws, draws_at), write)
+
+
+def drawn(builder: Any, look: Callable[[Array, Any], list[Lanes]], draws: Array, start: Any) -> Decays:
+    """Code of the decays of 64 neurons, whose draws lie in the block of these neurons."""
+    return lambda position: look(draws, builder.add(start, builder.shl(position, INT64(2))))
 
 
 @intrinsic
@@ -261,10 +158,19 @@ def fire_given(typing, levels, row, decays, decays_at):
     """Step a `bundles.Row` with the decays (int32) from `decays_at`; arguments and result as `fire_drawn`'s."""
 
     def write(builder, levels, row, decays, decays_at):
-        load = lambda places: [decays.load(builder.add(decays_at, position), NEURONS) for position in places]
-        return _fire(builder, levels, row, load)
+        return _fire(builder, levels, row, held(builder, decays, decays_at))
 
     return build(types.int64, (levels, row, decays, decays_at), write)
+
+
+def held(builder: Any, decays: Array, start: Any) -> Decays:
+    """Code of the decays of 64 neurons, which lie in memory."""
+
+    def load(position: Any) -> list[Lanes]:
+        first = builder.add(start, position)
+        return [decays.load(builder.add(first, INT64(group * NEURONS)), NEURONS) for group in range(GROUPS)]
+
+    return load
 
 
 class Reset:
@@ -298,13 +204,13 @@ class Reset:
         return spiking.where(self.left(m, threshold), m)
 
 
-def _fire(builder: Any, levels: Any, row: Any, decays: Callable[[list[Any]], list[Lanes]]) -> Any:
-    """Write code for one step of a row; decays(places) writes that for the decays of 16 neurons from each place."""
+def _fire(builder: Any, levels: Any, row: Any, decays: Decays) -> Any:
+    """Write code for one step of a row; decays(position) writes that for the decays of 64 neurons, 16 by 16."""
     f, k = (broadcast(builder, builder.trunc(number, INT32), NEURONS) for number in (levels.f, levels.k))
     reset, clipped, fired = Reset(builder, levels), Tally(builder), Tally(builder)
     with loop(builder, INT64(0), row.count, GROUPS * NEURONS) as (position, _):
         places = [builder.add(position, INT64(group * NEURONS)) for group in range(GROUPS)]
-        for place, decay in zip(places, decays(places)):
+        for place, decay in zip(places, decays(position)):
             bias = levels.bias.load(builder.add(row.bias_at, place), NEURONS)
             x, outside = current(row.sums.load(builder.add(row.sums_at, place), NEURONS), bias, f)
             threshold, stood = levels.threshold.load(place, NEURONS), row.membrane.load(place, NEURONS)

@@ -113,15 +113,6 @@ class Array:
         pointer = self.builder.bitcast(self.at(position), lanes.value.type.as_pointer())
         self.builder.store(lanes.value, pointer).align = 1
 
-    def look_up(self, index: Lanes) -> Lanes:
-        """One element for each lane, at the position in that lane."""
-        # lane by lane: no instruction gathers bytes
-        values = ir.Constant(ir.VectorType(self.data.type.pointee, index.value.type.count), ir.Undefined)
-        for lane in range(index.value.type.count):
-            position = self.builder.extract_element(index.value, INT32(lane))
-            values = self.builder.insert_element(values, self.item(position), INT32(lane))
-        return Lanes(self.builder, values)
-
 
 def broadcast(builder: Any, scalar: Any, lanes: int) -> Lanes:
     """A scalar in every lane."""
@@ -147,18 +138,16 @@ def permute(builder: Any, low: Any, index: Any, high: Any) -> Any:
     return instruction(builder, "avx512.vpermi2var.qi.512", low.type, low, index, high)
 
 
-def map_bits(lanes: Lanes, images: list[int]) -> Lanes:
-    """Of every lane (32 bits) the low byte under a linear map of its bits, others zero; needs gfni and avx512bw.
+def map_bytes(lanes: Lanes, images: list[int]) -> Lanes:
+    """Every lane (64 of 8 bits) under a linear map of its bits; needs gfni and avx512bw.
 
     images: what each bit of the byte, alone, becomes; the image of a byte is the exclusive or of those of its bits.
     """
-    builder, kind, flat = lanes.builder, lanes.value.type, ir.VectorType(INT8, 4 * lanes.value.type.count)
+    kind = lanes.value.type
     # row i of the instruction, in byte 7 - i, has the bits that decide bit i of the image
     rows = [sum((image >> i & 1) << bit for bit, image in enumerate(images)) for i in range(7, -1, -1)]
-    matrix, given = ir.Constant(flat, rows * (flat.count // 8)), builder.bitcast(lanes.value, flat)
-    mapped = instruction(builder, "vgf2p8affineqb.512", flat, given, matrix, INT8(0))
-    lowest = ir.Constant(ir.VectorType(ir.IntType(1), flat.count), [1, 0, 0, 0] * kind.count)
-    return Lanes(builder, builder.bitcast(builder.select(lowest, mapped, ir.Constant(flat, None)), kind))
+    matrix = ir.Constant(kind, rows * (kind.count // 8))
+    return Lanes(lanes.builder, instruction(lanes.builder, "vgf2p8affineqb.512", kind, lanes.value, matrix, INT8(0)))
 
 
 def short_products(first: Lanes, second: Lanes) -> Lanes:

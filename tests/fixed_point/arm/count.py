@@ -20,7 +20,7 @@ import cross
 from emulated import PROCESSORS, Machine
 
 from randhet.fixed_point.engine.plan import make_synapse
-from randhet.fixed_point.kernels import vectors
+from randhet.fixed_point.kernels import draws, vectors
 from randhet.fixed_point.network import Conv
 from scripts import limits
 
@@ -41,10 +41,10 @@ def kernels() -> Iterator[tuple[str, Any, tuple[Any, ...], float]]:
     rows = np.sort(rng.integers(0, 4096, (50, 120)), axis=1).astype(np.uint32).reshape(-1)
     added = weight, 4096 * 64, rows, 120, np.zeros(2 * 64, np.int32)
     yield "rows of active inputs, per row of 64 weights", limits.rows_twice, added, 2 * len(rows)
-    level, registers = np.full(SIZE, 999, np.int32), rng.integers(1, 2**32, SIZE).astype(np.uint32)
+    level, blocks = np.full(SIZE, 999, np.int32), rng.integers(0, 256, SIZE * draws.AHEAD).astype(np.uint8)
     table, state = rng.integers(0, 256, 512).astype(np.uint8), (np.zeros(SIZE, np.int32), np.zeros(SIZE, np.int32))
     more = *state, np.zeros(SIZE, np.uint8), 100
-    yield "neurons, decays drawn, per neuron", limits.neurons_drawn, (level, table, registers, *more), 100 * SIZE
+    yield "neurons, decays drawn, per neuron", limits.neurons_drawn, (level, table, blocks, *more), 100 * SIZE
     yield "neurons, decays given, per neuron", limits.neurons_given, (level, level, *more), 100 * SIZE
 
 

@@ -25,6 +25,7 @@ from randhet.fixed_point.engine import calls, choice
 from randhet.fixed_point.engine.plan import columns, make_synapse
 from randhet.fixed_point.generator import core_seed, draw, jump
 from randhet.fixed_point.kernels import dense, matrix, registers, vectors
+from randhet.fixed_point.kernels import draws as blocks
 from randhet.fixed_point.kernels.blocks import fire_drawn, fire_given
 from randhet.fixed_point.kernels.bundles import Levels, Row, Source
 from randhet.fixed_point.network import (
@@ -230,23 +231,47 @@ def test_the_choice_is_a_share() -> None:
 
 
 @njit
-def fire(table: np.ndarray, registers: np.ndarray, k: int, before: np.ndarray) -> int:
+def fire(table: np.ndarray, draws: np.ndarray, phase: int, k: int, before: np.ndarray) -> int:
     """One step of silent neurons whose membranes are 2^22: m = A * 2^22 >> k."""
     none, spikes = np.zeros(len(before), np.int32), np.zeros(len(before), np.uint8)
     threshold, membrane = np.full(len(before), 2**23 - 1, np.int32), np.full(len(before), 2**22, np.int32)
     row = Row(none, 0, 0, membrane, before, 0, spikes, 0, len(before))
-    return fire_drawn(Levels(none, threshold, 6, k, 0), row, table, registers, 0)
+    return fire_drawn(Levels(none, threshold, 6, k, 0), row, table, draws, phase * blocks.TOGETHER)
+
+
+@njit
+def entered(states: np.ndarray, phase: int) -> np.ndarray:
+    """Blocks of registers of which `phase` pixels are over."""
+    words, made = blocks.unrolled(states), np.zeros(len(states) * blocks.AHEAD, np.uint8)
+    for channel in range(len(states)):
+        blocks.put(made, blocks.place(channel), words[channel], phase)
+    return made
+
+
+@njit
+def moved_on(draws: np.ndarray, by_shifts: bool) -> None:
+    if by_shifts:
+        blocks.draw_ahead_by_shifts(draws, len(draws))
+    else:
+        blocks.draw_ahead(draws, len(draws))
+
+
+REGISTERS = st.lists(st.integers(1, 2**32 - 1), min_size=128, max_size=128)
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 2**32 - 1), min_size=64, max_size=64), st.integers(1, 12), st.integers(0, 2**32))
-def test_draws_and_looked_up_decays(states: list[int], k: int, seed: int) -> None:
-    """The branchless draw is the register clocked eight times, and the table is read at its low byte."""
+@given(REGISTERS, st.integers(1, 12), st.integers(0, 3), st.integers(0, 2**32), st.booleans())
+def test_draws_and_looked_up_decays(states: list[int], k: int, phase: int, seed: int, by_shifts: bool) -> None:
+    """Nine draws in a row, from any of four pixels on, are those of registers clocked bit by bit, as are decays."""
     decays = np.random.default_rng(seed).integers(0, 2**k, 256)
-    registers, before = np.array(states, np.uint32), np.zeros(64, np.int32)
-    assert fire(np.concatenate([decays & 0xFF, decays >> 8]).astype(np.uint8), registers, k, before) == 0
-    assert registers.tolist() == [draw(state)[0] for state in states]
-    assert before.tolist() == [int(decays[draw(state)[0] & 0xFF]) * 2**22 >> k for state in states]
+    table, before = np.concatenate([decays & 0xFF, decays >> 8]).astype(np.uint8), np.zeros(128, np.int32)
+    draws = entered(np.array(states, np.uint32), phase)
+    for pixel in range(phase, phase + 9):
+        if pixel % blocks.AHEAD == 0 and pixel > phase:
+            moved_on(draws, by_shifts)
+        states = [draw(state)[0] for state in states]
+        assert fire(table, draws, pixel % blocks.AHEAD, k, before) == 0
+        assert before.tolist() == [int(decays[state & 0xFF]) * 2**22 >> k for state in states]
 
 
 @njit
