@@ -322,14 +322,20 @@ def move_kernels(limit: Machine) -> Iterator[Kernel]:
     yield Kernel("pooling 4x4", "64 values", 1e9 * seconds / lines, 0.5 * limit.copy)
 
 
-def stem_kernel(limit: Machine) -> Iterator[Kernel]:
-    """The first layer, once per image: pixels of 8 bits, plane by plane, 3 to 128 channels at 32x32."""
+def stem_kernels(limit: Machine) -> Iterator[Kernel]:
+    """The first layer, once per image, 3 to 128 channels at 32x32: pixels of 8 bits multiplied, and plane by plane."""
     weight = np.random.default_rng(0).integers(-9, 9, (SIZE, 3, 3, 3)).astype(np.int8)
     synapse = make_synapse(Conv(weight, padding=(1, 1)), (3, 32, 32), 255)
     (tile,), values = synapse.tiles, np.random.default_rng(1).integers(0, 256, (1, 1024, 3), dtype=np.uint8)
+    source, inputs = synapse.reads(tile, values), synapse.window.shape[1] * 3
+    if dense.fits(3, 1, synapse.planes):
+        group, space, activity_bytes = dense.together(np.arange(1), inputs)
+        activity, sums = np.zeros(activity_bytes, np.uint8), np.zeros(space * SIZE, np.int32)
+        seconds = best(lambda: multiplied(source, tile.wide, group, activity, sums)) / (1024 * inputs * SIZE / 64)
+        bound = limit.matrix if matrix.AVAILABLE else limit.dot
+        yield Kernel("stem, multiplied", "64 products", 1e9 * seconds, bound)
     bits = np.unpackbits(values[0][synapse.window[synapse.window >= 0]]).sum()
-    out = np.empty((1, 1024, SIZE), np.int32)
-    arguments = synapse.reads(tile, values), Weights(tile.weight, tile.packed, tile.wide, 0), out
+    arguments = source, Weights(tile.weight, tile.packed, tile.wide, 0), np.empty((1, 1024, SIZE), np.int32)
     seconds = best(lambda: sum_tile(*arguments)) / (bits * SIZE / CHUNK)
     yield Kernel("stem, by bit planes", "row of 64", 1e9 * seconds, max(3 * limit.add, limit.first))
 
@@ -343,7 +349,7 @@ def serial_kernel(limit: Machine) -> Iterator[Kernel]:
     yield Kernel("add-only: serial decay, 8 bits", "neuron", 1e9 * seconds, 8 * SERIAL * limit.add / NEURONS)
 
 
-KERNELS = (row_kernels, dense_kernels, neuron_kernels, list_kernels, move_kernels, stem_kernel, serial_kernel)
+KERNELS = (row_kernels, dense_kernels, neuron_kernels, list_kernels, move_kernels, stem_kernels, serial_kernel)
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ def sums(synapse: Synapse, tile: Tile, values: np.ndarray, rows: int) -> np.ndar
 
 def weights(synapse: Synapse, tile: Tile, values: np.ndarray) -> Weights:
     """Return a tile's weights, to be multiplied by only where what it reads is bytes."""
-    wide = tile.wide if values.dtype == np.uint8 and synapse.planes <= dense.MOST_PLANES else NO_WEIGHTS
+    fits = values.dtype == np.uint8 and dense.fits(synapse.per_tap, len(values), synapse.planes)
+    wide = tile.wide if fits else NO_WEIGHTS
     return Weights(tile.weight, tile.packed, wide, choice.limit(synapse.per_tap * synapse.source[0]))
 
 

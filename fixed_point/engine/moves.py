@@ -9,9 +9,9 @@ import numpy as np
 
 from randhet.base.kinds import assert_never
 from randhet.fixed_point import network as ir
-from randhet.fixed_point import reference
+from randhet.fixed_point.engine.plan import windows_of
+from randhet.fixed_point.kernels.pools import pooled
 from randhet.fixed_point.network import Pair, Range, Shape
-from randhet.fixed_point.shape import window_count
 
 Values = np.ndarray
 """Activity (images, T or 1, pixels, channels); T is 1 where every step is the same."""
@@ -58,9 +58,9 @@ def move(  # noqa: C901 (a case a kind)
         case ir.Concat():
             return _joined(read, kind)
         case ir.SumPool():
-            return _pooled(operation, (0, 0), accumulate, read[0], shape, kind, each)
+            return _pooled(operation, (0, 0), read[0], shape, kind, each)
         case ir.MaxPool():
-            return _pooled(operation, operation.padding, larger, read[0], shape, kind, each)
+            return _pooled(operation, operation.padding, read[0], shape, kind, each)
         case ir.Spread():
             return _spread(operation, read[0], shape)
         case ir.Flatten():
@@ -80,11 +80,6 @@ def accumulate(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None
     """total = first + second."""
     # unsafe: the sum is made in the narrow type itself, never in a wider copy
     np.add(first, second, out=total, dtype=total.dtype, casting="unsafe")
-
-
-def larger(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
-    """total = max(first, second)."""
-    np.maximum(first, second, out=total, dtype=total.dtype, casting="unsafe")
 
 
 def both(first: np.ndarray, second: np.ndarray, total: np.ndarray) -> None:
@@ -118,31 +113,17 @@ def _joined(read: list[Values], kind: type) -> Values:
 
 
 def _pooled(
-    pool: ir.SumPool | ir.MaxPool, padding: Pair, combine: Combine, values: Values, shape: Shape, kind: type, each: Each
+    pool: ir.SumPool | ir.MaxPool, padding: Pair, values: Values, shape: Shape, kind: type, each: Each
 ) -> Values:
-    channels, *size = shape
-    rows, columns = (window_count(size[a], pool.kernel[a], pool.stride[a], padding[a]) for a in (0, 1))
-    steps = values.shape[1]
-    pooled: Values = np.empty((len(values), steps, rows * columns, channels), kind)
+    window = windows_of(pool.kernel, pool.stride, padding, shape[1:])
+    result: Values = np.empty((*values.shape[:2], len(window), values.shape[3]), kind)
+    read, largest = np.ascontiguousarray(values), isinstance(pool, ir.MaxPool)
 
     def one(image: int) -> None:
-        grid = _padded(values[image].reshape(steps, *size, channels), padding).transpose(0, 3, 1, 2)
-        total = pooled[image].reshape(steps, rows, columns, channels).transpose(0, 3, 1, 2)
-        (_, _, first), *others = reference.taps(grid, pool.kernel, pool.stride)
-        np.copyto(total, first, casting="unsafe")
-        for _, _, plane in others:
-            combine(total, plane, total)
+        pooled(read[image], window, result[image], largest)
 
-    deque(each(one, range(len(pooled))), maxlen=0)
-    return pooled
-
-
-def _padded(grid: np.ndarray, padding: Pair) -> np.ndarray:
-    """(T, y, x, channels) with the lowest value of its type around, which is never the largest of a window."""
-    if not any(padding):
-        return grid
-    (py, px), lowest = padding, np.iinfo(grid.dtype).min
-    return np.pad(grid, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=lowest)
+    deque(each(one, range(len(result))), maxlen=0)
+    return result
 
 
 def _spread(operation: ir.Spread, values: Values, shape: Shape) -> Values:

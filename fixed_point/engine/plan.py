@@ -14,7 +14,7 @@ from randhet.fixed_point.kernels import dense
 from randhet.fixed_point.kernels.blocks import CHUNK
 from randhet.fixed_point.kernels.bundles import Source, Weights
 from randhet.fixed_point.kernels.registers import jump, power, states_of_rounds
-from randhet.fixed_point.network import Conv, Dense, Drawn, Layer, Network, Range, Shape, Weighted
+from randhet.fixed_point.network import Conv, Dense, Drawn, Layer, Network, Pair, Range, Shape, Weighted
 from randhet.fixed_point.shape import window_count
 
 NOTHING = np.zeros((0, 0, 0), np.uint8)
@@ -139,17 +139,21 @@ def tile_widths(channels: int, rows: int) -> list[int]:
 
 
 def windows(operation: Conv, shape_in: Shape) -> np.ndarray:
-    """(output pixels, taps) int32: the flat input pixel each tap sees."""
-    _, height, width = shape_in
-    kernel, stride = operation.weight.shape[2:], operation.stride
-    padding, dilation = operation.padding, operation.dilation
+    """(output pixels, taps) int32: the flat input pixel each tap sees, -1 outside."""
+    kernel = operation.weight.shape[2:]
+    return windows_of(kernel, operation.stride, operation.padding, shape_in[1:], operation.dilation)
+
+
+@lru_cache(maxsize=64)
+def windows_of(kernel: Pair, stride: Pair, padding: Pair, size: Shape, dilation: Pair = (1, 1)) -> np.ndarray:
+    """The same for any window over an image of a size (y, x); not to be written to."""
     index = []
-    for axis, size in enumerate((height, width)):
-        count = window_count(size, kernel[axis], stride[axis], padding[axis], dilation[axis])
+    for axis, length in enumerate(size):
+        count = window_count(length, kernel[axis], stride[axis], padding[axis], dilation[axis])
         pixel = np.arange(count)[:, None] * stride[axis] + np.arange(kernel[axis]) * dilation[axis] - padding[axis]
-        index.append(np.where((pixel >= 0) & (pixel < size), pixel, -1))
+        index.append(np.where((pixel >= 0) & (pixel < length), pixel, -1))
     y, x = index[0][:, None, :, None], index[1][None, :, None, :]
-    flat = np.where((y >= 0) & (x >= 0), y * width + x, -1)
+    flat = np.where((y >= 0) & (x >= 0), y * size[1] + x, -1)
     return np.ascontiguousarray(flat.reshape(-1, kernel[0] * kernel[1]).astype(np.int32))
 
 

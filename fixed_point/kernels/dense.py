@@ -25,6 +25,11 @@ def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
     return BY.pack(weight, per_tap) if AVAILABLE else np.empty(0, np.int8)
 
 
+def fits(per_tap: int, rows: int, planes: int) -> bool:
+    """Whether a layer that reads so many inputs of a tap, rows and bits of a value may be multiplied."""
+    return AVAILABLE and planes <= MOST_PLANES and BY.fits(per_tap, rows)
+
+
 if AVAILABLE:
     products = BY.products
 else:

@@ -236,3 +236,8 @@ def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
 def packed_size(inputs: int, padded: int) -> int:
     """Bytes that `pack` makes for so many inputs of all taps and channels of whole chunks."""
     return -(-inputs // BLOCK) * BLOCK * padded
+
+
+def fits(per_tap: int, rows: int) -> bool:
+    """Whether so many inputs of a tap can be multiplied, in a source of so many rows: always."""
+    return True

@@ -110,13 +110,34 @@ def dot_window(typing, view, weight, base, sums, sums_at, sums_apart):
     sums_at + s * sums_apart for step s.
     """
 
-    def write(builder, view, weight, base, sums, sums_at, sums_apart):
-        every = range(CHUNK // LANES)
-        for first in every[::PARTS]:
-            parts = every[first : first + PARTS]
-            _some_channels(builder, view, weight, base, Sums(builder, parts, sums, sums_at, sums_apart))
+    return build(types.void, (view, weight, base, sums, sums_at, sums_apart), _dot)
 
-    return build(types.void, (view, weight, base, sums, sums_at, sums_apart), write)
+
+@intrinsic
+def dot_rows(typing, activity, groups, flush, weight, base, sums, sums_at, sums_apart):
+    """Do so for four rows of activity that lie side by side, each of 4*groups bytes: one tap of all inputs."""
+
+    def write(builder, activity, groups, flush, weight, base, sums, sums_at, sums_apart):
+        begins = Rule(lambda row: builder.mul(row, builder.mul(groups, INT64(INPUTS))))
+        one = Rule(lambda tap: INT32(0))
+        view = Seen(activity, begins, INT64(0), INT64(0), one, INT64(0), INT64(1), groups, flush)
+        _dot(builder, view, weight, base, sums, sums_at, sums_apart)
+
+    kinds = activity, groups, flush, weight, base, sums, sums_at, sums_apart
+    return build(types.void, kinds, write)
+
+
+class Rule(NamedTuple):
+    """Stands for an array whose items follow from their positions."""
+
+    item: Callable[[Any], Any]
+
+
+def _dot(builder, view, weight, base, sums, sums_at, sums_apart):
+    every = range(CHUNK // LANES)
+    for first in every[::PARTS]:
+        parts = every[first : first + PARTS]
+        _some_channels(builder, view, weight, base, Sums(builder, parts, sums, sums_at, sums_apart))
 
 
 class Sums:
@@ -206,16 +227,19 @@ def _four_inputs(builder, values, inputs, weight, weights_at, group, sums):
 def pack(weight: np.ndarray, per_tap: int) -> np.ndarray:
     """Weight rows (taps * per_tap, width) int8 as `dot_window` reads them, flat.
 
-    Chunks of 64 channels one after another; of a chunk every four rows, which are inputs of one tap; of four rows, for
-    every channel its four weights. Empty where the inputs of a tap do not come in fours.
+    Chunks of 64 channels one after another; of a chunk every four rows, the last filled up; of four rows, for every
+    channel its four weights. Where the inputs of a tap come in fours, four rows are inputs of one tap.
     """
-    if per_tap % INPUTS:
-        return np.empty(0, np.int8)
     rows, width = weight.shape
-    chunks = -(-width // CHUNK)
-    padded = np.zeros((rows, chunks * CHUNK), np.int8)
-    padded[:, :width] = weight
-    return np.ascontiguousarray(padded.reshape(rows // INPUTS, INPUTS, chunks, CHUNK).transpose(2, 0, 3, 1)).reshape(-1)
+    chunks, fours = -(-width // CHUNK), -(-rows // INPUTS)
+    padded = np.zeros((fours * INPUTS, chunks * CHUNK), np.int8)
+    padded[:rows, :width] = weight
+    return np.ascontiguousarray(padded.reshape(fours, INPUTS, chunks, CHUNK).transpose(2, 0, 3, 1)).reshape(-1)
+
+
+def fits(per_tap: int, rows: int) -> bool:
+    """Whether so many inputs of a tap can be multiplied: in fours, or where the source has one row only."""
+    return per_tap % INPUTS == 0 or rows == 1
 
 
 @inner
@@ -223,8 +247,11 @@ def products(source, wide, begins, activity, pixel, count, sums, sums_at):
     """Sums of the output pixels from `pixel`, `count` of them, at n steps: row j*n + i is of pixel + j and step i.
 
     source: `bundles.Source` of bytes, in which step i begins at begins[i], steps as `arranged`. wide: as `pack` lays it
-    out. sums: int32, flat, rows of whole chunks of channels from `sums_at`. activity: nothing here.
+    out. sums: int32, flat, rows of whole chunks of channels from `sums_at`. activity: bytes that `together` asks for.
     """
+    if len(source.values) == 1:
+        pixel_products(source, wide, begins[0], activity, pixel, count, sums, sums_at)
+        return
     values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(begins)
     inputs, groups = taps * source.per_tap, source.per_tap // INPUTS
     # the products of a group add at most 128 * (2^planes - 1) each to a sum of 16 bits
@@ -237,10 +264,39 @@ def products(source, wide, begins, activity, pixel, count, sums, sums_at):
                 dot_window(view, wide, inputs * chunk, sums, sums_at + (j * n + four) * padded + chunk, padded)
 
 
+@inner
+def pixel_products(source, wide, begin, activity, pixel, count, sums, sums_at):
+    """Do so for a source of one row, which begins at `begin`: up to four pixels in place of as many steps."""
+    inputs = source.window.shape[1] * source.per_tap
+    groups = (inputs + INPUTS - 1) // INPUTS
+    for j in range(count):
+        collect(source, begin, pixel + j, activity, j * groups * INPUTS)
+    flush = (2**15 - 1) // (ADDED * 128 * ((1 << source.planes) - 1))
+    padded = len(wide) // (groups * INPUTS)
+    for chunk in range(0, padded, CHUNK):
+        dot_rows(activity, groups, flush, wide, groups * INPUTS * chunk, sums, sums_at + chunk, padded)
+
+
+@inner(forceinline=True)
+def collect(source, begin, pixel, activity, at):
+    """Write what the window of an output pixel sees to activity from `at` on, zeros where it sees nothing."""
+    values, channels = source.values.reshape(-1), source.values.shape[2]
+    for tap in range(source.window.shape[1]):
+        seen = source.window[pixel, tap]
+        for c in range(source.per_tap):
+            activity[at] = values[begin + seen * channels + c] if seen >= 0 else 0
+            at += 1
+
+
 @kernel
 def arranged(chosen):
-    """The chosen steps in fours; those left over fill four by repetition, or are dropped where they are few."""
+    """The chosen steps in fours; those left over fill four by repetition, or are dropped where they are few.
+
+    The step of a source of one row stands alone: its pixels are multiplied in fours.
+    """
     steps = np.flatnonzero(chosen)
+    if len(chosen) == 1:
+        return steps
     rest = len(steps) % STEPS
     if rest and rest < STEPS // 2:
         chosen[steps[len(steps) - rest :]] = False
@@ -255,9 +311,11 @@ def arranged(chosen):
 @kernel
 def together(steps, inputs):
     """Pixels of one call, rows of sums and bytes of activity that it needs, for windows of so many inputs."""
+    if len(steps) == 1:
+        return STEPS, STEPS, STEPS * INPUTS * ((inputs + INPUTS - 1) // INPUTS)
     return 1, len(steps), 0
 
 
 def packed_size(inputs: int, padded: int) -> int:
     """Bytes that `pack` makes for so many inputs of all taps and channels of whole chunks."""
-    return inputs * padded
+    return -(-inputs // INPUTS) * INPUTS * padded
