@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from scripts import decay_share as share
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(("count", "ranks"), [(4, (1, 4)), (9, (2, 8)), (15, (4, 12)), (20, (6, 15))])
@@ -36,3 +41,9 @@ def test_the_peak_is_that_of_a_process_that_did_the_work() -> None:
     batches = [share.peak("inference", "fused, constant", "sew-small", batch) for batch in (1, 256)]
     # 256 images of the first layer alone are 4 * 256 * 16 * 32 * 32 floats, 67 MB
     assert batches[1] - batches[0] > 65_000
+
+
+@pytest.mark.parametrize("model", ["sew-resnet19", "sew-small"])
+def test_the_page_has_the_rows_of_the_results(model: str) -> None:
+    results = json.loads((DOCS / "results" / "float-cost" / f"{model}.json").read_text())
+    assert results["model"] == model and share.table(results["results"]) in (DOCS / "performance.md").read_text("utf-8")
