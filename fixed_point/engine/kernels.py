@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from randhet.fixed_point.engine.sums import copy_to, listed, multiplied, step_sums, synapse, whole
-from randhet.fixed_point.kernels.blocks import LIMIT, fire_drawn, fire_given
+from randhet.fixed_point.kernels.blocks import CHUNK, LIMIT, fire_drawn, fire_given
 from randhet.fixed_point.kernels.bundles import Row
 from randhet.fixed_point.kernels.compiled import inner, kernel
 from randhet.fixed_point.kernels.dense import products
-from randhet.fixed_point.kernels.draws import AHEAD, TOGETHER, draw_ahead, place, put, unrolled
+from randhet.fixed_point.kernels.draws import AHEAD, TOGETHER, draw_ahead, place, put, put_block, unrolled
 
 
 class Scratch(NamedTuple):
@@ -37,6 +37,13 @@ class Scratch(NamedTuple):
     before: np.ndarray
 
 
+class Entering(NamedTuple):
+    """Entries that are still to come: the number of the first, and all their draws as `draws.unrolled` makes them."""
+
+    first: int
+    words: np.ndarray
+
+
 # --- neurons of the LIF family ------------------------------------------------------------------------------------
 
 
@@ -49,8 +56,10 @@ def lif_tile(source, weights, levels, decays, state, output):
     """
     full, space = multiplied(source, weights)
     active = listed(source, full.chosen)
-    scratch, words = room(weights.plain.shape[1], space, output), unrolled(decays.states.reshape(-1))
-    return lif_pixels(source, weights, levels, decays, state, output, full, active, scratch, words)
+    scratch = room(weights.plain.shape[1], space, output)
+    entry, states = enter_whole(decays, output.low, scratch), decays.states.reshape(-1)
+    entering = Entering(entry, unrolled(states if entry < decays.states.shape[1] else states[:0]))
+    return lif_pixels(source, weights, levels, decays, state, output, full, active, scratch, entering)
 
 
 @kernel
@@ -67,19 +76,19 @@ def room(width, space, output):
 
 
 @inner
-def lif_pixels(source, weights, levels, decays, state, output, full, active, scratch, words):
-    """Loop over pixels and rows for `lif_tile`; words: of `decays.states`, as `draws.unrolled` makes them."""
+def lif_pixels(source, weights, levels, decays, state, output, full, active, scratch, entering):
+    """Loop over pixels and rows for `lif_tile`."""
     padded, per_pixel = len(scratch.membrane), len(full.at)
-    fired = clipped = entry = 0
+    fired, clipped, entry = 0, 0, entering.first
     first, stop, carried = output.offset, output.offset + scratch.width, carries(state, output)
     for pixel in range(output.low, output.high):
         scratch.membrane[:] = 0
         if carried:
             copy_to(scratch.membrane[: scratch.width], state.membrane[0, pixel, first:stop])
         phase = (pixel - output.low) % AHEAD
-        if phase == 0 and pixel > output.low and len(words) > 0:
+        if phase == 0 and pixel > output.low and len(decays.entry_pixel) > 0:
             draw_ahead(scratch.draws, len(scratch.draws))
-        entry = enter(decays, words, scratch.draws, entry, pixel, phase, padded * AHEAD)
+        entry = enter(decays, entering.words, scratch.draws, entry, pixel, phase, padded * AHEAD)
         # the multiplying instructions want many rows at once: several pixels, of which this is number `ahead`
         ahead = (pixel - output.low) % full.group
         if per_pixel > 0 and ahead == 0:
@@ -99,6 +108,23 @@ def lif_pixels(source, weights, levels, decays, state, output, full, active, scr
 def carries(state, output):
     """Whether the rows of the output are steps of one image that goes on from a `State`; else lanes, or none is."""
     return 0 < len(state.membrane) < len(output.out)
+
+
+@inner
+def enter_whole(decays, low, scratch):
+    """Put the draws of whole chunks into their blocks where each channel has one entry, none behind pixel `low`.
+
+    Returns how many entries these are.
+    """
+    rows, entries = decays.states.shape
+    if entries != scratch.width or decays.entry_pixel[entries - 1] > low:
+        return 0
+    whole_chunks, apart = entries // CHUNK * CHUNK, len(scratch.membrane) * AHEAD
+    states = decays.states.reshape(-1)
+    for t in range(rows):
+        for channel in range(0, whole_chunks, CHUNK):
+            put_block(scratch.draws, t * apart + channel * AHEAD, states, t * entries + channel)
+    return whole_chunks
 
 
 @inner(forceinline=True)

@@ -121,6 +121,27 @@ def put(registers, at, word, phase):
         at += TOGETHER
 
 
+@intrinsic
+def put_block(typing, draws, at, registers, start):
+    """Put the next draws of 64 registers (uint32) from `start` on, those of neighbouring channels, into their block."""
+
+    def write(builder, draws, at, registers, start):
+        moved = [registers.load(builder.add(start, INT64(LANES * part)), LANES) for part in range(AHEAD)]
+        for number in range(AHEAD):
+            moved = [shuffled(part) for part in moved]
+            draws.store(builder.add(at, INT64(TOGETHER * number)), side_by_side(moved))
+
+    return build(types.void, (draws, at, registers, start), write)
+
+
+def side_by_side(registers: list[Lanes]) -> Lanes:
+    """The low bytes of four vectors, each in a byte of its own."""
+    first, *others = (register & 0xFF for register in registers)
+    for number, byte in enumerate(others, 1):
+        first = first | byte << 8 * number
+    return first
+
+
 def taps(draw: Lanes) -> list[Lanes]:
     """What a draw (8 bits) adds to the four after it."""
     f = feedback(draw)
