@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 from randhet.fixed_point.kernels.compiled import inner
 from randhet.fixed_point.kernels.lanes import INT64, Lanes, build
 
-LINE, SOME = 64, 16
+LINE, SOME, FEW = 64, 16, 4
 """Channels of one pass, and where fewer are left."""
 
 
@@ -34,6 +34,9 @@ def pooled(values, window, out, largest):
             while c + SOME <= channels:
                 pool_some(read, at + c, channels, seen, window_at, taps, written, out_at + c, largest)
                 c += SOME
+            while c + FEW <= channels:
+                pool_few(read, at + c, channels, seen, window_at, taps, written, out_at + c, largest)
+                c += FEW
             while c < channels:
                 pool_one(read, at + c, channels, seen, window_at, taps, written, out_at + c, largest)
                 c += 1
@@ -49,6 +52,12 @@ def pool_line(typing, values, at, channels, window, window_at, taps, out, out_at
 def pool_some(typing, values, at, channels, window, window_at, taps, out, out_at, largest):
     """Do so for 16 channels."""
     return _pool(SOME, values, at, channels, window, window_at, taps, out, out_at, largest)
+
+
+@intrinsic
+def pool_few(typing, values, at, channels, window, window_at, taps, out, out_at, largest):
+    """Do so for four channels."""
+    return _pool(FEW, values, at, channels, window, window_at, taps, out, out_at, largest)
 
 
 @intrinsic
