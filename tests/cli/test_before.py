@@ -24,7 +24,13 @@ from randhet.train.data.sources import load
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 BEFORE: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("before.json").read_text())
-LATER = {"digits-events-randhet-at", "digits-randhet-quiet", "cifar10-randhet-quiet"}
+LATER = {
+    "digits-events-randhet-at",
+    "digits-randhet-quiet",
+    "cifar10-randhet-quiet",
+    "cifar10-randhet-at-wide",
+    "cifar10-vanilla-at-wide",
+}
 """Trained after 0.1."""
 SEED = 7
 
