@@ -37,16 +37,18 @@ HEAD = """\
 
 The paper reports that a sigma trained by backpropagation collapses to 0, and proposes bounds or evolution instead. Both
 are tried here on `digits` with the network `sew-digits`. Robust accuracy is on the {images} test images at a radius of
-{eps:.3g}/255, under SA-PGD with ASSG ({attack}), the lower of the [two evaluations](robustness.md#the-two-evaluations),
-over ten repetitions. Differences are in points and paired by image, with a 95 % interval over images.
+{eps:.3g}/255, under {attack}, the lower of the [two evaluations](robustness.md#the-two-evaluations), over ten
+repetitions; one attack with one EOT sample per iteration, which is weaker than a battery. Differences are in points and
+paired by image, with a 95 % interval over images.
 """
 TRAINED = """\
 ## Trained between bounds
 
     randhet train --data digits --eps 0.1 --epochs 20 --seed N [--train-sigma layer --sigma-bounds LOW,HIGH]
 
-sigma = low + (high - low) * sigmoid(w), w trained by backpropagation, one per layer, from sigma = 1. Of sigma, means
-over seeds with the range over seeds in parentheses; accuracies and differences are means over the same seeds.
+sigma = low + (high - low) * sigmoid(w), w trained by backpropagation, one per layer, from sigma = 1. Networks are those
+of the seeds that every recipe was trained with; where there are several, values are means over them, and of sigma the
+range stands in parentheses. Intervals are of these networks: they say nothing of another training run.
 """
 SEARCHED = """\
 ## Searched by evolution
@@ -80,18 +82,23 @@ def robust(results: Sequence[Result]) -> Shares:
 
 
 def trained(results: Mapping[str, Result], sigmas: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """A row for each recipe on the seeds that all recipes have."""
-    names = {recipe: seeds(results, recipe) for recipe in RECIPES}
-    shared = sorted(set.intersection(*({name[-1] for name in found} for found in names.values())))
-    group = {recipe: [results[f"{recipe}-s{seed}"] for seed in shared] for recipe in RECIPES}
-    layers = list(sigmas[f"wide-s{shared[0]}"])
-    yield from table(("sigma of the layer", *RECIPES.values()), [
-        (f"`{layer}`", *(spread([sigmas[f"{recipe}-s{seed}"][layer] for seed in shared]) for recipe in RECIPES))
+    """A row for each recipe that was run, on the seeds that they share; differences are to sigma = 1 throughout."""
+    names = {title: seeds(results, recipe) for recipe, title in RECIPES.items()}
+    names = {title: found for title, found in names.items() if found}
+    shared = set.intersection(*({name[-1] for name in found} for found in names.values()))
+    names = {title: [name for name in found if name[-1] in shared] for title, found in names.items()}
+    layers = list(sigmas[next(iter(names.values()))[0]])
+    yield from table(("sigma of the layer", *names), [
+        (f"`{layer}`", *(spread([sigmas[name][layer] for name in found]) for found in names.values()))
         for layer in layers
     ])  # fmt: skip
     yield ""
-    rows = [row(title, group[recipe], group["fixed"]) for recipe, title in RECIPES.items()]
-    yield from table((f"{len(shared)} seeds", "clean", "robust", "clean, difference", "robust, difference"), rows)
+    group = {title: [results[name] for name in found] for title, found in names.items()}
+    count = f"{len(shared)} seed{'s' * (len(shared) > 1)}"
+    rows = [row(title, found, group.get(RECIPES["fixed"], found)) for title, found in group.items()]
+    yield from table((count, "clean", "robust", "clean, difference", "robust, difference"), rows)
+    if missing := [title for title in RECIPES.values() if title not in group]:
+        yield from ("", f"Not measured yet: {'; '.join(missing)}.")
 
 
 def row(title: str, results: Sequence[Result], base: Sequence[Result]) -> tuple[str, ...]:
