@@ -30,6 +30,7 @@ from randhet.fixed_point.engine.choice import least_time
 from randhet.fixed_point.engine.moves import move
 from randhet.fixed_point.engine.plan import lined_up, make_synapse, windows
 from randhet.fixed_point.engine.sums import gather, listed, sum_tile
+from randhet.fixed_point.engine.sums import multiplied as crowded_steps
 from randhet.fixed_point.kernels import dense, draws, matrix, vectors
 from randhet.fixed_point.kernels.blocks import CHUNK, NEURONS, add_rows, add_rows_twice, fire_drawn, fire_given, loop
 from randhet.fixed_point.kernels.bundles import Levels, Row, Source, Weights
@@ -193,10 +194,11 @@ def gathered(source, active):
 
 
 @njit
-def multiplied(source, wide, group, activity, sums):
-    offsets = np.arange(len(source.values)) * (source.values.shape[1] * source.values.shape[2])
-    for pixel in range(0, len(source.window), group):
-        dense.products(source, wide, offsets, activity, pixel, min(group, len(source.window) - pixel), sums, 0)
+def multiplied(source, weights, sums):
+    full, _ = crowded_steps(source, weights)
+    pixel = 0
+    while pixel < len(source.window):
+        pixel += dense.ahead(source, weights.wide, full, pixel, len(source.window), sums, 0)
 
 
 @njit
@@ -277,10 +279,11 @@ def dense_kernels(limit: Machine) -> Iterator[Kernel]:
         synapse = make_synapse(operation, (channels, size, size), 1)
         tile = synapse.tiles[0]
         source = synapse.reads(tile, np.ones((8, size * size, channels), np.uint8))
-        group, space, activity_bytes = dense.together(np.arange(8), 9 * channels)
-        activity, sums = np.zeros(activity_bytes, np.uint8), np.zeros(space * SIZE, np.int32)
+        _, space, _ = dense.together(np.arange(8), 9 * channels)
+        weights, sums = Weights(tile.weight, tile.packed, tile.wide, -1), lined_up(np.zeros(4 * space * SIZE, np.int8))
+        arguments = source, weights, sums.view(np.int32)
         count = synapse.window.size * 8 * channels * SIZE / 64
-        seconds = best(lambda: multiplied(source, tile.wide, group, activity, sums)) / count  # noqa: B023
+        seconds = best(lambda: multiplied(*arguments)) / count  # noqa: B023
         yield Kernel(f"products, {channels} to {SIZE} channels", "64 products", 1e9 * seconds, bound)
 
 
@@ -308,7 +311,7 @@ def list_kernels(limit: Machine) -> Iterator[Kernel]:
     yield Kernel("listed", "pixel and step", 1e9 * seconds, lines * limit.copy)
     seconds = best(lambda: gathered(source, active)) / 8192
     yield Kernel("gather", "pixel and step", 1e9 * seconds, 9 * limit.first)
-    seconds = best(lambda: dense.crowded(source, 0, none)) / 8192
+    seconds = best(lambda: dense.crowded(source, 2**62, none)) / 8192
     yield Kernel("crowded", "pixel and step", 1e9 * seconds, lines * limit.second)
 
 

@@ -12,6 +12,7 @@ from randhet.fixed_point.kernels.blocks import CHUNK
 from randhet.fixed_point.kernels.bundles import (
     NO_RECORD,
     NO_STATE,
+    NO_STRIP,
     CubaLevels,
     Decays,
     Levels,
@@ -55,6 +56,10 @@ def weights(given: Weights, reads: Source, size: tuple[int, int]) -> None:
     array("wide", given.wide, (np.int8,), (0,), (BY.packed_size(rows - 1, padded(width)),))
     within("first", reads.first, reads.first + reads.per_tap - 1, 0, channels)
     all_within("window", reads.window, -1, pixels)
+    if reads.strip is not NO_STRIP:
+        array("places", reads.strip.places, (np.int32,), reads.window.shape)
+        all_within("places", reads.strip.places, 0, len(reads.strip.slots))
+        all_within("slots", reads.strip.slots, -1, pixels)
 
 
 def source(given: Source, rows: int, size: tuple[int, int]) -> None:

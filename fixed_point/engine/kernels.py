@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from randhet.fixed_point.engine.sums import copy_to, listed, multiplied, step_sums, synapse, whole
+from randhet.fixed_point.engine.sums import copy_to, lines, listed, multiplied, step_sums, synapse, whole
 from randhet.fixed_point.kernels.blocks import CHUNK, LIMIT, fire_drawn, fire_given
 from randhet.fixed_point.kernels.bundles import Row
 from randhet.fixed_point.kernels.compiled import inner, kernel
-from randhet.fixed_point.kernels.dense import products
+from randhet.fixed_point.kernels.dense import ahead
 from randhet.fixed_point.kernels.draws import AHEAD, TOGETHER, draw_ahead, place, put, put_block, unrolled
 
 
@@ -71,7 +71,7 @@ def room(width, space, output):
     if straight:
         spikes = out.reshape(-1)
         before = record.reshape(-1) if len(record) > 0 else before
-    sums, draws = np.zeros((1 + space) * padded, np.int32), np.zeros(len(out) * padded * AHEAD, np.uint8)
+    sums, draws = lines((1 + space) * padded), np.zeros(len(out) * padded * AHEAD, np.uint8)
     return Scratch(width, straight, sums, sums[:padded], np.zeros(padded, np.int32), draws, spikes, before)
 
 
@@ -79,7 +79,7 @@ def room(width, space, output):
 def lif_pixels(source, weights, levels, decays, state, output, full, active, scratch, entering):
     """Loop over pixels and rows for `lif_tile`."""
     padded, per_pixel = len(scratch.membrane), len(full.at)
-    fired, clipped, entry = 0, 0, entering.first
+    fired, clipped, entry, made, due = 0, 0, entering.first, output.low, output.low
     first, stop, carried = output.offset, output.offset + scratch.width, carries(state, output)
     for pixel in range(output.low, output.high):
         scratch.membrane[:] = 0
@@ -89,13 +89,11 @@ def lif_pixels(source, weights, levels, decays, state, output, full, active, scr
         if phase == 0 and pixel > output.low and len(decays.entry_pixel) > 0:
             draw_ahead(scratch.draws, len(scratch.draws))
         entry = enter(decays, entering.words, scratch.draws, entry, pixel, phase, padded * AHEAD)
-        # the multiplying instructions want many rows at once: several pixels, of which this is number `ahead`
-        ahead = (pixel - output.low) % full.group
-        if per_pixel > 0 and ahead == 0:
-            count = min(full.group, output.high - pixel)
-            products(source, weights.wide, full.at, full.activity, pixel, count, scratch.sums, padded)
+        # the multiplying instructions want many rows at once: those of the pixels made..due - 1
+        if per_pixel > 0 and pixel == due:
+            made, due = pixel, pixel + ahead(source, weights.wide, full, pixel, output.high, scratch.sums, padded)
         for t in range(len(output.out)):
-            row = step_sums(source, weights, active, full, t, pixel, ahead * per_pixel, scratch.total)
+            row = step_sums(source, weights, active, full, t, pixel, (pixel - made) * per_pixel, scratch.total)
             tally = update(levels, decays, state, output, scratch, t, pixel, row, phase)
             fired += tally >> 32
             clipped += tally & 0xFFFFFFFF

@@ -9,10 +9,11 @@ from math import prod
 import numpy as np
 
 from randhet.fixed_point.engine import guard
+from randhet.fixed_point.engine.strips import make_strip
 from randhet.fixed_point.generator import PERIOD, STEPS_PER_DRAW, core_seed, core_starts, squarings
 from randhet.fixed_point.kernels import dense
 from randhet.fixed_point.kernels.blocks import CHUNK
-from randhet.fixed_point.kernels.bundles import Source, Weights
+from randhet.fixed_point.kernels.bundles import NO_STRIP, Source, Strip, Weights
 from randhet.fixed_point.kernels.registers import jump, power, states_of_rounds
 from randhet.fixed_point.network import Conv, Dense, Drawn, Layer, Network, Pair, Range, Shape, Weighted
 from randhet.fixed_point.shape import window_count
@@ -51,7 +52,7 @@ class Tile:
 class Synapse:
     """A layer's weights as the kernels read them: window (output pixels, taps) holds input pixels, -1 for padding.
 
-    source: (pixels, channels) of what it reads.
+    source: (pixels, channels) of what it reads. strip: for processors that multiply matrices.
     """
 
     window: np.ndarray
@@ -61,10 +62,11 @@ class Synapse:
     pixels: int
     channels: int
     source: tuple[int, int]
+    strip: Strip = NO_STRIP
 
     def reads(self, tile: Tile, values: np.ndarray) -> Source:
         """What a tile reads of activity (rows, pixels, channels), for the kernels."""
-        return Source(values, self.window, tile.first, self.per_tap, self.planes)
+        return Source(values, self.window, tile.first, self.per_tap, self.planes, self.strip)
 
 
 def make_synapse(operation: Weighted, shape_in: Shape, peak: int) -> Synapse:
@@ -82,7 +84,8 @@ def make_synapse(operation: Weighted, shape_in: Shape, peak: int) -> Synapse:
         tiles.append(_tile(operation.weight[offset : offset + width], offset, number // groups_of_tiles * per_group))
         offset += width
     source = prod(shape_in[1:]), shape_in[0]
-    synapse = Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out, source)
+    strip = make_strip(operation, shape_in) if dense.shares(per_group) else NO_STRIP
+    synapse = Synapse(window, tuple(tiles), per_group, int(peak).bit_length(), len(window), out, source, strip)
     for tile in tiles:
         guard.weights(Weights(tile.weight, tile.packed, tile.wide, 0), synapse.reads(tile, NOTHING), source)
     return synapse

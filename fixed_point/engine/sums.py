@@ -22,12 +22,14 @@ from randhet.fixed_point.kernels.blocks import (
     marked,
 )
 from randhet.fixed_point.kernels.compiled import inner, kernel
-from randhet.fixed_point.kernels.dense import arranged, crowded, together
+from randhet.fixed_point.kernels.dense import arranged, crowded, strip_bytes, strip_rows, together
 
 DENSE = 8
 """A multiplication costs about as much as adding this many rows."""
 MOST_PLANES = 8
 """Values of more bits are always multiplied."""
+LINE = 16
+"""Sums of a cache line."""
 SLACK = 16
 """Entries that list makers may write behind the end."""
 
@@ -48,7 +50,9 @@ class Crowded(NamedTuple):
     """Steps of a source at which so much is active that all of it is multiplied.
 
     chosen (T,): which; rank (T,): the row of each among their sums, from 1; at: where in the source's values each
-    begins. group: pixels of one call of `products`, activity: the bytes it needs.
+    begins. group: pixels of one call of `products`, activity: the bytes it needs. rows: rows of the output whose
+    `bundles.Strip` is laid out in activity at once, 0 where windows are collected one by one; laid (2,): the pixel up
+    to which it is, and its first slot.
     """
 
     chosen: np.ndarray
@@ -56,6 +60,8 @@ class Crowded(NamedTuple):
     at: np.ndarray
     group: int
     activity: np.ndarray
+    rows: int
+    laid: np.ndarray
 
 
 # --- lists of what is active --------------------------------------------------------------------------------------
@@ -192,8 +198,10 @@ def multiplied(source, weights):
         crowded(source, weights.limit, chosen)
     steps = arranged(chosen)
     group, space, activity_bytes = together(steps, source.window.shape[1] * source.per_tap)
+    rows = strip_rows(source, len(steps), group)
+    activity = np.empty(strip_bytes(source, len(steps), rows), np.uint8) if rows else np.zeros(activity_bytes, np.uint8)
     begins = steps * (source.values.shape[1] * source.values.shape[2]) + source.first
-    return Crowded(chosen, np.cumsum(chosen), begins, group, np.zeros(activity_bytes, np.uint8)), space
+    return Crowded(chosen, np.cumsum(chosen), begins, group, activity, rows, np.zeros(2, np.int64)), space
 
 
 @inner(forceinline=True)
@@ -227,6 +235,14 @@ def copy_to(target, source):
     """Set target to the beginning of source."""
     for o in range(len(target)):
         target[o] = source[o]
+
+
+@kernel
+def lines(count):
+    """Zeros, int32, from the beginning of a cache line on: matrices are stored in whole lines."""
+    space = np.zeros(count + LINE, np.int32)
+    start = -space.ctypes.data % (4 * LINE) // 4
+    return space[start : start + count]
 
 
 @inner

@@ -11,13 +11,33 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
+class Strip(NamedTuple):
+    """How the input of a convolution lies in memory so that neighbouring windows are the same bytes, moved on.
+
+    slots (rows * row,) int32: the input pixel of each place of the padded image, -1 outside; of a row, every stride-th
+    pixel side by side. places (output pixels, taps) int32: the slot each tap sees; within `line` output pixels, a row
+    of the output, the next pixel sees the next slot. tall: rows of slots that a row of the output sees; stride: rows
+    from one row of the output to the next. Empty where windows do not overlap or inputs of a tap are no whole lines.
+    """
+
+    slots: np.ndarray
+    places: np.ndarray
+    line: int
+    row: int
+    tall: int
+    stride: int
+
+
+NO_STRIP = Strip(np.zeros(0, np.int32), np.zeros((0, 0), np.int32), 1, 0, 0, 0)
+
+
 class Source(NamedTuple):
     """What a tile of output channels reads.
 
     values (rows, pixels, channels) uint8 or int32: the activity, a row for every step, one where all steps are the
     same, or a row for every lane. window (output pixels, taps) int32: the input pixel that each tap sees, -1 outside.
     first, per_tap: the first of the input channels it reads, and how many. planes: bits of the largest value; more
-    than 8 are not split into bits but multiplied.
+    than 8 are not split into bits but multiplied. strip: how neighbouring windows may share what they see.
     """
 
     values: np.ndarray
@@ -25,6 +45,7 @@ class Source(NamedTuple):
     first: int
     per_tap: int
     planes: int
+    strip: Strip = NO_STRIP
 
 
 class Weights(NamedTuple):

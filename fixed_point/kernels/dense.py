@@ -30,16 +30,26 @@ def fits(per_tap: int, rows: int, planes: int) -> bool:
     return AVAILABLE and planes <= MOST_PLANES and BY.fits(per_tap, rows)
 
 
+def shares(per_tap: int) -> bool:
+    """Whether neighbouring windows of so many inputs of a tap share bytes that are laid out for them."""
+    return AVAILABLE and BY.shares(per_tap)
+
+
 if AVAILABLE:
-    products = BY.products
+    products, ahead = BY.products, BY.ahead
 else:
 
     @inner
     def products(source, wide, begins, activity, pixel, count, sums, sums_at):
         """Never with a step here: tiles have no weights to multiply with."""
 
+    @inner
+    def ahead(source, wide, full, pixel, stop, sums, sums_at):
+        """Likewise."""
+        return 1
 
-arranged, together = BY.arranged, BY.together
+
+arranged, together, strip_rows, strip_bytes = BY.arranged, BY.together, BY.strip_rows, BY.strip_bytes
 
 
 @inner
@@ -60,4 +70,7 @@ def crowded(source, limit, chosen):
                 while c < source.per_tap:
                     count += (flat[position + c] >> plane) & 1
                     c += 1
+            # the rest decides nothing
+            if count > limit:
+                break
         chosen[t] = count > limit

@@ -55,6 +55,11 @@ def configuration() -> np.ndarray:
 
 
 CONFIGURATION = configuration()
+LAID, MOST_LAID = 256 * 1024, 1024 * 1024
+"""Bytes of a strip that is laid out at once, where more than a row of the output fits; the most for one row."""
+SPARE = 8
+"""A strip may take one call in so many more than collected windows."""
+FIRST_PLACE = np.zeros(1, np.int32)
 
 
 def act(builder, name, *arguments):
@@ -74,30 +79,43 @@ def end(typing):
     return build(types.void, (), lambda builder: act(builder, "tilerelease"))
 
 
-@intrinsic
-def multiply(typing, activity, activity_at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart):
-    """sums = activity times weight: 32 rows and 32 channels, over blocks of 64 inputs.
-
-    activity: uint8, row r from byte activity_at + r * apart. weight: int8 as `pack` lays it out, two columns of
-    matrices from byte weight_at. sums: int32, row r from sums_at + r * sums_apart, written.
+class Rows(NamedTuple):
+    """Where 32 rows of activity lie, flat bytes: of place p and line l from byte at + places[places_at + p] * per_place
+    + 64 * l, `apart` bytes from row to row. There are `count` places of `lines` lines each.
     """
 
-    def write(builder, activity, activity_at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart):
+    activity: Any
+    at: Any
+    apart: Any
+    places: Any
+    places_at: Any
+    count: Any
+    per_place: Any
+    lines: Any
+
+
+@intrinsic
+def multiply(typing, rows, weight, weight_at, sums, sums_at, sums_apart):
+    """sums = activity times weight: 32 rows and 32 channels, over blocks of 64 inputs, the lines of all places.
+
+    rows: `Rows`. weight: int8 as `pack` lays it out, two columns of matrices from byte weight_at. sums: int32, row r
+    from sums_at + r * sums_apart, written.
+    """
+
+    def write(builder, rows, weight, weight_at, sums, sums_at, sums_apart):
         # matrices 0 to 3: sums of both halves of the rows by both halves of the channels; 4, 5: activity; 6, 7: weights
-        number = [INT8(i) for i in ALL]
         for i in range(4):
-            act(builder, "tilezero", number[i])
-        column = builder.mul(blocks, INT64(BLOCK * SIDE))
-        with loop(builder, INT64(0), blocks) as (block, _):
-            left = builder.add(activity_at, builder.mul(block, INT64(BLOCK)))
-            right = builder.add(weight_at, builder.mul(block, INT64(BLOCK * SIDE)))
-            for half in range(2):
-                rows = builder.add(left, builder.mul(apart, INT64(half * SIDE)))
-                act(builder, "tileloadd64", number[4 + half], activity.at(rows), apart)
-                position = builder.add(right, column) if half else right
-                act(builder, "tileloadd64", number[6 + half], weight.at(position), INT64(BLOCK))
-            for i in range(4):
-                act(builder, "tdpbusd", number[i], number[4 + i // 2], number[6 + i % 2])
+            act(builder, "tilezero", INT8(i))
+        column = builder.mul(builder.mul(rows.count, rows.lines), INT64(BLOCK * SIDE))
+        with loop(builder, INT64(0), rows.count) as (place, _):
+            number = builder.sext(rows.places.item(builder.add(rows.places_at, place)), INT64)
+            place_at = builder.add(rows.at, builder.mul(number, rows.per_place))
+            right = builder.add(weight_at, builder.mul(builder.mul(place, rows.lines), INT64(BLOCK * SIDE)))
+            with loop(builder, INT64(0), rows.lines) as (line, _):
+                left = builder.add(place_at, builder.mul(line, INT64(BLOCK)))
+                _multiply_block(
+                    builder, rows, left, weight, builder.add(right, builder.mul(line, INT64(BLOCK * SIDE))), column
+                )
         # in bytes
         stride = builder.mul(sums_apart, INT64(4))
         for i in range(4):
@@ -105,10 +123,20 @@ def multiply(typing, activity, activity_at, apart, weight, weight_at, blocks, su
                 sums_at, builder.add(builder.mul(sums_apart, INT64(i // 2 * SIDE)), INT64(i % 2 * SIDE))
             )
             pointer = builder.bitcast(sums.at(position), INT8.as_pointer())
-            act(builder, "tilestored64", number[i], pointer, stride)
+            act(builder, "tilestored64", INT8(i), pointer, stride)
 
-    kinds = activity, activity_at, apart, weight, weight_at, blocks, sums, sums_at, sums_apart
-    return build(types.void, kinds, write)
+    return build(types.void, (rows, weight, weight_at, sums, sums_at, sums_apart), write)
+
+
+def _multiply_block(builder, rows, left, weight, right, column):
+    """Code for 64 inputs: four matrices loaded, four products."""
+    for half in range(2):
+        position = builder.add(left, builder.mul(rows.apart, INT64(half * SIDE)))
+        act(builder, "tileloadd64", INT8(4 + half), rows.activity.at(position), rows.apart)
+        position = builder.add(right, column) if half else right
+        act(builder, "tileloadd64", INT8(6 + half), weight.at(position), INT64(BLOCK))
+    for i in range(4):
+        act(builder, "tdpbusd", *map(INT8, (i, 4 + i // 2, 6 + i % 2)))
 
 
 class Seen(NamedTuple):
@@ -130,15 +158,17 @@ class Seen(NamedTuple):
 
 
 @intrinsic
-def collect(typing, view, activity, activity_at, row_bytes):
-    """Rows of activity, one for each step that is `Seen`, written `row_bytes` apart from activity_at."""
+def collect(typing, view, activity, activity_at, row_bytes, tap_bytes):
+    """Activity of each tap and step that is `Seen`, written from activity_at on: `tap_bytes` from tap to tap, and
+    `row_bytes` from step to step.
+    """
 
-    def write(builder, view, activity, activity_at, row_bytes):
+    def write(builder, view, activity, activity_at, row_bytes, tap_bytes):
         def copy(widths):
             with loop(builder, INT64(0), view.taps) as (tap, _):
                 source = builder.sext(view.window.item(builder.add(view.window_at, tap)), INT64)
                 offset = builder.mul(source, view.apart)
-                target = builder.add(activity_at, builder.mul(tap, view.per_tap))
+                target = builder.add(activity_at, builder.mul(tap, tap_bytes))
                 with builder.if_else(builder.icmp_signed(">=", source, INT64(0))) as (inside, outside):
                     for branch, given in ((inside, view.values), (outside, None)):
                         with branch, loop(builder, view.start, view.stop) as (step, _):
@@ -154,7 +184,7 @@ def collect(typing, view, activity, activity_at, row_bytes):
             with any_bytes:
                 copy((BLOCK, SIDE, 1))
 
-    return build(types.void, (view, activity, activity_at, row_bytes), write)
+    return build(types.void, (view, activity, activity_at, row_bytes, tap_bytes), write)
 
 
 def _copy(builder, values, values_at, target, target_at, count, widths):
@@ -189,13 +219,89 @@ def products(source, wide, begins, activity, pixel, count, sums, sums_at):
         for j in range(count):
             stop = min(start + ROWS, n)
             view = Seen(values, begins, start, stop, channels, window, (pixel + j) * taps, taps, per_tap)
-            collect(view, activity, aligned + j * n * apart, apart)
+            collect(view, activity, aligned + j * n * apart, apart, per_tap)
+        rows = Rows(activity, aligned, apart, FIRST_PLACE, 0, 1, 0, blocks)
         for channel in range(0, padded, 2 * SIDE):
-            multiply(
-                activity, aligned, apart, wide, channel * blocks * BLOCK, blocks,
-                sums, sums_at + start * padded + channel, padded,
-            )  # fmt: skip
+            multiply(rows, wide, channel * blocks * BLOCK, sums, sums_at + start * padded + channel, padded)
     end()
+
+
+@inner
+def ahead(source, wide, full, pixel, stop, sums, sums_at):
+    """Sums as `products` makes them of as many output pixels before `stop` as are made together. Returns how many.
+
+    full: `sums.Crowded`. Called for one pixel after another, each that was not made yet.
+    """
+    if full.rows == 0:
+        count = min(full.group, stop - pixel)
+        products(source, wide, full.at, full.activity, pixel, count, sums, sums_at)
+        return count
+    strip, laid = source.strip, full.laid
+    if pixel >= laid[0]:
+        row = pixel // strip.line
+        laid[0], laid[1] = min((row + full.rows) * strip.line, stop), row * strip.stride * strip.row
+        lay(source, full, laid[1])
+        # held until the strip is done: to set matrices up for every few pixels costs a tenth of the products
+        begin(CONFIGURATION)
+    count = min(full.group, strip.line - pixel % strip.line, stop - pixel)
+    strip_products(source, wide, full, laid[1], pixel, sums, sums_at)
+    if pixel + count == laid[0]:
+        end()
+    return count
+
+
+@inner
+def lay(source, full, first):
+    """Lay out the slots from `first` on that `full.rows` rows of the output see: the inputs of all steps of each."""
+    values, strip, n, per_tap = source.values.reshape(-1), source.strip, len(full.at), source.per_tap
+    count = min(((full.rows - 1) * strip.stride + strip.tall) * strip.row, len(strip.slots) - first)
+    view = Seen(values, full.at, 0, n, source.values.shape[2], strip.slots, first, count, per_tap)
+    collect(view, full.activity, -full.activity.ctypes.data % BLOCK, per_tap, n * per_tap)
+
+
+@inner
+def strip_products(source, wide, full, first, pixel, sums, sums_at):
+    """Sums of neighbours from `pixel` on in one row of the output, of what `lay` laid out from slot `first` on.
+
+    Their rows of activity follow each other in every slot: no window is copied.
+    """
+    strip, activity, n, per_tap = source.strip, full.activity, len(full.at), source.per_tap
+    taps, places = strip.places.shape[1], strip.places.reshape(-1)
+    padded, per_place = len(wide) // (taps * per_tap), n * per_tap
+    at = -activity.ctypes.data % BLOCK - first * per_place
+    for start in range(0, n, ROWS):
+        rows = Rows(
+            activity, at + start * per_tap, per_tap, places, pixel * taps, taps, per_place, per_tap // BLOCK
+        )  # fmt: skip
+        for channel in range(0, padded, 2 * SIDE):
+            multiply(rows, wide, channel * taps * per_tap, sums, sums_at + start * padded + channel, padded)
+
+
+@kernel
+def strip_rows(source, n, group):
+    """Rows of the output whose strip is laid out at once for n steps; 0 where every window is collected instead."""
+    strip = source.strip
+    if n == 0 or len(strip.slots) == 0:
+        return 0
+    # neighbours of one row only are multiplied together: not where that leaves many rows of the matrices empty
+    rows = len(strip.places) // strip.line
+    calls, fewest = rows * ((strip.line + group - 1) // group), (len(strip.places) + group - 1) // group
+    size = strip.row * n * source.per_tap
+    if SPARE * calls > (SPARE + 1) * fewest or strip.tall * size > MOST_LAID:
+        return 0
+    return min(1 + max(LAID // size - strip.tall, 0) // strip.stride, rows)
+
+
+@kernel
+def strip_bytes(source, n, rows):
+    """Bytes of activity that `lay` needs; rows of matrices may be read beyond the last slot, to no effect."""
+    slots = ((rows - 1) * source.strip.stride + source.strip.tall) * source.strip.row
+    return (slots * n + ROWS) * source.per_tap + BLOCK
+
+
+def shares(per_tap: int) -> bool:
+    """Whether neighbouring windows may share bytes: where so many inputs of a tap are whole lines."""
+    return per_tap % BLOCK == 0
 
 
 @inner

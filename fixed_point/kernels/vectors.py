@@ -288,6 +288,31 @@ def collect(source, begin, pixel, activity, at):
             at += 1
 
 
+@inner
+def ahead(source, wide, full, pixel, stop, sums, sums_at):
+    """Sums of as many output pixels before `stop` as are made together, of `sums.Crowded`. Returns how many."""
+    count = min(full.group, stop - pixel)
+    products(source, wide, full.at, full.activity, pixel, count, sums, sums_at)
+    return count
+
+
+@kernel
+def strip_rows(source, n, group):
+    """Rows of the output that are laid out in advance: vectors read the inputs where they are."""
+    return 0
+
+
+@kernel
+def strip_bytes(source, n, rows):
+    """Bytes of them."""
+    return 0
+
+
+def shares(per_tap: int) -> bool:
+    """Whether neighbouring windows may share bytes, laid out anew."""
+    return False
+
+
 @kernel
 def arranged(chosen):
     """The chosen steps in fours; those left over fill four by repetition, or are dropped where they are few.

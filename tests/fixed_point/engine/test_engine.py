@@ -179,7 +179,7 @@ def collected(
     """One call of `matrix.collect`, which any processor can make."""
     values, window, taps = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1]
     seen = matrix.Seen(values, at, start, stop, source.values.shape[2], window, pixel * taps, taps, source.per_tap)
-    matrix.collect(seen, activity, 5, apart)
+    matrix.collect(seen, activity, 5, apart, source.per_tap)
 
 
 @pytest.mark.parametrize("inputs", [3, 64, 81, 128])
@@ -425,13 +425,19 @@ def test_every_lesser_processor_is_tested() -> None:
 MATRICES = """
 import numpy as np
 from numba import typeof
+from randhet.fixed_point.engine.sums import Crowded
 from randhet.fixed_point.kernels import matrix
 from randhet.fixed_point.kernels.bundles import Source
 byte, word, flat = np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1), np.int32), np.zeros(1, np.uint8)
-arguments = Source(byte, word, 0, 1, 1), flat.view(np.int8), np.zeros(1, np.int64), flat, 0, 1, word[0], 0
-kinds = tuple(map(typeof, arguments))
+long, source = np.zeros(1, np.int64), Source(byte, word, 0, 1, 1)
+kinds = tuple(map(typeof, (source, flat.view(np.int8), long, flat, 0, 1, word[0], 0)))
 matrix.products.compile(kinds)
 print(matrix.products.inspect_asm(kinds))
+full = Crowded(flat.view(np.bool_), long, long, 1, flat, 1, long)
+kinds = tuple(map(typeof, (source, flat.view(np.int8), full, 0, 1, word[0], 0)))
+for kernel in (matrix.ahead, matrix.strip_products):
+    kernel.compile(kinds)
+    print("and", kernel.inspect_asm(kinds))
 """
 
 
@@ -441,8 +447,13 @@ def test_products_of_matrices_compile_for_any_processor(tmp_path: Path) -> None:
     features = {"NUMBA_CPU_NAME": "sapphirerapids", "NUMBA_CPU_FEATURES": "+amx-tile,+amx-int8,+avx2"}
     # what comes from a cache cannot be listed
     printed = elsewhere("amx", features | {"NUMBA_CACHE_DIR": str(tmp_path)}, ["-c", MATRICES])
-    for name in ("ldtilecfg", "tileloadd", "tdpbusd", "tilestored", "tilerelease"):
-        assert f"\t{name}" in printed, name
+    products, ahead, strips = printed.split("\nand ")
+    for name in ("tileloadd", "tdpbusd", "tilestored"):
+        assert all(f"\t{name}" in code for code in (products, ahead, strips)), name
+    for name in ("ldtilecfg", "tilerelease"):
+        assert f"\t{name}" in products, name
+        assert f"\t{name}" in ahead, name
+        assert f"\t{name}" not in strips, name
 
 
 def test_the_instructions_are_the_best_of_the_processor() -> None:

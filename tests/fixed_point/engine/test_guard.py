@@ -14,6 +14,7 @@ import pytest
 from randhet.base.errors import NetworkError
 from randhet.fixed_point.engine import calls, guard, kernels
 from randhet.fixed_point.engine.plan import make_synapse
+from randhet.fixed_point.engine.strips import make_strip
 from randhet.fixed_point.kernels import compiled
 from randhet.fixed_point.kernels.bundles import (
     NO_DECAYS,
@@ -98,6 +99,16 @@ def test_positions_outside_are_refused(bundle: str, name: str, value: int) -> No
     call = right_call()
     with pytest.raises(NetworkError, match="kernel argument"):
         look(call | {bundle: call[bundle]._replace(**{name: value})})
+
+
+@pytest.mark.parametrize(("name", "moved"), [("places", 1), ("places", -1), ("slots", 1), ("slots", -1)])
+def test_strips_that_point_outside_are_refused(name: str, moved: int) -> None:
+    call, operation = right_call(), Conv(np.ones((CHANNELS, 2, 3, 3), np.int8), padding=(1, 1))
+    strip = make_strip(operation, (2, 4, 5))
+    look(call | {"source": call["source"]._replace(strip=strip)})
+    wrong = strip._replace(**{name: getattr(strip, name) + np.int32(moved)})
+    with pytest.raises(NetworkError, match=f"{name} lies in"):
+        look(call | {"source": call["source"]._replace(strip=wrong)})
 
 
 @pytest.mark.parametrize(("bundle", "name"), [("source", "window"), ("decays", "entry_channel")])
