@@ -129,8 +129,8 @@ def network(steps: int, stride: int) -> Network:
         Layer("input", Input((3, 12, 12))),
         Layer("stem", conv(64, 3), (0,), Lif(ints(20_000 << 6, 64), ints(500, 64), drawn)),
         Layer("a", conv(128, 64, stride), (1,), Lif(ints(600 << 6, 128), ints(500, 128), drawn)),
-        Layer("b", conv(128, 128, groups=2), (2,), Lif(ints(500 << 6, 128), ints(500, 128), Constant(190))),
-        Layer("c", conv(65, 128, 2), (3,), Lif(ints(900 << 6, 65), ints(500, 65), drawn, reset="subtract")),
+        Layer("b", conv(128, 128, groups=2), (2,), Lif(ints(100 << 6, 128), ints(500, 128), Constant(190))),
+        Layer("c", conv(65, 128, 2), (3,), Lif(ints(300 << 6, 65), ints(500, 65), drawn, reset="subtract")),
         Layer("read", conv(3, 65), (4,), ReadOut(ints(0, 3))),
     )
     return Network(layers, steps=steps)
