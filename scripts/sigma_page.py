@@ -70,6 +70,11 @@ def seeds(results: Mapping[str, Result], recipe: str) -> list[str]:
     return sorted(name for name in results if name.startswith(f"{recipe}-s"))
 
 
+def seed_of(name: str) -> str:
+    """The seed at the end of a network's name."""
+    return name.rpartition("-s")[2]
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean, and the range where there are several."""
     mean = f"{np.mean(values):.2f}"
@@ -85,8 +90,8 @@ def trained(results: Mapping[str, Result], sigmas: Mapping[str, Mapping[str, flo
     """A row for each recipe that was run, on the seeds that they share; differences are to sigma = 1 throughout."""
     names = {title: seeds(results, recipe) for recipe, title in RECIPES.items()}
     names = {title: found for title, found in names.items() if found}
-    shared = set.intersection(*({name[-1] for name in found} for found in names.values()))
-    names = {title: [name for name in found if name[-1] in shared] for title, found in names.items()}
+    shared = set.intersection(*({seed_of(name) for name in found} for found in names.values()))
+    names = {title: [name for name in found if seed_of(name) in shared] for title, found in names.items()}
     layers = list(sigmas[next(iter(names.values()))[0]])
     yield from table(("sigma of the layer", *names), [
         (f"`{layer}`", *(spread([sigmas[name][layer] for name in found]) for found in names.values()))

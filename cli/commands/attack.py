@@ -79,7 +79,8 @@ def command(
         str,
         typer.Option(
             metavar="NAME",
-            help="Precision of the convolutions behind gradients, {precisions}; accuracies are of float32.",
+            help="Precision of the convolutions behind gradients, {precisions}; accuracies, and what --net attacks, "
+            "are of float32.",
         ),
     ] = "float32",
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Number of images per task.")] = 100,

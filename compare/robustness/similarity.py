@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -45,10 +46,11 @@ def similarity(setup: Setup, trials: Sequence[Trial], execution: Execution) -> d
 def cosines(setup: Setup, trial: Trial, start: int, stop: int) -> dict[str, list[float]]:
     """Both cosines of images start..stop."""
     with task(setup, trial, start, stop) as (model, images, labels):
-        problem, attack = Problem(model, images, labels, trial.eps), parse(trial.attack)
+        problem = Problem(model, images, labels, trial.eps, precision=setup.precision)
         gradients = [problem.ask(images, cross_entropy).gradient for _ in range(2)]
         # one redraw: the choice of the noise-aware example is not looked at here
-        moves = [run(attack, model, images, labels, trial.eps, redraws=1).stock - images for _ in range(2)]
+        made = partial(run, parse(trial.attack), redraws=1, precision=setup.precision)
+        moves = [made(model, images, labels, trial.eps).stock - images for _ in range(2)]
         return {"gradient": cosine(*gradients).tolist(), "perturbation": cosine(*moves).tolist()}
 
 

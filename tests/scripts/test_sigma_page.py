@@ -36,6 +36,10 @@ def test_recipes_are_compared_on_the_seeds_that_all_have() -> None:
     )
 
 
+def test_seeds_of_two_digits_are_seeds() -> None:
+    assert [page.seed_of(name) for name in ("wide-s0", "wide-s10")] == ["0", "10"]
+
+
 def test_the_best_of_a_search_is_the_one_of_highest_fitness() -> None:
     tried = [{"sigmas": [1.0, 1.0], "fitness": 0.5}, {"sigmas": [0.5, 2.0], "fitness": 0.7}]
     results = {"start": result(90, 50, 40), "evolution": result(85, 60, 55), "random": result(90, 50, 40)}

@@ -70,7 +70,7 @@ class Problem:
     draws: of the taus behind each answer (EOT, Athalye et al. 2018). redraws: behind each choice between candidates.
     stochastic: whether two answers can differ.
     rule: the surrogate in place of the network's own, where there is one; who makes the problem has put it in place.
-    precision: of the passes behind gradients; every other question is answered in float32.
+    precision: of the passes behind gradients and the losses beside them; every other question is answered in float32.
     """
 
     model: nn.Module

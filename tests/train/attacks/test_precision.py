@@ -9,6 +9,7 @@ from torch.nn.functional import cosine_similarity
 import randhet
 from randhet.base.errors import RandhetError
 from randhet.compare.robustness.evaluation import Execution, Setup, Trial, evaluate, examples, task
+from randhet.compare.robustness.similarity import cosines
 from randhet.train.attacks.losses import cross_entropy
 from randhet.train.attacks.problem import Problem
 from randhet.train.checkpoint import build
@@ -57,6 +58,17 @@ def test_results_of_another_precision_are_not_taken_up_again() -> None:
     checkpoint, images = randhet.load_checkpoint(CHECKPOINT), randhet.load_data("digits", "test").take(4)
     plain, rough = (Setup(checkpoint, images, precision=name).identity for name in ("float32", "bfloat16"))
     assert "precision" not in plain and rough == plain | {"precision": "bfloat16"}
+
+
+def test_cosines_are_of_gradients_in_that_precision() -> None:
+    """The draws are the same: what two cosines of a random network differ by is the precision."""
+    checkpoint, images = randhet.load_checkpoint("checkpoints/digits-randhet-at.pt"), randhet.load_data("digits", "test")
+    found = [
+        cosines(Setup(checkpoint, images.take(8), precision=name), Trial("pgd3", 0.1), 0, 8)
+        for name in ("float32", "float32", "bfloat16")
+    ]
+    assert found[0] == found[1]
+    assert all(found[0][kind] != found[2][kind] for kind in ("gradient", "perturbation"))
 
 
 def test_an_unknown_precision_is_refused() -> None:
