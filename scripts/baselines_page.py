@@ -55,7 +55,7 @@ by image, with a 95 % interval over images. Where a network was trained with sev
 means over the seeds, and the intervals are of these networks.
 
 The authors' evaluations hold one draw through all iterations of PGD; here every forward pass draws, so that `pgd10`
-averages over randomness already, from iteration to iteration, and a drop is smaller than theirs for that reason alone.
+averages over randomness already, from iteration to iteration. That alone can make a drop smaller than theirs.
 The strongest attacks here are SA-PGD with 50 iterations, for spiking networks with the surrogate ASSG; *x5* has five
 EOT samples. No attack without gradients was run. On `digits` all networks have the default recipe of 30 epochs; the
 spiking ones are the shipped checkpoints, the others are made by
@@ -166,6 +166,9 @@ def section(data: str, group: Mapping[str, Sequence[Result]]) -> Iterator[str]:
         f"{' and '.join(map(str, counts))} test images, radius {255 * every[0]['eps']:.3g}/255. "
         f"Networks trained, each with a seed of its own: {seeds}."
     )
+    if absent := [TITLES[kind] for kind in KINDS if kind not in group]:
+        yield ""
+        yield f"Not measured: {', '.join(absent)}."
     yield ""
     yield from drops(group)
     yield ""

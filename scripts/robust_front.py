@@ -18,13 +18,14 @@ BATTERY = "snn-auto"
 HEAD = """\
 ## What the strongest attacks leave
 
-All attacks here have radius 8/255 and follow the adaptive surrogate gradient ASSG ([how to](how-to/attack.md)):
-SA-PGD with the number of iterations in its name, on cross entropy or the DLR loss (*-dlr*); *x5* averages each
-gradient over five EOT samples. `snn-auto` is the [battery](how-to/attack.md#a-battery-without-parameters) of several
-such attacks and Square, which uses no gradients. Stochastic networks answer in ten repetitions. A row has the lower
-of the [two evaluations](#the-two-evaluations). *Left by all* is the mean, over images, of the lowest share of right
-repetitions under any of these attacks; on a stochastic network it is too low, since randomness takes part in that
-choice. `apgd50` and `pgd10`, with the surrogate of training, are for comparison and have no part in it.
+All attacks here have radius 8/255. The strongest follow the adaptive surrogate gradient ASSG ([how
+to](how-to/attack.md)): SA-PGD with the number of iterations in its name, on cross entropy or the DLR loss (*-dlr*);
+*x5* averages each gradient over five EOT samples. `snn-auto` is the
+[battery](how-to/attack.md#a-battery-without-parameters) of several such attacks and Square, which uses no gradients.
+Stochastic networks answer in ten repetitions. A row has the lower of the [two evaluations](#the-two-evaluations).
+*Left by all* is the mean, over images, of the lowest share of right repetitions under any of these attacks; on a
+stochastic network it is too low, since randomness takes part in that choice. `apgd50` and `pgd10`, with the
+surrogate of training, are for comparison and have no part in it.
 """
 CLAIMS = """\
 ## Is random decay a defence?

@@ -66,5 +66,12 @@ def test_a_deterministic_network_has_no_drop_and_its_stock_evaluation_as_both() 
     assert list(page.drops(page.grouped([one])["toy"]))[2] == row
 
 
+def test_networks_that_were_not_measured_are_named() -> None:
+    groups = page.grouped(RESULTS)
+    assert "Not measured: ReLU, nothing random, CTRW, RNA, vanilla SNN." in list(page.section("toy", groups["toy"]))
+    full = dict.fromkeys(page.KINDS, groups["toy"]["rpf"])
+    assert not any(line.startswith("Not measured") for line in page.section("toy", full))
+
+
 def test_the_page_holds_what_the_results_say() -> None:
     assert page.PAGE.read_text("utf-8") == page.render(read(page.RESULTS))

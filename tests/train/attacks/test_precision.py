@@ -62,7 +62,10 @@ def test_results_of_another_precision_are_not_taken_up_again() -> None:
 
 def test_cosines_are_of_gradients_in_that_precision() -> None:
     """The draws are the same: what two cosines of a random network differ by is the precision."""
-    checkpoint, images = randhet.load_checkpoint("checkpoints/digits-randhet-at.pt"), randhet.load_data("digits", "test")
+    checkpoint, images = (
+        randhet.load_checkpoint("checkpoints/digits-randhet-at.pt"),
+        randhet.load_data("digits", "test"),
+    )
     found = [
         cosines(Setup(checkpoint, images.take(8), precision=name), Trial("pgd3", 0.1), 0, 8)
         for name in ("float32", "float32", "bfloat16")
