@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from randhet.base.errors import RandhetError
 from randhet.train.activity import Spikes, counted, penalty
-from randhet.train.average import Average
+from randhet.train.average import Average, entries
 from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.pictures import augment
 from randhet.train.data.sources import Images, load
@@ -176,10 +176,12 @@ def _resumed(run: Run, out: str | Path) -> Saved:
 def _go_on(run: Run, started: Saved) -> None:
     """Take up a run where its file left it; a finished one stays finished."""
     resume = started.resume or {}
+    if run.average is not None:
+        # through the model: a file has the names of the module that was given, the average those of what is trained
+        run.subject.restore(started.state)
+        run.average.restore(entries(run.model), resume.get("averaged", 0))
     run.subject.restore(resume.get("floats", started.state))
     run.seconds, run.epoch = started.record["seconds"], started.record["epoch"]
-    if run.average is not None:
-        run.average.restore(started.state, resume.get("averaged", 0))
     if started.resume is not None:
         run.optimiser.load_state_dict(dict(started.resume["optimiser"]))
         run.best = started.resume.get("best", -1.0)

@@ -256,6 +256,21 @@ def test_training_learns_and_the_exported_integers_know_it(file: Path, tmp_path:
     assert abs((run(network, test.pixels).predictions == test.labels).mean() - done.record["accuracy"]) < 0.03
 
 
+@pytest.mark.parametrize(("name", "steps"), [("net", None), ("steps", 3), ("stepwise", None)])
+def test_an_average_is_resumed_under_the_names_of_the_model(
+    file: Path, tmp_path: Path, name: str, steps: int | None
+) -> None:
+    """What is trained may be a counterpart, or hold the model, with names of its own."""
+    settings, model = replace(QAT, qat_bits=0, epochs=2, ema=0.9), opened(file, name, steps=steps)
+    unbroken = tuned(model, tmp_path / "unbroken.pt", settings)
+    with pytest.raises(Killed):
+        tuned(model, tmp_path / "broken.pt", settings, report=kill_at(2, 1))
+    resumed = tuned(model, tmp_path / "broken.pt", settings, resume=True)
+    assert all(torch.equal(tensor, resumed.state[name]) for name, tensor in unbroken.state.items())
+    plain = tuned(model, tmp_path / "plain.pt", replace(settings, ema=0.0))
+    assert any(not torch.equal(tensor, plain.state[name]) for name, tensor in unbroken.state.items())
+
+
 def test_resuming_equals_an_unbroken_run(file: Path, tmp_path: Path) -> None:
     settings, model = replace(QAT, epochs=2), opened(file, "net")
     unbroken = tuned(model, tmp_path / "unbroken.pt", settings)
