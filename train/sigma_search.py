@@ -160,6 +160,11 @@ class RobustAccuracy:
     draws: int = 5
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, count in (("images", len(self.images)), ("draws", self.draws)):
+            if count < 1:
+                raise RandhetError(f"{name} is {count}, an accuracy needs at least 1")
+
     def __call__(self, sigmas: Sigmas) -> float:
         with same_draws(self.seed), spread(self.model, sigmas):
             found = run(self.attack, self.model, self.images, self.labels, self.eps, self.draws)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
+from typing import Any
 
 import pytest
 import torch
@@ -86,6 +88,14 @@ def test_sigmas_are_those_of_the_layers_within_the_block_alone() -> None:
     with spread(network, (0.5, 1.5, 2.5)):
         assert [layer.sigma for layer in layers] == [0.5, 1.5, 2.5]
     assert [layer.sigma for layer in layers] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"), [({"images": torch.rand(0, 1, 6, 6)}, "images is 0"), ({"draws": 0}, "draws is 0")]
+)
+def test_an_accuracy_of_nothing_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(RandhetError, match=message):
+        replace(robust(model()), **changed)
 
 
 def test_the_fitness_repeats_itself_and_leaves_no_trace() -> None:
