@@ -332,9 +332,9 @@ def stem_kernels(limit: Machine) -> Iterator[Kernel]:
     (tile,), values = synapse.tiles, np.random.default_rng(1).integers(0, 256, (1, 1024, 3), dtype=np.uint8)
     source, inputs = synapse.reads(tile, values), synapse.window.shape[1] * 3
     if dense.fits(3, 1, synapse.planes):
-        group, space, activity_bytes = dense.together(np.arange(1), inputs)
-        activity, sums = np.zeros(activity_bytes, np.uint8), np.zeros(space * SIZE, np.int32)
-        seconds = best(lambda: multiplied(source, tile.wide, group, activity, sums)) / (1024 * inputs * SIZE / 64)
+        _, space, _ = dense.together(np.arange(1), inputs)
+        weights, sums = Weights(tile.weight, tile.packed, tile.wide, -1), lined_up(np.zeros(4 * space * SIZE, np.int8))
+        seconds = best(lambda: multiplied(source, weights, sums.view(np.int32))) / (1024 * inputs * SIZE / 64)
         bound = limit.matrix if matrix.AVAILABLE else limit.dot
         yield Kernel("stem, multiplied", "64 products", 1e9 * seconds, bound)
     bits = np.unpackbits(values[0][synapse.window[synapse.window >= 0]]).sum()
