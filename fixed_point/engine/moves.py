@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -112,10 +113,16 @@ def _joined(read: list[Values], kind: type) -> Values:
     return np.concatenate(wide, axis=3, dtype=kind, casting="unsafe")
 
 
+@lru_cache(maxsize=8)
+def _windows(kernel: Pair, stride: Pair, padding: Pair, size: tuple[int, ...]) -> np.ndarray:
+    """The windows of a pool, kept from one span to the next; not to be written to."""
+    return windows_of(kernel, stride, padding, size)
+
+
 def _pooled(
     pool: ir.SumPool | ir.MaxPool, padding: Pair, values: Values, shape: Shape, kind: type, each: Each
 ) -> Values:
-    window = windows_of(pool.kernel, pool.stride, padding, shape[1:])
+    window = _windows(pool.kernel, pool.stride, padding, shape[1:])
     result: Values = np.empty((*values.shape[:2], len(window), values.shape[3]), kind)
     read, largest = np.ascontiguousarray(values), isinstance(pool, ir.MaxPool)
 

@@ -147,9 +147,8 @@ def windows(operation: Conv, shape_in: Shape) -> np.ndarray:
     return windows_of(kernel, operation.stride, operation.padding, shape_in[1:], operation.dilation)
 
 
-@lru_cache(maxsize=64)
 def windows_of(kernel: Pair, stride: Pair, padding: Pair, size: Shape, dilation: Pair = (1, 1)) -> np.ndarray:
-    """The same for any window over an image of a size (y, x); not to be written to."""
+    """The same for any window over an image of a size (y, x)."""
     index = []
     for axis, length in enumerate(size):
         count = window_count(length, kernel[axis], stride[axis], padding[axis], dilation[axis])
