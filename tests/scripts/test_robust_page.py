@@ -165,7 +165,7 @@ def test_the_section_on_the_stronger_attack_counts_by_image() -> None:
     assert "More robust?" not in front([both])
 
 
-@pytest.mark.parametrize(("right", "said"), [("10", "reproduced"), ("2", "no clear answer"), ("0", "the opposite")])
+@pytest.mark.parametrize(("right", "said"), [("10", "Yes"), ("2", "No clear answer"), ("0", "No, less")])
 def test_the_pair_is_compared_image_by_image(right: str, said: str) -> None:
     """Vanilla is right on every fifth of 200 images; the other on a share of the repetitions of every image."""
     vanilla = attacked("cifar10-vanilla-at", " ".join(["1", "0", "0", "0", "0"] * 40), 1)
