@@ -38,8 +38,8 @@ CORRECTIONS = """\
 ## What earlier numbers were wrong
 
 The minimum robust accuracies that this page used to give, now in the appendix, are too high for every network that
-was attacked again. The attacks that gave those below followed the surrogate gradient of training in ten iterations, with one EOT
-sample. On the same images:
+was attacked again. The attacks that gave those below followed the surrogate gradient of training in ten iterations,
+with one EOT sample. On the same images:
 """
 REST = """\
 No other network of the appendix has been attacked in this way: its minima are upper limits, and differences between
