@@ -92,6 +92,14 @@ def parts(results: Sequence[page.Result]) -> Iterator[str]:
             yield f"- `{BATTERY}` on `{page.name_of(result)}`, attack after attack, right in percent: {said}."
 
 
+def rough(results: Sequence[page.Result]) -> Iterator[str]:
+    """Name the networks whose attacks computed their gradients in bfloat16."""
+    names = [f"`{page.name_of(result)}`" for result in results if result.get("gradients") == "bfloat16"]
+    if names:
+        yield f"Gradients against {' and '.join(names)} were computed in bfloat16; accuracies are of float32."
+        yield ""
+
+
 ANSWERS = {"reproduced": "Yes", "the opposite": "No, less", "no clear answer": "No clear answer"}
 
 
@@ -141,6 +149,7 @@ def front(results: Sequence[page.Result], before: Sequence[page.Result] = ()) ->
             HEAD,
             *table,
             "",
+            *rough(results),
             *(said := list(parts(results))),
             *([""] if said else []),
             *([CLAIMS, *pairs, ""] if pairs else []),
