@@ -7,17 +7,9 @@ from typing import Any
 
 import torch
 
-from randhet.base.errors import RandhetError
-
 PRECISIONS = ("float32", "bfloat16")
 
 
 def mixed(device: str, name: str) -> AbstractContextManager[Any]:
     """Within the block convolutions and linear layers are of the named precision; weights stay float32."""
     return torch.autocast(device, torch.bfloat16, enabled=name == "bfloat16")
-
-
-def check_precision(name: str) -> None:
-    """Raise RandhetError for a name that is none of PRECISIONS."""
-    if name not in PRECISIONS:
-        raise RandhetError(f"precision {name!r} is not one of {', '.join(PRECISIONS)}")

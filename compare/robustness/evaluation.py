@@ -30,8 +30,8 @@ from randhet.train.attacks.problem import Examples, found_stochastic
 from randhet.train.checkpoint import Checkpoint
 from randhet.train.data.sources import Images
 from randhet.train.layout import layout
-from randhet.train.models import ModelSettings
-from randhet.train.precision import check_precision
+from randhet.train.models import ModelSettings, one_of
+from randhet.train.precision import PRECISIONS
 
 CLEAN = "clean"
 """In place of an attack's name: the images as they are."""
@@ -54,7 +54,7 @@ class Setup:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        check_precision(self.precision)
+        one_of("precision", self.precision, PRECISIONS)
         for name in ("draws", "redraws"):
             if getattr(self, name) < 1:
                 raise RandhetError(f"{name} is {getattr(self, name)}, it must be at least 1")
