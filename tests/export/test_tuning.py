@@ -27,6 +27,7 @@ from randhet.train.scales import Scales
 from randhet.train.settings import TrainSettings
 from randhet.train.weights import Weights
 
+OF_SNNTORCH = ("stepwise", "matrix", "diagonal")
 OWN = """
 import torch
 from torch import nn
@@ -160,6 +161,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(file: Path, name: str, weights: Path | None = None, **said: Any) -> Model:
+    if name in OF_SNNTORCH:
+        pytest.importorskip("snntorch")
     return open_model(f"{file}:{name}", Said(weights=weights, **said))
 
 
@@ -215,7 +218,6 @@ def test_the_integers_of_export_are_those_of_training(
 
 
 def test_a_module_of_snntorch_is_trained_through_its_counterpart(file: Path, tmp_path: Path) -> None:
-    pytest.importorskip("snntorch")
     model = opened(file, "stepwise")
     done = tuned(model, tmp_path / "own.pt")
     before = model.make.module().state_dict()  # type: ignore[attr-defined]
@@ -232,7 +234,6 @@ def test_weights_on_own_spikes_are_trained_without_bits(
     name: str, trained: set[str], file: Path, tmp_path: Path
 ) -> None:
     """Where a matrix is what the module has; one number a neuron stays as it is."""
-    pytest.importorskip("snntorch")
     model = opened(file, name)
     with pytest.raises(RandhetError, match="lif2 has weights on its own spikes, which share a scale"):
         tuned(model, tmp_path / "own.pt")
