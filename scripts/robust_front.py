@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from randhet.compare.equivalence import mean_interval, share_interval
 from scripts import robust_page as page
+from scripts.robust_adaptive import BATTERY, adaptive, left_by_all, lowest
+from scripts.robust_seeds import over_seeds, split
 
 PAIRS = (("cifar10-randhet-at-wide", "cifar10-vanilla-at-wide"), (page.AT, page.VANILLA))
 """Networks that differ in their decay factors alone: random, and one constant."""
-BATTERY = "snn-auto"
 
 HEAD = """\
 ## What the strongest attacks leave
@@ -30,9 +28,8 @@ surrogate of training, are for comparison and have no part in it.
 CLAIMS = """\
 ## Is random decay a defence?
 
-Differences are paired by image and in points; the interval is 95 % over images. Each network was trained once, so
-that none of them says anything of another training run. In each pair the two networks have the same architecture,
-objective and number of epochs.
+Differences are paired by image and in points; the interval is 95 % over images, which says nothing of another
+training run. In each pair the two networks have the same architecture, objective and number of epochs.
 """
 CORRECTIONS = """\
 ## What earlier numbers were wrong
@@ -45,27 +42,6 @@ REST = """\
 No other network of the appendix has been attacked in this way: its minima are upper limits, and differences between
 them may not survive.
 """
-
-
-def adaptive(result: page.Result) -> dict[str, Any]:
-    """The evaluations by attacks with the adaptive surrogate, by "ATTACK KIND"."""
-    return {
-        f"{attack} {kind}": reading
-        for attack, kinds in result["readings"].items()
-        if "+assg" in attack or attack == BATTERY
-        for kind, reading in kinds.items()
-    }
-
-
-def left_by_all(result: page.Result) -> NDArray[np.float64]:
-    """(images,) in 0..1: the lowest share of right draws over the adaptive attacks, image by image."""
-    lowest: NDArray[np.float64] = np.stack([page.shares(reading) for reading in adaptive(result).values()]).min(axis=0)
-    return lowest
-
-
-def lowest(result: page.Result) -> Any:
-    """The evaluation of the adaptive attack that leaves least."""
-    return min(adaptive(result).values(), key=lambda reading: reading["accuracy"])
 
 
 def measured(value: float, images: int) -> tuple[str, str]:
@@ -141,8 +117,9 @@ def corrections(by_name: Mapping[str, page.Result], before: Sequence[page.Result
 def front(results: Sequence[page.Result], before: Sequence[page.Result] = ()) -> str:
     """The sections before the appendix, in Markdown; before: the results of the appendix."""
     by_name = {page.name_of(result): result for result in results}
+    once = [result for result in results if split(page.name_of(result))[1] == 0]
     heads = ("checkpoint", "images", "attack, lower evaluation", "accuracy", "95 %, images")
-    table = page.table(heads, [row for result in results for row in rows(result)])
+    table = page.table(heads, [row for result in once for row in rows(result)])
     pairs = list(comparison(by_name))
     return "\n".join(
         [
@@ -153,6 +130,7 @@ def front(results: Sequence[page.Result], before: Sequence[page.Result] = ()) ->
             *(said := list(parts(results))),
             *([""] if said else []),
             *([CLAIMS, *pairs, ""] if pairs else []),
+            *over_seeds(results, page.AT, page.VANILLA),
             *corrections(by_name, before),
             REST,
         ]

@@ -193,3 +193,26 @@ def test_the_battery_is_told_attack_after_attack() -> None:
         "- `snn-auto` on `cifar10-randhet-at-wide`, attack after attack, right in percent: ce 50.0, dlr 25.0." in page
     )
     assert "| cifar10-randhet-at-wide | 2 | snn-auto, aware | 25.0 |" in page and "**left by all**" not in page
+
+
+def test_the_mean_over_training_seeds_has_an_interval_over_seeds() -> None:
+    """By hand: differences 10, 12 and 14, so s = 2 and t(2) * 2 / sqrt(3) = 4.303 * 1.155 = 4.97."""
+    made = []
+    for seed, right in enumerate((30, 32, 34)):
+        ending = f"-s{seed}" * (seed > 0)
+        made.append(attacked(f"cifar10-randhet-at{ending}", " ".join(["10"] * right + ["0"] * (100 - right)), 10))
+        made.append(attacked(f"cifar10-vanilla-at{ending}", " ".join(["1"] * 20 + ["0"] * 80), 1))
+    page = front(made)
+    assert "| **mean** |  |  | **+0.0 (+0.0 to +0.0)** |  |  | **+12.0 (+7.0 to +17.0)** |" in page
+    assert "| 2 | 100.0 | 100.0 | +0.0 (" in page and "| 34.0 | 20.0 | +14.0 (" in page
+    assert "over 3 seeds" in page and "| cifar10-randhet-at-s1 |" not in page
+    assert "Over training seeds" not in front(made[:2])
+
+
+def test_seeds_are_compared_by_the_attacks_that_all_of_a_recipe_have() -> None:
+    first, second = (attacked(f"cifar10-randhet-at{ending}", "5 5", 10) for ending in ("", "-s1"))
+    stronger = attacked("x", "0 0", 10, "sa-pgd50x5+assg")["readings"]
+    others = [attacked(f"cifar10-vanilla-at{ending}", "1 0", 1) for ending in ("", "-s1")]
+    page = front([first | {"readings": first["readings"] | stronger}, second, *others])
+    assert "of `sa-pgd50+assg` for `cifar10-randhet-at`; `sa-pgd50+assg` for `cifar10-vanilla-at`." in page
+    assert "| 0 | 100.0 | 100.0 | +0.0 (" in page and "| 50.0 | 50.0 | +0.0 (" in page

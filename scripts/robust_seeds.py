@@ -1,0 +1,91 @@
+"""Whether a difference between two ways of training holds over training seeds: a section of the robustness page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from randhet.compare.equivalence import Sample, mean_interval
+from scripts.robust_adaptive import adaptive
+from scripts.robust_page import Result, name_of, percent, shares, table
+
+SEED = re.compile(r"(?P<name>.+)-s(?P<seed>\d+)")
+TEXT = """\
+## Over training seeds
+
+`{first}` and `{second}` were trained again with other seeds, by the same recipe (`--seed N`; their checkpoints are not
+shipped). A row has the accuracy under the attack that leaves least, of {attacks}.
+The last row is the mean of these differences with Student's 95 % interval over {count} seeds: what another training
+run may give.
+"""
+
+
+def split(name: str) -> tuple[str, int]:
+    """Name and seed of a network; what ends in no seed was trained with seed 0."""
+    found = SEED.fullmatch(name)
+    return (found["name"], int(found["seed"])) if found else (name, 0)
+
+
+def by_seed(results: Sequence[Result], name: str) -> dict[int, Result]:
+    """The networks of one recipe."""
+    names = [(split(name_of(result)), result) for result in results]
+    return {seed: result for (found, seed), result in sorted(names, key=lambda one: one[0]) if found == name}
+
+
+def over_seeds(results: Sequence[Result], first: str, second: str) -> Iterator[str]:
+    """The section in lines; none unless both recipes were trained with two seeds or more."""
+    pair = by_seed(results, first), by_seed(results, second)
+    seeds = sorted(set(pair[0]) & set(pair[1]))
+    if len(seeds) < 2:
+        return
+    attacks = [shared([one[seed] for seed in seeds]) for one in pair]
+    said = "; ".join(f"`{'`, `'.join(found)}` for `{name}`" for found, name in zip(attacks, (first, second)))
+    yield TEXT.format(first=first, second=second, attacks=said, count=len(seeds))
+    rows, clean, robust = [], [], []
+    for seed in seeds:
+        a, b = pair[0][seed], pair[1][seed]
+        left = [lowest(one, found) for one, found in zip((a, b), attacks)]
+        straight = [one["readings"]["clean"]["stock"] for one in (a, b)]
+        rows.append((str(seed), *columns(straight), *columns(left)))
+        clean.append(gap(straight).mean())
+        robust.append(gap(left).mean())
+    rows.append(("**mean**", "", "", over(clean), "", "", over(robust)))
+    heads = ("seed", f"clean, {first}", second, "difference", f"robust, {first}", second, "difference")
+    yield from table(heads, rows)
+    yield ""
+
+
+def shared(results: Sequence[Result]) -> list[str]:
+    """The adaptive attacks that all of these networks were attacked with."""
+    each = [[name.rsplit(" ", 1)[0] for name in adaptive(result)] for result in results]
+    return [name for name in dict.fromkeys(each[0]) if all(name in names for names in each)]
+
+
+def lowest(result: Result, attacks: Sequence[str]) -> Mapping[str, Any]:
+    """The evaluation that leaves least."""
+    found: Iterator[Mapping[str, Any]] = (reading for name in attacks for reading in result["readings"][name].values())
+    return min(found, key=lambda reading: reading["accuracy"])
+
+
+def gap(pair: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(images,): by how much the first is right more often, on the images that both have."""
+    a, b = map(shares, pair)
+    count = min(len(a), len(b))
+    return a[:count] - b[:count]
+
+
+def columns(pair: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+    """Both accuracies, and their difference with its interval over images."""
+    low, high = mean_interval(gap(pair), 0.025)
+    difference = f"{100 * gap(pair).mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return percent(pair[0]["accuracy"]), percent(pair[1]["accuracy"]), difference
+
+
+def over(differences: Sequence[float]) -> str:
+    """Their mean, with its interval over training runs."""
+    sample = Sample.of(np.array(differences))
+    low, high = sample.interval()
+    return f"**{100 * sample.mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})**"
