@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from randhet.base.child import safe_children
 from randhet.base.errors import FileError, RandhetError
 from randhet.base.files import destination
+from randhet.base.memory import variables
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -221,6 +222,7 @@ def _itself(value: Any) -> Any:
 @contextmanager
 def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
     """A client of the scheduler at this address, or of a cluster of processes here that ends with the block."""
+    import dask
     from distributed import Client, LocalCluster
     from distributed.utils import silence_logging_cmgr
 
@@ -228,6 +230,9 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
         if scheduler is None:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             stack.enter_context(safe_children())
+            # Dask lets workers give memory back whenever 64 KiB are free, and tensors would fault in every page
+            settings = {f"distributed.nanny.pre-spawn-environ.{name}": text for name, text in variables().items()}
+            stack.enter_context(dask.config.set(settings))
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,

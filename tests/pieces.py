@@ -62,3 +62,8 @@ def waits(shared: Any, i: int) -> int:
 
 def fails(shared: Any, i: int) -> None:
     raise RandhetError(f"piece {i} is wrong")
+
+
+def variable(shared: None, name: str) -> str | None:
+    """What the worker's environment says."""
+    return os.environ.get(name)

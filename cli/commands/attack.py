@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from randhet.base.memory import keep_freed
 from randhet.cli.console import emit, err, out, stages
 from randhet.cli.model_options import (
     ModelArgument,
@@ -108,6 +109,7 @@ def command(
     from randhet.train.configuration import typed
 
     count = processes(scheduler, workers, threads)
+    keep_freed()
     use_threads(threads)
     chosen = said
     common = {"draws": draws, "redraws": redraws, "seed": seed or 0, "precision": precision}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from randhet.base.memory import keep_freed
 from randhet.cli.commands.train_options import CHOICES
 from randhet.cli.console import bars, emit, out
 from randhet.cli.model_options import OPTIONS, load_model, said, sized
@@ -68,6 +69,7 @@ def command(
 
     The same of a model of your own: `randhet train --from own.py:net --weights own.pt --qat-bits 4 --out own4.pt`
     """
+    keep_freed()
     use_threads(threads)
     how: dict[str, Any] = {"resume": resume, "samples": samples, "log": log, "device": device}
     chosen = given(chosen)
