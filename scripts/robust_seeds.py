@@ -18,8 +18,8 @@ TEXT = """\
 
 `{first}` and `{second}` were trained again with other seeds, by the same recipe (`--seed N`; their checkpoints are not
 shipped). A row has the accuracy under the attack that leaves least, of {attacks}.
-The last row is the mean of these differences with Student's 95 % interval over {count} seeds: what another training
-run may give.
+Gradients against {rough} of these networks were computed in bfloat16. The last row is the mean of the differences with
+Student's 95 % interval over {count} seeds: what another training run may give.
 """
 
 
@@ -43,7 +43,8 @@ def over_seeds(results: Sequence[Result], first: str, second: str) -> Iterator[s
         return
     attacks = [shared([one[seed] for seed in seeds]) for one in pair]
     said = "; ".join(f"`{'`, `'.join(found)}` for `{name}`" for found, name in zip(attacks, (first, second)))
-    yield TEXT.format(first=first, second=second, attacks=said, count=len(seeds))
+    rough = sum(one[seed].get("gradients") == "bfloat16" for one in pair for seed in seeds)
+    yield TEXT.format(first=first, second=second, attacks=said, rough=rough, count=len(seeds))
     rows, clean, robust = [], [], []
     for seed in seeds:
         a, b = pair[0][seed], pair[1][seed]
