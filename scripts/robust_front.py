@@ -85,13 +85,25 @@ def answer(a: Any, b: Any) -> str:
     return f"{ANSWERS[verdict]}: {numbers}"
 
 
+def met_by_one(pair: Sequence[page.Result]) -> bool:
+    """Whether the battery was run on some of them but not on all."""
+    return len({BATTERY in one["readings"] for one in pair}) > 1
+
+
+def without_battery(result: page.Result) -> page.Result:
+    return result | {"readings": {name: kinds for name, kinds in result["readings"].items() if name != BATTERY}}
+
+
 def comparison(by_name: Mapping[str, page.Result]) -> Iterator[str]:
     """Each pair with and without random decay factors: on clean images, and under what leaves least of each."""
     for first, second in PAIRS:
         if first in by_name and second in by_name:
             pair = by_name[first], by_name[second]
+            alike = [without_battery(one) for one in pair] if met_by_one(pair) else pair
             yield f"- `{first}` against `{second}`, each under the adaptive attack that leaves least of it."
-            yield f"  More robust? **{answer(*map(lowest, pair))}**. More accurate on clean images?"
+            if met_by_one(pair):
+                yield f"  `{BATTERY}` was run on one of them only and is left out, since the other may not stand it."
+            yield f"  More robust? **{answer(*map(lowest, alike))}**. More accurate on clean images?"
             yield f"  {answer(*(one['readings']['clean']['stock'] for one in pair))}."
 
 

@@ -216,3 +216,14 @@ def test_seeds_are_compared_by_the_attacks_that_all_of_a_recipe_have() -> None:
     page = front([first | {"readings": first["readings"] | stronger}, second, *others])
     assert "of `sa-pgd50+assg` for `cifar10-randhet-at`; `sa-pgd50+assg` for `cifar10-vanilla-at`." in page
     assert "| 0 | 100.0 | 100.0 | +0.0 (" in page and "| 50.0 | 50.0 | +0.0 (" in page
+
+
+def test_a_battery_that_only_one_of_a_pair_met_does_not_decide() -> None:
+    vanilla = attacked("cifar10-vanilla-at", " ".join(["1"] * 40 + ["0"] * 160), 1)
+    battery = attacked("x", " ".join(["0"] * 200), 1, "snn-auto")["readings"]
+    randhet = attacked("cifar10-randhet-at", " ".join(["2"] * 200), 10)
+    page = front([vanilla | {"readings": vanilla["readings"] | battery}, randhet])
+    assert "was run on one of them only and is left out" in page and "**No clear answer: 20.0 against 20.0" in page
+    both = randhet | {"readings": randhet["readings"] | battery}
+    page = front([vanilla | {"readings": vanilla["readings"] | battery}, both])
+    assert "is left out" not in page and "**No clear answer: 0.0 against 0.0" in page
