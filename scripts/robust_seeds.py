@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from randhet.compare.equivalence import Sample, mean_interval
+from randhet.compare.equivalence import Sample
+from scripts.baselines_page import Shares, points
 from scripts.robust_adaptive import adaptive
 from scripts.robust_page import Result, name_of, percent, shares, table
 
@@ -71,7 +72,7 @@ def lowest(result: Result, attacks: Sequence[str]) -> Mapping[str, Any]:
     return min(found, key=lambda reading: reading["accuracy"])
 
 
-def gap(pair: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def gap(pair: Sequence[Mapping[str, Any]]) -> Shares:
     """(images,): by how much the first is right more often, on the images that both have."""
     a, b = map(shares, pair)
     count = min(len(a), len(b))
@@ -80,9 +81,7 @@ def gap(pair: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, np.dtype[np.float6
 
 def columns(pair: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
     """Both accuracies, and their difference with its interval over images."""
-    low, high = mean_interval(gap(pair), 0.025)
-    difference = f"{100 * gap(pair).mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-    return percent(pair[0]["accuracy"]), percent(pair[1]["accuracy"]), difference
+    return percent(pair[0]["accuracy"]), percent(pair[1]["accuracy"]), points(*map(shares, pair))
 
 
 def over(differences: Sequence[float]) -> str:
