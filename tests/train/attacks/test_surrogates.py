@@ -284,15 +284,23 @@ def test_what_is_no_surrogate_is_refused(name: str) -> None:
         Adaptive(part=0.6)
 
 
+def imported(path: Path) -> set[str]:
+    """Modules of the project, to three names, that the file imports."""
+    return {
+        ".".join(node.module.split(".")[:3])
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("randhet.")
+    }
+
+
 def test_attacks_know_nothing_of_the_projects_neurons() -> None:
-    """Of `train` they import each other, and threads that know only rows of numbers."""
+    """Of `train` they import each other, threads that know rows of numbers, and a precision that knows torch alone."""
     folder = Path(spiking.__file__).parent
-    names = set()
-    for path in folder.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("randhet."):
-                names.add(".".join((node.module or "").split(".")[:3]))
-    assert names == {"randhet.base.errors", "randhet.train.attacks", "randhet.train.threads"}
+    names = set().union(*(imported(path) for path in folder.glob("*.py")))
+    outside = {"randhet.train.precision", "randhet.train.threads"}
+    assert names == {"randhet.base.errors", "randhet.train.attacks", *outside}
+    for name in outside:
+        assert not imported(folder.parent / f"{name.rpartition('.')[2]}.py"), name
 
 
 def test_the_forward_pass_is_that_without_a_rule() -> None:
