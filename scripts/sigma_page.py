@@ -1,7 +1,7 @@
 """The page of sigma per layer, trained between bounds or searched by evolution, made from docs/results/sigma.
 
 python -m scripts.sigma_page                   writes docs/sigma.md
-python -m scripts.sigma_page --sigmas CKPT...  writes the sigmas of checkpoints to docs/results/sigma/sigmas.json first
+python -m scripts.sigma_page --sigmas CKPT...  adds the sigmas of checkpoints to docs/results/sigma/sigmas.json first
 
 search.json is what `scripts.sigma_search` writes; every other NAME.json is the `--json` of `randhet attack` of NAME.pt:
 start, evolution and random of the search, and RECIPE-sN of a training recipe with seed N.
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from randhet.base.files import replacing
+from randhet.compare.equivalence import mean_interval
 from randhet.train.attacks.names import spelled
 from randhet.train.checkpoint import build, load
 from randhet.train.neurons import RandomTauLIF, neurons
@@ -102,6 +103,8 @@ def trained(results: Mapping[str, Result], sigmas: Mapping[str, Mapping[str, flo
     count = f"{len(shared)} seed{'s' * (len(shared) > 1)}"
     rows = [row(title, found, group.get(RECIPES["fixed"], found)) for title, found in group.items()]
     yield from table((count, "clean", "robust", "clean, difference", "robust, difference"), rows)
+    if RECIPES["fixed"] in group:
+        yield from ("", decided(group, RECIPES["fixed"]))
     if missing := [title for title in RECIPES.values() if title not in group]:
         yield from ("", f"Not measured yet: {'; '.join(missing)}.")
 
@@ -115,17 +118,30 @@ def row(title: str, results: Sequence[Result], base: Sequence[Result]) -> tuple[
     return (title, *accuracies, points(clean, mean_shares(base, "clean", "stock")), points(left, robust(base)))
 
 
+def decided(group: Mapping[str, Sequence[Result]], base: str) -> str:
+    """Which of the others are more robust than the base, and which less, by intervals that exclude zero."""
+    ends = {
+        title: mean_interval(robust(results) - robust(group[base]), 0.025)
+        for title, results in group.items()
+        if title != base
+    }
+    more = [title for title, (low, _) in ends.items() if low > 0]
+    less = [title for title, (_, high) in ends.items() if high < 0]
+    return f"Clearly more robust than {base}: {'; '.join(more) or 'none'}. Clearly less: {'; '.join(less) or 'none'}."
+
+
 def searched(results: Mapping[str, Result], search: Mapping[str, Any]) -> Iterator[str]:
     """A row for the start and for each method: sigmas, fitness, accuracies on the test images."""
     best = {"start": search["evolution"][0]}
     best |= {method: max(search[method], key=lambda one: one["fitness"]) for method in ("evolution", "random")}
-    base, rows = [results["start"]], []
+    group, rows = {title: [results[method]] for method, title in METHODS.items()}, []
     for method, title in METHODS.items():
         found = ", ".join(f"{sigma:.2f}" for sigma in best[method]["sigmas"])
-        made = [results[method]] if method != "start" else base
-        rows.append((title, found, percent(best[method]["fitness"]), *row(title, made, base)[1:]))
+        accuracies = row(title, group[title], group[METHODS["start"]])[1:]
+        rows.append((title, found, percent(best[method]["fitness"]), *accuracies))
     heads = ("sigmas", "sigma by layer", "fitness", "clean", "robust", "clean, difference", "robust, difference")
     yield from table(heads, rows)
+    yield from ("", decided(group, METHODS["start"]))
 
 
 def render(results: Mapping[str, Result], sigmas: Mapping[str, Mapping[str, float]], search: Mapping[str, Any]) -> str:
@@ -175,7 +191,8 @@ def main() -> None:
     parser.add_argument("--sigmas", type=Path, nargs="+", default=())
     given = parser.parse_args()
     if given.sigmas:
-        written(RESULTS / SIGMAS, json.dumps(sigmas_of(given.sigmas), indent=1) + "\n")
+        known = json.loads((RESULTS / SIGMAS).read_text("utf-8"))
+        written(RESULTS / SIGMAS, json.dumps(known | sigmas_of(given.sigmas), indent=1) + "\n")
     written(PAGE, render(*read(RESULTS)))
 
 

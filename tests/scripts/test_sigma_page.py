@@ -49,6 +49,12 @@ def test_the_best_of_a_search_is_the_one_of_highest_fitness() -> None:
     assert "| +15.0 (+" in lines[3] and lines[4].startswith("| random search | 1.00, 1.00 | 50.0 |")
 
 
+def test_what_is_more_robust_has_an_interval_above_zero() -> None:
+    group = {"sigma = 1": [result(90, 50, 50)], "better": [result(90, 70, 70)], "alike": [result(90, 51, 51)]}
+    assert page.decided(group, "sigma = 1") == "Clearly more robust than sigma = 1: better. Clearly less: none."
+    assert page.decided(group, "better") == "Clearly more robust than better: none. Clearly less: sigma = 1; alike."
+
+
 def test_sigmas_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     settings = ModelSettings(1, 3, (6, 6), (4,), (1,), steps=2, sigmas=(0.5, 1.5, 2.5))
     save(tmp_path / "some.pt", random_init(settings))
