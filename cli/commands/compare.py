@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from randhet.base.memory import keep_freed
 from randhet.cli.console import emit, err, out, stages
 from randhet.cli.model_options import ModelArgument, ModelOptions, data_of, load_model, model_options
 from randhet.cli.network_input import as_input, ensemble_in
@@ -110,6 +111,7 @@ def command(
     from randhet.train.data.sources import load
 
     one_place(scheduler, workers)
+    keep_freed()
     use_threads(threads)
     names = None if backends is None else tuple(name.strip() for name in backends.split(",") if name.strip())
     settings = StudySettings(draws, seed or 0, margin, names, threads)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from randhet.base.memory import keep_freed
 from randhet.cli.console import emit, err, out, stages
 from randhet.cli.model_options import ModelArgument, ModelOptions, data_of, load_model, model_options
 from randhet.cli.options import (
@@ -73,6 +74,7 @@ def command(
     from randhet.train.data.sources import load
 
     count, each = processes(scheduler, workers, threads), threads_of_piece(scheduler, workers, threads)
+    keep_freed()
     use_threads(threads)
     grid = Grid(
         numbers("bits", bits), numbers("tau-bits", tau_bits), numbers("fractions", fractions), names(scales), plain
