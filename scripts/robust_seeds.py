@@ -20,7 +20,7 @@ TEXT = """\
 `{first}` and `{second}` were trained again with other seeds, by the same recipe (`--seed N`; their checkpoints are not
 shipped). A row has the accuracy under the attack that leaves least, of {attacks}.
 Gradients against {rough} of these networks were computed in bfloat16. The last row is the mean of the differences with
-Student's 95 % interval over {count} seeds: what another training run may give.
+Student's 95 % interval of that mean over {count} training runs; a single further run may differ by more.
 """
 
 

@@ -198,7 +198,7 @@ def _one_epoch(run: Run, chosen: Images, held_out: Images, out: Path) -> Saved:
     run.seconds, run.epoch = run.seconds + seconds, run.epoch + 1
     with _written(run):
         measured, spikes = _measured(run, chosen, held_out)
-        state = subject.state()
+        state, sigmas = subject.state(), _sigmas(run)
     better = measured.get("robust", -1.0) > run.best
     run.best = max(run.best, measured.get("robust", -1.0))
     record = {"epoch": run.epoch, "loss": loss, **measured, "seconds": run.seconds, **asdict(run.settings)}
@@ -210,12 +210,12 @@ def _one_epoch(run: Run, chosen: Images, held_out: Images, out: Path) -> Saved:
         if better:
             subject.write(best_path(out), replace(done, resume=None))
         subject.write(out, done)
-    run.report({"epoch": run.epoch, "loss": loss, "seconds": seconds, **measured, **_rates(spikes), **_sigmas(run)})
+    run.report({"epoch": run.epoch, "loss": loss, "seconds": seconds, **measured, **_rates(spikes), **sigmas})
     return done
 
 
 def _sigmas(run: Run) -> dict[str, dict[str, float]]:
-    """The sigma of every random neuron after an epoch, where it is trained."""
+    """The sigma of every random neuron that the file of an epoch has, where it is trained."""
     random = {name: neuron for name, neuron in neurons(run.model).items() if isinstance(neuron, RandomTauLIF)}
     if all(neuron.w is None for neuron in random.values()):
         return {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 
 import numpy as np
 import torch
@@ -42,10 +42,12 @@ class Plan:
             if getattr(self, name) < 1:
                 raise RandhetError(f"{name} is {getattr(self, name)}, it must be at least 1")
         low, high = self.bounds
-        if not 0 < low < high:
-            raise RandhetError(f"bounds of sigma are {low} to {high}, they must rise and lie above 0")
-        if self.step <= 0:
-            raise RandhetError(f"step is {self.step}, it must be above 0")
+        if not 0 < low < high < inf:
+            raise RandhetError(f"bounds of sigma are {low} to {high}, they must rise, be finite and lie above 0")
+        if not 0 < self.step < inf:
+            raise RandhetError(f"step is {self.step}, it must be above 0 and finite")
+        if self.seed < 0:
+            raise RandhetError(f"seed is {self.seed}, it must be at least 0")
 
     @property
     def evaluations(self) -> int:

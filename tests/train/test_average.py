@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from killed import Killed, kill_at
 from torch import nn
 
 from randhet.base.errors import RandhetError
+from randhet.train import loop
 from randhet.train.average import Average, entries
-from randhet.train.checkpoint import load
+from randhet.train.checkpoint import build, load
 from randhet.train.loop import TrainSettings, train
 from randhet.train.models import ModelSettings
+from randhet.train.neurons import neurons
 
 TINY = ModelSettings(widths=(4,), blocks=(1,), steps=2)
 
@@ -59,7 +62,7 @@ def test_resuming_gives_the_unbroken_average(tmp_path: Path) -> None:
     assert any(not torch.equal(tensor, plain.state[name]) for name, tensor in unbroken.state.items())
 
 
-def test_the_average_is_what_is_written_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_average_is_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the file holds is the average that was followed, while the weights themselves go their own way."""
     kept: list[Average] = []
     begin = Average.__init__
@@ -72,8 +75,29 @@ def test_the_average_is_what_is_written_and_measured(tmp_path: Path, monkeypatch
     train(TINY, TrainSettings(epochs=2, batch=50, ema=0.9), tmp_path / "a.pt", samples=150)
     (average,) = kept
     assert average.steps == 6
-    written = load(tmp_path / "a.pt").state
-    assert all(torch.equal(value, written[name]) for name, value in average.state.items())
+    written = load(tmp_path / "a.pt")
+    assert all(torch.equal(value, written.state[name]) for name, value in average.state.items())
+
+
+def test_the_average_is_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model whose accuracy is taken holds what the file holds then, and gives the sigmas that are reported."""
+    measured: list[dict[str, torch.Tensor]] = []
+    before, sigmas = loop.evaluate, []
+
+    def watched(model: nn.Module, *given: Any, **more: Any) -> Any:
+        measured.append({name: value.clone() for name, value in model.state_dict().items()})
+        return before(model, *given, **more)
+
+    monkeypatch.setattr(loop, "evaluate", watched)
+    trained = replace(TINY, train_sigma="layer")
+    settings = TrainSettings(epochs=1, batch=50, ema=0.9)
+    raw = train(trained, replace(settings, ema=0.0), tmp_path / "raw.pt", samples=150)
+    train(trained, settings, tmp_path / "a.pt", samples=150, report=lambda epoch: sigmas.append(epoch.get("sigmas")))
+    written = load(tmp_path / "a.pt")
+    assert all(torch.equal(value, measured[-1][name]) for name, value in written.state.items())
+    held = {name: neuron.sigma for name, neuron in neurons(build(written)).items()}
+    assert sigmas[-1] == pytest.approx(held)
+    assert any(not torch.equal(value, raw.state[name]) for name, value in written.state.items())
 
 
 def test_entries_are_the_models_own_tensors() -> None:

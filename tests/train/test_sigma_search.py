@@ -62,13 +62,25 @@ def test_parents_that_nothing_surpasses_stay() -> None:
     assert 0.06 < sum(squares) / len(squares) < 0.24
 
 
-def test_plans_and_starts_that_cannot_be_are_refused() -> None:
-    with pytest.raises(RandhetError, match="children is 0, it must be at least 1"):
-        Plan(children=0)
-    with pytest.raises(RandhetError, match="bounds of sigma are 2.0 to 1.0"):
-        Plan(bounds=(2.0, 1.0))
-    with pytest.raises(RandhetError, match="step is 0, it must be above 0"):
-        Plan(step=0)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"children": 0}, "children is 0, it must be at least 1"),
+        ({"bounds": (2.0, 1.0)}, "bounds of sigma are 2.0 to 1.0"),
+        ({"bounds": (0.1, float("inf"))}, "bounds of sigma are 0.1 to inf, they must rise, be finite and lie above 0"),
+        ({"bounds": (0.1, float("nan"))}, "bounds of sigma are 0.1 to nan"),
+        ({"step": 0}, "step is 0, it must be above 0"),
+        ({"step": float("inf")}, "step is inf, it must be above 0 and finite"),
+        ({"step": float("nan")}, "step is nan"),
+        ({"seed": -1}, "seed is -1, it must be at least 0"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(RandhetError, match=message):
+        Plan(**changed)
+
+
+def test_a_start_beyond_the_bounds_is_refused() -> None:
     with pytest.raises(RandhetError, match=r"starts at sigma \(5.0,\), the bounds are 0.25 to 4.0"):
         evolve(distance, (5.0,), Plan())
 

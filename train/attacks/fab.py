@@ -66,7 +66,7 @@ def differences(problem: Problem, points: Tensor, classes: Tensor) -> tuple[Tens
     gaps = points.new_zeros(classes.shape)
     gradients = points.new_zeros(*classes.shape, points[0].numel())
     for _ in problem.passes():
-        logits = problem.model(points)
+        logits = problem.differentiable(points)
         gap = logits.gather(1, classes) - logits.gather(1, problem.labels[:, None])
         gaps += gap.detach() / problem.draws
         for j in range(classes.shape[1]):

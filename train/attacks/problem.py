@@ -120,13 +120,17 @@ class Problem:
         gradient = torch.zeros_like(self.images)
         losses, margins = points.new_zeros(len(points)), points.new_zeros(len(points))
         for _ in self.passes():
-            with mixed(points.device.type, self.precision):
-                logits = self.model(points).to(points.dtype)
+            logits = self.differentiable(points)
             values = loss(logits, self.labels)
             gradient += torch.autograd.grad(values.sum(), points)[0] / self.draws
             losses += values.detach() / self.draws
             margins += margin(logits.detach(), self.labels) / self.draws
         return Answer(gradient, losses, margins, logits.detach().argmax(1) != self.labels)
+
+    def differentiable(self, points: Tensor) -> Tensor:
+        """(N, classes) of one draw, computed in `precision`: what a gradient is taken of."""
+        with mixed(points.device.type, self.precision):
+            return torch.as_tensor(self.model(points)).to(points.dtype)
 
     @torch.no_grad()
     def logits(self, points: Tensor) -> Tensor:

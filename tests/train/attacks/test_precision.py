@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cosine_similarity
 
 import randhet
@@ -11,6 +12,7 @@ from randhet.base.errors import RandhetError
 from randhet.compare.robustness.evaluation import Execution, Setup, Trial, evaluate, examples, task
 from randhet.compare.robustness.similarity import cosines
 from randhet.train.attacks.losses import cross_entropy
+from randhet.train.attacks.names import parse, run
 from randhet.train.attacks.problem import Problem
 from randhet.train.checkpoint import build
 from randhet.train.precision import PRECISIONS
@@ -36,6 +38,24 @@ def test_gradients_point_the_same_way_and_convolutions_are_of_that_precision() -
     assert not torch.equal(rough.gradient, exact.gradient)
     cosines = cosine_similarity(rough.gradient.flatten(1), exact.gradient.flatten(1))
     assert cosines.median() > 0.8, cosines  # single spikes that fall on the other side of a threshold change a gradient
+
+
+@pytest.mark.parametrize(
+    "name", ["fgsm", "rfgsm", "pgd2", "mifgsm2", "apgd2", "apgd-dlr2", "apgd-t2", "sa-pgd2+assg", "fab2", "fab-t2"]
+)
+def test_every_gradient_is_of_that_precision(name: str) -> None:
+    """Whatever the family of the attack: a pass that autograd records computes its convolutions in bfloat16."""
+    model = build(randhet.load_checkpoint(CHECKPOINT)).eval()
+    seen: set[torch.dtype] = set()
+
+    def look(module: nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+        if given[0].requires_grad:
+            seen.add(out.dtype)
+
+    handle = model.conv1.register_forward_hook(look)
+    run(parse(name), model, *digits(4), 0.1, precision="bfloat16")
+    handle.remove()
+    assert seen == {torch.bfloat16}
 
 
 def test_an_attack_keeps_its_ball_and_its_strength() -> None:
