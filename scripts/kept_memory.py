@@ -1,6 +1,8 @@
 """Processor time of a gradient where freed memory goes back at once, as glibc likes, and where it is kept.
 
 python -m scripts.kept_memory CHECKPOINT [--pairs N] [--batch N]    a line for each setting in turn, then their ratios
+
+A ratio is the median over the pairs; in parentheses stand the least and the most.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ from torch.nn import functional as F
 
 from randhet.base.memory import VARIABLES
 from randhet.train import checkpoint
+from randhet.train.layout import layout
 
 SETTINGS = {"worker of Dask": {"MALLOC_TRIM_THRESHOLD_": "65536"}, "as it is": {}, "kept": VARIABLES}
 GRADIENTS = 8
 
 
 def spent(file: str, batch: int) -> float:
-    """Milliseconds of processor time for the gradient of an image, as attacks compute it in bfloat16."""
+    """Milliseconds of processor time for the gradient of an image, in bfloat16 and laid out as attacks do it."""
     torch.set_num_threads(1)
     model = checkpoint.build(checkpoint.load(file)).eval().requires_grad_(False)
-    images, labels = torch.rand(batch, 3, 32, 32).requires_grad_(), torch.randint(10, (batch,))
+    order = layout(model)
+    model = model.to(memory_format=order)
+    images = torch.rand(batch, 3, 32, 32).contiguous(memory_format=order).requires_grad_()
+    labels = torch.randint(10, (batch,))
 
     def gradient() -> None:
         with torch.autocast("cpu", torch.bfloat16):

@@ -35,8 +35,8 @@ those of these attacks: stronger ones may leave less of either network.
 CORRECTIONS = """\
 ## What earlier numbers were wrong
 
-The minimum robust accuracies on {images} images that this page used to give, now in the appendix, are too high for every
-network that was attacked again. The attacks that gave them followed the surrogate gradient of training in ten
+The minimum robust accuracies on {images} images that this page used to give, now in the appendix, are too high for
+every network that was attacked again. The attacks that gave them followed the surrogate gradient of training in ten
 iterations, with one EOT sample. On the same images:
 """
 REST = """\

@@ -17,8 +17,8 @@ SEED = re.compile(r"(?P<name>.+)-s(?P<seed>\d+)")
 TEXT = """\
 ## Over training seeds
 
-`{first}` and `{second}` were trained again with other seeds, by the same recipe (`--seed N`; their checkpoints are not
-shipped). A row has the accuracy under the attack that leaves least, of {attacks}.
+`{first}` and `{second}` were trained again with other seeds, by the same recipe (`--seed N`; their
+checkpoints are not shipped). *Robust* is the lowest accuracy under {attacks}, in both evaluations.
 Gradients against {rough} of these networks were computed in bfloat16. The last row is the mean of the differences with
 Student's 95 % interval of that mean over {count} training runs; a single further run may differ by more.
 """
@@ -43,7 +43,8 @@ def over_seeds(results: Sequence[Result], first: str, second: str) -> Iterator[s
     if len(seeds) < 2:
         return
     attacks = [shared([one[seed] for seed in seeds]) for one in pair]
-    said = "; ".join(f"`{'`, `'.join(found)}` for `{name}`" for found, name in zip(attacks, (first, second)))
+    said = " or ".join(f"`{'`, `'.join(found)}` for `{name}`" for found, name in zip(attacks, (first, second)))
+    said = f"`{'`, `'.join(attacks[0])}`" if attacks[0] == attacks[1] else said
     rough = sum(one[seed].get("gradients") == "bfloat16" for one in pair for seed in seeds)
     yield TEXT.format(first=first, second=second, attacks=said, rough=rough, count=len(seeds))
     rows, clean, robust = [], [], []
