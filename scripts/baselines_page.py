@@ -36,8 +36,9 @@ paper's at its own task. KIND is `relu`, `ctrw`, `rpf` or `rna`; an epoch on adv
 processor time (`rna` 110 s) on a core of an Intel Xeon with AMX, estimated from single steps.
 
     randhet train --config configs/cifar10-small/KIND-at.toml --data FOLDER --out cifar10-KIND-at.pt
-    randhet attack cifar10-KIND-at.pt --data FOLDER --samples 500 --attacks pgd10,pgd10x10,sa-pgd50,sa-pgd50x5 --json
-    randhet attack cifar10-randhet-at --data FOLDER --samples 500 --attacks pgd10,pgd10x10,sa-pgd50+assg --json
+    randhet attack cifar10-KIND-at.pt --data FOLDER --samples 500 --json --attacks ATTACKS
+
+ATTACKS are `pgd10,pgd10x10,sa-pgd50,sa-pgd50x5`, and with `+assg` behind the last two for `cifar10-randhet-at`.
 """
 
 HEAD = """\
