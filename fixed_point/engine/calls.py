@@ -39,11 +39,12 @@ def lif(
     synapse: Synapse, tile: Tile, values: np.ndarray, levels: AnyLevels, decays: Decays, state: State, output: Output
 ) -> Tally:
     """Run `kernels.lif_tile` on activity (rows, pixels, channels)."""
-    source = synapse.reads(tile, values)
+    source, given = synapse.reads(tile, values), weights(synapse, tile, values)
     guard.source(source, len(output.out), synapse.source)
+    guard.multiplied(given, source)
     guard.states(decays, len(output.out), synapse.pixels * whole(tile.width))
     guard.output(output, state, synapse.pixels, tile.width)
-    return cast(Tally, kernels.lif_tile(source, weights(synapse, tile, values), levels, decays, state, output))
+    return cast(Tally, kernels.lif_tile(source, given, levels, decays, state, output))
 
 
 def cuba(synapse: Synapse, tile: Tile, values: np.ndarray, levels: CubaLevels, state: State, output: Output) -> Tally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from randhet.base.errors import NetworkError
+from randhet.fixed_point.kernels import dense
 from randhet.fixed_point.kernels.blocks import CHUNK
 from randhet.fixed_point.kernels.bundles import (
     NO_RECORD,
@@ -22,7 +23,6 @@ from randhet.fixed_point.kernels.bundles import (
     State,
     Weights,
 )
-from randhet.fixed_point.kernels.dense import BY
 
 
 def array(name: str, value: np.ndarray, dtypes: tuple[type, ...], *shapes: tuple[int, ...]) -> None:
@@ -53,7 +53,7 @@ def weights(given: Weights, reads: Source, size: tuple[int, int]) -> None:
     rows, width = reads.window.shape[1] * reads.per_tap + 1, given.plain.shape[1]
     array("plain", given.plain, (np.int8,), (rows, width))
     array("packed", given.packed, (np.int8,), (rows * padded(width),))
-    array("wide", given.wide, (np.int8,), (0,), (BY.packed_size(rows - 1, padded(width)),))
+    array("wide", given.wide, (np.int8,), (0,), (dense.BY.packed_size(rows - 1, padded(width)),))
     within("first", reads.first, reads.first + reads.per_tap - 1, 0, channels)
     all_within("window", reads.window, -1, pixels)
     if reads.strip is not NO_STRIP:
@@ -65,6 +65,14 @@ def weights(given: Weights, reads: Source, size: tuple[int, int]) -> None:
 def source(given: Source, rows: int, size: tuple[int, int]) -> None:
     """Look at what a layer reads, (1 or `rows`, *size); `weights` has seen its window."""
     array("values", given.values, (np.uint8, np.int32), (1, *size), (rows, *size))
+
+
+def multiplied(given: Weights, reads: Source) -> None:
+    """Look whether a call that brings weights for products reads what is multiplied: bytes, in such a number."""
+    rows, kind = len(reads.values), reads.values.dtype
+    if len(given.wide) and not (kind == np.uint8 and dense.fits(reads.per_tap, rows, reads.planes)):
+        read = f"{rows} rows of {reads.per_tap} inputs of a tap, {kind} of {reads.planes} bits"
+        raise NetworkError(f"kernel argument wide is given for {read}, which are not multiplied: leave it empty")
 
 
 def levels(given: Levels | ResetLevels, pixels: int, channels: int) -> None:

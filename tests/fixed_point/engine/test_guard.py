@@ -15,7 +15,7 @@ from randhet.base.errors import NetworkError
 from randhet.fixed_point.engine import calls, guard, kernels
 from randhet.fixed_point.engine.plan import make_synapse
 from randhet.fixed_point.engine.strips import make_strip
-from randhet.fixed_point.kernels import compiled
+from randhet.fixed_point.kernels import compiled, dense
 from randhet.fixed_point.kernels.bundles import (
     NO_DECAYS,
     CubaLevels,
@@ -23,7 +23,6 @@ from randhet.fixed_point.kernels.bundles import (
     Levels,
     Output,
     State,
-    Weights,
 )
 from randhet.fixed_point.network import Conv
 
@@ -37,11 +36,11 @@ def right_call() -> Call:
     """Bundles for 3 channels that read 2 through 3x3 windows, whose decays are drawn and whose states are kept."""
     synapse = make_synapse(Conv(np.ones((CHANNELS, 2, 3, 3), np.int8), padding=(1, 1)), (2, 4, 5), 1)
     tile, level = synapse.tiles[0], np.ones(PADDED, np.int32)
-    shape = STEPS, PIXELS, CHANNELS
+    shape, values = (STEPS, PIXELS, CHANNELS), np.ones((STEPS, *SIZE), np.uint8)
     entries = np.zeros(CHANNELS, np.int64), np.arange(CHANNELS)
     return {
-        "source": synapse.reads(tile, np.ones((STEPS, *SIZE), np.uint8)),
-        "weights": Weights(tile.weight, tile.packed, tile.wide, 0),
+        "source": synapse.reads(tile, values),
+        "weights": calls.weights(synapse, tile, values)._replace(limit=0),
         "levels": Levels(level, level.copy(), 6, 8, 0),
         "decays": Decays(NO_DECAYS, np.zeros(512, np.uint8), np.ones((STEPS, CHANNELS), np.uint32), *entries),
         "state": State(np.zeros(shape, np.int32), np.zeros(shape, np.int32)),
@@ -56,6 +55,7 @@ def look(call: Call) -> None:
     guard.levels(levels, PIXELS, PADDED)
     guard.decays(decays, PIXELS, PADDED, CHANNELS)
     guard.source(source, STEPS, SIZE)
+    guard.multiplied(weights, source)
     guard.states(decays, STEPS, PIXELS * PADDED)
     guard.output(output, state, PIXELS, CHANNELS)
 
@@ -66,6 +66,17 @@ def test_a_right_call_passes_and_runs() -> None:
     fired, clipped = kernels.lif_tile(*call.values())
     assert clipped == 0
     assert fired == int(call["output"].out.sum())
+
+
+@pytest.mark.skipif(dense.fits(2, STEPS, 1), reason="products here take any number of rows and inputs")
+@pytest.mark.skipif(not dense.AVAILABLE, reason="no products here")
+def test_products_of_what_is_not_multiplied_are_refused() -> None:
+    """They would write behind the end of their sums: two rows of two inputs a tap do not come in fours."""
+    synapse = make_synapse(Conv(np.ones((CHANNELS, 2, 3, 3), np.int8), padding=(1, 1)), (2, 4, 5), 1)
+    tile, call = synapse.tiles[0], right_call()
+    assert len(tile.wide) > 0 and len(call["weights"].wide) == 0
+    with pytest.raises(NetworkError, match="wide is given for 2 rows of 2 inputs of a tap, uint8 of 1 bits"):
+        look(call | {"weights": call["weights"]._replace(wide=tile.wide)})
 
 
 ARRAYS = [
