@@ -23,7 +23,7 @@ from equality import assert_equal
 from randhet.fixed_point import add_only, engine, reference
 from randhet.fixed_point import network as ir
 from randhet.fixed_point.add_only import layer
-from randhet.fixed_point.engine import calls, choice, guard, kernels
+from randhet.fixed_point.engine import calls, choice, kernels
 from randhet.fixed_point.engine.plan import make_synapse
 from randhet.fixed_point.engine.sums import sum_tile
 from randhet.fixed_point.kernels import dense, vectors
@@ -112,8 +112,9 @@ def test_the_engine_equals_the_reference(common: Machine, multiplied: str) -> No
     """Sums by addition, by multiplication and by both; weights lie as vectors read them, wherever this test runs."""
     reset: ir.Reset = "subtract" if multiplied == "half" else "zero"
     replaced = {
-        (dense, "pack"): vectors.pack, (dense, "MOST_PLANES"): form(common)[1], (guard, "BY"): vectors,
-        (choice, "limit"): LIMITS[multiplied], (calls, "sum_tile"): partial(common.call, sum_tile),
+        (dense, "AVAILABLE"): True, (dense, "BY"): vectors, (dense, "pack"): vectors.pack,
+        (dense, "MOST_PLANES"): form(common)[1], (choice, "limit"): LIMITS[multiplied],
+        (calls, "sum_tile"): partial(common.call, sum_tile),
         (kernels, "lif_tile"): partial(common.call, kernels.lif_tile),
     }  # fmt: skip
     equal_to_reference(engine.run, network(reset), replaced)
