@@ -65,8 +65,7 @@ def sums(synapse: Synapse, tile: Tile, values: np.ndarray, rows: int) -> np.ndar
 
 def weights(synapse: Synapse, tile: Tile, values: np.ndarray) -> Weights:
     """Return a tile's weights, to be multiplied by only where what it reads is bytes."""
-    fits = values.dtype == np.uint8 and dense.fits(synapse.per_tap, len(values), synapse.planes)
-    wide = tile.wide if fits else NO_WEIGHTS
+    wide = tile.wide if dense.takes(values, synapse.per_tap, synapse.planes) else NO_WEIGHTS
     return Weights(tile.weight, tile.packed, wide, choice.limit(synapse.per_tap * synapse.source[0]))
 
 

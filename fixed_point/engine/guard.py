@@ -68,10 +68,10 @@ def source(given: Source, rows: int, size: tuple[int, int]) -> None:
 
 
 def multiplied(given: Weights, reads: Source) -> None:
-    """Look whether a call that brings weights for products reads what is multiplied: bytes, in such a number."""
-    rows, kind = len(reads.values), reads.values.dtype
-    if len(given.wide) and not (kind == np.uint8 and dense.fits(reads.per_tap, rows, reads.planes)):
-        read = f"{rows} rows of {reads.per_tap} inputs of a tap, {kind} of {reads.planes} bits"
+    """Look whether a call that brings weights for products reads what is multiplied."""
+    if len(given.wide) and not dense.takes(reads.values, reads.per_tap, reads.planes):
+        kind = reads.values.dtype
+        read = f"{len(reads.values)} rows of {reads.per_tap} inputs of a tap, {kind} of {reads.planes} bits"
         raise NetworkError(f"kernel argument wide is given for {read}, which are not multiplied: leave it empty")
 
 

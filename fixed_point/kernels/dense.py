@@ -30,6 +30,11 @@ def fits(per_tap: int, rows: int, planes: int) -> bool:
     return AVAILABLE and planes <= MOST_PLANES and BY.fits(per_tap, rows)
 
 
+def takes(values: np.ndarray, per_tap: int, planes: int) -> bool:
+    """Whether a layer that reads values (rows, pixels, channels) is multiplied: bytes alone, where it fits."""
+    return values.dtype == np.uint8 and fits(per_tap, len(values), planes)
+
+
 def shares(per_tap: int) -> bool:
     """Whether neighbouring windows of so many inputs of a tap share bytes that are laid out for them."""
     return AVAILABLE and BY.shares(per_tap)
