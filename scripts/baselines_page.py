@@ -58,10 +58,14 @@ means over the seeds, and the intervals are of these networks.
 The authors' evaluations hold one draw through all iterations of PGD; here every forward pass draws, so that `pgd10`
 averages over randomness already, from iteration to iteration. That alone can make a drop smaller than theirs.
 The strongest attacks here are SA-PGD with 50 iterations, for spiking networks with the surrogate ASSG; *x5* has five
-EOT samples. No attack without gradients was run. On `digits` all networks have the default recipe of 30 epochs; the
-spiking ones are the shipped checkpoints, the others are made by
+EOT samples. No attack without gradients was run. The spiking networks are the shipped checkpoints. The others are made
+by the lines below, KIND being `relu`, `ctrw`, `rna` or `rpf`; for `ctrw` on `digits` with `--sigma-bounds 0.667,100`.
 
-    randhet train --data digits --baseline KIND --seed N     and for ctrw   --sigma-bounds 0.667,100
+    randhet train --data digits --baseline KIND --seed N
+    randhet train --config configs/cifar10-small/KIND-at.toml --data FOLDER
+
+On `digits` all networks have the default recipe of 30 epochs, on `cifar10` 4 plain epochs and 8 on adversarial examples
+of radius 4/255; of these 12 the spiking networks have 10 at half of their time steps.
 """
 
 

@@ -20,10 +20,11 @@ All attacks here have radius 8/255. The strongest follow the adaptive surrogate 
 to](how-to/attack.md)): SA-PGD with the number of iterations in its name, on cross entropy or the DLR loss (*-dlr*);
 *x5* averages each gradient over five EOT samples. `snn-auto` is the
 [battery](how-to/attack.md#a-battery-without-parameters) of several such attacks and Square, which uses no gradients.
-Stochastic networks answer in ten repetitions. A row has the lower of the [two evaluations](#the-two-evaluations).
-*Left by all* is the mean, over images, of the lowest share of right repetitions under any of these attacks; on a
-stochastic network it is too low, since randomness takes part in that choice. `apgd50` and `pgd10`, with the
-surrogate of training, are for comparison and have no part in it.
+Stochastic networks answer in ten repetitions. Accuracies are in percent, in the lower of the
+[two evaluations](#the-two-evaluations), with a 95 % interval over images; a dash is an attack that was not run.
+*Left by all*: the mean, over images, of the lowest share of right repetitions under any of these attacks; too low on a
+stochastic network, since randomness takes part in that choice. `apgd50` and `pgd10`, with the surrogate of training,
+have no part in it.
 """
 CLAIMS = """\
 ## Is random decay a defence?
@@ -46,20 +47,34 @@ network of the appendix has been attacked in this way, so that differences betwe
 """
 
 
-def measured(value: float, images: int) -> tuple[str, str]:
+LEFT = "**left by all**"
+
+
+def measured(value: float, images: int) -> str:
     """Percent, and its 95 % interval over images."""
-    return page.percent(value), page.span(share_interval(value, images))
+    return f"{page.percent(value)} ({page.span(share_interval(value, images))})"
 
 
-def rows(result: page.Result) -> Iterator[tuple[str, ...]]:
-    """A row for every attack, by its lower evaluation, and one for all of them where there are several."""
-    name, count = page.name_of(result), result["samples"]
-    for attack, kinds in result["readings"].items():
-        kind, reading = min(kinds.items(), key=lambda item: item[1]["accuracy"])
-        said = attack if attack == "clean" else f"{attack}, {kind}"
-        yield (name, str(count), said, *measured(reading["accuracy"], count))
+def column(result: page.Result) -> dict[str, str]:
+    """What each attack left in its lower evaluation, and all adaptive ones together where there are several."""
+    count = result["samples"]
+    lower = {attack: min(one["accuracy"] for one in kinds.values()) for attack, kinds in result["readings"].items()}
+    found = {attack: measured(value, count) for attack, value in lower.items()}
     if len({name.rsplit(" ", 1)[0] for name in adaptive(result)}) > 1:
-        yield (name, str(count), "**left by all**", *measured(float(left_by_all(result).mean()), count))
+        found[LEFT] = measured(float(left_by_all(result).mean()), count)
+    return found
+
+
+def by_attack(results: Sequence[page.Result]) -> Iterator[str]:
+    """A row for every attack, a column for every network: adaptive attacks, what all of them left, the others."""
+    columns = [column(result) for result in results]
+    met = list(dict.fromkeys(name for one in columns for name in one))
+    strong = sorted({name.rsplit(" ", 1)[0] for result in results for name in adaptive(result)}, key=met.index)
+    first = [name for name in ("clean", *strong, LEFT) if name in met]
+    rest = [name for name in met if name not in first]
+    rows = [(name, *(one.get(name, "–") for one in columns)) for name in (*first, *rest)]
+    heads = (f"{page.name_of(result).removeprefix('cifar10-')} ({result['samples']})" for result in results)
+    yield from page.table(("attack (images)", *heads), rows)
 
 
 def parts(results: Sequence[page.Result]) -> Iterator[str]:
@@ -132,13 +147,11 @@ def front(results: Sequence[page.Result], before: Sequence[page.Result] = ()) ->
     """The sections before the appendix, in Markdown; before: the results of the appendix."""
     by_name = {page.name_of(result): result for result in results}
     once = [result for result in results if split(page.name_of(result))[1] == 0]
-    heads = ("checkpoint", "images", "attack, lower evaluation", "accuracy", "95 %, images")
-    table = page.table(heads, [row for result in once for row in rows(result)])
     pairs = list(comparison(by_name))
     return "\n".join(
         [
             HEAD,
-            *table,
+            *by_attack(once),
             "",
             *rough(once),
             *(said := list(parts(once))),

@@ -301,9 +301,8 @@ INTRODUCTION = """\
 
 The networks are SEW-ResNets of one block per stage with 32, 64 and 128 channels (*-wide*: 48, 96 and 192), stem
 stride 2 and T = 4. They were trained by `configs/cifar10-small` and attacked on CIFAR-10 test images, which were read
-from a copy stored as JPEG. These are small networks that were trained for minutes, the wide ones for one to two
-hours, so that the numbers are not those of the paper. They do show which of two networks, or of two attacks, is
-stronger.
+from a copy stored as JPEG. Small networks, trained for minutes (the wide ones for one to two hours), do not have the
+numbers of the paper; they show which of two networks, or of two attacks, is stronger.
 """
 
 APPENDIX = """\

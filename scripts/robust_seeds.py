@@ -56,7 +56,8 @@ def over_seeds(results: Sequence[Result], first: str, second: str) -> Iterator[s
         clean.append(gap(straight).mean())
         robust.append(gap(left).mean())
     rows.append(("**mean**", "", "", over(clean), "", "", over(robust)))
-    heads = ("seed", f"clean, {first}", second, "difference", f"robust, {first}", second, "difference")
+    short = [name.split("-")[1] for name in (first, second)]
+    heads = ("seed", f"clean: {short[0]}", short[1], "difference", f"robust: {short[0]}", short[1], "difference")
     yield from table(heads, rows)
     yield ""
 
