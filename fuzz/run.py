@@ -25,16 +25,15 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 READERS = [
-    "randhet.base.hdf5", "randhet.netx.node", "randhet.netx.read", "randhet.netx.version1", "randhet.netx.stock",
-    "randhet.netx.words", "randhet.fixed_point.facts", "randhet.train.data.decode", "randhet.export.nir.file",
-    "randhet.export.nir.read", "randhet.export.nir.nodes", "randhet.export.nir.foreign", "randhet.export.nir.flat",
-    "randhet.export.float_shape", "randhet.export.onnx.read",
-    "randhet.export.onnx.meta", "randhet.fixed_point.check", "randhet.fixed_point.shape",
-    "randhet.fixed_point.chips.chip", "randhet.train.checkpoint", "randhet.train.published", "randhet.train.models",
-    "randhet.train.configuration", "randhet.train.settings", "randhet.train.data.idx", "randhet.train.data.folders",
-    "randhet.train.data.events", "randhet.train.data.event_files", "randhet.train.data.arrays",
-    "randhet.train.data.recordings", "randhet.train.data.tonic_sets", "randhet.base.parallel", "nir", "tomllib",
-    "fuzz.changes",
+    "randhet.base.hdf5", "randhet.netx.node", "randhet.netx.read", "randhet.netx.version1", "randhet.netx.ensemble",
+    "randhet.netx.stock", "randhet.netx.words", "randhet.fixed_point.facts", "randhet.train.data.decode",
+    "randhet.export.nir.file", "randhet.export.nir.read", "randhet.export.nir.nodes", "randhet.export.nir.foreign",
+    "randhet.export.nir.flat", "randhet.export.float_shape", "randhet.export.onnx.read", "randhet.export.onnx.meta",
+    "randhet.fixed_point.check", "randhet.fixed_point.shape", "randhet.fixed_point.chips.chip",
+    "randhet.train.checkpoint", "randhet.train.published", "randhet.train.models", "randhet.train.configuration",
+    "randhet.train.settings", "randhet.train.data.idx", "randhet.train.data.folders", "randhet.train.data.events",
+    "randhet.train.data.event_files", "randhet.train.data.arrays", "randhet.train.data.recordings",
+    "randhet.train.data.tonic_sets", "randhet.base.parallel", "nir", "tomllib", "fuzz.changes",
 ]  # fmt: skip
 """Modules whose branches guide the fuzzer. What numba compiles must not be among them."""
 EVERY = 200

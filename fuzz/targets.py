@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fuzz import changes, files
+from fuzz import changes, ensembles, files
 from fuzz.changes import IMPOSSIBLE, Change, Choices
 from randhet.base import hdf5, parallel
 from randhet.base.errors import RandhetError
@@ -25,6 +25,7 @@ from randhet.export.nir.steps import OURS
 from randhet.export.onnx import read as onnx_read
 from randhet.export.onnx import run as onnx_run
 from randhet.fixed_point.chips import chip
+from randhet.netx import ensemble as netx_ensemble
 from randhet.netx import write as netx
 from randhet.train import checkpoint, configuration
 from randhet.train.data import decode, folders, idx, recordings, spikes, tonic_sets
@@ -174,6 +175,9 @@ def read_tonic(path: Path) -> None:
 TARGETS: dict[str, Target] = {
     "net": Target(".net", netx.read, files.nets, share=4),
     "net-fields": Target(".net", netx.read, files.nets, changes.change_fields, share=6),
+    "ensemble": Target(".net", netx_ensemble.read, ensembles.seeds, share=2),
+    "ensemble-fields": Target(".net", netx_ensemble.read, ensembles.seeds, changes.change_fields, share=2),
+    "ensemble-members": Target(".net", netx_ensemble.read, ensembles.seeds, ensembles.change_members, share=4),
     "nir": Target(".nir", read_small_nir, lambda: files.nirs()[::5], share=4),
     "nir-fields": Target(".nir", read_small_nir, files.nirs, changes.change_fields, share=4),
     "onnx": Target(".onnx", onnx_read.entries, files.onnxs, share=8),

@@ -116,7 +116,7 @@ def _texts(node: Node, metadata: bytes, count: int) -> list[dict[str, Any]]:
     """The metadata of every member."""
     try:
         texts = json.loads(metadata)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise node.fail("metadata", "is not JSON") from None
     if not isinstance(texts, list) or len(texts) != count or not all(isinstance(entry, dict) for entry in texts):
         raise node.fail("metadata", f"must be {count} tables, one for each member")

@@ -27,7 +27,7 @@ class Node:
 
     def fail(self, key: str, fault: str) -> FileError:
         """The error that says what is wrong with an entry."""
-        return FileError(f"{Path(self.group.file.filename).name}: {self.group.name}/{key} {fault}")
+        return FileError(f"{Path(self.group.file.filename).name}: {self.group.name.rstrip('/')}/{key} {fault}")
 
     def has(self, key: str) -> bool:
         """Whether there is such an entry."""

@@ -34,10 +34,16 @@ RESULTS = [
 
 def test_a_drop_is_a_paired_difference_of_means_over_seeds() -> None:
     lines = list(page.drops(page.grouped(RESULTS)["toy"]))
-    start = "| RPF | 85.0 | 55.0, 50.0 | 40.0, 25.0 | +15.0 (+"
+    start = "| RPF | 85.0 | 0.0 | 55.0, 50.0 | 40.0, 25.0 | +15.0 (+"
     assert lines[2].startswith(start) and lines[2].endswith("| +20.0, +10.0 | 90.01, 40.19, 34.62, 5.57 |")
-    assert lines[3].startswith("| RandHet | 70.0 | 65.0, 55.0 | 60.0, 50.0 | +5.0 (+")
+    assert lines[3].startswith("| RandHet | 70.0 | 0.0 | 65.0, 55.0 | 60.0, 50.0 | +5.0 (+")
     assert lines[3].endswith("| – | 90.12, 43.5, 40.15, 3.35 |")
+
+
+def test_images_on_which_repetitions_differ_are_counted() -> None:
+    """By hand: 3 of 5 images with one seed and 1 of 5 with the other, 40 % in the mean."""
+    seeds = [{"readings": {"clean": {"stock": {"draws": 2, "correct": one}}}} for one in ("1 1 2 0 1", "2 2 2 0 1")]
+    assert page.wavering(seeds) == "40.0"
 
 
 def test_the_paper_s_drops_are_those_of_its_table() -> None:
@@ -62,7 +68,7 @@ def test_equal_networks_differ_by_nothing_within_the_rule_of_three() -> None:
 def test_a_deterministic_network_has_no_drop_and_its_stock_evaluation_as_both() -> None:
     one = result("toy-relu-at", 90, (30, 30), (30, 30))
     del one["readings"]["pgd10x10"], one["readings"]["pgd10"]["aware"]
-    row = "| ReLU, nothing random | 90.0 | 30.0, 30.0 | – | – | – | – |"
+    row = "| ReLU, nothing random | 90.0 | 0.0 | 30.0, 30.0 | – | – | – | – |"
     assert list(page.drops(page.grouped([one])["toy"]))[2] == row
 
 
