@@ -31,7 +31,8 @@ CLAIMS = """\
 
 Differences are paired by image and in points; the interval is 95 % over images, which says nothing of another
 training run. In each pair the two networks have the same architecture, objective and number of epochs. The answers are
-those of these attacks: stronger ones may leave less of either network.
+those of these attacks: stronger ones may leave less of either network. Networks with ReLUs in place of the neurons are
+on a [page of their own](baselines.md).
 """
 CORRECTIONS = """\
 ## What earlier numbers were wrong
