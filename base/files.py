@@ -32,6 +32,8 @@ def destination(path: str | Path) -> Path:
     """
     path = Path(path)
     end = path.resolve()  # a link stays, what it points to is written
+    if end.is_symlink():  # Python 3.13 gives such a path back, earlier ones raise
+        raise FileError(f"cannot write {path}: it is a link that leads back to itself, give the name of a regular file")
     if end.exists() and not end.is_file():
         kind = "a folder" if end.is_dir() else "a device or a pipe"
         raise FileError(f"cannot write {path}: it is {kind}, give the name of a regular file")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -26,6 +28,7 @@ from randhet.train.models import ModelSettings
 pytest.importorskip("psutil")
 SOAK = Path(__file__).parents[2] / "scripts" / "soak"
 SECONDS = 3
+LEFT = Path(f"/dev/shm/left-by-{os.getpid()}")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def test_some_seconds(backends: list[str], network: Path, tmp_path: Path) -> Non
 
 
 def planted(kind: str) -> Any:
-    """A runner of engines that keep 4 MB at every run, or change a prediction at the 30th."""
+    """A runner of engines that keep 4 MB at every run, leave shared memory, or change a prediction at the 30th."""
     kept: list[np.ndarray] = []
 
     def make(name: str, threads: int) -> Any:
@@ -71,6 +74,8 @@ def planted(kind: str) -> Any:
         def faulty(*args: Any, **options: Any) -> Result:
             result = run(*args, **options)
             kept.append(np.ones(2**22 if kind == "memory" else 1, np.uint8))
+            if kind == "shared" and len(kept) == 30:
+                LEFT.write_bytes(b"left")
             if kind == "prediction" and len(kept) == 30:
                 return replace(result, predictions=(result.predictions + 1) % 10)
             return result
@@ -81,16 +86,25 @@ def planted(kind: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("memory", "memory went from"), ("prediction", "1 repetitions predicted something else")]
+    ("kind", "words"),
+    [
+        ("memory", "memory went from"),
+        ("shared", "shared went from"),
+        ("prediction", "1 repetitions predicted something else"),
+    ],
 )
 def test_a_planted_fault_is_told(
     kind: str, words: str, network: Path, tmp_path: Path, soak: ModuleType, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(soak, "runner", planted(kind))
+    monkeypatch.setattr(soak, "PATIENCE", 1)
     arguments = [network, "--minutes", f"{SECONDS / 60}", "--samples", "4", "--out", tmp_path / "a.json"]
     monkeypatch.setattr(sys, "argv", ["soak", *map(str, arguments), "--backends", "engine"])
-    assert soak.main() == 1
+    try:
+        assert soak.main() == 1
+    finally:
+        LEFT.unlink(missing_ok=True)
     assert any(fault.startswith(words) for fault in json.loads(capsys.readouterr().out)["faults"])
 
 
@@ -108,3 +122,10 @@ def test_shared_memory_of_other_programs_does_not_count(soak: ModuleType) -> Non
         name = child.stdout.readline().strip()
         assert name in soak.mapped_elsewhere(set()) and name not in soak.mapped_elsewhere({child.pid})
         child.stdin.write("\n")
+
+
+def test_what_another_program_removes_soon_is_not_left_over(soak: ModuleType) -> None:
+    """Shared memory is made before it is mapped, and unmapped before it is removed: what lasts counts."""
+    LEFT.write_bytes(b"soon gone")
+    threading.Timer(0.5, LEFT.unlink).start()
+    assert LEFT.name in soak.shared() and soak.lasting({LEFT.name}) == set()
