@@ -27,8 +27,8 @@ def keeping(*paths: Path) -> Iterator[None]:
 def destination(path: str | Path) -> Path:
     """The regular file that writing `path` makes or replaces, links followed.
 
-    FileError where something that is no regular file has that name (a folder, a device, a pipe), or where it is an
-    input of the command that writes it.
+    FileError where something that is no regular file has that name (a folder, a device, a pipe, a link to itself), or
+    where it is an input of the command that writes it.
     """
     path = Path(path)
     end = path.resolve()  # a link stays, what it points to is written

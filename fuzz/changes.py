@@ -126,14 +126,19 @@ def change_content(content: bytes, choose: Integer) -> bytes:
 def change_fields(content: bytes, choose: Integer) -> bytes:
     """One to three entries replaced: by other values, types, shapes, links, unpacked sizes, or by nothing."""
     with in_memory(content) as file:
-        names: list[str] = []
-        file.visit(names.append)
-        for _ in range(choose(1, 3)):
-            change, name = pick(choose, FIELDS), pick(choose, names)
-            if name in file:
-                change(file, name, choose)
+        change_entries(file, FIELDS, 3, choose)
         file.flush()
         return bytes(file.id.get_file_image())
+
+
+def change_entries(group: h5py.Group, ways: Any, most: int, choose: Integer) -> None:
+    """One to `most` changes, each one of these ways, to entries at any depth below a group."""
+    names: list[str] = []
+    group.visit(names.append)
+    for _ in range(choose(1, most)):
+        change, name = pick(choose, ways), pick(choose, names)
+        if name in group:
+            change(group, name, choose)
 
 
 def in_memory(content: bytes) -> h5py.File:

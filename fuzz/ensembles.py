@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from fuzz import changes
-from fuzz.changes import Integer, pick
+from fuzz.changes import Integer
 from fuzz.files import Files, written
 from randhet.fixed_point.ensemble import Combine, NetworkEnsemble
 from randhet.fixed_point.generator import tau_table
@@ -44,12 +44,7 @@ def change_members(content: bytes, choose: Integer) -> bytes:
     """One or two entries of the members, whose digest then fits: whoever changes a file can do that too."""
     with changes.in_memory(content) as file:
         members = file["members"]
-        names: list[str] = []
-        members.visit(names.append)
-        for _ in range(choose(1, 2)):
-            change, name = pick(choose, MEMBERS), pick(choose, names)
-            if name in members:
-                change(members, name, choose)
+        changes.change_entries(members, MEMBERS, 2, choose)
         if choose(0, 7):
             members.attrs["digest"] = digest(members)
         file.flush()
@@ -57,7 +52,7 @@ def change_members(content: bytes, choose: Integer) -> bytes:
 
 
 def digest(members: h5py.Group) -> str:
-    """What fits the entries, of the types that a reader makes of them; that of nothing where it makes none."""
+    """What fits the entries, of the types that a reader makes of them; empty where it would refuse them."""
     try:
         tables = {
             int(number): (values(members[f"table/{number}"], np.uint16), values(members[f"sigma/{number}"], np.float64))

@@ -50,11 +50,11 @@ EOT samples. No attack without gradients was run. The spiking networks are the s
 by the lines below, KIND being `relu`, `ctrw`, `rna` or `rpf`; for `ctrw` on `digits` with `--sigma-bounds 0.667,100`.
 
     randhet train --data digits --baseline KIND --seed N
-    randhet train --config configs/cifar10-small/KIND-at.toml --data FOLDER
+    randhet train --config configs/cifar10-small/KIND-at.toml --data FOLDER --seed N
 
 On `digits` all networks have the default recipe of 30 epochs, on `cifar10` 4 plain epochs and 8 on adversarial examples
-of radius 4/255; of these 12 the spiking networks have 10 at half of their time steps. They were attacked for this page,
-so that they differ from the [other page](robustness.md) by their draws.
+of radius 4/255; of these 12 the spiking networks have 10 at half of their time steps. Those were attacked once more for
+this page, so that they differ from the [robustness page](robustness.md) by their draws.
 """
 SEEN = {
     ("cifar10", "rpf"): """\
