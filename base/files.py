@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from randhet.base.errors import FileError
+from randhet.base.interrupts import held
 
 _inputs: set[Path] = set()
 
@@ -55,9 +56,11 @@ def replacing_all(path: str | Path) -> Iterator[Path]:
     try:
         end = destination(path)
         end.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=end.parent, prefix=f".{end.name}.") as folder:
+        # Ctrl-C between a name and its folder's end would leave a folder behind: it waits, but for the writer
+        with held() as ctrl_c, tempfile.TemporaryDirectory(dir=end.parent, prefix=f".{end.name}.") as folder:
             temporary = Path(folder) / end.name
-            yield temporary
+            with ctrl_c.released():
+                yield temporary
             written = sorted(Path(folder).iterdir(), key=lambda file: file == temporary)
             ends = [destination(end.parent / file.name) for file in written]
             for file, final in zip(written, ends):
