@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from randhet.fixed_point import facts
 from randhet.fixed_point.check import check, check_generator
 from randhet.fixed_point.facts import Range
@@ -94,6 +97,18 @@ class Network:
     def image_shape(self) -> Shape:
         """Shape of one image, (T, *shape) of one recording where the input is a sequence."""
         return (self.steps, *self.input.shape) if self.input.sequence else self.input.shape
+
+    @property
+    def logit_unit(self) -> NDArray[np.float64]:
+        """Float value of one unit of the class sums, (classes,) or (1,): s_c 2^-f, over T where outputs are summed.
+
+        The float model's logits are a mean over the steps where the integers are a sum.
+        """
+        last = self.layers[-1]
+        f = 0 if last.neuron is None else last.neuron.f
+        averaged = self.steps if read_of(last.neuron) == "sum" else 1
+        scale = np.ones(1) if last.scale is None else last.scale
+        return np.asarray(scale * 2.0**-f / averaged)
 
     @property
     def input(self) -> Input:

@@ -59,7 +59,7 @@ def digest(members: h5py.Group) -> str:
             for number in members.get("table", {})
         }
         metadata, steps = values(members["metadata"], np.uint8).tobytes(), values(members["steps"], np.int64)
-        return ensemble._digest(members.attrs["combine"], metadata, steps, tables)
+        return ensemble.digest(members.attrs["combine"], metadata, steps, tables)
     except changes.IMPOSSIBLE:
         return ""
 

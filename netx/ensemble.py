@@ -49,7 +49,7 @@ def write(path: str | Path, ensemble: NetworkEnsemble) -> None:
         file.attrs["version"] = ENSEMBLE_VERSION
         members = file.create_group("members")
         members.attrs["combine"] = combine
-        members.attrs["digest"] = _digest(combine, metadata, steps, tables)
+        members.attrs["digest"] = digest(combine, metadata, steps, tables)
         put(members, "steps", steps)
         put(members, "metadata", np.frombuffer(metadata, np.uint8))
         for number, (table, sigma) in tables.items():
@@ -107,7 +107,7 @@ def _stored(node: Node) -> Stored:
         raise node.fail("sigma", f"is of layers {described}, the tables are of layers {numbers}")
     tables = {number: _layer_tables(node, number, count) for number in numbers}
     combine, metadata = node.attribute("combine", str), node.array("metadata", "u").astype(np.uint8).tobytes()
-    if node.attribute("digest", str) != _digest(combine, metadata, steps.astype(np.int64), tables):
+    if node.attribute("digest", str) != digest(combine, metadata, steps.astype(np.int64), tables):
         raise node.fail("digest", "does not fit what the group holds: the file is damaged")
     return Stored(cast(Combine, combine), _texts(node, metadata, count), steps.astype(np.int64), tables)
 
@@ -142,13 +142,13 @@ def _layer_tables(node: Node, number: int, count: int) -> tuple[NDArray[np.uint1
     return table.astype(np.uint16), sigma.astype(np.float64)
 
 
-def _digest(combine: str, metadata: bytes, steps: NDArray[np.int64], tables: Tables) -> str:
+def digest(combine: str, metadata: bytes, steps: NDArray[np.int64], tables: Tables) -> str:
     """SHA-256 of what the group holds, in an order and in bytes that no machine changes."""
-    digest = sha256(json.dumps([combine, steps.tolist(), sorted(tables)]).encode())
+    entries = sha256(json.dumps([combine, steps.tolist(), sorted(tables)]).encode())
     for _, (table, sigma) in sorted(tables.items()):
-        digest.update(table.astype("<u2").tobytes() + sigma.astype("<f8").tobytes())
-    digest.update(metadata)
-    return digest.hexdigest()
+        entries.update(table.astype("<u2").tobytes() + sigma.astype("<f8").tobytes())
+    entries.update(metadata)
+    return entries.hexdigest()
 
 
 # --- members --------------------------------------------------------------------------------------------------------

@@ -155,8 +155,7 @@ class Simulator:
 
     def scores(self, run: Simulation) -> NDArray[np.float64]:
         """Class sums in the float model's units, less their mean over the classes, which decides nothing."""
-        scale = self.network.layers[-1].scale
-        sums = run.sums * (1.0 if scale is None else scale)
+        sums = run.sums * self.network.logit_unit
         return np.asarray(sums - sums.mean(axis=1, keepdims=True))
 
     @torch.no_grad()

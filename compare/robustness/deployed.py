@@ -121,14 +121,12 @@ class Deployed(nn.Module):
         return value
 
     def scores(self, pixels: Bytes, seed: int, first: int) -> Tensor:
-        """Class sums times the classifier's scale over T: the logits, a mean over time, that the integers stand for.
+        """Class sums in float units: the logits that the integers stand for.
 
-        The factor matters: a softmax of logits T times too large is flat, and its gradient points nowhere.
+        The factor matters: a softmax of logits many times too large is flat, and its gradient points nowhere.
         """
         result = self.run(self.network, pixels, seed=seed, first_image=first, probes=())
-        scale = self.network.layers[-1].scale
-        assert scale is not None
-        return torch.from_numpy(result.sums * scale / self.network.steps).float()
+        return torch.from_numpy(result.sums * self.network.logit_unit).float()
 
     def taus(self, seed: int, first: int, count: int) -> dict[str, Callable[[tuple[int, ...]], Tensor]]:
         """Samplers of these draws; those of a known key are computed once, since every answer uses them again."""

@@ -250,7 +250,7 @@ def products(source, wide, begins, activity, pixel, count, sums, sums_at):
     out. sums: int32, flat, rows of whole chunks of channels from `sums_at`. activity: bytes that `together` asks for.
     """
     if len(source.values) == 1:
-        pixel_products(source, wide, begins[0], activity, pixel, count, sums, sums_at)
+        one_row_products(source, wide, begins[0], activity, pixel, count, sums, sums_at)
         return
     values, window, taps, n = source.values.reshape(-1), source.window.reshape(-1), source.window.shape[1], len(begins)
     inputs, groups = taps * source.per_tap, source.per_tap // INPUTS
@@ -265,7 +265,7 @@ def products(source, wide, begins, activity, pixel, count, sums, sums_at):
 
 
 @inner
-def pixel_products(source, wide, begin, activity, pixel, count, sums, sums_at):
+def one_row_products(source, wide, begin, activity, pixel, count, sums, sums_at):
     """Do so for a source of one row, which begins at `begin`: up to four pixels in place of as many steps."""
     inputs = source.window.shape[1] * source.per_tap
     groups = (inputs + INPUTS - 1) // INPUTS

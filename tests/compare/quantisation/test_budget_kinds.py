@@ -107,10 +107,7 @@ def test_nothing_quantised_is_the_float_model(name: str) -> None:
         wanted = calls[0][0].transpose(0, 1).flatten(2).numpy()
         assert np.array_equal(found.spikes[neuron], wanted), neuron
     wanted = logits - logits.mean(axis=1, keepdims=True)
-    scores = simulator.scores(found)
-    # sums over the steps are T times their mean; those of a leaky read-out are in units of 2^-f
-    factor = np.abs(scores).max() / np.abs(wanted).max()
-    np.testing.assert_allclose(scores, factor * wanted, rtol=1e-6, atol=1e-9 * factor)
+    np.testing.assert_allclose(simulator.scores(found), wanted, rtol=1e-6, atol=1e-9)
 
 
 def test_a_lowest_membrane_potential() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from randhet.base.errors import RandhetError
@@ -28,14 +30,17 @@ from randhet.compare.robustness.deployed import (
     pieces,
 )
 from randhet.compare.robustness.deployed_split import Work, attack_in_ranges
-from randhet.export.pipeline import export_checkpoint
+from randhet.compare.study import paired
+from randhet.export.pipeline import export_checkpoint, export_model
 from randhet.fixed_point import reference
 from randhet.fixed_point.backends import runner
 from randhet.fixed_point.network import Network
 from randhet.train.checkpoint import Checkpoint, build, random_init
 from randhet.train.data.sources import Images
+from randhet.train.general import LastStep, LeakyReadOut, MaxOverTime
+from randhet.train.layers import Encode, Flatten, MeanOverTime
 from randhet.train.models import ModelSettings
-from randhet.train.neurons import replaying
+from randhet.train.neurons import LIF, replaying
 
 MODEL = ModelSettings(1, 3, (6, 6), (6, 8), (1, 1), steps=4)
 PIXELS = np.random.default_rng(1).integers(0, 256, (12, 1, 6, 6), np.uint8)
@@ -65,6 +70,27 @@ def test_scores_are_the_integers_in_the_units_of_the_logits(pair: tuple[Checkpoi
         floats = model(points())
     slope = float((found * floats).sum() / (floats * floats).sum())
     assert slope == pytest.approx(1, abs=0.1), "the same units as the float model's logits"
+
+
+READ_OUTS: dict[str, Callable[[], nn.Module]] = {"last": LastStep, "largest": MaxOverTime, "mean": MeanOverTime}
+
+
+@pytest.mark.parametrize("name", READ_OUTS)
+@pytest.mark.parametrize("drive", [1.0, 0.2])
+def test_scores_of_a_leaky_read_out_are_in_the_units_of_the_logits(name: str, drive: float) -> None:
+    torch.manual_seed(4)
+    read = (LeakyReadOut(0.8, drive=drive), READ_OUTS[name]())
+    front = (nn.Conv2d(1, 4, 3, padding=1), Encode(5), LIF(0.6, 0.1), Flatten())
+    model = nn.Sequential(*front, nn.Linear(144, 3), *read).eval()
+    made = export_model(model, PIXELS)
+    images = labelled(made.network, model)
+    twin = paired(model, made.network, images).twin
+    found = Deployed(made.network, twin, ENGINE, (7, 0))(points())
+    with torch.no_grad():
+        floats = model(points())
+    assert found.argmax(1).tolist() == reference.run(made.network, PIXELS, seed=7).predictions.tolist()
+    slope = float((found * floats).sum() / (floats * floats).sum())
+    assert slope == pytest.approx(1, abs=0.1)
 
 
 def test_gradient_is_the_twin_s_at_the_integers_scores(pair: tuple[Checkpoint, Network]) -> None:
