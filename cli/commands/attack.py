@@ -72,7 +72,8 @@ def command(
         typer.Option(
             "--out",
             metavar="FILE|DIR",
-            help="Write results there as JSON lines and continue from them; a folder for a sweep.",
+            help="Write results there as JSON lines and continue from them, those of --net beside it; a folder for a "
+            "sweep.",
         ),
     ] = None,
     seed: Seed = None,
@@ -133,7 +134,7 @@ def command(
             if net is not None:
                 pair = pair_of(setups[checkpoint.stem], net)
                 each = threads, threads_of_piece(scheduler, workers, threads) or 1
-                content["deployed"] = deployed(setups[checkpoint.stem], pair, plan, radius, where, each)
+                content["deployed"] = deployed(setups[checkpoint.stem], net, pair, plan, radius, where, each)
         else:
             content = common | _sweep(plan, setups, where)
     if as_json:
@@ -178,20 +179,23 @@ def _attacks(setup: Any, plan: Any, eps: float, similar: str | None, where: Any)
 
 
 def deployed(
-    setup: Any, pair: tuple[Any, Any], plan: Any, eps: float, where: Any, threads: tuple[int | None, int]
+    setup: Any, net: Path, pair: tuple[Any, Any], plan: Any, eps: float, where: Any, threads: tuple[int | None, int]
 ) -> dict[str, Any]:
     """Robustness of the integers: what an attacker leaves who has the float model, the network, or its seed too.
 
-    pair: of `pair_of`. threads: of a range of images that runs in this program, and of one on a worker.
+    pair: of `pair_of(setup, net)`. threads: of a range of images that runs in this program, and of one on a worker.
+    Results are kept beside those of the float model, in NAME-integers.jsonl.
     """
     from randhet.base.split import Split
     from randhet.compare.report.words import robustness, robustness_dict
     from randhet.compare.robustness.deployed import AttackSettings, possible
-    from randhet.compare.robustness.deployed_split import Work, attack_in_ranges
+    from randhet.compare.robustness.deployed_split import Work, attack_in_ranges, identity
 
     network, twin = pair
     settings = AttackSettings(possible(plan), eps, setup.draws, setup.redraws, setup.seed)
-    split = Split(where.scheduler, where.workers, where.batch)
+    kept = where.out and where.out.with_name(f"{where.out.stem}-integers{where.out.suffix}")
+    known = identity(setup.model.source, net, setup.images, settings)
+    split = Split(where.scheduler, where.workers, where.batch, out=kept, identity=known)
     ranges = len(split.ranges(len(setup.images)))
     # starting processes for a single range is not worth it
     split = replace(split, workers=0) if ranges == 1 and where.scheduler is None else split

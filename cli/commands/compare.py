@@ -95,7 +95,7 @@ def command(
     the reference. The exit status is 1 where a check failed. Of an ensemble every member is compared, then the whole.
 
     With --workers or --scheduler, ranges of images run on other processes, and the numbers are those of one program.
-    With --out, such a comparison continues where it stopped, from compare.jsonl. --budget runs here.
+    With --out, such a comparison continues where it stopped, from compare.jsonl and attacks.jsonl. --budget runs here.
 
     Example: `randhet compare model.pt model.net --samples 100 --report report.html`
 
@@ -134,6 +134,8 @@ def command(
     if not split.here and directory is not None:
         split = replace(split, out=directory / "compare.jsonl", identity=identity(pair[0], network, images))
     settings = replace(settings, split=split)
+    if attack is not None:
+        split = split_of_attacks(split, directory, model=pair[0], file=network, images=images, attack=attack)
     with stages() as stage:
         comparison = study(*pair, images, settings, stage)
         written = directory is not None or page is not None
@@ -189,6 +191,17 @@ def identity(model: Model, file: Path, images: Images) -> dict[str, str]:
     }
 
 
+def split_of_attacks(
+    split: Split, directory: Path | None, *, model: Model, file: Path, images: Images, attack: AttackSettings
+) -> Split:
+    """Ranges of images of attacks, which are kept in attacks.jsonl where pieces of the comparison are."""
+    from randhet.compare.robustness.deployed_split import BATCH
+    from randhet.compare.robustness.deployed_split import identity as known
+
+    kept = None if split.here or directory is None else directory / "attacks.jsonl"
+    return replace(split, images=BATCH, out=kept, identity=known(model.source, file, images, attack))
+
+
 def examined(
     comparison: Comparison,
     model: Model | Checkpoint,
@@ -201,8 +214,10 @@ def examined(
     attack: AttackSettings | None = None,
     split: Split | None = None,
 ) -> Report:
-    """The comparison with what the report shows beside it; error budget and robustness if they are asked for."""
-    from randhet.base.split import Split
+    """The comparison with what the report shows beside it; error budget and robustness if they are asked for.
+
+    split: the ranges of images of attacks, of `split_of_attacks`.
+    """
     from randhet.compare.report import evidence as report_evidence
     from randhet.compare.report.page import Report
 
@@ -215,7 +230,7 @@ def examined(
         comparison,
         evidence,
         _budget(model, network, images, stage) if budget else None,
-        robustness=None if attack is None else _robustness(model, network, images, stage, attack, split or Split()),
+        robustness=_robustness(model, network, images, stage, attack, split) if attack and split else None,
         notes=_notes(model, network),
     )
 
@@ -234,14 +249,12 @@ def _budget(model: Model | Checkpoint, network: Network, images: Images, stage: 
 def _robustness(
     model: Model | Checkpoint, network: Network, images: Images, stage: Stage, attack: AttackSettings, split: Split
 ) -> Deployment:
-    from randhet.base.split import Split
-    from randhet.compare.robustness.deployed_split import BATCH, Work, attack_in_ranges
+    from randhet.compare.robustness.deployed_split import Work, attack_in_ranges
     from randhet.export.model import as_model
 
     threads = split.threads if split.here else split.threads or 1
     work = Work(network, as_model(model).twin(network.image_shape), images, attack, threads)
-    pieces = Split(split.scheduler, split.workers, BATCH)
-    return attack_in_ranges(work, pieces, stage("attacks, ranges of images", len(pieces.ranges(len(images)))))
+    return attack_in_ranges(work, split, stage("attacks, ranges of images", len(split.ranges(len(images)))))
 
 
 def _notes(model: Model | Checkpoint, network: Network) -> tuple[tuple[str, str], ...]:

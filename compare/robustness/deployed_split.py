@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+import randhet
 from randhet.base.split import Split
 from randhet.compare.robustness.deployed import (
     AttackSettings,
@@ -19,6 +22,7 @@ from randhet.compare.robustness.deployed import (
     attack_deployed,
     has_draws,
 )
+from randhet.compare.robustness.evaluation import CHOICE
 from randhet.fixed_point.backends import runner
 from randhet.train.data.images import Images
 
@@ -40,13 +44,29 @@ class Work:
     threads: int | None
 
 
+def identity(source: str, file: Path, images: Images, settings: AttackSettings) -> dict[str, Any]:
+    """What decides a kept result beside its attacks, eps and image numbers, which name it.
+
+    source: of the float model (`Model.source`). file: of the integers.
+    """
+    return {
+        "kind": "attacks on integers",
+        "version": randhet.__version__,
+        "choice": CHOICE,
+        "model": source,
+        "network": sha256(file.read_bytes()).hexdigest(),
+        "images": sha256(images.pixels.tobytes() + images.labels.tobytes()).hexdigest(),
+        **{name: getattr(settings, name) for name in ("draws", "redraws", "seed")},
+    }
+
+
 def attack_in_ranges(work: Work, split: Split, done: Callable[[int], None] = lambda count: None) -> Deployment:
     """Attack every range of `split.images` images, and put the results together.
 
     done is told how many ranges are done. The numbers depend on the size of the ranges and not on where they run.
     """
-    ranges = split.ranges(len(work.images))
-    name = lambda first, end: f"deployed images={first}:{end}"
+    ranges, settings = split.ranges(len(work.images)), work.settings
+    name = lambda first, end: f"deployed {settings.attacks} eps={settings.eps!r} images={first}:{end}"
     found = split.run(piece, {name(*part): part for part in ranges}, work, done)
     return joined(work, [found[name(*part)] for part in ranges])
 

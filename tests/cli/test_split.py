@@ -14,6 +14,7 @@ from command_line import call, parsed
 from randhet.base.errors import RandhetError
 from randhet.compare.quantisation import precision
 from randhet.compare.robustness import deployed_split
+from randhet.compare.robustness.deployed import attack_deployed
 from randhet.fixed_point.network import Dense, Flatten, Input, Layer, Network, ReadOut
 from randhet.netx.write import write
 from randhet.train import checkpoint as checkpoints
@@ -123,6 +124,50 @@ def test_attack(net: str, cluster: str, files: Path) -> None:
     few = (*few, "--net", files / f"{net}.net")
     whole = parsed(call("attack", files / "model.pt", *few, "--workers", 0))
     assert parsed(call("attack", files / "model.pt", *few, "--scheduler", cluster)) == whole
+
+
+@pytest.mark.parametrize("net", ["model", "two"])
+def test_attacks_on_integers_continue(net: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the second of two ranges failed only that one is attacked, and the numbers are those of an unbroken run."""
+    few = ("--samples", 6, "--draws", 2, "--redraws", 2, "--batch", 4, "--json", "--workers", 0)
+    arguments = ("attack", files / "model.pt", *few, "--net", files / f"{net}.net")
+    whole = parsed(call(*arguments, "--attacks", "pgd2"))
+    attacked: list[int] = []
+
+    def attack(*given: Any, first: int) -> Any:
+        attacked.append(first)
+        if attacked == [0, 4]:
+            raise RandhetError("the second range failed")
+        return attack_deployed(*given, first=first)
+
+    monkeypatch.setattr(deployed_split, "attack_deployed", attack)
+    kept = (*arguments, "--attacks", "pgd2", "--out", tmp_path / "a.jsonl")
+    assert call(*kept).exit_code == 2
+    assert parsed(call(*kept)) == whole
+    assert attacked == [0, 4, 4]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-integers.jsonl", "a.jsonl"]
+    call(*arguments, "--attacks", "fgsm", "--out", tmp_path / "a.jsonl")
+    assert attacked == [0, 4, 4, 0, 4]
+    sigmas = ("--member-sigmas", "0.5,2") if net == "two" else ()
+    other = tmp_path / "other.net"
+    parsed(call("export", files / "model.pt", *sigmas, "-o", other, "--samples", 16, "--bits", 6, "--json"))
+    refused = call(*arguments[:-1], other, *kept[-4:])
+    assert refused.exit_code == 2 and "a-integers.jsonl were made with other settings (network)" in refused.stderr
+
+
+def test_robustness_in_a_comparison_continues(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployed_split, "BATCH", 4)
+    few = ("--samples", 6, "--draws", 2, "--backends", "engine", "--robustness", "--attacks", "fgsm", "--json")
+    arguments = ("compare", files / "model.pt", files / "model.net", *few)
+    whole = call(*arguments)
+    kept = (*arguments, "--workers", 1, "--out", tmp_path)
+    first = call(*kept)
+    assert timeless(json.loads(first.stdout))["robustness"] == timeless(json.loads(whole.stdout))["robustness"]
+    content = (tmp_path / "attacks.jsonl").read_bytes()
+    assert len(content.splitlines()) == 1 + 2
+    again = call(*kept)
+    assert json.loads(again.stdout)["robustness"] == json.loads(first.stdout)["robustness"]
+    assert (tmp_path / "attacks.jsonl").read_bytes() == content
 
 
 def test_sweep(cluster: str, files: Path) -> None:
