@@ -235,7 +235,7 @@ class SEWResNet(nn.Module):
 
     def _initialise(self) -> None:
         for module in self.modules():
-            if isinstance(module, Conv2d):
+            if isinstance(module, Conv2d) and not module.weight.is_meta:  # shapes alone need no random numbers
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:

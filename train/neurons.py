@@ -311,7 +311,9 @@ class HetLIF(Neuron):
         reset: Reset = "zero",
     ) -> None:
         super().__init__(threshold, alpha, reset)
-        self.w = nn.Parameter(sigma * torch.randn(shape))
+        w = torch.empty(shape)
+        # on the meta device shapes are all there is, and random numbers would import torch's compiler
+        self.w = nn.Parameter(w if w.is_meta else sigma * torch.randn(shape))
 
     @property
     def decay(self) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 
 from randhet.base.errors import FileError, RandhetError
 from randhet.train.checkpoint import Checkpoint, build, load, random_init, save
-from randhet.train.models import ModelSettings
+from randhet.train.models import BASELINES, NEURONS, ModelSettings
 from randhet.train.neurons import neurons
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +130,19 @@ def test_settings_recorded_under_their_earlier_names_are_read_under_the_present_
     recorded, record = torch.load(path, weights_only=True)["record"], load(path).record
     assert (record["lr"], record["attack_step"]) == (recorded["rate"], recorded["step"]) == (1.0, 4 / 255)
     assert not {"rate", "step"} & set(record)
+
+
+def test_reading_does_not_wait_for_the_compiler_of_torch(tmp_path: Path) -> None:
+    """Random numbers for shapes alone import it, which takes longer than everything else that a small command does."""
+    small = ModelSettings(1, 10, (8, 8), (3, 4), (1, 1), steps=1)
+    for name in NEURONS:
+        save(tmp_path / f"{name}.pt", random_init(replace(small, neuron=name)))
+    for name in BASELINES:
+        save(tmp_path / f"{name}.pt", random_init(replace(small, baseline=name)))
+    code = (
+        "import sys, pathlib; from randhet.train.checkpoint import build, load;"
+        "kinds = [build(load(path)) for path in pathlib.Path(sys.argv[1]).glob('*.pt')];"
+        "print(len(kinds), 'torch._dynamo' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True).stdout
+    assert told.split() == [str(len({*NEURONS, *BASELINES})), "False"]
