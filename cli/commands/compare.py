@@ -134,12 +134,13 @@ def command(
     if not split.here and directory is not None:
         split = replace(split, out=directory / "compare.jsonl", identity=identity(pair[0], network, images))
     settings = replace(settings, split=split)
+    planned = None
     if attack is not None:
-        split = split_of_attacks(split, directory, model=pair[0], file=network, images=images, attack=attack)
+        planned = attack, split_of_attacks(split, directory, attack, pair[0], network, images)
     with stages() as stage:
         comparison = study(*pair, images, settings, stage)
         written = directory is not None or page is not None
-        report = examined(comparison, *pair, images, stage, gather=written, budget=budget, attack=attack, split=split)
+        report = examined(comparison, *pair, images, stage, gather=written, budget=budget, attack=planned)
     leave(report, directory, page)
     if as_json:
         emit(report.as_dict())
@@ -192,7 +193,7 @@ def identity(model: Model, file: Path, images: Images) -> dict[str, str]:
 
 
 def split_of_attacks(
-    split: Split, directory: Path | None, *, model: Model, file: Path, images: Images, attack: AttackSettings
+    split: Split, directory: Path | None, attack: AttackSettings, model: Model, file: Path, images: Images
 ) -> Split:
     """Ranges of images of attacks, which are kept in attacks.jsonl where pieces of the comparison are."""
     from randhet.compare.robustness.deployed_split import BATCH
@@ -211,12 +212,11 @@ def examined(
     *,
     gather: bool = True,
     budget: bool = False,
-    attack: AttackSettings | None = None,
-    split: Split | None = None,
+    attack: tuple[AttackSettings, Split] | None = None,
 ) -> Report:
     """The comparison with what the report shows beside it; error budget and robustness if they are asked for.
 
-    split: the ranges of images of attacks, of `split_of_attacks`.
+    attack: with the ranges of images, of `split_of_attacks`.
     """
     from randhet.compare.report import evidence as report_evidence
     from randhet.compare.report.page import Report
@@ -230,7 +230,7 @@ def examined(
         comparison,
         evidence,
         _budget(model, network, images, stage) if budget else None,
-        robustness=_robustness(model, network, images, stage, attack, split) if attack and split else None,
+        robustness=None if attack is None else _robustness(model, network, images, stage, *attack),
         notes=_notes(model, network),
     )
 
