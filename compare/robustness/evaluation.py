@@ -246,14 +246,22 @@ def spread(
     batches = [(start, min(start + execution.batch, count)) for start in range(0, count, execution.batch)]
     name = lambda trial, start, stop: f"{function.__name__} {trial.name} images={start}:{stop}"
     pieces = {name(trial, *batch): (trial, *batch) for trial in trials for batch in batches}
-    # starting processes for a single piece is not worth it
-    workers = 0 if len(pieces) == 1 else execution.workers
+    workers = 0 if len(pieces) == 1 or _little(execution, count * len(trials)) else execution.workers
     done = execution.begin(setup.images.name, len(pieces))
     identity = setup.identity | {"batch": execution.batch}
     results = run_all(
         function, pieces, execution.out, execution.scheduler, workers, done, shared=setup, identity=identity
     )
     return {trial: [results[name(trial, *batch)] for batch in batches] for trial in trials}
+
+
+FEW = 50
+"""Images, counted for each attack, for which starting processes is not worth it: two take 10 s of a processor."""
+
+
+def _little(execution: Execution, images: int) -> bool:
+    """Whether the work stays in this program, where nobody said how many processes to use."""
+    return execution.workers is None and execution.scheduler is None and images <= FEW
 
 
 def check(setup: Setup, trial: Trial) -> None:

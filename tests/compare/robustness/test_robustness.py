@@ -7,6 +7,7 @@ import pickle
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,3 +233,31 @@ def test_what_cannot_be_done_is_said() -> None:
         Setup(random_init(replace(TINY, image_size=(6, 8))), given.images)
     with pytest.raises(RandhetError, match="draws is 0"):
         small(draws=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "trials", "asked", "used"),
+    [
+        (10, 5, Execution(batch=4), 0),
+        (10, 6, Execution(batch=4), None),
+        (100, 1, Execution(batch=100), 0),  # one piece
+        (10, 2, Execution(batch=4, workers=2), 2),
+        (10, 2, Execution(batch=4, scheduler="tcp://127.0.0.1:1"), None),
+    ],
+)
+def test_processes_are_started_where_it_is_worth_it_or_asked_for(
+    count: int, trials: int, asked: Execution, used: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int | None] = []
+
+    def run_all(
+        function: Any, pieces: Any, out: Any, scheduler: Any, workers: int | None, *rest: Any, **named: Any
+    ) -> Any:
+        found.append(workers)
+        return dict.fromkeys(pieces)
+
+    monkeypatch.setattr(robustness, "run_all", run_all)
+    robustness.spread(
+        robustness.predicted, small(count=count), [Trial(f"pgd{n + 1}", EPS) for n in range(trials)], asked
+    )
+    assert found == [used]
