@@ -57,8 +57,8 @@ def made(neuron: str = "randhet") -> tuple[Checkpoint, Network]:
 def report() -> Report:
     checkpoint, network = made()
     found = compare(checkpoint, network, IMAGES, StudySettings(draws=3, backends=("engine",)), silent)
-    attack = AttackSettings("fgsm", eps=16 / 255, draws=2, redraws=2)
-    return examined(found, checkpoint, network, IMAGES, silent, budget=True, attack=attack, split=Split(threads=1))
+    attack = AttackSettings("fgsm", eps=16 / 255, draws=2, redraws=2), Split(threads=1)
+    return examined(found, checkpoint, network, IMAGES, silent, budget=True, attack=attack)
 
 
 # --- evidence -------------------------------------------------------------------------------------------------------
