@@ -56,7 +56,7 @@ def replacing_all(path: str | Path) -> Iterator[Path]:
     try:
         end = destination(path)
         end.parent.mkdir(parents=True, exist_ok=True)
-        # Ctrl-C between a name and its folder's end would leave a folder behind: it waits, but for the writer
+        # Ctrl-C while the folder is made or removed would leave it behind: it comes through for the writer alone
         with held() as ctrl_c, tempfile.TemporaryDirectory(dir=end.parent, prefix=f".{end.name}.") as folder:
             temporary = Path(folder) / end.name
             with ctrl_c.released():

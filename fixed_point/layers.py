@@ -379,6 +379,12 @@ class Layer:
         return self.neuron is not None and self.neuron.sends_potential
 
     @property
+    def unit(self) -> NDArray[np.float64]:
+        """Float value of one unit of its membrane potential, or of a classifier's sums: s_c 2^-f, (C,) or (1,)."""
+        scale = np.ones(1) if self.scale is None else self.scale
+        return np.asarray(scale if self.neuron is None else scale * 2.0**-self.neuron.f)
+
+    @property
     def dynamics(self) -> Spiking | None:
         """What moves its membrane potential: the neuron where it spikes, that of a leaky read-out, else None."""
         return None if self.neuron is None else self.neuron.dynamics

@@ -100,15 +100,9 @@ class Network:
 
     @property
     def logit_unit(self) -> NDArray[np.float64]:
-        """Float value of one unit of the class sums, (classes,) or (1,): s_c 2^-f, over T where outputs are summed.
-
-        The float model's logits are a mean over the steps where the integers are a sum.
-        """
+        """Float value of one unit of the class sums, (classes,) or (1,): s_c 2^-f, over T where logits are a mean."""
         last = self.layers[-1]
-        f = 0 if last.neuron is None else last.neuron.f
-        averaged = self.steps if read_of(last.neuron) == "sum" else 1
-        scale = np.ones(1) if last.scale is None else last.scale
-        return np.asarray(scale * 2.0**-f / averaged)
+        return last.unit / (self.steps if read_of(last.neuron) == "sum" else 1)
 
     @property
     def input(self) -> Input:

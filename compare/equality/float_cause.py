@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from randhet.compare.equality.recorded_bias import NOTHING, Claim, claim
 from randhet.compare.equality.replay import FloatTrace
 from randhet.export.graph import FloatConv, FloatDense, FloatGraph, FloatNeuron
-from randhet.export.passes.correct import correction, unit
+from randhet.export.passes.correct import correction
 from randhet.export.passes.quantise import neuron_of
 from randhet.fixed_point.diagnosis.cause import Cause
 from randhet.fixed_point.diagnosis.divergence import Divergence
@@ -156,7 +156,7 @@ def _recorded(
     assert layer.scale is not None
     scale, synapse = float(np.broadcast_to(layer.scale, len(operation.weight))[channel]), _synapse(layer)
     lost = operation.weight[channel].ravel() - synapse.weight[channel].ravel() * scale
-    units = float(np.broadcast_to(unit(layer), len(operation.weight))[channel])
+    units = float(np.broadcast_to(layer.unit, len(operation.weight))[channel])
     return claim(int(correction(network, layer)[channel]), lost / units, synapse, channel, read, span)
 
 

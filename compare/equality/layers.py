@@ -28,9 +28,7 @@ def cell(layer: Layer) -> Spiking:
 
 def float_units(layer: Layer, membrane: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return integer membranes (images, T, C, ...) times scale_c * 2^-f: in the units of the float model."""
-    assert layer.scale is not None
-    unit = layer.scale * 2.0 ** -cell(layer).f
-    return membrane * unit.reshape(-1, *[1] * (membrane.ndim - 3))
+    return membrane * layer.unit.reshape(-1, *[1] * (membrane.ndim - 3))
 
 
 @dataclass(frozen=True)

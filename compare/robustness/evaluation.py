@@ -246,7 +246,9 @@ def spread(
     batches = [(start, min(start + execution.batch, count)) for start in range(0, count, execution.batch)]
     name = lambda trial, start, stop: f"{function.__name__} {trial.name} images={start}:{stop}"
     pieces = {name(trial, *batch): (trial, *batch) for trial in trials for batch in batches}
-    workers = 0 if len(pieces) == 1 or _little(execution, count * len(trials)) else execution.workers
+    # starting processes for a single piece is not worth it, nor for little, where nobody asked for them
+    little = execution.workers is None and execution.scheduler is None and count * len(trials) <= FEW
+    workers = 0 if len(pieces) == 1 or little else execution.workers
     done = execution.begin(setup.images.name, len(pieces))
     identity = setup.identity | {"batch": execution.batch}
     results = run_all(
@@ -256,12 +258,7 @@ def spread(
 
 
 FEW = 50
-"""Images, counted for each attack, for which starting processes is not worth it: two take 10 s of a processor."""
-
-
-def _little(execution: Execution, images: int) -> bool:
-    """Whether the work stays in this program, where nobody said how many processes to use."""
-    return execution.workers is None and execution.scheduler is None and images <= FEW
+"""Images, counted for each trial, for which processes are not started: two of them cost 4 s of a processor."""
 
 
 def check(setup: Setup, trial: Trial) -> None:

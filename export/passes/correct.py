@@ -46,7 +46,7 @@ def mean_sum(operation: FloatConv | FloatDense, mean: Array) -> Array:
 
 def told(network: Network, shifts: Mapping[str, Array]) -> dict[str, str]:
     """The metadata entry for shifts (channels,) by layer name, in units of each layer's bias; empty without any."""
-    units = {layer.name: unit(layer) for layer in network.layers if layer.name in shifts}
+    units = {layer.name: layer.unit for layer in network.layers if layer.name in shifts}
     whole_units = {name: np.rint(shifts[name] / units[name]).astype(int).tolist() for name in units}
     return {NOTE: json.dumps(whole_units, sort_keys=True)} if whole_units else {}
 
@@ -62,10 +62,3 @@ def correction(network: Network, layer: Layer) -> np.ndarray:
     if shifts.dtype != np.int64 or shifts.shape != (channels,):
         raise ExportError(f"metadata {NOTE} of layer {layer.name} must be {channels} whole numbers")
     return shifts
-
-
-def unit(layer: Layer) -> Array:
-    """One unit of a layer's bias in the float model, (channels,) or (1,): s_c * 2^-f; f is 0 for a classifier."""
-    assert layer.scale is not None
-    assert layer.neuron is not None
-    return np.asarray(layer.scale * 2.0**-layer.neuron.f)
